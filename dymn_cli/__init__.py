@@ -1,0 +1,61 @@
+"""Audio tagging with Dynamic MobileNets: `Tagger` for programs, `dymn` for the shell.
+
+    >>> from dymn_cli import Tagger
+    >>> result = Tagger().tag("clip.wav")
+    >>> result.tags[0].label, result.tags[0].score
+
+Importing this package loads neither NumPy nor a runtime; the names below load when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from dymn_cli.errors import DymnError
+
+if TYPE_CHECKING:
+    from dymn_cli.results import AudioInfo, ClipResult, Failure, ModelInfo, Tag, WindowScores, WindowTags
+    from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.tagger import Tagger
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AudioInfo",
+    "ClipResult",
+    "DymnError",
+    "Failure",
+    "ModelInfo",
+    "Tag",
+    "TagOptions",
+    "Tagger",
+    "WindowScores",
+    "WindowTags",
+    "__version__",
+]
+
+_HOME = {
+    "AudioInfo": "dymn_cli.results",
+    "ClipResult": "dymn_cli.results",
+    "Failure": "dymn_cli.results",
+    "ModelInfo": "dymn_cli.results",
+    "Tag": "dymn_cli.results",
+    "TagOptions": "dymn_cli.tagging.options",
+    "Tagger": "dymn_cli.tagging.tagger",
+    "WindowScores": "dymn_cli.results",
+    "WindowTags": "dymn_cli.results",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module when it is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

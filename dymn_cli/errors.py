@@ -1,0 +1,124 @@
+"""Everything that can go wrong, as one tree.
+
+    DymnError                      70  a bug, unless a subclass says otherwise
+    ├── UsageError                  2  the request makes no sense: bad option, unknown label
+    ├── InputError                  3  the audio cannot be used
+    │   ├── AudioNotFoundError         no such file, or not allowed to read it
+    │   ├── UnsupportedAudioError      a format that this installation cannot decode
+    │   ├── CorruptAudioError          damaged, or values that no recording has
+    │   └── EmptyAudioError            no samples, or too few to say anything
+    ├── ModelError                  4  the model cannot be used
+    │   ├── WeightsMissingError        not shipped, not pulled, or no such model
+    │   ├── ChecksumError              the file is not what it should be
+    │   ├── UnsafeWeightsError         the file asks for more than tensors
+    │   └── BackendUnavailableError    the runtime or the device is not there
+    ├── OutputError                 5  the result cannot be written
+    └── PartialFailure              6  some inputs failed, the rest is complete
+
+The number is the exit code of the command line. Each error carries one line that says what happened
+and where, and an optional hint that says what to do next. Errors of libraries are caught at the
+boundary and re-raised `from exc` as one of these.
+"""
+
+__all__ = [
+    "AudioNotFoundError",
+    "BackendUnavailableError",
+    "ChecksumError",
+    "CorruptAudioError",
+    "DymnError",
+    "EmptyAudioError",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "PartialFailure",
+    "UnsafeWeightsError",
+    "UnsupportedAudioError",
+    "UsageError",
+    "WeightsMissingError",
+]
+
+
+class DymnError(Exception):
+    """Base of every error that dymn raises on purpose.
+
+    Args:
+        message: one line: what happened, and to what.
+        hint: what the user can do next, or None where there is nothing to say.
+    """
+
+    exit_code: int = 70
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the way from a worker process, hint included."""
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+def _rebuild(kind: type[DymnError], message: str, hint: str | None) -> DymnError:
+    return kind(message, hint=hint)
+
+
+class UsageError(DymnError):
+    """The request itself is wrong: a bad option value, an unknown label, a missing argument."""
+
+    exit_code = 2
+
+
+class InputError(DymnError):
+    """The audio cannot be used."""
+
+    exit_code = 3
+
+
+class AudioNotFoundError(InputError):
+    """No such file, or no permission to read it."""
+
+
+class UnsupportedAudioError(InputError):
+    """A container or codec that this installation cannot decode."""
+
+
+class CorruptAudioError(InputError):
+    """The file is damaged, or holds values that no recording has (NaN, infinity, absurd rates)."""
+
+
+class EmptyAudioError(InputError):
+    """The source holds no samples, or less than 50 ms of them."""
+
+
+class ModelError(DymnError):
+    """The model cannot be used."""
+
+    exit_code = 4
+
+
+class WeightsMissingError(ModelError):
+    """The model is not on this machine, or there is none of that name."""
+
+
+class ChecksumError(ModelError):
+    """A file's hash is not the one it should have."""
+
+
+class UnsafeWeightsError(ModelError):
+    """A weights file asks for more than plain tensors, or its sizes and offsets do not add up."""
+
+
+class BackendUnavailableError(ModelError):
+    """The runtime is not installed, or the device is not there."""
+
+
+class OutputError(DymnError):
+    """The result cannot be written: it exists, the place is not writable, the disk is full."""
+
+    exit_code = 5
+
+
+class PartialFailure(DymnError):  # noqa: N818 - not an error of its own: it sums up those of some inputs
+    """Some inputs failed; the results of the others are complete."""
+
+    exit_code = 6

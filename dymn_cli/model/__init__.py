@@ -1,0 +1,1 @@
+"""The architectures of the paper: DyMN and its static sibling MN."""

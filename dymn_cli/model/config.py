@@ -1,0 +1,274 @@
+"""One frozen dataclass with every knob of the paper's study, and Table I as data. Needs no torch.
+
+Everything else that knows the architecture (the PyTorch modules, the ONNX graph, the counts of
+parameters and multiply-accumulates, the folding of weights) reads it from `ModelConfig.blocks`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from dymn_cli.errors import UsageError
+
+__all__ = [
+    "BLOCK_MASKS",
+    "N_BLOCKS",
+    "TABLE_I",
+    "Activation",
+    "Block",
+    "BlockShape",
+    "Ca",
+    "Family",
+    "ModelConfig",
+    "Position",
+    "TemperatureSchedule",
+    "round8",
+]
+
+Family = Literal["dymn", "mn"]
+Activation = Literal["relu", "hardswish"]
+Position = Literal["expand", "depthwise", "project"]
+Ca = Literal["both", "time", "frequency", "none"]
+
+POSITIONS: tuple[Position, ...] = get_args(Position)
+STEM_CHANNELS = 16
+HEAD_CHANNELS = 1280
+LAST_EXPANSION = 6  # the last convolution has six times the channels of the last block
+
+
+def round8(channels: float) -> int:
+    """Round a channel count to the nearest multiple of 8, at least 8 and at least 90 % of it."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+@dataclass(frozen=True, slots=True)
+class BlockShape:
+    """One row of Table I at width 1: an inverted residual block of MobileNetV3-Large."""
+
+    in_channels: int
+    kernel: int
+    expanded: int
+    out_channels: int
+    activation: Activation
+    stride: int
+    squeeze_excite: bool  # in MN; in the paper's DyMN "replace SE" these are the dynamic ones
+
+
+TABLE_I: tuple[BlockShape, ...] = (
+    BlockShape(16, 3, 16, 16, "relu", 1, squeeze_excite=False),
+    BlockShape(16, 3, 64, 24, "relu", 2, squeeze_excite=False),
+    BlockShape(24, 3, 72, 24, "relu", 1, squeeze_excite=False),
+    BlockShape(24, 5, 72, 40, "relu", 2, squeeze_excite=True),
+    BlockShape(40, 5, 120, 40, "relu", 1, squeeze_excite=True),
+    BlockShape(40, 5, 120, 40, "relu", 1, squeeze_excite=True),
+    BlockShape(40, 3, 240, 80, "hardswish", 2, squeeze_excite=False),
+    BlockShape(80, 3, 200, 80, "hardswish", 1, squeeze_excite=False),
+    BlockShape(80, 3, 184, 80, "hardswish", 1, squeeze_excite=False),
+    BlockShape(80, 3, 184, 80, "hardswish", 1, squeeze_excite=False),
+    BlockShape(80, 3, 480, 112, "hardswish", 1, squeeze_excite=True),
+    BlockShape(112, 3, 672, 112, "hardswish", 1, squeeze_excite=True),
+    BlockShape(112, 5, 672, 160, "hardswish", 2, squeeze_excite=True),
+    BlockShape(160, 5, 960, 160, "hardswish", 1, squeeze_excite=True),
+    BlockShape(160, 5, 960, 160, "hardswish", 1, squeeze_excite=True),
+)
+N_BLOCKS = len(TABLE_I)
+
+BLOCK_MASKS: dict[str, tuple[bool, ...]] = {
+    "all": (True,) * N_BLOCKS,
+    "none": (False,) * N_BLOCKS,
+    "replace-se": tuple(row.squeeze_excite for row in TABLE_I),
+    "first-5": tuple(n < 5 for n in range(N_BLOCKS)),
+    "mid-5": tuple(5 <= n < 10 for n in range(N_BLOCKS)),
+    "last-5": tuple(n >= 10 for n in range(N_BLOCKS)),
+}
+"""The sets of dynamic blocks that the paper studies, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of a given model: channel counts at its width, and what in it is dynamic.
+
+    `dynamic` blocks have a context of `context` channels (H in the paper); static ones have 0.
+    """
+
+    index: int
+    in_channels: int
+    kernel: int
+    expanded: int
+    out_channels: int
+    activation: Activation
+    stride: int
+    squeeze_excite: bool
+    squeeze: int
+    dynamic: bool
+    context: int
+
+    @property
+    def has_expansion(self) -> bool:
+        """Whether a 1×1 convolution widens the input: not where it has that width already."""
+        return self.expanded != self.in_channels
+
+    @property
+    def has_residual(self) -> bool:
+        """Whether the input is added to the output: where shapes agree."""
+        return self.stride == 1 and self.in_channels == self.out_channels
+
+
+@dataclass(frozen=True, slots=True)
+class TemperatureSchedule:
+    """Temperature of the softmax over the K kernels, linear from `start` to `end` (Section III-B).
+
+    A high temperature at first trains all kernels; it is 1 from `epochs` on.
+    """
+
+    start: float = 30.0
+    end: float = 1.0
+    epochs: int = 30
+
+    def at(self, epoch: float) -> float:
+        """Temperature at an epoch, counted from 0 (fractions allowed)."""
+        if self.epochs <= 0 or epoch >= self.epochs:
+            return self.end
+        return self.start + (self.end - self.start) * max(epoch, 0.0) / self.epochs
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """An architecture: DyMN as in Table I and Section III of the paper, or its static sibling MN.
+
+    Args:
+        family: "dymn", or "mn" (MobileNetV3-Large with squeeze-and-excitation).
+        width: α, the multiplier of every channel count; 0.4 / 1.0 / 2.0 are DyMN-S / M / L.
+        n_classes: outputs of the classifier.
+        dynamic_blocks: which of the 15 blocks are dynamic (`BLOCK_MASKS` has the paper's sets).
+        dy_conv: the convolutions of a block that mix K kernels; empty switches Dy-Conv off.
+        dy_relu: the convolutions that a Dy-ReLU follows; empty switches it off.
+        coordinate_attention: over both axes, one, or none.
+        kernels: K, kernels that a Dy-Conv mixes.
+        mappings: M, linear mappings of a Dy-ReLU.
+        context_ratio: r; the context has H = expanded / r channels, within the two bounds.
+        context_min: H_min at width 1; scaled with the width.
+        context_max: H_max at width 1; likewise.
+        temperature: of the softmax over kernels at inference: 1 for trained AudioSet models, 30 for
+            the published ImageNet ones.
+        dropout: before the last linear layer, in training.
+
+    Raises:
+        UsageError: a value that describes no network.
+    """
+
+    family: Family = "dymn"
+    width: float = 1.0
+    n_classes: int = 527
+    dynamic_blocks: tuple[bool, ...] = BLOCK_MASKS["all"]
+    dy_conv: tuple[Position, ...] = POSITIONS
+    dy_relu: tuple[Position, ...] = ("depthwise",)
+    coordinate_attention: Ca = "both"
+    kernels: int = 4
+    mappings: int = 2
+    context_ratio: int = 4
+    context_min: int = 32
+    context_max: int = 128
+    temperature: float = 1.0
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, message: str) -> None:
+            if not holds:
+                raise UsageError(f"model config: {message}")
+
+        require(self.family in get_args(Family), f"unknown family {self.family!r}: dymn or mn")
+        require(math.isfinite(self.width) and 0 < self.width <= 16, f"width {self.width} is not in (0, 16]")
+        require(len(self.dynamic_blocks) == N_BLOCKS, f"dynamic_blocks needs {N_BLOCKS} values")
+        for name in ("dy_conv", "dy_relu"):
+            unknown = set(getattr(self, name)) - set(POSITIONS)
+            require(not unknown, f"{name}: unknown position {', '.join(sorted(unknown))}")
+        require(self.coordinate_attention in get_args(Ca), f"unknown attention {self.coordinate_attention!r}")
+        for name in ("n_classes", "kernels", "mappings", "context_ratio", "context_min", "context_max"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1")
+        require(self.context_min <= self.context_max, "context_min is above context_max")
+        require(self.temperature > 0, "temperature must be positive")
+        require(0 <= self.dropout < 1, "dropout is not in [0, 1)")
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether any block of it is dynamic."""
+        return self.family == "dymn" and any(self.dynamic_blocks)
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a dynamic block needs a context: it does while any component is on."""
+        return bool(self.dy_conv) or bool(self.dy_relu) or self.coordinate_attention != "none"
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The 15 blocks at this width, in order."""
+        low, high = round8(self.context_min * self.width), round8(self.context_max * self.width)
+        blocks = []
+        for index, row in enumerate(TABLE_I):
+            expanded = round8(row.expanded * self.width)
+            dynamic = self.family == "dymn" and self.dynamic_blocks[index]
+            context = min(max(round8(expanded // self.context_ratio), low), high)
+            excite = self.family == "mn" and row.squeeze_excite
+            blocks.append(
+                Block(
+                    index=index,
+                    in_channels=round8(row.in_channels * self.width),
+                    kernel=row.kernel,
+                    expanded=expanded,
+                    out_channels=round8(row.out_channels * self.width),
+                    activation=row.activation,
+                    stride=row.stride,
+                    squeeze_excite=excite,
+                    squeeze=round8(expanded // 4) if excite else 0,
+                    dynamic=dynamic,
+                    context=context if dynamic and self.has_context else 0,
+                )
+            )
+        return tuple(blocks)
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels after the first convolution."""
+        return round8(STEM_CHANNELS * self.width)
+
+    @property
+    def embedding_size(self) -> int:
+        """Channels of the last convolution, whose mean over frequency and time is the embedding."""
+        return LAST_EXPANSION * self.blocks[-1].out_channels
+
+    @property
+    def head_channels(self) -> int:
+        """Units between the embedding and the logits."""
+        return round8(HEAD_CHANNELS * self.width)
+
+    def with_classes(self, n_classes: int) -> ModelConfig:
+        """The same backbone with a head for another task."""
+        return dataclasses.replace(self, n_classes=n_classes)
+
+    def to_json(self) -> str:
+        """As one line of JSON: goes into the metadata of a weights file."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read what `to_json` wrote; fields that are missing take their defaults.
+
+        Raises:
+            UsageError: no JSON object, an unknown field, or a value that describes no network.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            known = {field.name for field in dataclasses.fields(cls)}
+            unknown = set(fields) - known
+            if unknown:
+                raise UsageError(f"model config: unknown field {', '.join(sorted(unknown))}")
+            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            return cls(**lists)
+        except (TypeError, ValueError) as exc:
+            raise UsageError(f"model config: not readable: {exc}") from exc
