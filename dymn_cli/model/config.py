@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from dymn_cli.errors import UsageError
 
 __all__ = [
+    "ARCHITECTURES",
     "BLOCK_MASKS",
     "N_BLOCKS",
     "TABLE_I",
@@ -26,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "Position",
     "TemperatureSchedule",
+    "architecture_of",
     "round8",
 ]
 
@@ -185,14 +187,23 @@ class ModelConfig:
         require(self.family in get_args(Family), f"unknown family {self.family!r}: dymn or mn")
         require(math.isfinite(self.width) and 0 < self.width <= 16, f"width {self.width} is not in (0, 16]")
         require(len(self.dynamic_blocks) == N_BLOCKS, f"dynamic_blocks needs {N_BLOCKS} values")
+        object.__setattr__(self, "dynamic_blocks", tuple(bool(dynamic) for dynamic in self.dynamic_blocks))
         for name in ("dy_conv", "dy_relu"):
-            unknown = set(getattr(self, name)) - set(POSITIONS)
-            require(not unknown, f"{name}: unknown position {', '.join(sorted(unknown))}")
+            positions = getattr(self, name)
+            # A bare string would be taken letter by letter.
+            require(not isinstance(positions, str), f"{name} needs a tuple of positions, not {positions!r}")
+            unknown = sorted(str(p) for p in set(positions) - set(POSITIONS))
+            require(not unknown, f"{name}: unknown position {', '.join(unknown)}")
+            # In the order of use and each once, so that equal networks have equal configs.
+            object.__setattr__(self, name, tuple(p for p in POSITIONS if p in positions))
         require(self.coordinate_attention in get_args(Ca), f"unknown attention {self.coordinate_attention!r}")
         for name in ("n_classes", "kernels", "mappings", "context_ratio", "context_min", "context_max"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1")
+            value = getattr(self, name)
+            require(
+                isinstance(value, int) and value >= 1, f"{name} must be a whole number from 1, not {value!r}"
+            )
         require(self.context_min <= self.context_max, "context_min is above context_max")
-        require(self.temperature > 0, "temperature must be positive")
+        require(math.isfinite(self.temperature) and self.temperature > 0, "temperature must be positive")
         require(0 <= self.dropout < 1, "dropout is not in [0, 1)")
 
     @property
@@ -264,11 +275,35 @@ class ModelConfig:
         """
         try:
             fields: dict[str, Any] = json.loads(text)
+            if not isinstance(fields, dict):
+                raise UsageError("model config: not a JSON object")
             known = {field.name for field in dataclasses.fields(cls)}
             unknown = set(fields) - known
             if unknown:
                 raise UsageError(f"model config: unknown field {', '.join(sorted(unknown))}")
-            lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            lists: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
             return cls(**lists)
         except (TypeError, ValueError) as exc:
             raise UsageError(f"model config: not readable: {exc}") from exc
+
+
+ARCHITECTURES: dict[str, ModelConfig] = {
+    "dymn04": ModelConfig(width=0.4),
+    "dymn10": ModelConfig(width=1.0),
+    "dymn20": ModelConfig(width=2.0),
+    "dymn04_replace_se": ModelConfig(width=0.4, dynamic_blocks=BLOCK_MASKS["replace-se"]),
+    **{
+        f"mn{round(10 * width):02d}": ModelConfig("mn", width)
+        for width in (0.1, 0.2, 0.4, 0.5, 1.0, 2.0, 3.0, 4.0)
+    },
+}
+"""The architectures of the published checkpoints, by name; the package ships a graph for each."""
+
+
+def architecture_of(config: ModelConfig) -> str | None:
+    """Name in `ARCHITECTURES` of the network that a config describes, or None.
+
+    The number of classes, temperature and dropout do not matter: they do not change the graph.
+    """
+    plain = dataclasses.replace(config, n_classes=527, temperature=1.0, dropout=0.2)
+    return next((name for name, known in ARCHITECTURES.items() if known == plain), None)

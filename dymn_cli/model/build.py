@@ -1,0 +1,97 @@
+"""From a config or a state dict to a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dymn_cli.errors import ModelError
+from dymn_cli.model.backbone import Backbone
+from dymn_cli.model.config import ModelConfig
+from dymn_cli.model.dymn import DyMN
+from dymn_cli.model.infer import infer_config
+from dymn_cli.model.layout import is_optional
+from dymn_cli.model.mn import MN
+
+__all__ = ["build", "load_weights", "restore"]
+
+LISTED = 3  # keys that an error names before it only counts
+
+ATTENTION_CONVOLUTION = re.compile(r"layers\.\d+\.context_gen\.conv_[ft]\.(weight|bias)")
+CONTEXT_GENERATION = re.compile(r"layers\.\d+\.context_gen\..+")
+
+
+def build(config: ModelConfig, *, generator: torch.Generator | None = None) -> Backbone:
+    """Make the network of a config, freshly initialised and in training mode.
+
+    Args:
+        config: the architecture.
+        generator: draws the initial weights; torch's global one where None.
+    """
+    return (MN if config.family == "mn" else DyMN)(config, generator=generator)
+
+
+def load_weights(model: Backbone, tensors: Mapping[str, Tensor]) -> None:
+    """Copy a state dict with the published key names into a model; every tensor must find its place.
+
+    Published files of variants without Coordinate Attention still hold its convolutions (and those
+    without any dynamic component a whole context generation): they are of no use and left out.
+
+    Raises:
+        ModelError: tensors missing, unknown or of another shape.
+    """
+    expected = model.state_dict()
+    given = {key: t for key, t in tensors.items() if key in expected or not _is_unused(key, model.config)}
+    missing = [key for key in expected if key not in given and not is_optional(key)]
+    unknown = [key for key in given if key not in expected]
+    misfits = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in given and given[key].shape != tensor.shape
+    ]
+    complaints = [
+        f"{what}: {_listed(keys)}"
+        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", misfits))
+        if keys
+    ]
+    if complaints:
+        name = f"{model.config.family} of width {model.config.width:g}"
+        raise ModelError(
+            f"these weights do not fit a {name}: {'; '.join(complaints)}",
+            hint="the config (width, classes, dynamic parts) must be the one that the weights were made with",
+        )
+    model.load_state_dict({**expected, **given}, strict=True)
+
+
+def restore(tensors: Mapping[str, Tensor], config: ModelConfig | None = None) -> Backbone:
+    """Make the network that a state dict belongs to, with its weights, in evaluation mode.
+
+    Args:
+        tensors: a state dict with the published key names.
+        config: the architecture, where it is known; else it is inferred from the shapes.
+
+    Raises:
+        ModelError: not a DyMN or MN, or not of this config.
+    """
+    if config is None:
+        config = infer_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    model = build(config)
+    load_weights(model, tensors)
+    return model.eval()
+
+
+def _is_unused(key: str, config: ModelConfig) -> bool:
+    """Whether a key belongs to a component that the config has switched off."""
+    if not config.is_dynamic or config.coordinate_attention != "none":
+        return False
+    pattern = ATTENTION_CONVOLUTION if config.has_context else CONTEXT_GENERATION
+    return pattern.fullmatch(key) is not None
+
+
+def _listed(keys: list[str]) -> str:
+    """The first keys by name, the rest by number."""
+    more = len(keys) - LISTED
+    return ", ".join(keys[:LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,221 @@
+"""Every layer of a config with its tensors and its multiply-accumulates. Needs no torch.
+
+One walk through the architecture serves the counts of `complexity.py`, the reading of shapes in
+`infer.py` and the check of a weights file against its config; tests hold it to the PyTorch modules.
+Keys are those of the published state dicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dymn_cli.model.config import Block, ModelConfig, Position
+
+__all__ = ["ROLES", "Layer", "TensorSpec", "is_optional", "layers", "state_shapes"]
+
+ROLES: dict[Position, str] = {"expand": "exp", "depthwise": "depth", "project": "proj"}
+"""How the published keys abbreviate the three convolutions of a block."""
+
+STEM_KERNEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor of the state dict; buffers such as running means are not `trainable`."""
+
+    key: str
+    shape: tuple[int, ...]
+    trainable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer by its published name.
+
+    Args:
+        name: what the keys of its tensors start with.
+        tensors: parameters and buffers.
+        macs: multiply-accumulates for one clip, counted as in Table II: convolutions, linear layers
+            and the mixing of kernels; no biases, no normalisation, no non-linearities.
+    """
+
+    name: str
+    tensors: tuple[TensorSpec, ...]
+    macs: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable values."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors if tensor.trainable)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Size of a feature map along frequency and time."""
+
+    frequency: int
+    time: int
+
+    def strided(self, stride: int) -> Extent:
+        """After a convolution that pads (k − 1) / 2: rounded up."""
+        return Extent(-(-self.frequency // stride), -(-self.time // stride))
+
+    @property
+    def area(self) -> int:
+        return self.frequency * self.time
+
+    @property
+    def length(self) -> int:
+        """Places of the two sequences that the context is made from."""
+        return self.frequency + self.time
+
+
+def is_optional(key: str) -> bool:
+    """Whether a state dict may lack a tensor: how often BatchNorm was updated is of no use to it."""
+    return key.endswith(".num_batches_tracked")
+
+
+def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Key and shape of every tensor of the state dict, in the published names."""
+    return {t.key: t.shape for layer in layers(config) for t in layer.tensors}
+
+
+def layers(config: ModelConfig, n_mels: int = 128, n_frames: int = 1000) -> tuple[Layer, ...]:
+    """All layers with tensors, from the stem to the classifier, for log-mels (n_mels, n_frames)."""
+    return tuple(_walk(config, Extent(n_mels, n_frames)))
+
+
+def _walk(config: ModelConfig, extent: Extent) -> Iterator[Layer]:
+    dymn = config.family == "dymn"
+    extent = extent.strided(2)
+    yield from _conv_norm(
+        "in_c" if dymn else "features.0", 1, config.stem_channels, extent.area, kernel=STEM_KERNEL
+    )
+    for block in config.blocks:
+        prefix = f"layers.{block.index}" if dymn else f"features.{block.index + 1}"
+        walk = _dynamic_block if block.dynamic else _static_block
+        yield from walk(prefix, block, config, extent)
+        extent = extent.strided(block.stride)
+    yield from _conv_norm(
+        "out_c" if dymn else "features.16",
+        config.blocks[-1].out_channels,
+        config.embedding_size,
+        extent.area,
+    )
+    yield _linear("classifier.2", config.embedding_size, config.head_channels)
+    yield _linear("classifier.5", config.head_channels, config.n_classes)
+
+
+def _static_block(prefix: str, block: Block, _config: ModelConfig, extent: Extent) -> Iterator[Layer]:
+    names = (f"{prefix}.block.{n}" for n in range(4))
+    inner = extent.strided(block.stride)
+    c = block.expanded
+    if block.has_expansion:
+        yield from _conv_norm(next(names), block.in_channels, c, extent.area)
+    yield from _conv_norm(next(names), c, c, inner.area, kernel=block.kernel, groups=c)
+    if block.squeeze_excite:
+        gate = f"{next(names)}.conc_se_layers.0"
+        yield _linear(f"{gate}.fc1", c, block.squeeze)
+        yield _linear(f"{gate}.fc2", block.squeeze, c)
+    yield from _conv_norm(next(names), c, block.out_channels, inner.area)
+
+
+def _dynamic_block(prefix: str, block: Block, config: ModelConfig, extent: Extent) -> Iterator[Layer]:
+    inner = extent.strided(block.stride)
+    c_in, c, c_out = block.in_channels, block.expanded, block.out_channels
+    if block.has_expansion:
+        yield from _stage(prefix, "expand", block, config, c_in, c, extent.area)
+    yield from _stage(prefix, "depthwise", block, config, c, c, inner.area)
+    yield from _stage(prefix, "project", block, config, c, c_out, inner.area)
+    if block.context:
+        yield from _context(f"{prefix}.context_gen", block, config, extent, inner)
+
+
+def _stage(
+    prefix: str,
+    position: Position,
+    block: Block,
+    config: ModelConfig,
+    in_channels: int,
+    out_channels: int,
+    area: int,
+) -> Iterator[Layer]:
+    """One convolution of a dynamic block with its normalisation and its non-linearity."""
+    role = ROLES[position]
+    depthwise = position == "depthwise"
+    kernel = block.kernel if depthwise else 1
+    groups = block.expanded if depthwise else 1
+    if position in config.dy_conv:
+        weights = out_channels * in_channels // groups * kernel**2
+        yield _dy_conv(f"{prefix}.{role}_conv", weights, block.context, config.kernels, area)
+    else:
+        name = f"{prefix}.{role}_conv.module"
+        yield _conv(name, in_channels, out_channels, area, kernel=kernel, groups=groups)
+    yield _norm(f"{prefix}.{role}_norm", out_channels)
+    if position in config.dy_relu:
+        yield _dy_relu(f"{prefix}.{role}_act", out_channels, block.context, config.mappings)
+
+
+def _context(name: str, block: Block, config: ModelConfig, extent: Extent, inner: Extent) -> Iterator[Layer]:
+    attention = config.coordinate_attention
+    yield _conv(f"{name}.joint_conv", block.in_channels, block.context, extent.length)
+    yield _norm(f"{name}.joint_norm", block.context)
+    if attention in ("both", "frequency"):
+        yield _conv(f"{name}.conv_f", block.context, block.expanded, inner.frequency, bias=True)
+    if attention in ("both", "time"):
+        yield _conv(f"{name}.conv_t", block.context, block.expanded, inner.time, bias=True)
+
+
+def _conv_norm(
+    name: str, in_channels: int, out_channels: int, area: int, *, kernel: int = 1, groups: int = 1
+) -> Iterator[Layer]:
+    yield _conv(f"{name}.0", in_channels, out_channels, area, kernel=kernel, groups=groups)
+    yield _norm(f"{name}.1", out_channels)
+
+
+def _conv(
+    name: str,
+    in_channels: int,
+    out_channels: int,
+    area: int,
+    *,
+    kernel: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> Layer:
+    weight = TensorSpec(f"{name}.weight", (out_channels, in_channels // groups, kernel, kernel))
+    tensors = (weight, TensorSpec(f"{name}.bias", (out_channels,))) if bias else (weight,)
+    return Layer(name, tensors, math.prod(weight.shape) * area)
+
+
+def _linear(name: str, n_inputs: int, n_outputs: int) -> Layer:
+    tensors = (TensorSpec(f"{name}.weight", (n_outputs, n_inputs)), TensorSpec(f"{name}.bias", (n_outputs,)))
+    return Layer(name, tensors, n_outputs * n_inputs)
+
+
+def _norm(name: str, channels: int) -> Layer:
+    tensors = (
+        TensorSpec(f"{name}.weight", (channels,)),
+        TensorSpec(f"{name}.bias", (channels,)),
+        TensorSpec(f"{name}.running_mean", (channels,), trainable=False),
+        TensorSpec(f"{name}.running_var", (channels,), trainable=False),
+        TensorSpec(f"{name}.num_batches_tracked", (), trainable=False),
+    )
+    return Layer(name, tensors, 0)
+
+
+def _dy_conv(name: str, weights: int, context: int, kernels: int, area: int) -> Layer:
+    attention = _linear(f"{name}.residuals.0", context, kernels)
+    bank = TensorSpec(f"{name}.weight", (1, 1, kernels, weights))
+    return Layer(name, (bank, *attention.tensors), attention.macs + kernels * weights + weights * area)
+
+
+def _dy_relu(name: str, channels: int, context: int, mappings: int) -> Layer:
+    coefficients = _linear(f"{name}.coef_net.0", context, 2 * mappings * channels)
+    buffers = (
+        TensorSpec(f"{name}.lambdas", (2 * mappings,), trainable=False),
+        TensorSpec(f"{name}.init_v", (2 * mappings,), trainable=False),
+    )
+    return Layer(name, (*buffers, *coefficients.tensors), coefficients.macs)
