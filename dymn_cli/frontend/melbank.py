@@ -1,0 +1,146 @@
+"""The numbers of the front end, and its mel filters.
+
+rate      32,000 Hz mono          Nyquist 16,000 Hz
+n_fft     1,024                   513 bins of 31.25 Hz
+n_window    800 samples, 25 ms    Hann, centred in the 1,024
+n_hop       320 samples, 10 ms    10 s = 320,000 samples = 1,000 frames
+n_mels      128                   0 to 15,000 Hz, 27.2 mel apart
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dymn_cli.errors import UsageError
+
+__all__ = ["FrontEndConfig", "hann_window", "mel_bank"]
+
+MEL_BREAK_HZ = 700.0  # below it the scale is close to linear, above it to logarithmic
+MEL_FACTOR = 1127.0  # puts 1,000 Hz at 1,000 mel
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndConfig:
+    """What a network was trained to hear through; the defaults are those of the published models.
+
+    The published variants `hop_N` and `mels_N` differ in `n_hop` (N ms) and `n_mels` only.
+
+    Args:
+        rate_hz: samples per second of the input.
+        n_fft: samples of the Fourier transform.
+        n_window: samples under the Hann window, which is centred in the transform.
+        n_hop: samples from one frame to the next.
+        n_mels: mel bands.
+        fmin_hz: lower edge of the lowest band.
+        fmax_hz: upper edge of the highest band.
+        preemphasis: a in y[n] = x[n+1] − a·x[n].
+        log_offset: added to the mel power before the logarithm.
+        shift: added to the logarithm.
+        scale: what the sum is divided by.
+
+    Raises:
+        UsageError: values that describe no front end.
+    """
+
+    rate_hz: int = 32_000
+    n_fft: int = 1024
+    n_window: int = 800
+    n_hop: int = 320
+    n_mels: int = 128
+    fmin_hz: float = 0.0
+    fmax_hz: float = 15_000.0
+    preemphasis: float = 0.97
+    log_offset: float = 1e-5
+    shift: float = 4.5
+    scale: float = 5.0
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, message: str) -> None:
+            if not holds:
+                raise UsageError(f"front-end config: {message}")
+
+        for name in ("rate_hz", "n_fft", "n_window", "n_hop", "n_mels"):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value >= 1, f"{name} must be a whole number from 1")
+        for name in ("fmin_hz", "fmax_hz", "preemphasis", "log_offset", "shift", "scale"):
+            require(math.isfinite(getattr(self, name)), f"{name} must be a finite number")
+        require(self.n_fft % 2 == 0, "n_fft must be even")
+        require(2 <= self.n_window <= self.n_fft, "n_window is not in 2 ... n_fft")
+        require(0 <= self.fmin_hz < self.fmax_hz, "fmin_hz must be from 0 and below fmax_hz")
+        require(self.fmax_hz <= self.rate_hz / 2, "fmax_hz is above half of rate_hz")
+        require(0 <= self.preemphasis <= 1, "preemphasis is not in 0 ... 1")
+        require(self.log_offset > 0, "log_offset must be positive")
+        require(self.scale > 0, "scale must be positive")
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of the real transform, 0 Hz and Nyquist included."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest input: the reflection at its ends mirrors n_fft / 2 pre-emphasised samples."""
+        return self.n_fft // 2 + 2
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames of an input: one every hop of the pre-emphasised signal, which is one sample shorter."""
+        return 1 + (n_samples - 1) // self.n_hop
+
+    def to_json(self) -> str:
+        """As one line of JSON: goes into the metadata of a weights file."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> FrontEndConfig:
+        """Read what `to_json` wrote; fields that are missing take their defaults.
+
+        Raises:
+            UsageError: no JSON object, an unknown field, or values that describe no front end.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+            if unknown:
+                raise UsageError(f"front-end config: unknown field {', '.join(sorted(unknown))}")
+            return cls(**fields)
+        except (TypeError, ValueError) as exc:
+            raise UsageError(f"front-end config: not readable: {exc}") from exc
+
+
+def hann_window(config: FrontEndConfig) -> NDArray[np.float64]:
+    """The window: (n_window,), symmetric, zero at both ends."""
+    return np.hanning(config.n_window)
+
+
+@functools.lru_cache(maxsize=16)
+def mel_bank(config: FrontEndConfig) -> NDArray[np.float64]:
+    """The mel filters as a matrix from power spectrum to mel power.
+
+    Triangles of height 1, spaced evenly and linear in mel = 1127 ln(1 + f/700), as Kaldi has them
+    (`mel-computations.cc`): not normalised by their width, and without the Nyquist bin. The lowest bands
+    are narrower than a bin, so some of them hold none and stay at zero.
+
+    Returns:
+        (n_mels, n_fft / 2 + 1) float64, read-only because it is shared between callers.
+    """
+    low, high = _mel(np.array([config.fmin_hz, config.fmax_hz]))
+    spacing = (high - low) / (config.n_mels + 1)
+    left = (low + spacing * np.arange(config.n_mels))[:, np.newaxis]
+    bins = _mel(np.linspace(0.0, config.rate_hz / 2, config.n_fft // 2, endpoint=False, dtype=np.float64))
+    rising = (bins - left) / spacing
+    bank = np.zeros((config.n_mels, config.n_bins))
+    bank[:, :-1] = np.maximum(np.minimum(rising, 2.0 - rising), 0.0)
+    bank.flags.writeable = False
+    return bank
+
+
+def _mel(frequency_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    return MEL_FACTOR * np.log1p(frequency_hz / MEL_BREAK_HZ)
