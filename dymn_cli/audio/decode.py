@@ -1,0 +1,362 @@
+"""From a source to float32 blocks, whatever the format: path, open file, pipe, or array.
+
+    open_audio ──▶ AudioReader ──▶ Decoder: sndfile (WAV, FLAC, Ogg, MP3, AIFF, CAF, W64, AU, ...)
+                                            media   (m4a, AAC, WMA, video: where PyAV is installed)
+                                            an array
+
+An AudioReader holds for all of them what a source must fulfil: rates, channels, finite samples, a least
+length, and as much audio as its header claims. Every failure is one of our errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
+
+import numpy as np
+
+from dymn_cli.audio import sndfile
+from dymn_cli.errors import (
+    AudioNotFoundError,
+    CorruptAudioError,
+    EmptyAudioError,
+    InputError,
+    UnsupportedAudioError,
+    UsageError,
+)
+from dymn_cli.results import AudioInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_RATE_HZ",
+    "MIN_RATE_HZ",
+    "SHORTEST_MS",
+    "AudioReader",
+    "Decoder",
+    "Source",
+    "open_audio",
+    "spool",
+    "to_float32",
+]
+
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | tuple[NDArray[Any], int]"
+
+MIN_RATE_HZ = 1_000
+MAX_RATE_HZ = 768_000
+MAX_CHANNELS = 64
+SHORTEST_MS = 50
+LOUDEST = 2.0**31  # 32-bit integers kept as floats without scaling; beyond it is no sound
+SPOOL_BYTES = 64 << 20
+ARRAY_TYPES = {"f2", "f4", "f8", "i1", "u1", "i2", "i4"}
+
+MEDIA_HINT = "m4a, AAC, WMA and video need one more package: pip install 'dymn[media]'"
+
+
+class Decoder(Protocol):
+    """What an AudioReader reads from: one for libsndfile, one for PyAV, one for arrays."""
+
+    info: AudioInfo
+    slack_s: float  # the header may claim this much more than there is before we speak of it
+
+    def read(self, n_frames: int) -> NDArray[np.float32]:
+        """The next (n, channels) float32 samples, n from 1 to `n_frames`; (0, channels) at the end."""
+
+    def notes(self) -> list[str]:
+        """What the user should know of the source, asked for at its end."""
+
+    def close(self) -> None:
+        """Let go of what the decoder has opened itself."""
+
+
+class AudioReader:
+    """An open source: what it says of itself, and its samples, once, from the front to the end.
+
+    Args:
+        decoder: where samples come from.
+        name: what errors call the source.
+        opened: what is to be closed with the reader.
+    """
+
+    def __init__(self, decoder: Decoder, name: str, opened: contextlib.ExitStack) -> None:
+        self._decoder = decoder
+        self._opened = opened
+        self.name = name
+        self.info = decoder.info
+        self.warnings: list[str] = []
+        self.frames_read = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds decoded so far; after the last block, the duration of the source."""
+        return self.frames_read / self.info.rate_hz
+
+    def blocks(self, n_frames: int) -> Iterator[NDArray[np.float32]]:
+        """Decode the rest of the source, block by block; `warnings` is complete after the last one.
+
+        Args:
+            n_frames: at most so many samples per channel in a block.
+
+        Yields:
+            (n, channels) float32 in [-1, 1] for integer formats; not to be written to.
+
+        Raises:
+            EmptyAudioError: the source ends before 50 ms.
+            CorruptAudioError: the stream is damaged, or has NaN, infinite or absurdly large samples.
+            InputError: the file object that was given fails to read.
+        """
+        while len(block := self._decoder.read(n_frames)):
+            self._require_sound(block)
+            self.frames_read += len(block)
+            yield block
+        self._finish()
+
+    def _require_sound(self, block: NDArray[np.float32]) -> None:
+        with np.errstate(invalid="ignore"):
+            if block.min() >= -LOUDEST and block.max() <= LOUDEST:  # both false for NaN
+                return
+            bad = ~(np.abs(block) <= LOUDEST)
+        frame, channel = np.unravel_index(int(bad.argmax()), bad.shape)
+        value = block[frame, channel]
+        what = (
+            "NaN"
+            if np.isnan(value)
+            else "an infinite sample"
+            if np.isinf(value)
+            else f"a sample of {value:.3g}"
+        )
+        at_s = (self.frames_read + int(frame)) / self.info.rate_hz
+        raise CorruptAudioError(f"{self.name}: {what} at {at_s:.3f} s")
+
+    def _finish(self) -> None:
+        claimed, rate = self.info.n_frames, self.info.rate_hz
+        if self.frames_read == 0:
+            claim = f" (its header claims {claimed / rate:.2f} s)" if claimed else ""
+            raise EmptyAudioError(f"{self.name}: no samples{claim}")
+        if self.frames_read * 1000 < SHORTEST_MS * rate:
+            raise EmptyAudioError(
+                f"{self.name}: {self.duration_s * 1000:.1f} ms of audio, at least {SHORTEST_MS} ms are needed"
+            )
+        if claimed is not None and claimed - self.frames_read > self._decoder.slack_s * rate:
+            self.warnings.append(
+                f"truncated or damaged: the header claims {claimed / rate:.2f} s, "
+                f"{self.duration_s:.2f} s are there"
+            )
+        self.warnings.extend(self._decoder.notes())
+
+    def close(self) -> None:
+        """Close what was opened for this source; a file object that was given stays open."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_audio(source: Source, *, name: str | None = None) -> AudioReader:
+    """Open a source for one pass over its samples; use it as a context manager.
+
+    Args:
+        source: a path; a binary file object, read from its start and left open (one that cannot seek is
+            copied first, see `spool`); or (array, rate_hz) with an (n,) or (n, channels) array of floats
+            in [-1, 1] or of 8-, 16- or 32-bit integers, which is read in place and never changed.
+        name: what errors call the source; by default the path, or the file object's own name.
+
+    Raises:
+        AudioNotFoundError: no such file, or no permission to read it.
+        UnsupportedAudioError: a format that this installation cannot decode, or no file at all.
+        CorruptAudioError: a damaged header; a rate outside 1 to 768 kHz; more than 64 channels.
+        EmptyAudioError: the file has no bytes.
+        UsageError: a source that is none of the above.
+    """
+    if isinstance(source, tuple):
+        return _open_array(source, name or "array")
+    if isinstance(source, str | os.PathLike):
+        path = os.fsdecode(source)
+        return _open_path(path, name or path)
+    if isinstance(cast("object", source), io.TextIOBase):
+        raise UsageError("audio is read from binary files", hint="open the file with mode 'rb'")
+    if not hasattr(source, "read"):
+        raise UsageError(
+            f"no audio source: {type(source).__name__}",
+            hint="give a path, a binary file object (io.BytesIO for bytes), or (array, rate_hz)",
+        )
+    own = getattr(source, "name", None)
+    return _open_stream(source, name or (own if isinstance(own, str) else "audio"), owned=False)
+
+
+def spool(stream: BinaryIO) -> BinaryIO:
+    """Copy a stream that cannot seek, such as stdin: in memory to 64 MiB, then in a temporary file.
+
+    Raises:
+        InputError: the stream cannot be read, or there is no room for the copy.
+    """
+    copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    try:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+        copy.seek(0)
+    except (OSError, ValueError) as exc:  # ValueError: the stream is closed
+        copy.close()
+        raise InputError(
+            f"cannot copy the stream: {getattr(exc, 'strerror', None) or exc}",
+            hint="long streams are kept in a temporary file; TMPDIR says where",
+        ) from exc
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def to_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples as float32; integers are scaled so that their full range is [-1, 1)."""
+    kind, n_bits = samples.dtype.kind, samples.dtype.itemsize * 8
+    if kind == "f":
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the reader refuses
+            return samples.astype(np.float32, copy=False)
+    middle = 2.0 ** (n_bits - 1) if kind == "u" else 0.0
+    scaled: NDArray[Any] = samples.astype(np.float32 if n_bits <= 16 else np.float64)
+    return ((scaled - middle) * 2.0 ** (1 - n_bits)).astype(np.float32, copy=False)
+
+
+def _open_path(path: str, name: str) -> AudioReader:
+    try:
+        stream = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: PTH123, SIM115 - the reader closes it
+    except FileNotFoundError as exc:
+        raise AudioNotFoundError(f"{name}: no such file") from exc
+    except (IsADirectoryError, PermissionError) as exc:
+        if Path(path).is_dir():
+            raise UnsupportedAudioError(f"{name}: a folder, not an audio file") from exc
+        raise AudioNotFoundError(f"{name}: no permission to read it") from exc
+    except (OSError, ValueError) as exc:
+        raise AudioNotFoundError(
+            f"{name}: cannot be opened: {getattr(exc, 'strerror', None) or exc}"
+        ) from exc
+    if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise UnsupportedAudioError(f"{name}: a device, not an audio file")
+    return _open_stream(stream, name, owned=True)
+
+
+def _open_stream(stream: BinaryIO, name: str, *, owned: bool) -> AudioReader:
+    """Open what has bytes; an `owned` stream is ours to close, and nobody else moves its position."""
+    with contextlib.ExitStack() as opened:
+        if owned:
+            opened.callback(stream.close)
+        try:
+            spooled = not _can_seek(stream)
+            if spooled:
+                stream = spool(stream)
+                opened.callback(stream.close)
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+        except (OSError, ValueError) as exc:
+            raise InputError(f"{name}: cannot be read: {exc}") from exc
+        if not size:
+            raise EmptyAudioError(f"{name}: an empty file")
+        # C libraries on Windows do not share file descriptors.
+        by_descriptor = owned and not spooled and os.name != "nt"
+        decoder = _decoder_of(stream, name, by_descriptor=by_descriptor)
+        opened.callback(decoder.close)
+        _require_usable(decoder.info, name)
+        return AudioReader(decoder, name, opened.pop_all())
+
+
+def _require_usable(info: AudioInfo, name: str) -> None:
+    if not MIN_RATE_HZ <= info.rate_hz <= MAX_RATE_HZ:
+        raise CorruptAudioError(
+            f"{name}: a sample rate of {info.rate_hz} Hz, not within {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+        )
+    if not 1 <= info.channels <= MAX_CHANNELS:
+        raise CorruptAudioError(f"{name}: {info.channels} channels, not within 1 to {MAX_CHANNELS}")
+
+
+def _can_seek(stream: BinaryIO) -> bool:
+    seekable = getattr(stream, "seekable", None)
+    return hasattr(stream, "seek") if seekable is None else bool(seekable())
+
+
+def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
+    """Ask libsndfile first; PyAV for what it does not know, and for what it finds malformed."""
+    try:
+        return sndfile.SoundfileDecoder(stream, name, by_descriptor=by_descriptor)
+    except (UnsupportedAudioError, CorruptAudioError) as exc:
+        try:
+            from dymn_cli.audio import media  # an extra, and slow to load
+        except ImportError:
+            if isinstance(exc, UnsupportedAudioError):
+                exc.hint = MEDIA_HINT
+            raise exc from exc.__cause__
+        try:
+            return media.MediaDecoder(stream, name)
+        except media.NotRecognisedError:
+            raise exc from exc.__cause__
+
+
+class ArrayDecoder:
+    """Samples that are in memory already; converted block by block, so that nothing is copied as a whole."""
+
+    slack_s = 0.0
+
+    def __init__(self, samples: NDArray[Any], rate_hz: int) -> None:
+        self._samples = samples
+        self._position = 0
+        n_frames, channels = samples.shape
+        self.info = AudioInfo(rate_hz, channels, n_frames, "array", str(samples.dtype))
+
+    def read(self, n_frames: int) -> NDArray[np.float32]:
+        """The next samples; a view where the array is float32."""
+        block = to_float32(self._samples[self._position : self._position + n_frames])
+        self._position += len(block)
+        return block
+
+    def notes(self) -> list[str]:
+        """Nothing."""
+        return []
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _open_array(source: tuple[NDArray[Any], int], name: str) -> AudioReader:
+    if len(source) != 2:
+        raise UsageError(f"{name}: an array source is a pair: (array, rate_hz)")
+    samples, rate = np.asarray(source[0]), source[1]
+    try:
+        rate_hz = int(rate)
+    except (TypeError, ValueError, OverflowError):
+        rate_hz = -1
+    if rate_hz < 0 or rate_hz != rate:
+        raise UsageError(f"{name}: the sample rate is a whole number of hertz, not {rate!r}")
+    if samples.dtype.kind not in "fiu" or samples.dtype.str[1:] not in ARRAY_TYPES:
+        raise UsageError(
+            f"{name}: samples of type {samples.dtype}",
+            hint="floats in [-1, 1], or int8, uint8, int16, int32 over their full range",
+        )
+    if samples.ndim == 1:
+        samples = samples[:, np.newaxis]
+    if samples.ndim != 2 or samples.shape[1] > MAX_CHANNELS:
+        raise UsageError(
+            f"{name}: an array of shape {np.shape(source[0])}",
+            hint="(n,) or (n, channels): time runs along the first axis; transpose where it is the last",
+        )
+    if not samples.size:
+        raise EmptyAudioError(f"{name}: no samples")
+    decoder = ArrayDecoder(samples, rate_hz)
+    _require_usable(decoder.info, name)
+    return AudioReader(decoder, name, contextlib.ExitStack())

@@ -1,0 +1,224 @@
+"""libsndfile as a decoder: WAV, RF64, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF, W64, AU and more.
+
+Our own files are handed over as descriptors: a name of any bytes opens, no format is guessed from a
+suffix, and no Python runs while C decodes. Other file objects go through callbacks.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import soundfile
+
+from dymn_cli.audio import headers
+from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
+from dymn_cli.results import AudioInfo
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from numpy.typing import NDArray
+
+__all__ = ["GuardedFile", "SoundfileDecoder"]
+
+LENGTH_UNKNOWN = 1 << 62  # SF_COUNT_MAX is above, any real length below
+# sf_error numbers: unknown format, unknown coding, and bytes like MPEG's sync that no frame follows.
+UNRECOGNISED = frozenset({1, 4, 7})
+MALFORMED = 3
+CORRECTED_STEP = 16 * 1152  # frames a call: a broken last MP3 frame loses the whole call that meets it
+
+# The log has the sizes that a header claims beside those that the file allows.
+CLAIMED_SIZE = re.compile(
+    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+STREAMED_SIZES = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
+NO_END_MARK = "Last page lacks an end-of-stream bit"
+
+
+class GuardedFile(io.RawIOBase):
+    """A file object made safe for callbacks from C: reads are whole, errors wait to be raised outside.
+
+    An exception inside a callback would be printed and forgotten. Here it ends the file, and `check`
+    raises it as ours once C has returned. Decoders may seek to absurd places that a damaged header names,
+    which is no error until they read there: so the file itself is only moved for reading.
+    """
+
+    def __init__(self, stream: BinaryIO | headers.CorrectedView, name: str) -> None:
+        self._stream = stream
+        self._source = name
+        self._error: Exception | None = None
+        self._position = 0
+        self._stream_position = -1
+        self._size = stream.seek(0, os.SEEK_END)
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move to a position; -1, and no move, where it is before the start."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            return -1
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Position in bytes."""
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill the buffer; less only at the end, or after an error."""
+        target = memoryview(buffer).cast("B")
+        filled = 0
+        try:
+            if self._position != self._stream_position and self._error is None:
+                self._stream.seek(self._position)
+            while filled < len(target) and self._error is None:
+                data = self._stream.read(len(target) - filled)
+                if not data:
+                    break
+                target[filled : filled + len(data)] = data
+                filled += len(data)
+        except Exception as exc:  # whatever a foreign file object raises
+            self._error = exc
+        self._position += filled
+        self._stream_position = self._position
+        return filled
+
+    def check(self) -> None:
+        """Raise what a callback met.
+
+        Raises:
+            InputError: the file object failed.
+        """
+        if self._error is not None:
+            raise InputError(f"{self._source}: cannot be read: {self._error}") from self._error
+
+
+class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
+    """A SoundFile that only reads on.
+
+    As a seekable file it would seek after each read, which at the end of a FLAC stream of unknown length
+    loses the last block, and would stop at the length that an MP3 header guesses.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    text = error.error_string.rstrip(".")
+    return "its headers do not add up" if error.code == MALFORMED else f"{text[:1].lower()}{text[1:]}"
+
+
+class SoundfileDecoder:
+    """Forward reading through libsndfile.
+
+    Args:
+        stream: a seekable binary file at its start; closed by whoever opened it.
+        name: what errors call the source.
+        by_descriptor: let libsndfile read from the stream's file descriptor.
+
+    Raises:
+        UnsupportedAudioError: libsndfile does not know the format.
+        CorruptAudioError: it does, but the header is damaged.
+        InputError: the file object fails to read.
+    """
+
+    slack_s = 0.05
+
+    def __init__(self, stream: BinaryIO, name: str, *, by_descriptor: bool) -> None:
+        self._name = name
+        self._stream = stream
+        self._end = stream.seek(0, os.SEEK_END)
+        self._guard: GuardedFile | None = None
+        self._step = LENGTH_UNKNOWN
+        self._n_read = 0
+        self._sound = self._open(stream, by_descriptor=by_descriptor)
+        view = self._view_of_doubtful()
+        if view is not None:
+            self._sound.close()
+            self._end = view.end
+            self._step = CORRECTED_STEP
+            self._sound = self._open(view, by_descriptor=False)
+        self.info = self._describe(length_known=view is None or self._sound.format != "MP3")
+
+    def _open(self, stream: BinaryIO | headers.CorrectedView, *, by_descriptor: bool) -> _ForwardSoundFile:
+        stream.seek(0)
+        try:
+            if by_descriptor:
+                return _ForwardSoundFile(stream.fileno(), closefd=False)
+            self._guard = GuardedFile(stream, self._name)
+            return _ForwardSoundFile(self._guard)
+        except soundfile.LibsndfileError as exc:
+            self._check_guard()
+            if exc.code in UNRECOGNISED:
+                raise UnsupportedAudioError(f"{self._name}: not a known audio format") from exc
+            raise CorruptAudioError(f"{self._name}: damaged: {_reason(exc)}") from exc
+
+    def _view_of_doubtful(self) -> headers.CorrectedView | None:
+        if self._sound.format != "MP3" and self._sound.frames:
+            return None
+        try:
+            position = self._stream.tell()
+            view = headers.corrected(self._stream, self._sound.format)
+            self._stream.seek(position)
+        except OSError as exc:
+            raise InputError(f"{self._name}: cannot be read: {exc}") from exc
+        return view
+
+    def _describe(self, *, length_known: bool) -> AudioInfo:
+        sound = self._sound
+        log = sound.extra_info
+        n_frames: int | None = sound.frames
+        if not length_known or sound.frames >= LENGTH_UNKNOWN:
+            n_frames = None
+        elif (claim := CLAIMED_SIZE.search(log)) is not None:
+            claimed, there = int(claim[1]), int(claim[2])
+            if claimed > there > 0 and claimed not in STREAMED_SIZES and claimed < LENGTH_UNKNOWN:
+                n_frames = sound.frames + (claimed - there) * sound.frames // there
+        self._cut_off = NO_END_MARK in log
+        container = "WAV" if sound.format == "WAVEX" else sound.format
+        return AudioInfo(sound.samplerate, sound.channels, n_frames, container, sound.subtype)
+
+    def read(self, n_frames: int) -> NDArray[np.float32]:
+        """Decode the next samples.
+
+        Raises:
+            CorruptAudioError: the stream is damaged before its end.
+            InputError: the file object fails to read.
+        """
+        block = np.empty((min(n_frames, self._step), self.info.channels), np.float32)
+        try:
+            block = self._sound.read(out=block)
+        except soundfile.LibsndfileError as exc:
+            self._check_guard()
+            block = block[: self._sound.tell() - self._n_read]
+            self._cut_off = True
+            if self._stream.tell() < self._end:
+                at_s = (self._n_read + len(block)) / self.info.rate_hz
+                raise CorruptAudioError(f"{self._name}: damaged at {at_s:.2f} s") from exc
+        self._check_guard()
+        self._n_read += len(block)
+        return block
+
+    def _check_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
+    def notes(self) -> list[str]:
+        """Say where a stream that does not tell its length breaks off."""
+        untold = self.info.n_frames is None or self.info.container == "OGG"
+        return ["cut off: the stream stops before its end mark"] if self._cut_off and untold else []
+
+    def close(self) -> None:
+        """Close libsndfile's handle, not the stream."""
+        self._sound.close()

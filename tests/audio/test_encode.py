@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dymn_cli.audio.decode import open_audio
+from dymn_cli.audio.encode import write_audio
+from dymn_cli.errors import OutputError, UsageError
+
+
+def read(source: Path | io.BytesIO) -> tuple[np.ndarray, str, str]:
+    with open_audio(source) as reader:
+        samples = np.concatenate(list(reader.blocks(50_000)))
+        return samples, reader.info.container, reader.info.codec
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "container", "decibels"),
+    [
+        ("wav", "PCM_16", "WAV", 80),
+        ("wav", "FLOAT", "WAV", 140),
+        ("flac", "PCM_24", "FLAC", 120),
+        ("aif", "PCM_16", "AIFF", 80),
+        ("ogg", "VORBIS", "OGG", 15),
+        ("mp3", "MPEG_LAYER_III", "MP3", 15),
+    ],
+)
+def test_what_is_written_is_read_back(
+    tmp_path: Path,
+    chirp_44k1_stereo: np.ndarray,
+    suffix: str,
+    codec: str,
+    container: str,
+    decibels: float,
+) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    write_audio(path, chirp_44k1_stereo, 44_100, codec=codec)
+    samples, found_container, found_codec = read(path)
+    assert (found_container, found_codec) == (container, codec)
+    assert samples.shape == chirp_44k1_stereo.shape
+    error = np.mean((samples - chirp_44k1_stereo) ** 2) + 1e-16
+    assert 10 * np.log10(np.mean(chirp_44k1_stereo**2) / error) > decibels
+
+
+def test_a_minute_of_vorbis_does_not_crash_the_encoder(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 60 * 22_050).astype(np.float32)
+    write_audio(tmp_path / "minute.ogg", noise, 22_050)
+    assert len(read(tmp_path / "minute.ogg")[0]) == len(noise)
+
+
+def test_into_memory() -> None:
+    memory = io.BytesIO()
+    write_audio(memory, np.full(3_200, 0.5), 32_000, container="FLAC")
+    samples, container, _ = read(memory)
+    assert container == "FLAC"
+    assert (samples == 0.5).all()
+
+
+def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
+    write_audio(tmp_path / "loud.wav", np.full(3_200, 1.5), 32_000)
+    assert read(tmp_path / "loud.wav")[0].min() > 0.99
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    silence = np.zeros(1_000)
+    with pytest.raises(UsageError, match="suffix"):
+        write_audio(tmp_path / "clip.xyz", silence, 32_000)
+    with pytest.raises(UsageError, match="an open file has no suffix"):
+        write_audio(io.BytesIO(), silence, 32_000)
+    with pytest.raises(UsageError):
+        write_audio(tmp_path / "clip.wav", silence, 32_000, codec="VORBIS")
+    with pytest.raises(OutputError, match="missing"):
+        write_audio(tmp_path / "missing" / "clip.wav", silence, 32_000)

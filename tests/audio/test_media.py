@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dymn_cli.audio.decode import AudioReader, open_audio
+from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
+
+av = pytest.importorskip("av", reason="needs the media extra")
+
+CODECS = {"m4a": "aac", "aac": "aac", "wma": "wmav2", "mka": "pcm_s16le", "mp4": "aac", "ac3": "ac3"}
+
+
+def write_media(path: Path, samples: np.ndarray, rate_hz: int = 44_100, *, video: bool = False) -> None:
+    """Encode (n, channels) floats with PyAV, with a picture track where asked for."""
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=25) if video else None
+        sound = None
+        if samples.size:
+            layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
+            sound = container.add_stream(CODECS[path.suffix[1:]], rate=rate_hz, layout=layout)
+            sound.bit_rate = 128_000
+        if pictures is not None:
+            pictures.width = pictures.height = 64
+            for _ in range(25):
+                picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+                container.mux(pictures.encode(picture))
+            container.mux(pictures.encode(None))
+        if sound is not None:
+            planes = np.ascontiguousarray(samples.T, np.float32)
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
+            resampler = av.AudioResampler(sound.codec_context.format, layout, rate_hz, 1024)
+            for part in (*resampler.resample(frame), *resampler.resample(None)):
+                container.mux(sound.encode(part))
+            container.mux(sound.encode(None))
+
+
+def read(reader: AudioReader) -> np.ndarray:
+    with reader:
+        return np.concatenate(list(reader.blocks(20_000)))
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "aac", "wma", "mka", "ac3"])
+def test_media_files_sound_as_they_should(tmp_path: Path, chirp_44k1_stereo: np.ndarray, suffix: str) -> None:
+    path = tmp_path / f"chirp.{suffix}"
+    write_media(path, chirp_44k1_stereo)
+    reader = open_audio(path)
+    samples = read(reader)
+    assert (reader.info.rate_hz, reader.info.channels) == (44_100, 2)
+    assert reader.info.codec == CODECS[suffix]
+    assert reader.warnings == []
+    assert len(samples) == pytest.approx(110_250, abs=4_096)
+    power = np.abs(np.fft.rfft(samples[-80_000:, 1])) ** 2
+    assert np.argmax(power) * 44_100 / 80_000 == pytest.approx(440, abs=1)
+    assert np.sqrt(np.mean(samples**2)) == pytest.approx(np.sqrt(np.mean(chirp_44k1_stereo**2)), rel=0.05)
+    np.testing.assert_array_equal(read(open_audio(io.BytesIO(path.read_bytes()))), samples)
+
+
+def test_an_m4a_has_the_length_of_its_track(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "chirp.m4a"
+    write_media(path, chirp_44k1_stereo)
+    for block in (1_000, 110_000, 110_250, 1 << 20):
+        with open_audio(path) as reader:
+            assert reader.info.n_frames == 110_250
+            assert sum(len(part) for part in reader.blocks(block)) == 110_250
+
+
+def test_blocks_are_as_small_as_asked(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "chirp.m4a"
+    write_media(path, chirp_44k1_stereo)
+    with open_audio(path) as reader:
+        sizes = [len(block) for block in reader.blocks(700)]
+    assert set(sizes[:-1]) == {700}
+
+
+def test_the_sound_of_a_video_is_read(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "film.mp4"
+    write_media(path, chirp_44k1_stereo, video=True)
+    assert len(read(open_audio(path))) == 110_250
+
+
+def test_a_silent_video_has_no_audio_stream(tmp_path: Path) -> None:
+    path = tmp_path / "silent.mp4"
+    write_media(path, np.zeros((0, 1)), video=True)
+    with pytest.raises(UnsupportedAudioError, match=r"silent\.mp4: no audio stream"):
+        open_audio(path)
+
+
+def test_a_damaged_m4a_is_located(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "broken.m4a"
+    write_media(path, np.tile(chirp_44k1_stereo, (4, 1)))
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4_000] = np.random.default_rng(0).bytes(4_000)
+    path.write_bytes(data)
+    with pytest.raises(CorruptAudioError, match=r"broken\.m4a: damaged at [4-6]\.\d\d s"):
+        read(open_audio(path))
+
+
+def test_a_change_of_rate_on_the_way_is_refused(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    parts = []
+    for rate_hz in (44_100, 22_050):
+        path = tmp_path / f"{rate_hz}.aac"
+        write_media(path, chirp_44k1_stereo, rate_hz)
+        parts.append(path.read_bytes())
+    joined = tmp_path / "joined.aac"
+    joined.write_bytes(b"".join(parts))
+    with pytest.raises(CorruptAudioError, match=r"rate or channels change at 2\.\d\d s"):
+        read(open_audio(joined))
+
+
+def test_a_playlist_opens_no_other_file(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that looks like a playlist must not make us read what it names, here or on the network."""
+    write_media(tmp_path / "secret.aac", chirp_44k1_stereo)
+    monkeypatch.chdir(tmp_path)
+    target = (tmp_path / "secret.aac").as_uri()
+    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n"
+    concat = "ffconcat version 1.0\nfile secret.aac\n"
+    for text in (hls, concat):
+        path = tmp_path / "innocent.wav"
+        path.write_text(text)
+        for source in (path, io.BytesIO(text.encode())):
+            with pytest.raises(UnsupportedAudioError):
+                open_audio(source)
+
+
+def test_an_error_of_the_file_object_is_told(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Flaky(io.BytesIO):
+        """A disk that fails behind its first megabyte, scaled down."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            if self.tell() > 100_000 and self.armed:
+                raise OSError("disk on fire")
+            return data
+
+    path = tmp_path / "long.m4a"
+    write_media(path, np.tile(chirp_44k1_stereo, (8, 1)))
+    file = Flaky(path.read_bytes())
+    file.armed = False  # type: ignore[attr-defined]
+    reader = open_audio(file, name="tape")
+    file.armed = True  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="tape: cannot be read: disk on fire"):
+        read(reader)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from dymn_cli.audio.decode import open_audio
+from dymn_cli.audio.resample import RATE_HZ, channels_32k, to_mono_32k
+from dymn_cli.audio.windows import WindowPlan, windows
+from dymn_cli.errors import InputError, UsageError
+
+
+def mono(samples: np.ndarray, rate_hz: int, channel: str = "mix") -> np.ndarray:
+    with open_audio((samples, rate_hz)) as reader:
+        return np.concatenate(list(to_mono_32k(reader, channel)))
+
+
+@pytest.fixture(scope="module")
+def anti_phase_stereo() -> np.ndarray:
+    """Two channels that cancel each other."""
+    wave = np.random.default_rng(1).uniform(-0.9, 0.9, 40_000).astype(np.float32)
+    return np.stack([wave, -wave], axis=1)
+
+
+def test_the_rate_is_the_one_the_models_know() -> None:
+    assert RATE_HZ == 32_000
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_streamed_is_the_same_as_at_once(rate_hz: int) -> None:
+    noise = np.random.default_rng(2).uniform(-1, 1, 300_000).astype(np.float32)
+    np.testing.assert_array_equal(mono(noise, rate_hz), soxr.resample(noise, rate_hz, 32_000, quality="HQ"))
+
+
+def test_a_tone_keeps_its_pitch_and_level() -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 1_000 * np.arange(96_000) / 48_000)
+    heard = mono(tone, 48_000)
+    expected = 0.5 * np.sin(2 * np.pi * 1_000 * np.arange(64_000) / 32_000)
+    np.testing.assert_allclose(heard[500:-500], expected[500:-500], atol=1e-5)
+
+
+def test_32_khz_passes_untouched() -> None:
+    noise = np.random.default_rng(3).uniform(-1, 1, 200_000).astype(np.float32)
+    np.testing.assert_array_equal(mono(noise, 32_000), noise)
+
+
+def test_mix_is_the_mean_of_the_channels(anti_phase_stereo: np.ndarray) -> None:
+    assert not mono(anti_phase_stereo, 44_100).any()
+    surround = np.random.default_rng(4).uniform(-1, 1, (5_000, 6)).astype(np.float32)
+    np.testing.assert_allclose(mono(surround, 32_000), surround.mean(axis=1, dtype=np.float64), atol=2e-7)
+
+
+def test_one_channel_can_be_chosen(anti_phase_stereo: np.ndarray) -> None:
+    np.testing.assert_array_equal(mono(anti_phase_stereo, 32_000, "0"), anti_phase_stereo[:, 0])
+    np.testing.assert_array_equal(mono(anti_phase_stereo, 32_000, "1"), anti_phase_stereo[:, 1])
+
+
+def test_a_channel_that_is_not_there_is_a_fault_of_this_input(anti_phase_stereo: np.ndarray) -> None:
+    with open_audio((anti_phase_stereo, 32_000), name="two.wav") as reader:
+        with pytest.raises(InputError, match=r"two\.wav: no channel 2, it has channels 0 to 1"):
+            to_mono_32k(reader, "2")
+        for nonsense in ("left", "-1", "1.0", "", "²", "each"):
+            with pytest.raises(UsageError):
+                to_mono_32k(reader, nonsense)
+
+
+def test_all_channels_in_one_pass_equal_each_on_its_own(chirp_44k1_stereo: np.ndarray) -> None:
+    with open_audio((chirp_44k1_stereo, 44_100)) as reader:
+        both = np.concatenate(list(channels_32k(reader)))
+    assert both.shape == (80_000, 2)
+    for number in (0, 1):
+        np.testing.assert_array_equal(both[:, number], mono(chirp_44k1_stereo, 44_100, str(number)))
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(1_000, 1), (1_000, 64), (768_000, 64)])
+def test_blocks_are_bounded_before_and_after(rate_hz: int, channels: int) -> None:
+    silence = np.broadcast_to(np.zeros((), np.int8), (max(rate_hz // 4, 5_000), channels))
+    with open_audio((silence, rate_hz)) as reader:
+        decoded: list[int] = []
+        read_blocks = reader.blocks
+
+        def spy(n_frames: int) -> Iterator[np.ndarray]:
+            for block in read_blocks(n_frames):
+                decoded.append(block.size)
+                yield block
+
+        reader.blocks = spy  # type: ignore[method-assign]
+        sizes = [block.size for block in channels_32k(reader)]
+    assert len(decoded) > 1
+    assert max(decoded) <= 1 << 17
+    assert max(sizes) <= 1 << 21  # soxr collects some input before it gives anything
+    assert sum(sizes) == pytest.approx(len(silence) * channels * 32_000 / rate_hz, rel=1e-3)
+
+
+def test_50_ms_of_any_rate_is_enough_for_a_window() -> None:
+    for rate_hz in (1_000, 8_000, 11_025, 22_050, 44_100, 48_000, 768_000):
+        shortest = np.zeros(-(-rate_hz // 20), np.float32)
+        with open_audio((shortest, rate_hz)) as reader:
+            (window,) = windows(to_mono_32k(reader), WindowPlan(pad="none"))
+        assert len(window.samples) >= 1_600
+
+
+def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "silence_48k.wav"
+
+    def peak(minutes: int) -> int:
+        soundfile.write(path, np.zeros(1, np.int16), 48_000)
+        data_bytes = minutes * 60 * 48_000 * 2
+        with path.open("r+b") as file:
+            file.seek(40)
+            file.write(data_bytes.to_bytes(4, "little"))
+            file.truncate(44 + data_bytes)  # sparse: takes no room
+        tracemalloc.start()
+        with open_audio(path) as reader:
+            n = sum(1 for _ in windows(to_mono_32k(reader), WindowPlan()))
+        _, top = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert n == minutes * 6
+        return top
+
+    assert peak(10) < 8 << 20
+    assert peak(10) < peak(1) + (1 << 20)
+
+
+def test_the_metro_clip_is_resampled_as_the_checkpoints_were_fed(shared: Path) -> None:
+    path = shared / "audio" / "metro_station-paris.wav"
+    samples, rate_hz = soundfile.read(path, dtype="float32")
+    with open_audio(path) as reader:
+        assert (reader.info.rate_hz, reader.info.codec) == (44_100, "PCM_24")
+        heard = np.concatenate(list(to_mono_32k(reader)))
+    assert len(heard) == 320_000
+    np.testing.assert_array_equal(heard, soxr.resample(samples, rate_hz, 32_000, quality="HQ"))
