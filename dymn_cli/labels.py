@@ -1,0 +1,409 @@
+"""The names of a model's outputs, how to find one, and how the sounds of AudioSet belong together.
+
+    Vocabulary   the labels of a model, in the order of its outputs: the 527 of AudioSet, or its own
+    Ontology     AudioSet's graph of sounds: 632 nodes, of which 527 are labels; some have several parents
+
+Both accept a name in any case, an id such as `/m/07yv9`, or a slug such as `subway-metro-underground`.
+A name is one name, commas and all: nothing here splits "Subway, metro, underground" into three labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from dymn_cli.errors import UsageError
+
+__all__ = ["Label", "Node", "Ontology", "TreeRow", "Vocabulary"]
+
+N_NEAREST = 3
+MIN_STEM = 3  # letters that "barking" and "bark" must share to be taken for one word
+ENDINGS = ("ings", "ing", "ers", "er", "ed", "es", "s")  # longest first
+MIN_SIMILARITY = 0.25  # of spelling, 0 to 1; less is not worth the time of an exact figure
+
+
+def _slug(name: str) -> str:
+    """Lower case, words joined by hyphens, everything else gone."""
+    return "-".join(_words(name))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", re.sub(r"['’]", "", text.casefold()))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One output of a model: its place, its AudioSet id ("" where it has none) and its name."""
+
+    index: int
+    mid: str
+    name: str
+
+    @property
+    def slug(self) -> str:
+        """The name as one word for shells and file names: `subway-metro-underground`."""
+        return _slug(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A sound of the ontology; `label` is None for those that no model output stands for."""
+
+    mid: str
+    name: str
+    label: Label | None
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is one of the 527."""
+        return self.label is not None
+
+    @property
+    def slug(self) -> str:
+        """The name as one word for shells and file names."""
+        return _slug(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """A line of the ontology drawn as a tree; depth 0 is where the drawing starts."""
+
+    node: Node
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """The name of the node."""
+        return self.node.name
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the node is one of the 527."""
+        return self.node.is_class
+
+
+class _Named(Protocol):
+    @property
+    def mid(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+_Item = TypeVar("_Item", bound=_Named)
+
+
+class _Finder(Generic[_Item]):
+    """Names to items: exactly, by part, or by likeness."""
+
+    def __init__(self, items: Iterable[_Item], kind: str) -> None:
+        self._items = tuple(items)
+        self._kind = kind
+        self._exact = {item.name: item for item in self._items}
+        self._exact.update({item.mid: item for item in self._items if item.mid})
+        self._alike: dict[str, list[_Item]] = {}
+        for item in self._items:
+            for key in {_folded(item.name), _slug(item.name)} - {""}:
+                self._alike.setdefault(key, []).append(item)
+
+    def find(self, text: str) -> _Item:
+        if text.strip() in self._exact:
+            return self._exact[text.strip()]
+        alike = self._alike.get(_folded(text)) or self._alike.get(_slug(text)) or []
+        if len(alike) == 1:
+            return alike[0]
+        if alike:
+            names = _quoted(item.name for item in alike)
+            raise UsageError(f"{self._kind} {text!r} may be any of {names}", hint="spell it as it is listed")
+        raise UsageError(f"unknown {self._kind} {text!r}", hint=f"nearest: {_quoted(self._nearest(text))}")
+
+    def search(self, query: str) -> list[_Item]:
+        """All items that contain the words of the query, best first; all in order for an empty query."""
+        if not query.strip():
+            return list(self._items)
+        if query.strip().startswith("/") and query.strip() in self._exact:
+            return [self._exact[query.strip()]]
+        ranked = [(rank, n) for n, item in enumerate(self._items) if (rank := _rank(query, item.name))]
+        return [self._items[n] for _, n in sorted(ranked)]
+
+    def _nearest(self, text: str) -> list[str]:
+        matches = [item.name for item in self.search(text)] if text.strip() else []
+        likeness = _Likeness(text)
+        others = sorted((item.name for item in self._items), key=likeness.of, reverse=True)
+        return list(dict.fromkeys([*matches[:N_NEAREST], *others]))[:N_NEAREST]
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return "; ".join(f'"{name}"' for name in names)
+
+
+def _parts(name: str) -> list[str]:
+    """What a name lists: "Fire engine, fire truck (siren)" says fire engine, fire truck and siren."""
+    return [_folded(part) for part in re.split(r"[,()]", name) if part.strip()]
+
+
+def _rank(query: str, name: str) -> tuple[int, int, int] | None:
+    """How well a name answers a query, smaller is better; None where it does not contain it.
+
+    The tiers: the name itself, one of its parts, whole words, beginnings of words, anywhere.
+    """
+    wanted, text = _words(query), _words(name)
+    joined, query_folded = _slug(name), _folded(query)
+    if not wanted:
+        return (5, 0, len(name)) if query_folded in _folded(name) else None
+    if wanted == text:
+        tier = 0
+    elif any(_words(part) == wanted for part in _parts(name)):
+        tier = 1
+    elif all(word in text for word in wanted):
+        tier = 2
+    elif all(any(other.startswith(word) for other in text) for word in wanted):
+        tier = 3
+    elif all(word in joined for word in wanted):
+        tier = 4
+    else:
+        return None
+    return (tier, joined.find(wanted[0]), len(name))
+
+
+class _Likeness:
+    """How close the spelling of a name is to what was typed, 0 to 1."""
+
+    def __init__(self, text: str) -> None:
+        from difflib import SequenceMatcher  # only a misspelt label needs it
+
+        self._words = _words(text)
+        self._matcher = SequenceMatcher(autojunk=False)
+        self._matcher.set_seq2(" ".join(self._words))
+
+    def of(self, name: str) -> tuple[float, int]:
+        """The likeness, and as the second key how few words the name has besides."""
+        words = _words(name)
+        spelling = max(
+            self._ratio(" ".join(words)),
+            *(self._ratio(" ".join(_words(part))) for part in _parts(name)),
+            *(0.9 * self._ratio(word) for word in words),
+            0.0,
+        )
+        stems = [any(_share_stem(typed, word) for word in words) for typed in self._words]
+        stem = 0.95 * sum(stems) / len(stems) if stems else 0.0
+        return (max(spelling, stem), -len(words))
+
+    def _ratio(self, candidate: str) -> float:
+        self._matcher.set_seq1(candidate)
+        if self._matcher.real_quick_ratio() < MIN_SIMILARITY:
+            return 0.0
+        return self._matcher.ratio()
+
+
+def _share_stem(one: str, other: str) -> bool:
+    """Whether two words differ in their ending only, as barking, barks and bark do."""
+    return one[:MIN_STEM] == other[:MIN_STEM] and _stem(one) == _stem(other)
+
+
+def _stem(word: str) -> str:
+    for ending in ENDINGS:
+        if word.endswith(ending) and len(word) >= MIN_STEM + len(ending):
+            return word.removesuffix(ending).removesuffix("e")
+    return word.removesuffix("e")
+
+
+class Vocabulary:
+    """The labels of a model, in the order of its outputs.
+
+    Args:
+        labels: one for each output; their indices count from 0.
+
+    Raises:
+        UsageError: no labels, an empty name, indices out of order, or a name or id that occurs twice.
+            Names may differ in case only; such a label is then found by its exact spelling alone.
+    """
+
+    def __init__(self, labels: Iterable[Label]) -> None:
+        self.labels = tuple(labels)
+        if not self.labels:
+            raise UsageError("a vocabulary needs at least one label")
+        seen: set[str] = set()
+        for index, label in enumerate(self.labels):
+            if label.index != index:
+                raise UsageError(f"vocabulary: label {label.name!r} has index {label.index} at place {index}")
+            if not label.name.strip():
+                raise UsageError(f"vocabulary: label {index} has no name")
+            keys = {label.name, label.mid} - {""}
+            if keys & seen:
+                raise UsageError(f"vocabulary: label {label.name!r} occurs twice")
+            seen |= keys
+
+    @classmethod
+    def audioset(cls) -> Vocabulary:
+        """The 527 classes of AudioSet, in the order of its list; read once."""
+        return _audioset()
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> Vocabulary:
+        """The classes of a model of one's own, which have no AudioSet ids.
+
+        Raises:
+            UsageError: no names, an empty one, or one that occurs twice.
+        """
+        return cls(Label(index, "", name) for index, name in enumerate(names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in the order of the outputs."""
+        return tuple(label.name for label in self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    def __getitem__(self, index: int) -> Label:
+        return self.labels[index]
+
+    def find(self, text: str) -> Label:
+        """The label of this name (in any case), id or slug.
+
+        Raises:
+            UsageError: there is none; the hint has the three nearest names.
+        """
+        return self._finder.find(text)
+
+    def search(self, query: str) -> list[Label]:
+        """Labels that contain every word of the query, in any case, best match first.
+
+        The name itself comes first, then names that list it between commas, whole words, beginnings of
+        words, and any other place. An empty query gives all labels in order.
+        """
+        return self._finder.search(query)
+
+    @functools.cached_property
+    def _finder(self) -> _Finder[Label]:
+        return _Finder(self.labels, "label")
+
+
+class Ontology:
+    """AudioSet's graph of sounds; a node may have several parents, and there are no cycles.
+
+    Wherever a node is asked for, a `Node`, a `Label`, an id, a name in any case or a slug will do.
+    What comes back is in the order of the ontology, depth first, each node once.
+
+    Args:
+        nodes: all nodes.
+        edges: (parent id, child id), in the order that children are to be listed in.
+    """
+
+    def __init__(self, nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> None:
+        self._nodes = {node.mid: node for node in nodes}
+        self._children: dict[str, list[Node]] = {mid: [] for mid in self._nodes}
+        self._parents: dict[str, list[Node]] = {mid: [] for mid in self._nodes}
+        for parent, child in edges:
+            self._children[parent].append(self._nodes[child])
+            self._parents[child].append(self._nodes[parent])
+
+    @classmethod
+    def audioset(cls) -> Ontology:
+        """The ontology of AudioSet, with the labels of `Vocabulary.audioset()`; read once."""
+        return _audioset_ontology()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes."""
+        return tuple(self._nodes.values())
+
+    @property
+    def roots(self) -> tuple[Node, ...]:
+        """The nodes without a parent: seven in AudioSet."""
+        return tuple(node for mid, node in self._nodes.items() if not self._parents[mid])
+
+    def find(self, text: str) -> Node:
+        """The node of this id, name (in any case) or slug, label or not.
+
+        Raises:
+            UsageError: there is none; the hint has the three nearest names.
+        """
+        return self._finder.find(text)
+
+    def children(self, of: str | Label | Node) -> tuple[Node, ...]:
+        """The kinds of a sound, one level down."""
+        return tuple(self._children[self._resolve(of).mid])
+
+    def parents(self, of: str | Label | Node) -> tuple[Node, ...]:
+        """What a sound is a kind of, one level up."""
+        return tuple(self._parents[self._resolve(of).mid])
+
+    def descendants(self, of: str | Label | Node) -> tuple[Node, ...]:
+        """All kinds of a sound, however many levels down, without itself."""
+        return self._reach(self._resolve(of), self._children)
+
+    def ancestors(self, of: str | Label | Node) -> tuple[Node, ...]:
+        """All that a sound is a kind of, however many levels up, without itself."""
+        return self._reach(self._resolve(of), self._parents)
+
+    def labels_under(self, of: str | Label | Node) -> tuple[Label, ...]:
+        """The labels that a sound stands for: itself, if it is one, and those among its descendants."""
+        start = self._resolve(of)
+        return tuple(node.label for node in (start, *self.descendants(start)) if node.label is not None)
+
+    def tree(self, of: str | Label | Node | None = None) -> Iterator[TreeRow]:
+        """Walk the graph as a tree, parents before children; all roots, or what is under one node.
+
+        A node with several parents comes under each of them.
+        """
+        starts = self.roots if of is None else (self._resolve(of),)
+        stack = [TreeRow(node, 0) for node in reversed(starts)]
+        while stack:
+            row = stack.pop()
+            yield row
+            children = reversed(self._children[row.node.mid])
+            stack.extend(TreeRow(child, row.depth + 1) for child in children)
+
+    def _resolve(self, of: str | Label | Node) -> Node:
+        return self.find(of if isinstance(of, str) else of.mid or of.name)
+
+    def _reach(self, start: Node, next_of: dict[str, list[Node]]) -> tuple[Node, ...]:
+        reached: dict[str, Node] = {}
+        stack = [start]
+        while stack:
+            node = stack.pop()
+            if node.mid not in reached:
+                reached[node.mid] = node
+                stack.extend(reversed(next_of[node.mid]))
+        return tuple(node for mid, node in reached.items() if mid != start.mid)
+
+    @functools.cached_property
+    def _finder(self) -> _Finder[Node]:
+        return _Finder(self._nodes.values(), "sound")
+
+
+@functools.cache
+def _audioset() -> Vocabulary:
+    rows = _read("audioset_labels.csv")
+    return Vocabulary(Label(int(row["index"]), row["mid"], row["name"]) for row in rows)
+
+
+@functools.cache
+def _audioset_ontology() -> Ontology:
+    labels = {label.mid: label for label in Vocabulary.audioset()}
+    rows = _read("ontology_edges.csv")
+    names: dict[str, str] = {}
+    for row in rows:
+        names.setdefault(row["parent_mid"], row["parent_name"])
+        names.setdefault(row["child_mid"], row["child_name"])
+    nodes = (Node(mid, name, labels.get(mid)) for mid, name in names.items())
+    return Ontology(nodes, ((row["parent_mid"], row["child_mid"]) for row in rows))
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    import csv  # here, not above: these two take longer than the rest of the program's start
+    from importlib import resources
+
+    text = resources.files("dymn_cli").joinpath("data", name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
