@@ -1,0 +1,164 @@
+"""What every writer is, and what it is told: one class a format, results in, bytes out.
+
+A writer streams: the bytes of a source are handed over as soon as it is written, so that a pipe sees them at
+once and memory does not grow with the number of sources. It knows nothing of files; see `target` for those
+and `output` for both together.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar
+
+from dymn_cli.errors import UsageError
+from dymn_cli.results import ClipResult, Failure, ModelInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "EmbeddingOptions",
+    "EmbeddingRow",
+    "EmbeddingWriter",
+    "Layout",
+    "OptionValue",
+    "Provenance",
+    "TagWriter",
+    "Writer",
+    "WriterOptions",
+]
+
+Layout = Literal["long", "wide"]
+OptionValue = str | int | float | bool | None | tuple[str, ...]
+
+MAX_PRECISION = 9  # a float32 has no more digits than that
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a result, as far as it changes the result: equal runs have equal provenance.
+
+    Args:
+        version: of dymn.
+        model: who answers.
+        options: (name, value) of those that change numbers: window_s, hop_s, pad, aggregate, channel, ...
+            No times, host names or absolute paths.
+    """
+
+    version: str
+    model: ModelInfo
+    options: tuple[tuple[str, OptionValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterOptions:
+    """How tags are written.
+
+    Args:
+        provenance: goes into every machine format, or into a file beside it.
+        header: whether tsv and csv begin with the names of their columns; None is the format's default.
+        precision: decimals of a score.
+        windows: the tags of each window instead of (JSON: beside) those of the clip.
+        layout: of csv: "long" has a row a tag, "wide" a row a clip.
+        top: pairs of columns in a wide csv: how many tags a clip has at most. Of "all", their number.
+        channel: what was asked for: "mix", "each", or a number. Only a wide csv needs to know beforehand.
+
+    Raises:
+        UsageError: a precision that no score has, or windows in a layout with a row a clip.
+    """
+
+    provenance: Provenance
+    header: bool | None = None
+    precision: int = 4
+    windows: bool = False
+    layout: Layout = "long"
+    top: int = 5
+    channel: str = "mix"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.precision <= MAX_PRECISION:
+            raise UsageError(f"precision {self.precision} is not in 0 to {MAX_PRECISION}")
+        if self.layout == "wide" and self.windows:
+            raise UsageError(
+                "the wide layout has one row a clip, so it cannot show windows",
+                hint="leave out --windows, or choose --layout long",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingOptions:
+    """How embeddings are written.
+
+    Args:
+        provenance: goes into every format, or into a file beside it.
+        size: D, values of an embedding.
+        header: whether tsv and csv begin with the names of their columns; None is the format's default.
+    """
+
+    provenance: Provenance
+    size: int
+    header: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingRow:
+    """The embedding of a stretch of one channel of one source: a window, or the whole clip.
+
+    Args:
+        source: the name as it was given.
+        channel: "mix", or the channel's number from 0.
+        start_s: where the stretch starts in the source.
+        end_s: where it ends.
+        embedding: (D,) float32.
+    """
+
+    source: str
+    channel: str
+    start_s: float
+    end_s: float
+    embedding: NDArray[np.float32]
+
+    @classmethod
+    def of_clip(cls, result: ClipResult) -> EmbeddingRow:
+        """The mean over the windows of a clip."""
+        return cls(result.source, result.channel, 0.0, result.duration_s, result.embedding)
+
+
+T = TypeVar("T")
+
+
+class Writer(ABC, Generic[T]):
+    """Writes one format to a binary stream: `begin`, then `write` or `fail` per source, then `end`."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+
+    def begin(self) -> None:
+        """Write what comes before the first source."""
+
+    @abstractmethod
+    def write(self, result: T) -> None:
+        """Write what one source gave, and hand it over."""
+
+    def fail(self, failure: Failure) -> None:
+        """Write that a source gave nothing, in formats that say so; elsewhere it is said on stderr."""
+
+    def end(self) -> None:
+        """Write what comes after the last source."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What the file of provenance says of the output itself, once it is complete."""
+        return {}
+
+    def hand_over(self, data: bytes) -> None:
+        """Pass on the bytes of one source, at once."""
+        self.stream.write(data)
+        self.stream.flush()
+
+
+TagWriter = Writer[ClipResult]
+EmbeddingWriter = Writer[Sequence[EmbeddingRow]]

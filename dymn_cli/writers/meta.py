@@ -1,0 +1,54 @@
+"""Provenance as JSON: in the formats that hold it, and in a file of its own beside those that do not.
+
+    tags.csv  →  tags.csv.meta.json
+    emb.npy   →  emb.meta.json
+
+Equal runs give equal bytes: keys are sorted and nothing of the time, the host or its folders goes in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dymn_cli.results import ModelInfo
+from dymn_cli.writers.base import OptionValue, Provenance
+from dymn_cli.writers.spelling import readable
+
+__all__ = ["META_SCHEMA", "meta_document", "model_object", "options_object"]
+
+META_SCHEMA = "dymn.meta/1"
+
+
+def model_object(model: ModelInfo) -> dict[str, str]:
+    """Who answered."""
+    return {
+        "name": readable(model.name),
+        "sha256": model.sha256,
+        "backend": model.backend,
+        "provider": model.provider,
+    }
+
+
+def options_object(provenance: Provenance) -> dict[str, OptionValue]:
+    """What changes the numbers, in the order given."""
+    return dict(provenance.options)
+
+
+def meta_document(provenance: Provenance, facts: Mapping[str, Any] | None = None) -> bytes:
+    """The file that lies beside an output.
+
+    Args:
+        provenance: what made the output.
+        facts: of the format itself, such as the shape of a matrix.
+    """
+    document = {
+        "schema": META_SCHEMA,
+        "dymn": provenance.version,
+        "model": model_object(provenance.model),
+        "options": options_object(provenance),
+        **(facts or {}),
+    }
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, sort_keys=True, indent=2)
+    return text.encode("utf-8") + b"\n"

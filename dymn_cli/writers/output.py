@@ -1,0 +1,90 @@
+"""A target and the writer of its format, together with what lies beside the file.
+
+    with open_tags("tags.csv", "csv", options) as writer:    # tags.csv and tags.csv.meta.json
+        for result in results:
+            writer.write(result)
+
+They appear together, when the block ends without an exception, and the main file last: where it is, the
+others are. Beside standard output, devices and pipes lies nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingWriter, TagWriter, WriterOptions
+from dymn_cli.writers.formats import WITHOUT_PROVENANCE, embedding_writer, tag_writer
+from dymn_cli.writers.meta import meta_document
+from dymn_cli.writers.target import Target, open_target, seekable_stream, together
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["open_embeddings", "open_tags"]
+
+
+@contextlib.contextmanager
+def open_tags(
+    out: str | None, name: str, options: WriterOptions, *, force: bool = False, console: Console | None = None
+) -> Iterator[TagWriter]:
+    """Write tags to standard output or to a file.
+
+    Args:
+        out: None or "-" for standard output, else a path. A csv or tsv file gets `OUT.meta.json` beside it.
+        name: of the format.
+        options: how.
+        force: replace what exists.
+        console: see `tag_writer`.
+
+    Raises:
+        OutputError: one of the files exists or cannot be written.
+        UsageError: see `tag_writer`.
+    """
+    main = open_target(out, force=force)
+    meta = _beside(main, name, f"{out}.meta.json", force=force)
+    with together(main, *meta):
+        writer = tag_writer(name, main.stream, options, console=console)
+        writer.begin()
+        yield writer
+        writer.end()
+        for target in meta:
+            target.stream.write(meta_document(options.provenance, writer.facts))
+
+
+@contextlib.contextmanager
+def open_embeddings(
+    out: str | None, name: str, options: EmbeddingOptions, *, force: bool = False
+) -> Iterator[EmbeddingWriter]:
+    """Write embeddings to standard output or to a file.
+
+    Args:
+        out: None or "-" for standard output, else a path. A csv or tsv file gets `OUT.meta.json` beside
+            it, an npy file `NAME.index.csv` and `NAME.meta.json`, where NAME is OUT without ".npy".
+        name: of the format.
+        options: how.
+        force: replace what exists.
+
+    Raises:
+        OutputError: one of the files exists or cannot be written.
+        UsageError: see `embedding_writer`.
+    """
+    stem = str(out).removesuffix(".npy") if name == "npy" else out
+    main = open_target(out, force=force)
+    meta = _beside(main, name, f"{stem}.meta.json", force=force)
+    index = _beside(main, name, f"{stem}.index.csv", force=force) if name == "npy" else []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(together(main, *index, *meta))
+        stream = stack.enter_context(seekable_stream(main)) if name == "npy" else main.stream
+        writer = embedding_writer(name, stream, options, index=index[0].stream if index else None)
+        writer.begin()
+        yield writer
+        writer.end()
+        for target in meta:
+            target.stream.write(meta_document(options.provenance, writer.facts))
+
+
+def _beside(main: Target, name: str, path: str, *, force: bool) -> list[Target]:
+    """The file beside the main one, where the main one is a file and its format needs another; else none."""
+    return [open_target(path, force=force)] if main.is_file and name in WITHOUT_PROVENANCE else []

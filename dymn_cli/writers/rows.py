@@ -1,0 +1,93 @@
+"""What tsv and csv have in common: an optional line of column names, then lines of cells."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO, ClassVar, TypeVar
+
+from dymn_cli.results import ClipResult, Tag
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
+from dymn_cli.writers.spelling import seconds
+
+__all__ = ["EmbeddingRows", "LongRows", "RowWriter"]
+
+T = TypeVar("T")
+Cells = Iterable[object]
+Line = Callable[[Cells], bytes]
+
+
+class RowWriter(Writer[T]):
+    """Writes what a source gave as lines of cells.
+
+    Attributes:
+        has_header: whether the format begins with the names of its columns unless the options say otherwise.
+        line: the bytes of one row, its newline included.
+    """
+
+    has_header: ClassVar[bool]
+    line: ClassVar[Line]
+
+    def __init__(self, stream: BinaryIO, *, header: bool | None) -> None:
+        super().__init__(stream)
+        self._header = self.has_header if header is None else header
+
+    @property
+    @abstractmethod
+    def columns(self) -> Cells:
+        """The names of the columns."""
+
+    @abstractmethod
+    def rows(self, result: T) -> Iterable[Cells]:
+        """The cells of each row of one source."""
+
+    def begin(self) -> None:
+        """Write the names of the columns where they are wanted."""
+        if self._header:
+            self.stream.write(type(self).line(self.columns))
+
+    def write(self, result: T) -> None:
+        """Write the rows of one source."""
+        self.hand_over(b"".join(map(type(self).line, self.rows(result))))
+
+
+class LongRows(RowWriter[ClipResult]):
+    """A row a tag: those of the clip, which start at 0 and end with it, or those of each window."""
+
+    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+        super().__init__(stream, header=options.header)
+        self._options = options
+
+    @abstractmethod
+    def tag_cells(self, tag: Tag, score: str) -> Cells:
+        """The cells that follow the place."""
+
+    def rows(self, result: ClipResult) -> Iterator[Cells]:
+        """The cells of each tag."""
+        spans = (
+            [(span.start_s, span.end_s, span.tags) for span in result.windows]
+            if self._options.windows
+            else [(0.0, result.duration_s, result.tags)]
+        )
+        for start_s, end_s, tags in spans:
+            place = (result.source, result.channel, seconds(start_s), seconds(end_s))
+            for tag in tags:
+                yield *place, *self.tag_cells(tag, f"{tag.score:.{self._options.precision}f}")
+
+
+class EmbeddingRows(RowWriter[Sequence[EmbeddingRow]]):
+    """A row an embedding: its place, then its values, each as short as reads back as the same float32."""
+
+    def __init__(self, stream: BinaryIO, options: EmbeddingOptions) -> None:
+        super().__init__(stream, header=options.header)
+        self._options = options
+
+    @property
+    def columns(self) -> Cells:
+        """Place and numbered values."""
+        return ("source", "channel", "start_s", "end_s", *(f"e{n}" for n in range(self._options.size)))
+
+    def rows(self, result: Sequence[EmbeddingRow]) -> Iterator[Cells]:
+        """The cells of each stretch."""
+        for row in result:
+            yield row.source, row.channel, seconds(row.start_s), seconds(row.end_s), *row.embedding

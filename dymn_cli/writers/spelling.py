@@ -1,0 +1,59 @@
+"""How names and numbers are spelled, the same in every format.
+
+Names are `str` as Python gets them from the file system: bytes that are no UTF-8 arrive as lone surrogates
+("surrogateescape", PEP 383). Rows get the original bytes back, JSON a readable stand-in beside the original
+in base64, a terminal neither control characters nor anything that it cannot show.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["name_bytes", "readable", "seconds", "visible"]
+
+_SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, surrogates, line and paragraph separators
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def name_bytes(text: str) -> bytes:
+    """UTF-8, with undecodable bytes of a file name as they were in the file system."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte: only callers of the library send one
+        return text.encode("utf-8", "surrogatepass")
+
+
+def readable(text: str) -> str:
+    """The same text as valid Unicode: U+FFFD stands for each byte that is no UTF-8."""
+    return name_bytes(text).decode("utf-8", "replace")
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    r"""The text on one line and harmless to a terminal of that encoding.
+
+    Control characters, line separators, marks that reorder text and undecodable bytes become escapes
+    (`\n`, `\x1b`, `\u202e`, `\xff`); so does what the encoding lacks. A plain backslash stays one.
+    """
+    shown = "".join(_visible_char(char) for char in text)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _visible_char(char: str) -> str:
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
+    if unicodedata.category(char) not in _UNPRINTABLE and char not in _BIDI_CONTROLS:
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def seconds(value: float) -> float:
+    """A time rounded to the millisecond, so that 0.1 + 0.2 prints as 0.3.
+
+    Its `str` and its JSON are the same text: up to three decimals, trailing zeros cut, but always one
+    decimal (`0.0`, `10.0`, `2.375`), so that a reader which guesses types sees a float in every file.
+    """
+    return round(float(value), 3) + 0.0  # + 0.0 makes -0.0 a plain zero

@@ -1,0 +1,333 @@
+"""Where bytes go: standard output, a device or pipe, or a file that appears only when it is complete.
+
+A new file is written under a hidden name (`.dymn-….part`) in the folder of its target, so that the rename at
+the end stays within one file system and is atomic: readers see the old file or the whole new one. On any
+exception, Ctrl-C included, the hidden file is removed and the target is as it was. Without `force` the
+file is linked into place instead, which fails where something of that name has appeared meanwhile.
+
+The operating system's errors become `OutputError` where bytes leave; only `BrokenPipeError` passes
+untouched, because a reader that has gone away is no error of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import shlex
+import shutil
+import stat
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from dymn_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from _typeshed import ReadableBuffer
+
+__all__ = ["Target", "check_target", "open_target", "seekable_stream", "together"]
+
+STDOUT = (None, "-", "/dev/stdout")
+
+_HINTS = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some of your quota, or write to another disk",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+class Target(ABC):
+    """A place for bytes; a context manager that completes it, or drops it where an exception passes.
+
+    Attributes:
+        name: what to call it in messages.
+        is_file: whether it is a regular file, beside which others can lie.
+        stream: takes the bytes; open inside the `with` block only.
+    """
+
+    name: str
+    is_file: bool
+    stream: BinaryIO
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    def finish(self) -> None:
+        """Hand over every byte: all that can fail for want of space fails here. Harmless when repeated.
+
+        Raises:
+            OutputError: the operating system refused.
+        """
+        self.stream.close()
+
+    def publish(self) -> None:  # noqa: B027 - most targets have no other name to appear under
+        """Make what is finished appear under its name."""
+
+    def discard(self) -> None:
+        """Let go of it, quietly, in whatever state it is."""
+        with contextlib.suppress(OSError, OutputError):
+            self.stream.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.discard()
+            return
+        try:
+            self.finish()
+            self.publish()
+        except BaseException:
+            self.discard()
+            raise
+
+
+class _StandardOutput(Target):
+    name = "standard output"
+    is_file = False
+
+    def __enter__(self) -> Self:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed", hint="give a file with --out")
+        with _os_errors_of(self.name):
+            sys.stdout.flush()
+        # Below Python's own buffer: what that could not hand over it would complain of again at exit.
+        binary = sys.stdout.buffer
+        self.stream = io.BufferedWriter(_Guard(getattr(binary, "raw", binary), self.name))
+        return self
+
+
+class _Device(Target):
+    """A device, a named pipe, a shell's `>(…)`: written to where it is."""
+
+    is_file = False
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name = name
+        self._path = path
+
+    def __enter__(self) -> Self:
+        with _os_errors_of(self.name):
+            raw = self._path.open("wb", buffering=0)
+        self.stream = io.BufferedWriter(_Guard(raw, self.name, owned=True))
+        return self
+
+
+class _NewFile(Target):
+    is_file = True
+
+    def __init__(self, path: Path, name: str, *, force: bool) -> None:
+        self.name = name
+        self._path = path
+        self._force = force
+        self._part = path.with_name(f".dymn-{os.urandom(8).hex()}.part")
+
+    def __enter__(self) -> Self:
+        with _os_errors_of(self.name):
+            # 0o666 less the umask, as of any new file; "x": the hidden name is ours alone.
+            raw = io.FileIO(self._part, "x")
+            self.stream = io.BufferedWriter(_Guard(raw, self.name, owned=True, seekable=True))
+        try:
+            self._keep_mode()
+        except BaseException:
+            self.discard()
+            raise
+        return self
+
+    def _keep_mode(self) -> None:
+        """Give a file that replaces another the permissions which that one has."""
+        with _os_errors_of(self.name):
+            if (existing := _stat(self._path)) is not None:
+                self._part.chmod(stat.S_IMODE(existing.st_mode))
+
+    def finish(self) -> None:
+        if self.stream.closed:
+            return
+        with _os_errors_of(self.name):
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            self.stream.close()
+
+    def publish(self) -> None:
+        with _os_errors_of(self.name):
+            if self._force or not self._link():
+                self._part.replace(self._path)
+            self._part.unlink(missing_ok=True)
+
+    def _link(self) -> bool:
+        """Appear under the name unless it is taken; False where the file system has no hard links."""
+        try:
+            os.link(self._part, self._path)
+        except FileExistsError as exc:
+            raise _exists(self.name) from exc
+        except OSError:
+            check_target(self.name, force=False)
+            return False
+        return True
+
+    def discard(self) -> None:
+        super().discard()
+        with contextlib.suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+
+class _Raw(Protocol):
+    def write(self, data: ReadableBuffer, /) -> int | None: ...
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class _Guard(io.RawIOBase):
+    """An unbuffered stream whose errors are ours: the last step before the operating system."""
+
+    def __init__(self, raw: _Raw, name: str, *, owned: bool = False, seekable: bool = False) -> None:
+        self._raw = raw
+        self._name = name
+        self._owned = owned
+        self._seekable = seekable
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._seekable
+
+    def write(self, data: ReadableBuffer, /) -> int | None:
+        with _os_errors_of(self._name):
+            while (n_bytes := self._raw.write(data)) is None:  # a pipe that someone made non-blocking
+                select.select([], [self._raw], [])
+            return n_bytes
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        with _os_errors_of(self._name):
+            return self._raw.seek(offset, whence)
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            if self._owned:
+                with _os_errors_of(self._name):
+                    self._raw.close()
+
+
+def open_target(out: str | None, *, force: bool = False) -> Target:
+    """The place that `--out` names: standard output for None, "-" and "/dev/stdout", else a path.
+
+    Raises:
+        OutputError: see `check_target`; or, on entering the context, that nothing can be created there.
+    """
+    if out in STDOUT:
+        return _StandardOutput()
+    check_target(out, force=force)
+    existing = _stat(Path(out))
+    if existing and not stat.S_ISREG(existing.st_mode):
+        return _Device(Path(out), out)
+    path = Path(os.path.realpath(out))  # a link stays one: what it points to is replaced
+    return _NewFile(path, out, force=force)
+
+
+@contextlib.contextmanager
+def together(*targets: Target) -> Iterator[None]:
+    """Several targets that belong together: published once all are complete, the first of them last.
+
+    So the presence of the first one means that the others are there.
+
+    Raises:
+        OutputError: one of them cannot be written; then no name is touched.
+    """
+    with contextlib.ExitStack() as stack:
+        for target in targets:
+            stack.enter_context(target)
+        yield
+        for target in targets:
+            target.finish()
+
+
+@contextlib.contextmanager
+def seekable_stream(target: Target) -> Iterator[BinaryIO]:
+    """The target's stream or, where it cannot seek, a temporary file that is copied to it at the end."""
+    if target.stream.seekable():
+        yield target.stream
+        return
+    name = "temporary file"
+    with _os_errors_of(name):
+        spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - entered below
+    with spool, io.BufferedWriter(_Guard(spool, name, seekable=True)) as stream:
+        yield stream
+        stream.flush()
+        spool.seek(0)
+        shutil.copyfileobj(spool, target.stream)
+
+
+def check_target(out: str, *, force: bool = False) -> None:
+    """Find out, before any work, whether a file may be written there.
+
+    Devices and pipes may always be written to; an existing regular file with `force` only.
+
+    Raises:
+        OutputError: it exists, is a folder, or its folder is missing or not writable.
+    """
+    if not out:
+        raise OutputError("the name of the output file is empty")
+    path = Path(out)
+    with _os_errors_of(out):
+        existing = _stat(path)
+        if out.endswith(("/", os.sep)) or (existing and stat.S_ISDIR(existing.st_mode)):
+            raise OutputError(f"{out}: a folder, not a file", hint="name a file in it")
+        if existing is None:
+            _check_folder(path)
+        elif stat.S_ISREG(existing.st_mode) and not force:
+            raise _exists(out)
+
+
+def _check_folder(path: Path) -> None:
+    real, shown = Path(os.path.realpath(path)).parent, path.parent
+    folder = _stat(real)
+    if folder is None:
+        raise OutputError(
+            f"{path}: there is no folder {shown}", hint=f"make it first: mkdir -p {shlex.quote(str(shown))}"
+        )
+    if not stat.S_ISDIR(folder.st_mode):
+        raise OutputError(f"{path}: {shown} is not a folder", hint="choose a folder")
+    if not os.access(real, os.W_OK):
+        raise OutputError(f"{path}: {shown} is not writable", hint=_HINTS[errno.EACCES])
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as exc:
+        raise OutputError(f"{str(path)!r}: no name for a file: {exc}") from exc
+
+
+def _exists(name: str) -> OutputError:
+    return OutputError(f"{name}: the file exists", hint="--force replaces it")
+
+
+@contextlib.contextmanager
+def _os_errors_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise OutputError(f"{name}: {reason}", hint=_HINTS.get(exc.errno or 0)) from exc

@@ -1,0 +1,81 @@
+"""Comma-separated rows after RFC 4180, but with plain newlines, and with a header unless it is switched off.
+
+    source,channel,start_s,end_s,rank,label,mid,score            tags, long: a row a tag
+    source,duration_s,label_1,score_1,label_2,score_2,...        tags, wide: a row a clip
+    source,channel,start_s,end_s,e0,e1,...                       embeddings
+
+The wide columns stand as they are whatever is asked for. Where that is a channel (`--channel each` or a
+number), it follows as a last column: rows of one source can be told apart, and no other column moves.
+Cells are data: a name that begins with `=` stays that name, one that is no UTF-8 keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from dymn_cli.results import ClipResult, Tag
+from dymn_cli.writers.base import WriterOptions
+from dymn_cli.writers.rows import Cells, EmbeddingRows, LongRows, RowWriter
+from dymn_cli.writers.spelling import name_bytes, seconds
+
+__all__ = ["CsvEmbeddings", "CsvTags", "WideCsvTags", "csv_line"]
+
+
+def csv_line(cells: Cells) -> bytes:
+    """One row, its newline included."""
+    return name_bytes(",".join(_quoted(str(cell)) for cell in cells)) + b"\n"
+
+
+def _quoted(text: str) -> str:
+    # Not left to the standard library: a lone carriage return it quotes in some versions of Python only.
+    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
+
+
+class CsvTags(LongRows):
+    """The long layout."""
+
+    has_header = True
+    line = csv_line
+    columns = ("source", "channel", "start_s", "end_s", "rank", "label", "mid", "score")
+
+    def tag_cells(self, tag: Tag, score: str) -> Cells:
+        """Rank, label, id and score."""
+        return tag.rank, tag.label, tag.mid, score
+
+
+class WideCsvTags(RowWriter[ClipResult]):
+    """The wide layout: cells stay empty where the selection kept fewer tags than there are columns."""
+
+    has_header = True
+    line = csv_line
+
+    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+        super().__init__(stream, header=options.header)
+        self._options = options
+        self._has_channel = options.channel != "mix"
+
+    @property
+    def columns(self) -> Iterator[str]:
+        """As many pairs as a clip may have tags."""
+        yield from ("source", "duration_s")
+        for n in range(1, self._options.top + 1):
+            yield from (f"label_{n}", f"score_{n}")
+        if self._has_channel:
+            yield "channel"
+
+    def rows(self, result: ClipResult) -> Iterator[Cells]:
+        """The one row of a clip."""
+        pairs = [
+            cell for tag in result.tags for cell in (tag.label, f"{tag.score:.{self._options.precision}f}")
+        ]
+        empty = [""] * (2 * (self._options.top - len(result.tags)))
+        channel = [result.channel] if self._has_channel else []
+        yield result.source, seconds(result.duration_s), *pairs, *empty, *channel
+
+
+class CsvEmbeddings(EmbeddingRows):
+    """A row an embedding."""
+
+    has_header = True
+    line = csv_line

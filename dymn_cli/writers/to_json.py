@@ -1,0 +1,188 @@
+"""One JSON object a source, and none left out: a source that failed is an object too.
+
+    jsonl   an object a line
+    json    one array of them: an object over several lines, its tags and windows one a line
+
+`schema` says what an object is: "dymn.clip/1", "dymn.embedding/1", "dymn.error/1". Changes within a
+number only add fields. The bytes are always valid UTF-8: where a file name is not, `source` is a readable
+stand-in and `source_b64` has the bytes. Scores are rounded, times are whole milliseconds, NaN does not occur.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from dymn_cli.results import ClipResult, Failure, ModelInfo, Tag, WindowTags
+from dymn_cli.writers.base import (
+    EmbeddingOptions,
+    EmbeddingRow,
+    EmbeddingWriter,
+    Provenance,
+    TagWriter,
+    WriterOptions,
+)
+from dymn_cli.writers.meta import model_object, options_object
+from dymn_cli.writers.spelling import name_bytes, readable, seconds
+
+__all__ = ["JsonTags", "JsonlEmbeddings", "JsonlTags"]
+
+CLIP_SCHEMA = "dymn.clip/1"
+EMBEDDING_SCHEMA = "dymn.embedding/1"
+ERROR_SCHEMA = "dymn.error/1"
+
+JsonObject = dict[str, Any]
+
+
+def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
+    """A source that was tagged."""
+    clip: JsonObject = {
+        "schema": CLIP_SCHEMA,
+        **_source_fields(result.source),
+        "channel": result.channel,
+        "duration_s": seconds(result.duration_s),
+        "rate_hz": result.audio.rate_hz,
+        "channels": result.audio.channels,
+        "tags": _tag_objects(result.tags, options.precision),
+    }
+    if options.windows:
+        clip["windows"] = [_window_object(window, options.precision) for window in result.windows]
+    clip["warnings"] = [readable(line) for line in result.warnings]
+    return clip | _provenance_fields(options.provenance, result.model)
+
+
+def embedding_object(row: EmbeddingRow, options: EmbeddingOptions) -> JsonObject:
+    """A stretch of a source, with its embedding in the shortest form that reads back as the same float32."""
+    return {
+        "schema": EMBEDDING_SCHEMA,
+        **_source_fields(row.source),
+        "channel": row.channel,
+        "start_s": seconds(row.start_s),
+        "end_s": seconds(row.end_s),
+        "embedding": [float(str(value)) for value in row.embedding],
+        **_provenance_fields(options.provenance, options.provenance.model),
+    }
+
+
+def error_object(failure: Failure) -> JsonObject:
+    """A source that gave nothing."""
+    return {
+        "schema": ERROR_SCHEMA,
+        **_source_fields(failure.source),
+        "error": failure.error,
+        "message": readable(failure.message),
+        "hint": None if failure.hint is None else readable(failure.hint),
+        "exit_code": failure.exit_code,
+    }
+
+
+def _source_fields(source: str) -> JsonObject:
+    shown, raw = readable(source), name_bytes(source)
+    if shown.encode("utf-8") == raw:
+        return {"source": shown}
+    return {"source": shown, "source_b64": base64.b64encode(raw).decode("ascii")}
+
+
+def _tag_objects(tags: Sequence[Tag], precision: int) -> list[JsonObject]:
+    return [
+        {
+            "rank": tag.rank,
+            "label": tag.label,
+            "mid": tag.mid,
+            "index": tag.index,
+            "score": round(float(tag.score), precision),
+        }
+        for tag in tags
+    ]
+
+
+def _window_object(window: WindowTags, precision: int) -> JsonObject:
+    return {
+        "start_s": seconds(window.start_s),
+        "end_s": seconds(window.end_s),
+        "tags": _tag_objects(window.tags, precision),
+    }
+
+
+def _provenance_fields(provenance: Provenance, model: ModelInfo) -> JsonObject:
+    return {
+        "model": model_object(model),
+        "options": options_object(provenance),
+        "dymn": provenance.version,
+    }
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _indented(document: JsonObject) -> str:
+    """The object over several lines, two spaces in; each item of a list of objects on its own line."""
+    return (
+        "  {\n"
+        + ",\n".join(f"    {_text(key)}: {_field(value)}" for key, value in document.items())
+        + "\n  }"
+    )
+
+
+def _field(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"      {_text(item)}" for item in value) + "\n    ]"
+    return _text(value)
+
+
+class JsonlTags(TagWriter):
+    """An object a line."""
+
+    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+        super().__init__(stream)
+        self._options = options
+
+    def write(self, result: ClipResult) -> None:
+        """Write the line of a clip."""
+        self._put(clip_object(result, self._options))
+
+    def fail(self, failure: Failure) -> None:
+        """Write the line of a failure."""
+        self._put(error_object(failure))
+
+    def _put(self, document: JsonObject) -> None:
+        self.hand_over(f"{_text(document)}\n".encode())
+
+
+class JsonTags(JsonlTags):
+    """One array, written as the sources come; without any, an empty one."""
+
+    _is_empty = True
+
+    def begin(self) -> None:
+        """Open the array."""
+        self.stream.write(b"[")
+
+    def _put(self, document: JsonObject) -> None:
+        separator = "\n" if self._is_empty else ",\n"
+        self._is_empty = False
+        self.hand_over(f"{separator}{_indented(document)}".encode())
+
+    def end(self) -> None:
+        """Close the array."""
+        self.hand_over(b"]\n" if self._is_empty else b"\n]\n")
+
+
+class JsonlEmbeddings(EmbeddingWriter):
+    """An object a line, one an embedding."""
+
+    def __init__(self, stream: BinaryIO, options: EmbeddingOptions) -> None:
+        super().__init__(stream)
+        self._options = options
+
+    def write(self, result: Sequence[EmbeddingRow]) -> None:
+        """Write the lines of one source."""
+        lines = [_text(embedding_object(row, self._options)) + "\n" for row in result]
+        self.hand_over("".join(lines).encode())
+
+    def fail(self, failure: Failure) -> None:
+        """Write the line of a failure."""
+        self.hand_over(f"{_text(error_object(failure))}\n".encode())

@@ -1,0 +1,196 @@
+"""Tags for people: a heading a source, then label, bar and score; fitted to the width, nothing cut.
+
+    typing.wav                                   10.0 s · 32 kHz · mono · dymn04_kd
+      Computer keyboard                   ━━━━━━━━━━━━━━━━━━━━━━━━━━━━        0.8312
+      Typing                              ━━━━━━━━━━━━━━━━━━━━╸               0.6020
+
+With windows there is a line for each: its time, then its tags. A bar of full length is a score of 1. File
+names are data: no markup in them counts, and control characters are made visible.
+
+This is the only module outside the command line that knows rich. It renders as the console would, but hands
+the bytes to the stream as every other writer does.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from dymn_cli.results import ClipResult, Tag, WindowTags
+from dymn_cli.writers.base import TagWriter, WriterOptions
+from dymn_cli.writers.spelling import seconds, visible
+
+__all__ = ["TableTags"]
+
+MAX_WIDTH = 100  # a wider table only moves the scores away from their labels
+PLAIN_WIDTH = 80
+INDENT = 2
+GAP = 2
+LABEL_MIN, LABEL_MAX = 20, 40  # no label of AudioSet is longer than 40
+BAR_MIN = 6  # below it, labels get all the room but one cell
+TAG_GAP = "   "
+
+NAME_STYLE = "bold cyan"
+LABEL_STYLE = "bold"
+BAR_STYLE = "cyan"
+QUIET_STYLE = "dim"
+WARNING_STYLE = "yellow"
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The characters that not every console has."""
+
+    bar: str
+    half_bar: str
+    separator: str
+    dash: str
+
+
+UNICODE = Glyphs(bar="━", half_bar="╸", separator=" · ", dash=" – ")
+ASCII = Glyphs(bar="=", half_bar="-", separator=" | ", dash=" - ")
+
+
+class TableTags(TagWriter):
+    """A block of lines a source, an empty line between two.
+
+    Args:
+        stream: gets the bytes.
+        options: precision, and whether windows are shown.
+        console: its width, colours and encoding count; None is plain, 80 columns, UTF-8.
+    """
+
+    def __init__(self, stream: BinaryIO, options: WriterOptions, console: Console | None = None) -> None:
+        super().__init__(stream)
+        self._options = options
+        self._console = console or Console(file=io.StringIO(), width=PLAIN_WIDTH, color_system=None)
+        self._glyphs = ASCII if self._console.options.ascii_only else UNICODE
+        self._is_first = True
+
+    def write(self, result: ClipResult) -> None:
+        """Write the block of one source."""
+        width = min(self._console.width, MAX_WIDTH)
+        # Captured, not printed: on a broken pipe rich would end the process by itself.
+        with self._console.capture() as capture:
+            self._print_heading(result, width)
+            for block in self._blocks(result, width):
+                self._console.print(Padding(block, (0, 0, 0, INDENT), expand=False), width=width)
+        lines = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+        text = lines if self._is_first else f"\n{lines}"
+        self._is_first = False
+        self.hand_over(text.encode(self._console.encoding, "backslashreplace"))
+
+    def _print_heading(self, result: ClipResult, width: int) -> None:
+        """Name and facts on one line where both fit, else below each other."""
+        name = Text(self._shown(result.source), NAME_STYLE)
+        facts = Text(self._glyphs.separator.join(self._facts(result)), QUIET_STYLE)
+        gap = width - name.cell_len - facts.cell_len
+        if gap >= GAP:
+            self._console.print(Text.assemble(name, " " * gap, facts), width=width)
+            return
+        # One long line, which the terminal wraps by itself: so the name can be copied whole.
+        self._console.print(name, soft_wrap=True)
+        self._console.print(Padding(facts, (0, 0, 0, INDENT), expand=False), width=width)
+
+    def _blocks(self, result: ClipResult, width: int) -> Iterator[RenderableType]:
+        if self._options.windows:
+            yield self._windows(result.windows, width)
+        else:
+            yield self._tags(result.tags, width)
+        for warning in result.warnings:
+            yield Text(f"note: {self._shown(warning)}", WARNING_STYLE, overflow="fold")
+
+    def _facts(self, result: ClipResult) -> Iterator[str]:
+        yield _duration(result.duration_s)
+        yield f"{result.audio.rate_hz / 1000:g} kHz"
+        yield {1: "mono", 2: "stereo"}.get(result.audio.channels, f"{result.audio.channels} channels")
+        if result.channel != "mix":
+            yield f"channel {result.channel}"
+        yield self._shown(result.model.name)
+
+    def _tags(self, tags: Sequence[Tag], width: int) -> RenderableType:
+        """Label, bar and score; the columns depend on the width alone, so that all sources line up."""
+        if not tags:
+            return Text("no label passed the selection", QUIET_STYLE)
+        score_width = self._options.precision + 2
+        room = width - INDENT - GAP - score_width
+        label_width = min(max(room // 2, LABEL_MIN), LABEL_MAX)
+        bar_width = room - label_width - GAP
+        if bar_width < BAR_MIN:
+            label_width, bar_width = room - GAP - 1, 1
+        grid = _grid(label_width, GAP, bar_width, GAP, score_width)
+        for tag in tags:
+            label = Text(self._shown(tag.label), LABEL_STYLE, overflow="fold")
+            grid.add_row(label, "", Text(self._bar(tag.score, bar_width), BAR_STYLE), "", self._score(tag))
+        return grid
+
+    def _windows(self, windows: Sequence[WindowTags], width: int) -> RenderableType:
+        """A line a window, wrapped between tags."""
+        starts = [_clock(window.start_s) for window in windows]
+        ends = [_clock(window.end_s) for window in windows]
+        start_width, end_width = (max(map(len, times), default=0) for times in (starts, ends))
+        time_width = start_width + len(self._glyphs.dash) + end_width
+        tags_width = width - INDENT - time_width - GAP
+        grid = _grid(time_width, GAP, tags_width)
+        for start, end, window in zip(starts, ends, windows, strict=True):
+            time = Text(f"{start:>{start_width}}{self._glyphs.dash}{end:<{end_width}}", QUIET_STYLE)
+            grid.add_row(time, "", _packed((self._tag(tag) for tag in window.tags), tags_width))
+        return grid
+
+    def _tag(self, tag: Tag) -> Text:
+        return Text.assemble((self._shown(tag.label), LABEL_STYLE), " ", self._score(tag))
+
+    def _bar(self, score: float, width: int) -> str:
+        halves = round(score * width * 2)
+        return self._glyphs.bar * (halves // 2) + self._glyphs.half_bar * (halves % 2)
+
+    def _score(self, tag: Tag) -> str:
+        return f"{tag.score:.{self._options.precision}f}"
+
+    def _shown(self, text: str) -> str:
+        return visible(text, self._console.encoding)
+
+
+def _grid(*widths: int) -> Table:
+    """Columns of those widths and nothing between them."""
+    grid = Table.grid(padding=0)
+    for width in widths:
+        grid.add_column(width=width, overflow="fold")
+    return grid
+
+
+def _packed(items: Iterable[Text], width: int) -> Text:
+    """As many items a line as fit; one that is wider than a line is left to be folded."""
+    lines: list[Text] = []
+    for item in items:
+        if lines and lines[-1].cell_len + cell_len(TAG_GAP) + item.cell_len <= width:
+            lines[-1].append(TAG_GAP).append_text(item)
+        else:
+            lines.append(item)
+    return Text("\n", overflow="fold").join(lines)
+
+
+def _duration(duration_s: float) -> str:
+    if duration_s < 1:
+        return f"{duration_s:.2f} s"
+    if duration_s < 59.95:
+        return f"{duration_s:.1f} s"
+    clock = _clock(round(duration_s))
+    return f"{clock} h" if clock.count(":") == 2 else f"{clock} min"
+
+
+def _clock(time_s: float) -> str:
+    """Minutes and seconds, with hours or a fraction where there are any: 0:10, 0:02.5, 1:00:00."""
+    whole, milliseconds = divmod(round(seconds(time_s) * 1000), 1000)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    fraction = f".{milliseconds:03d}".rstrip("0") if milliseconds else ""
+    return f"{hours}:{minute:02d}:{second:02d}{fraction}" if hours else f"{minute}:{second:02d}{fraction}"

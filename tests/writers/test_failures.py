@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dymn_cli.errors import OutputError
+from dymn_cli.results import Failure
+from dymn_cli.writers.failures import write_failures
+
+
+def test_a_row_a_source_that_can_be_tried_again(failure: Failure, tmp_path: Path) -> None:
+    out = tmp_path / "failed.csv"
+    plain = Failure('a "b", c.wav', "EmptyAudioError", "no samples", None, 3)
+    write_failures(str(out), [failure, plain])
+    assert out.read_bytes() == (
+        b"source,error,message,hint\n"
+        b"br\xf6ken.wav,CorruptAudioError,br\xf6ken.wav: cut short,decode it again\n"
+        b'"a ""b"", c.wav",EmptyAudioError,no samples,\n'
+    )
+    frame = pd.read_csv(out, encoding_errors="surrogateescape", keep_default_na=False)
+    assert frame["source"].tolist() == [failure.source, plain.source]
+    assert frame["hint"].tolist() == ["decode it again", ""]
+
+
+def test_no_failures_is_an_answer_too(tmp_path: Path) -> None:
+    write_failures(str(tmp_path / "failed.csv"), [])
+    assert (tmp_path / "failed.csv").read_bytes() == b"source,error,message,hint\n"
+
+
+def test_an_older_list_is_kept_without_force(tmp_path: Path, failure: Failure) -> None:
+    write_failures(str(tmp_path / "failed.csv"), [failure])
+    with pytest.raises(OutputError, match="exists"):
+        write_failures(str(tmp_path / "failed.csv"), [])
+    write_failures(str(tmp_path / "failed.csv"), [], force=True)
+    assert (tmp_path / "failed.csv").read_bytes().count(b"\n") == 1

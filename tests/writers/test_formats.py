@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dymn_cli.errors import UsageError
+from dymn_cli.results import ClipResult, Failure
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
+from dymn_cli.writers.formats import (
+    EMBEDDING_FORMATS,
+    TAG_FORMATS,
+    choose_format,
+    embedding_writer,
+    format_for_suffix,
+    tag_writer,
+)
+
+Options = Callable[..., WriterOptions]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"),
+    [
+        (".csv", "csv"),
+        (".CSV", "csv"),
+        (".tsv", "tsv"),
+        (".json", "json"),
+        (".jsonl", "jsonl"),
+        (".ndjson", "jsonl"),
+    ],
+)
+def test_suffixes(suffix: str, name: str) -> None:
+    assert format_for_suffix(suffix) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "chosen"),
+    [
+        (None, None, "tsv"),
+        (None, "-", "tsv"),
+        (None, "results/tags.csv", "csv"),
+        (None, "v1.2/tags", "tsv"),
+        (None, "/dev/fd/63", "tsv"),
+        ("jsonl", "tags.csv", "jsonl"),
+        ("JSON", None, "json"),
+    ],
+)
+def test_what_is_said_wins_over_the_suffix_and_that_over_the_default(
+    name: str | None, out: str | None, chosen: str
+) -> None:
+    assert choose_format(name, out, default="tsv", formats=TAG_FORMATS) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "nearest"),
+    [("jsn", None, "json, jsonl, "), (None, "tags.jsonn", "json, jsonl, "), ("parquet", None, "")],
+)
+def test_an_unknown_format_names_the_nearest_three(name: str | None, out: str | None, nearest: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_format(name, out, default="tsv", formats=TAG_FORMATS)
+    assert caught.value.hint is not None
+    listed = caught.value.hint.removeprefix("nearest: ").removesuffix(" (--format NAME)")
+    assert listed.startswith(nearest)
+    assert len(set(listed.split(", ")) & set(TAG_FORMATS)) == 3
+
+
+def test_a_format_of_the_other_command_is_unknown() -> None:
+    with pytest.raises(UsageError):
+        choose_format("npy", None, default="tsv", formats=TAG_FORMATS)
+    with pytest.raises(UsageError):
+        choose_format(None, "emb.json", default="jsonl", formats=EMBEDDING_FORMATS)
+
+
+@pytest.mark.parametrize("name", TAG_FORMATS)
+def test_every_format_of_tags_writes(name: str, clip: ClipResult, failure: Failure, options: Options) -> None:
+    out = io.BytesIO()
+    writer = tag_writer(name, out, options())
+    writer.begin()
+    writer.write(clip)
+    writer.fail(failure)
+    writer.end()
+    assert b"Subway, metro, underground" in out.getvalue()
+    assert b"\r" not in out.getvalue()
+    assert out.getvalue().endswith(b"\n")
+
+
+@pytest.mark.parametrize("name", EMBEDDING_FORMATS)
+def test_every_format_of_embeddings_writes(
+    name: str, rows: list[EmbeddingRow], failure: Failure, embedding_options: Callable[..., EmbeddingOptions]
+) -> None:
+    out = io.BytesIO()
+    writer = embedding_writer(name, out, embedding_options())
+    writer.begin()
+    writer.write(rows)
+    writer.fail(failure)
+    writer.end()
+    assert len(out.getvalue()) > 60
+
+
+def test_only_csv_is_wide(options: Options) -> None:
+    with pytest.raises(UsageError, match="jsonl has no wide layout"):
+        tag_writer("jsonl", io.BytesIO(), options(layout="wide"))
+    with pytest.raises(UsageError, match="one row a clip"):
+        options(layout="wide", windows=True)
+
+
+@pytest.mark.parametrize("precision", [-1, 10])
+def test_a_precision_that_no_score_has(precision: int, options: Options) -> None:
+    with pytest.raises(UsageError, match=f"precision {precision}"):
+        options(precision=precision)
+
+
+def test_help_can_list_the_formats_without_loading_what_they_need() -> None:
+    code = (
+        "import sys, dymn_cli.writers; "
+        "sys.exit(','.join({'numpy', 'rich', 'pandas', 'onnxruntime'} & set(sys.modules)) or 0)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=root)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dymn_cli.results import ClipResult, Failure
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, TagWriter, WriterOptions
+from dymn_cli.writers.to_csv import CsvEmbeddings, CsvTags, WideCsvTags
+
+Options = Callable[..., WriterOptions]
+
+
+def written(writer: TagWriter, *results: ClipResult) -> bytes:
+    writer.begin()
+    for result in results:
+        writer.write(result)
+    writer.end()
+    assert isinstance(writer.stream, io.BytesIO)
+    return writer.stream.getvalue()
+
+
+def test_long(clip: ClipResult, failure: Failure, options: Options) -> None:
+    writer = CsvTags(io.BytesIO(), options())
+    writer.fail(failure)
+    assert written(writer, clip) == (
+        b"source,channel,start_s,end_s,rank,label,mid,score\n"
+        b"metro.wav,mix,0.0,10.3,1,Train,/m/07jdr,0.7471\n"
+        b'metro.wav,mix,0.0,10.3,2,"Subway, metro, underground",/m/0195fx,0.5991\n'
+    )
+
+
+def test_long_windows_without_header(clip: ClipResult, options: Options) -> None:
+    assert written(CsvTags(io.BytesIO(), options(windows=True, header=False)), clip) == (
+        b"metro.wav,mix,0.0,10.0,1,Train,/m/07jdr,0.7471\n"
+        b'metro.wav,mix,0.3,10.3,1,"Subway, metro, underground",/m/0195fx,0.5991\n'
+    )
+
+
+def test_wide(clip: ClipResult, options: Options) -> None:
+    silent = dataclasses.replace(clip, source="silent, empty.wav", tags=(), duration_s=2.0)
+    assert written(WideCsvTags(io.BytesIO(), options(layout="wide", top=3)), clip, silent) == (
+        b"source,duration_s,label_1,score_1,label_2,score_2,label_3,score_3\n"
+        b'metro.wav,10.3,Train,0.7471,"Subway, metro, underground",0.5991,,\n'
+        b'"silent, empty.wav",2.0,,,,,,\n'
+    )
+
+
+def test_wide_tells_channels_apart_without_moving_a_column(clip: ClipResult, options: Options) -> None:
+    left, right = (dataclasses.replace(clip, channel=channel) for channel in "01")
+    data = written(WideCsvTags(io.BytesIO(), options(layout="wide", top=2, channel="each")), left, right)
+    assert data == (
+        b"source,duration_s,label_1,score_1,label_2,score_2,channel\n"
+        b'metro.wav,10.3,Train,0.7471,"Subway, metro, underground",0.5991,0\n'
+        b'metro.wav,10.3,Train,0.7471,"Subway, metro, underground",0.5991,1\n'
+    )
+
+
+def test_nothing_but_the_header_without_a_source(options: Options) -> None:
+    assert written(CsvTags(io.BytesIO(), options())) == b"source,channel,start_s,end_s,rank,label,mid,score\n"
+
+
+def test_names_are_read_back_by_pandas(clip: ClipResult, awkward_names: list[str], options: Options) -> None:
+    results = [dataclasses.replace(clip, source=name) for name in awkward_names]
+    data = written(CsvTags(io.BytesIO(), options()), *results)
+    frame = pd.read_csv(io.BytesIO(data), encoding_errors="surrogateescape")
+    assert list(frame["source"].unique()) == awkward_names
+    assert list(frame["rank"]) == [1, 2] * len(awkward_names)
+    assert frame["score"].tolist() == [0.7471, 0.5991] * len(awkward_names)
+    assert frame["start_s"].dtype == np.float64
+
+
+def test_names_are_read_back_by_the_standard_library(
+    clip: ClipResult, awkward_names: list[str], options: Options
+) -> None:
+    results = [dataclasses.replace(clip, source=name) for name in awkward_names]
+    text = written(CsvTags(io.BytesIO(), options()), *results).decode("utf-8", "surrogateescape")
+    read = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["source"] for row in read[::2]] == awkward_names
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('the "take".wav', b'"the ""take"".wav"'),
+        ("two\rlines.wav", b'"two\rlines.wav"'),
+        ("=1+2.wav", b"=1+2.wav"),
+        ("na\udcefve.wav", b"na\xefve.wav"),
+        ("take [1].wav", b"take [1].wav"),
+    ],
+)
+def test_spelling_of_a_name(name: str, cell: bytes, clip: ClipResult, options: Options) -> None:
+    renamed = dataclasses.replace(clip, source=name)
+    data = written(CsvTags(io.BytesIO(), options(header=False)), renamed)
+    assert data.startswith(cell + b",mix,0.0,")
+
+
+def test_embeddings_are_the_same_float32_when_read_back(
+    rows: list[EmbeddingRow], embedding_options: Callable[..., EmbeddingOptions]
+) -> None:
+    noise = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    rows += [EmbeddingRow("noise", "mix", n, n + 1, row) for n, row in enumerate(noise)]
+    out = io.BytesIO()
+    writer = CsvEmbeddings(out, embedding_options())
+    writer.begin()
+    writer.write(rows)
+    assert out.getvalue().startswith(
+        b"source,channel,start_s,end_s,e0,e1,e2\n"
+        b"metro.wav,mix,0.0,10.3,0.1,-2.5,1e-07\n"
+        b'"a,b.wav",1,0.3,10.3,1.0,2.0,3.0\n'
+    )
+    frame = pd.read_csv(io.BytesIO(out.getvalue()))
+    matrix = frame[["e0", "e1", "e2"]].to_numpy(np.float32)
+    np.testing.assert_array_equal(matrix, np.stack([row.embedding for row in rows]))
