@@ -7,7 +7,6 @@ longer source is ever tagged from a fraction of a window, and every sample is in
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -103,7 +102,7 @@ def windows(blocks: Iterable[NDArray[np.float32]], plan: WindowPlan) -> Iterator
     """Cut a signal while it streams; no more is held than a window and the blocks at its two ends.
 
     Args:
-        blocks: (n,) float32 at 32 kHz, of any sizes; not written to, and not to be changed afterwards.
+        blocks: (n,) or (n, channels) float32 at 32 kHz, of any sizes; not written to, and not to be changed afterwards.
         plan: how to cut.
 
     Yields:
@@ -134,9 +133,11 @@ def _short(tape: _Tape, plan: WindowPlan) -> Window:
         raise EmptyAudioError(f"{end / RATE_HZ * 1000:.1f} ms of audio, at least 50 ms are needed")
     samples = tape.cut(0, end)
     if plan.pad == "repeat":
-        return Window(0, end, np.tile(samples, math.ceil(plan.n_window / end))[: plan.n_window], "repeat")
+        return Window(0, end, np.resize(samples, (plan.n_window, *samples.shape[1:])), "repeat")
     if plan.pad == "zero":
-        return Window(0, end, np.pad(samples, (0, plan.n_window - end)), "zero")
+        return Window(
+            0, end, np.pad(samples, [(0, plan.n_window - end)] + [(0, 0)] * (samples.ndim - 1)), "zero"
+        )
     return Window(0, end, samples)
 
 

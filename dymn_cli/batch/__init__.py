@@ -1,0 +1,1 @@
+"""Many sources: finding them, in order."""

@@ -1,0 +1,154 @@
+"""What is said and how: colours decided per stream, one line an error, progress on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from dymn_cli.errors import DymnError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dymn_cli.cli.params import TalkOptions
+    from dymn_cli.results import Failure
+
+__all__ = ["Progress", "Talk", "is_terminal", "wants_color"]
+
+CHOICES = ("auto", "always", "never")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person looks at the stream; a closed or missing one nobody looks at."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def wants_color(stream: TextIO, choice: str = "auto") -> bool:
+    """Whether to colour a stream: by the option, else NO_COLOR, FORCE_COLOR, else if it is a terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+class Progress(Protocol):
+    """A bar that knows how far the work is."""
+
+    def advance(self, name: str, seconds: float) -> None:
+        """One more source is done, with so many seconds of audio."""
+        ...
+
+
+class _Silent:
+    def advance(self, name: str, seconds: float) -> None:
+        """Nobody looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """The voice of one run of the program, on stderr."""
+
+    quiet: bool = False
+    verbosity: int = 0
+    color: str = "auto"
+    progress_choice: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value in (("--color", self.color), ("--progress", self.progress_choice)):
+            if value not in CHOICES:
+                raise UsageError(f"{name} {value!r}", hint=f"one of {', '.join(CHOICES)}")
+
+    @classmethod
+    def of(cls, options: TalkOptions) -> Talk:
+        """The voice that the options ask for.
+
+        Raises:
+            UsageError: a choice that there is not.
+        """
+        return cls(options.quiet, options.verbose, options.color, options.progress)
+
+    # ------------------------------------------------------------------ lines
+
+    def error(self, error: DymnError) -> None:
+        """One line: what, where, what to do next; with a trace where it was asked for."""
+        self._line("error", error.message, error.hint, "31;1")
+        if self.verbosity >= 2 or os.environ.get("DYMN_DEBUG"):
+            traceback.print_exception(error, file=sys.stderr)
+
+    def failure(self, failure: Failure) -> None:
+        """One line for a source that gave nothing; its message names the source."""
+        self._line("failed", failure.message, failure.hint, "31;1")
+
+    def warning(self, text: str, hint: str | None = None) -> None:
+        """Worth knowing, and not asked for with -q."""
+        if not self.quiet:
+            self._line("warning", text, hint, "33;1")
+
+    def note(self, text: str) -> None:
+        """Plain information."""
+        if not self.quiet:
+            self._line("", text, None, "")
+
+    def detail(self, text: str) -> None:
+        """Information for those who asked for more."""
+        if self.verbosity:
+            self.note(text)
+
+    def _line(self, kind: str, text: str, hint: str | None, style: str) -> None:
+        from dymn_cli.writers.spelling import visible
+
+        stream = sys.stderr
+        text = visible(text if hint is None else f"{text}; {hint}", stream.encoding or "utf-8")
+        if kind and wants_color(stream, self.color):
+            kind = f"\x1b[{style}m{kind}\x1b[0m"
+        head = f"dymn: {kind}: " if kind else "dymn: "
+        try:
+            stream.write(f"{head}{text}\n")
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # stderr is gone: there is nobody left to tell
+
+    # ------------------------------------------------------------------ drawing
+
+    def stdout_console(self) -> Console:
+        """For tables on standard output."""
+        from rich.console import Console
+
+        color = wants_color(sys.stdout, self.color)
+        return Console(
+            file=sys.stdout,
+            force_terminal=color or None,
+            no_color=not color,
+            color_system="auto" if color else None,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
+
+    @contextmanager
+    def progress(self, total: int | None, *, shared_with_results: bool) -> Iterator[Progress]:
+        """A bar on stderr while sources are worked on.
+
+        Args:
+            total: how many there are, where that is known.
+            shared_with_results: whether results go to the same terminal; then a bar would be in their way.
+        """
+        automatic = is_terminal(sys.stderr) and not shared_with_results and total != 1
+        if self.quiet or not (
+            self.progress_choice == "always" or (self.progress_choice == "auto" and automatic)
+        ):
+            yield _Silent()
+            return
+        from dymn_cli.cli.progress import Bar
+
+        with Bar(total, color=wants_color(sys.stderr, self.color)) as bar:
+            yield bar

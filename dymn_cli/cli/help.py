@@ -1,0 +1,82 @@
+"""How help looks: plain lines under headings, by group of options.
+
+Typer's own help draws with rich, which takes as long to load as all the rest of the program's start; this
+one needs nothing. Headings and options are emphasised on terminals; colour goes when nobody sees it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["Command", "Program"]
+
+OWN = "Help"
+
+
+def _heading(text: str) -> str:
+    return typer.style(text, bold=True)
+
+
+def _option(text: str) -> str:
+    return typer.style(text, fg="cyan")
+
+
+def _write_text(text: str | None, formatter: Any) -> None:
+    """Paragraphs as they stand; lines that are indented, the examples, keep their indentation."""
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        formatter.write_paragraph()
+        if paragraph.startswith(" "):
+            formatter.write("".join(f"{line}\n" for line in paragraph.splitlines()))
+        else:
+            formatter.write_text(paragraph.replace("\n", " "))
+
+
+class Command(TyperCommand):
+    """A command whose help shows its options by group."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Summary and examples."""
+        _write_text(self.help, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments and options, a section for each group."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if parameter.param_type_name == "argument":
+                row = (_option(parameter.metavar or "ARGUMENT"), getattr(parameter, "help", None) or "")
+                sections.setdefault("Arguments", []).append(row)
+            elif (record := parameter.get_help_record(ctx)) is not None:
+                panel = getattr(parameter, "rich_help_panel", None) or OWN
+                sections.setdefault(panel, []).append((_option(record[0].rstrip()), record[1]))
+        for name in sorted(sections, key=OWN.__eq__):
+            with formatter.section(_heading(name)):
+                formatter.write_dl(sections[name], col_max=34)
+
+
+class Program(TyperGroup):
+    """The program: its commands, a line each."""
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """What it is, and the first things to type."""
+        _write_text(self.help, formatter)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Commands first: they are what one looks for."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((_option(name), command.get_short_help_str(limit=120)))
+        with formatter.section(_heading("Commands")):
+            formatter.write_dl(rows)
+        options = [p.get_help_record(ctx) for p in self.get_params(ctx)]
+        with formatter.section(_heading("Options")):
+            formatter.write_dl([(_option(o[0].rstrip()), o[1]) for o in options if o is not None])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The environment."""
+        _write_text(self.epilog, formatter)

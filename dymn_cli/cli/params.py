@@ -1,0 +1,364 @@
+"""The options that commands share: one spelling and one meaning everywhere.
+
+Each group is a frozen dataclass whose fields carry their Typer declaration. A command takes groups,
+
+    @command(app)
+    def tag(inputs: InputOptions, model: ModelOptions, ...) -> None: ...
+
+and `command` shows Typer the flat signature of all their fields, in that order, and hands the function
+the filled groups. Parameters of a command that are no group are passed on as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from dymn_cli.cli.help import Command
+
+__all__ = [
+    "InputOptions",
+    "ModelOptions",
+    "OutputOptions",
+    "SelectOptions",
+    "TalkOptions",
+    "TimeOptions",
+    "command",
+]
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def command(
+    app: typer.Typer, name: str | None = None, **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command; parameters that are dataclasses become their fields."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        groups: dict[str, type] = {key: hint for key, hint in hints.items() if dataclasses.is_dataclass(hint)}
+        flat: list[inspect.Parameter] = []
+        for key, parameter in inspect.signature(function).parameters.items():
+            if key not in groups:
+                flat.append(parameter.replace(annotation=hints[key], kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            types = get_type_hints(groups[key], include_extras=True)
+            flat.extend(
+                inspect.Parameter(
+                    part.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=_default(part),
+                    annotation=types[part.name],
+                )
+                for part in dataclasses.fields(groups[key])
+            )
+
+        @functools.wraps(function)
+        def call(**given: Any) -> None:
+            filled = {
+                key: group(**{part.name: given.pop(part.name) for part in dataclasses.fields(group)})
+                for key, group in groups.items()
+            }
+            function(**filled, **given)
+
+        call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+        del call.__wrapped__  # typer would look through to the groups
+        app.command(name, cls=Command, context_settings=CONTEXT, **settings)(call)
+        return function
+
+    return register
+
+
+def _default(part: dataclasses.Field[Any]) -> Any:
+    if part.default_factory is not dataclasses.MISSING:
+        return part.default_factory()
+    return inspect.Parameter.empty if part.default is dataclasses.MISSING else part.default
+
+
+INPUT, MODEL, TIME, SELECT, OUTPUT, TALK = (
+    "What to read",
+    "Model",
+    "Windows",
+    "Which tags",
+    "Output",
+    "Messages",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """Which sources a command works on."""
+
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT", help="Files, folders, or - for standard input.", show_default=False),
+    ] = field(default_factory=list)
+    files_from: Annotated[
+        str | None,
+        typer.Option(
+            "--files-from",
+            metavar="FILE",
+            help="Also the names in FILE, a line each; - for stdin.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+    null: Annotated[
+        bool,
+        typer.Option(
+            "-0",
+            "--null",
+            metavar="",
+            help="Names in --files-from end with a NUL byte.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False
+    ext: Annotated[
+        str | None,
+        typer.Option(
+            "--ext", metavar="wav,flac,...", help="In folders: only files that end so.", rich_help_panel=INPUT
+        ),
+    ] = None
+    recurse: Annotated[
+        bool,
+        typer.Option(
+            "--recurse/--no-recurse",
+            metavar="",
+            help="Look into folders within folders.",
+            rich_help_panel=INPUT,
+        ),
+    ] = True
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel",
+            metavar="mix|N|each",
+            help="Mean of the channels, one (from 0), or each.",
+            rich_help_panel=INPUT,
+        ),
+    ] = "mix"
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", metavar="", help="Print the names of the inputs and stop.", rich_help_panel=INPUT
+        ),
+    ] = False
+    fail_fast: Annotated[
+        bool,
+        typer.Option(
+            "--fail-fast", metavar="", help="Stop at the first input that fails.", rich_help_panel=INPUT
+        ),
+    ] = False
+    failures: Annotated[
+        str | None,
+        typer.Option(
+            "--failures",
+            metavar="FILE",
+            help="CSV of inputs that failed (default: OUT.failures.csv).",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        metavar="NAME|PATH",
+        envvar="DYMN_MODEL",
+        help="A model by name, or a .safetensors or .onnx file.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which model, and what runs it."""
+
+    model: ModelName = "dymn04_kd"
+    backend: Annotated[
+        str,
+        typer.Option(
+            "--backend",
+            metavar="auto|onnx|torch",
+            envvar="DYMN_BACKEND",
+            help="Runtime.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto"
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="auto|cpu|cuda[:N]|mps",
+            envvar="DYMN_DEVICE",
+            help="Where it runs.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            help="Windows computed at the same time (default: one a core).",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            help="Windows in one call of the network (default: 1, on GPUs 16).",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOptions:
+    """How a source is cut into windows."""
+
+    window: Annotated[
+        float,
+        typer.Option(
+            "--window", metavar="S", help="Seconds in a window; the models know 10.", rich_help_panel=TIME
+        ),
+    ] = 10.0
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            "--hop",
+            metavar="S",
+            help="Seconds from one window to the next (default: the window).",
+            rich_help_panel=TIME,
+        ),
+    ] = None
+    pad: Annotated[
+        str,
+        typer.Option(
+            "--pad",
+            metavar="repeat|zero|none",
+            help="What fills up a source shorter than a window.",
+            rich_help_panel=TIME,
+        ),
+    ] = "repeat"
+
+
+@dataclass(frozen=True, slots=True)
+class SelectOptions:
+    """Which tags are kept."""
+
+    top: Annotated[
+        int,
+        typer.Option(
+            "-k", "--top", metavar="N", help="At most N tags; 0 for all 527.", rich_help_panel=SELECT
+        ),
+    ] = 5
+    min_score: Annotated[
+        float,
+        typer.Option(
+            "-t", "--min-score", metavar="X", help="Only scores of at least X.", rich_help_panel=SELECT
+        ),
+    ] = 0.0
+    label: Annotated[
+        list[str],
+        typer.Option(
+            "-l",
+            "--label",
+            metavar="LABEL",
+            help="Only this label: name, /m/... id or slug. Repeat it for more.",
+            rich_help_panel=SELECT,
+        ),
+    ] = field(default_factory=list)
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            "--thresholds",
+            metavar="FILE.csv",
+            help="Lowest score by label: columns mid,label,threshold.",
+            rich_help_panel=SELECT,
+        ),
+    ] = None
+    aggregate: Annotated[
+        str,
+        typer.Option(
+            "--aggregate", metavar="max|mean", help="How windows become one clip.", rich_help_panel=SELECT
+        ),
+    ] = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Where results go, and in which form."""
+
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="FORMAT",
+            help="Default: by the suffix of --out; a table on a terminal, else tsv.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write to FILE; - for standard output.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Replace FILE if it exists.", rich_help_panel=OUTPUT)
+    ] = False
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            metavar="",
+            help="Column names in tsv and csv (default: csv only).",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TalkOptions:
+    """What is said on stderr, and in which colours."""
+
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", metavar="", help="Only errors.", rich_help_panel=TALK)
+    ] = False
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "-v",
+            "--verbose",
+            count=True,
+            metavar="",
+            help="More; -vv with traces of errors.",
+            show_default=False,
+            rich_help_panel=TALK,
+        ),
+    ] = 0
+    color: Annotated[
+        str, typer.Option("--color", metavar="auto|always|never", help="Colours.", rich_help_panel=TALK)
+    ] = "auto"
+    progress: Annotated[
+        str,
+        typer.Option("--progress", metavar="auto|always|never", help="A progress bar.", rich_help_panel=TALK),
+    ] = "auto"

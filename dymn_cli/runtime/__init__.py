@@ -1,0 +1,1 @@
+"""Who computes: one small contract, and the runtimes that keep it."""

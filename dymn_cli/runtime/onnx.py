@@ -1,0 +1,292 @@
+"""Inference with onnxruntime: weightless graphs from the package, weights from memory.
+
+The package ships a graph for each published architecture, without weights (`dymn_cli.export.graph` says
+in which forms). A session is a graph, the folded weights of a model and the size of its input, put
+together here. The graphs lack their input `mel`: a protocol buffer is extended by appending to it, so
+the input is appended with the size that the session is for. With a fixed size a session starts in a
+third of the time, since onnxruntime need not invent a symbol for every unknown dimension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError
+from dymn_cli.model.config import architecture_of
+from dymn_cli.results import ModelInfo
+from dymn_cli.runtime.base import Answer
+from dymn_cli.runtime.fold import fold
+from dymn_cli.store.registry import weights_folder
+from dymn_cli.store.weights import ModelHeader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dymn_cli.model.config import ModelConfig
+    from dymn_cli.store.weights import Weights
+
+__all__ = ["OnnxBackend", "OnnxFileBackend", "block_size", "graph_path", "has_device", "mel_input"]
+
+OUTPUTS = ["logits", "embedding"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def graph_path(config: ModelConfig, form: str) -> Path:
+    """Where the graph of an architecture lies.
+
+    Raises:
+        BackendUnavailableError: the package ships none for this config.
+    """
+    name = architecture_of(config)
+    path = weights_folder() / "graphs" / f"{name}.{form}.onnx"
+    if name is None or not path.is_file():
+        raise BackendUnavailableError(
+            "no ready-made onnxruntime graph for this architecture",
+            hint="use --backend torch, or write an ONNX file of it: dymn export MODEL -o model.onnx",
+        )
+    return path
+
+
+class OnnxBackend:
+    """A model of ours on onnxruntime.
+
+    Args:
+        weights: the model.
+        device: "cpu", "cuda" or "cuda:N".
+        threads: for one window; several windows at once are the caller's threads.
+        n_frames: frames of the usual window; a session of fixed size is kept for it, and one of dynamic
+            size is made when another length comes.
+
+    Raises:
+        BackendUnavailableError: no graph for the architecture, or no such device.
+        ModelError: the weights are not those of their architecture.
+    """
+
+    def __init__(
+        self, weights: Weights, *, device: str = "cpu", threads: int = 1, n_frames: int | None = None
+    ) -> None:
+        self.header = weights.header
+        self._provider = _provider(device)
+        self._threads = threads
+        folded = fold(weights.header.config, weights.tensors)
+        self._head = {name: value for name, value in folded.items() if name.startswith("head.")}
+        self._weights = {
+            name: ort.OrtValue.ortvalue_from_numpy(value)
+            for name, value in folded.items()
+            if name not in self._head
+        }
+        self._form = self._choose_form()
+        self._sessions: dict[int | None, ort.InferenceSession] = {}
+        self._lock = threading.Lock()
+        self._fixed = n_frames
+        provider = self._session(n_frames).get_providers()[0]
+        self.info = ModelInfo(weights.header.name, weights.sha256, "onnx", provider)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU."""
+        return self.info.provider == PROVIDERS["cpu"]
+
+    def run(self, mels: NDArray[np.float32]) -> Answer:
+        """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
+        n_frames = mels.shape[-1]
+        session = self._session(n_frames if n_frames == self._fixed else None)
+        return _answer(session, mels, self._head, one_a_call=self.on_cpu)
+
+    def _choose_form(self) -> str:
+        if not self.header.config.is_dynamic or self._provider.name != PROVIDERS["cpu"]:
+            return "any"
+        size = block_size()
+        return f"one-blocked-{size}" if size else "one"
+
+    def _session(self, n_frames: int | None) -> ort.InferenceSession:
+        with self._lock:
+            if n_frames not in self._sessions:
+                self._sessions[n_frames] = self._open(n_frames)
+            return self._sessions[n_frames]
+
+    def _open(self, n_frames: int | None) -> ort.InferenceSession:
+        graph = graph_path(self.header.config, self._form).read_bytes()
+        batch = None if self._form == "any" else 1
+        graph += mel_input(batch, self.header.front_end.n_mels if n_frames else None, n_frames)
+        options = _options(self._threads)
+        options.add_external_initializers(list(self._weights), list(self._weights.values()))
+        return _open(graph, options, self._provider)
+
+
+class OnnxFileBackend:
+    """A self-contained ONNX file that `dymn export` wrote.
+
+    Raises:
+        WeightsMissingError: it cannot be read.
+        ModelError: it is not one.
+        BackendUnavailableError: no such device.
+    """
+
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int = 1) -> None:
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+        self._session = _open(data, _options(threads), _provider(device))
+        meta = self._session.get_modelmeta().custom_metadata_map
+        self.header = ModelHeader.from_metadata(meta, str(path))
+        sizes = {output.name: output.shape[-1] for output in self._session.get_outputs() if output.shape}
+        config = self.header.config
+        expected = dict(zip(OUTPUTS, (config.n_classes, config.embedding_size), strict=True))
+        if sizes != expected or [given.name for given in self._session.get_inputs()] != ["mel"]:
+            raise ModelError(f"{path}: its inputs and outputs are not those that its metadata describes")
+        sha256, provider = hashlib.sha256(data).hexdigest(), self._session.get_providers()[0]
+        self.info = ModelInfo(self.header.name, sha256, "onnx", provider)
+        self._one_clip = self._session.get_inputs()[0].shape[0] == 1
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU."""
+        return self.info.provider == PROVIDERS["cpu"]
+
+    def run(self, mels: NDArray[np.float32]) -> Answer:
+        """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
+        return _answer(self._session, mels, {}, one_a_call=self.on_cpu or self._one_clip)
+
+
+class _Provider(NamedTuple):
+    """An execution provider as onnxruntime takes it."""
+
+    name: str
+    options: dict[str, str]
+
+
+def _answer(
+    session: ort.InferenceSession,
+    mels: NDArray[np.float32],
+    head: Mapping[str, NDArray[np.float32]],
+    *,
+    one_a_call: bool,
+) -> Answer:
+    """Run a batch; `one_a_call` is the fastest on a CPU, and no answer depends on who shared its batch."""
+    batches = [mels[n : n + 1] for n in range(len(mels))] if one_a_call else [mels]
+    try:
+        answers = [session.run(OUTPUTS, {"mel": batch, **head}) for batch in batches]
+    except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
+        raise ModelError(f"onnxruntime cannot run the model: {_first_line(exc)}") from exc
+    logits, embeddings = zip(*answers, strict=True)
+    return Answer(np.concatenate(logits), np.concatenate(embeddings))
+
+
+def _first_line(exc: Exception) -> str:
+    return next(iter(str(exc).splitlines()), type(exc).__name__)
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: they come back as exceptions as well
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open(graph: bytes, options: ort.SessionOptions, provider: _Provider) -> ort.InferenceSession:
+    try:
+        session = ort.InferenceSession(graph, options, providers=[tuple(provider)])
+    except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
+        raise ModelError(f"onnxruntime cannot load the model: {_first_line(exc)}") from exc
+    if session.get_providers()[0] != provider.name:  # it falls back to the CPU without a word
+        raise BackendUnavailableError(
+            f"onnxruntime could not start {provider.name}",
+            hint="check the driver and the libraries that it needs; --device cpu works everywhere",
+        )
+    return session
+
+
+def has_device(device: str) -> bool:
+    """Whether this installation of onnxruntime was built for "cpu", "cuda" or "cuda:N"."""
+    return PROVIDERS.get(device.split(":")[0]) in ort.get_available_providers()
+
+
+def _provider(device: str) -> _Provider:
+    if not has_device(device):
+        offers = ", ".join(ort.get_available_providers())
+        raise BackendUnavailableError(
+            f"onnxruntime has no device {device!r} here",
+            hint=f"it offers {offers}; for CUDA: pip install onnxruntime-gpu; or --backend torch",
+        )
+    kind, _, number = device.partition(":")
+    return _Provider(PROVIDERS[kind], {"device_id": number} if number else {})
+
+
+# ---------------------------------------------------------------------- the size of the input
+
+
+def mel_input(batch: int | None, n_mels: int | None, n_frames: int | None) -> bytes:
+    """The declaration of input `mel`, to be appended to a graph that lacks it.
+
+    In the protocol-buffer encoding a message that is followed by a second one of its type is the union of
+    both, and repeated fields are concatenated. So this is a ModelProto (field 7, graph) whose GraphProto
+    (field 11, input) holds one ValueInfoProto; field numbers as in onnx.proto of the ONNX specification.
+
+    Args:
+        batch: clips a call, or None for any number.
+        n_mels: mel bands, or None for any number.
+        n_frames: frames, or None for any number.
+    """
+    names = (("batch", batch), ("channel", 1), ("n_mels", n_mels), ("n_frames", n_frames))
+    dims = b"".join(
+        _message(1, _message(2, name.encode()) if size is None else b"\x08" + _varint(size))
+        for name, size in names
+    )
+    tensor = b"\x08\x01" + _message(2, dims)  # elem_type = FLOAT, shape
+    value_info = _message(1, b"mel") + _message(2, _message(1, tensor))
+    return _message(7, _message(11, value_info))
+
+
+def _message(field: int, payload: bytes) -> bytes:
+    """A length-delimited field."""
+    return _varint(field << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+# ---------------------------------------------------------------------- the layout of channels
+
+
+@cache
+def block_size() -> int:
+    """How many channels onnxruntime keeps together on this processor: 16, 8, or 0 where it does not.
+
+    It is found by trying: the smallest graph with a blocked depthwise convolution must give the sums that
+    can be told beforehand. Whatever else happens (no such operators, another layout), the plain form runs.
+    """
+    return next((size for size in (16, 8) if _blocked_works(size)), 0)
+
+
+def _blocked_works(size: int) -> bool:
+    graph = weights_folder() / "graphs" / f"probe.one-blocked-{size}.onnx"
+    rng = np.random.default_rng(0)
+    x = rng.integers(-8, 8, (1, size, 4, 5)).astype(np.float32)
+    kernel = rng.integers(-8, 8, (size, 3, 3)).astype(np.float32)
+    try:
+        session = ort.InferenceSession(graph.read_bytes(), _options(1), providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"x": x, "kernel": kernel.reshape(1, -1)})
+    except Exception:  # any refusal means that this layout is not for this machine
+        return False
+    padded = np.pad(x[0], ((0, 0), (1, 1), (1, 1)))
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return bool(np.array_equal(got[0], np.einsum("cftij,cij->cft", patches, kernel)))

@@ -1,0 +1,1 @@
+"""Named weights: what there is, where it lies, and reading it safely."""

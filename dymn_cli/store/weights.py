@@ -1,0 +1,216 @@
+"""A model file: safetensors with published key names, and all that is needed to use them.
+
+The metadata of the file (safetensors header, `__metadata__`, strings only) holds
+
+    dymn.format     "1"
+    dymn.name       the model's name
+    dymn.config     `ModelConfig` as JSON
+    dymn.front_end  `FrontEndConfig` as JSON
+    dymn.labels     "audioset", or a JSON list of class names
+
+so that the file alone is a model. Nothing in it is executed: the header is JSON and the rest is plain
+numbers, whose offsets and sizes the safetensors library checks.
+
+Format: https://github.com/huggingface/safetensors, section "Format".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dymn_cli.errors import (
+    ChecksumError,
+    ModelError,
+    OutputError,
+    UnsafeWeightsError,
+    UsageError,
+    WeightsMissingError,
+)
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.config import ModelConfig
+from dymn_cli.store.registry import ModelSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ModelHeader", "Weights", "read_weights", "save_weights", "sha256_of"]
+
+FORMAT = "1"
+NUMBERS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
+"""The kinds of numbers that are read, as NumPy spells them; integers only count updates in training."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    """What a model is, apart from its numbers."""
+
+    name: str
+    config: ModelConfig
+    front_end: FrontEndConfig
+    vocabulary: Vocabulary
+
+    def to_metadata(self) -> dict[str, str]:
+        """As the strings that go into the metadata of a safetensors or ONNX file."""
+        names = [label.name for label in self.vocabulary.labels]
+        audioset = names == [label.name for label in Vocabulary.audioset().labels]
+        return {
+            "dymn.format": FORMAT,
+            "dymn.name": self.name,
+            "dymn.config": self.config.to_json(),
+            "dymn.front_end": self.front_end.to_json(),
+            "dymn.labels": "audioset" if audioset else json.dumps(names, ensure_ascii=False),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelHeader:
+        """Read what `to_metadata` wrote.
+
+        Raises:
+            ModelError: a part is missing, unreadable, or the parts disagree.
+        """
+        try:
+            if metadata["dymn.format"] != FORMAT:
+                raise ModelError(f"{where}: written by a newer dymn", hint="pip install --upgrade dymn")
+            header = cls(
+                name=metadata["dymn.name"],
+                config=ModelConfig.from_json(metadata["dymn.config"]),
+                front_end=FrontEndConfig.from_json(metadata["dymn.front_end"]),
+                vocabulary=_vocabulary(metadata["dymn.labels"]),
+            )
+        except KeyError as exc:
+            raise ModelError(f"{where}: not a dymn model: its metadata lacks {exc.args[0]}") from exc
+        except (UsageError, ValueError, TypeError, RecursionError) as exc:
+            raise ModelError(f"{where}: its metadata is not readable: {exc}") from exc
+        if len(header.vocabulary.labels) != header.config.n_classes:
+            raise ModelError(
+                f"{where}: {len(header.vocabulary.labels)} labels for {header.config.n_classes} classes"
+            )
+        return header
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """A model in memory: its header, the hash of the file, and published key → float32 array."""
+
+    header: ModelHeader
+    sha256: str
+    tensors: dict[str, NDArray[np.float32]]
+
+
+def _vocabulary(text: str) -> Vocabulary:
+    if text == "audioset":
+        return Vocabulary.audioset()
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError("the labels are no list of names")
+    return Vocabulary.from_names(names)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in lower-case hexadecimal.
+
+    Raises:
+        WeightsMissingError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+
+
+def read_weights(model: ModelSpec | Path) -> Weights:
+    """Read a safetensors model; one from the manifest must have the hash that stands there.
+
+    Raises:
+        WeightsMissingError: the file cannot be read.
+        ChecksumError: it is not the file of the manifest.
+        UnsafeWeightsError: it is no safetensors file, or a damaged one.
+        ModelError: it is no model of ours.
+    """
+    path = model.path if isinstance(model, ModelSpec) else model
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+    sha256 = hashlib.sha256(data).hexdigest()
+    if isinstance(model, ModelSpec) and sha256 != model.sha256:
+        raise ChecksumError(
+            f"{path.name}: SHA-256 is {sha256[:12]}…, the manifest says {model.sha256[:12]}…",
+            hint="the file was changed or damaged; reinstall: pip install --force-reinstall dymn",
+        )
+    return _parse(data, sha256, str(path))
+
+
+def _parse(data: bytes, sha256: str, where: str) -> Weights:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        entries = deserialize(data)  # type: ignore[no-untyped-call] # its stub names no types
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, ValueError) as exc:
+        raise UnsafeWeightsError(f"{where}: not a readable safetensors file: {exc}") from exc
+    header = ModelHeader.from_metadata(metadata, where)
+    tensors = {key: _tensor(entry, f"{where}: {key}") for key, entry in entries}
+    return Weights(header, sha256, tensors)
+
+
+def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
+    """Read an entry of the file without copying it, where it is float32 as ours are."""
+    dtype = NUMBERS.get(entry["dtype"])
+    if dtype is None:
+        raise ModelError(
+            f"{where} holds {entry['dtype']} numbers", hint=f"dymn reads {', '.join(sorted(NUMBERS))}"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        values = np.frombuffer(entry["data"], dtype).reshape(entry["shape"]).astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise ModelError(f"{where} holds values that are not finite")
+    return values
+
+
+def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[np.float32]]) -> str:
+    """Write a model and return its SHA-256; the same model always gives the same bytes.
+
+    The file appears whole or not at all: it is written beside its place and renamed.
+
+    Raises:
+        OutputError: the operating system refused.
+    """
+    from safetensors.numpy import save
+
+    contiguous = {key: np.ascontiguousarray(tensors[key], np.float32) for key in sorted(tensors)}
+    data = _with_sorted_header(save(contiguous, metadata=header.to_metadata()))
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OutputError(f"{path}: {exc.strerror or exc}") from exc
+    return hashlib.sha256(data).hexdigest()
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    """The same file with the header's keys sorted: the library writes metadata in hash order."""
+    length = int.from_bytes(data[:8], "little")
+    fields = json.loads(data[8 : 8 + length])
+    fields["__metadata__"] = dict(sorted(fields["__metadata__"].items()))
+    header = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]

@@ -1,0 +1,1 @@
+"""One source in, one result out: `tagger.py` is the file to read first."""
