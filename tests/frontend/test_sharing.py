@@ -1,0 +1,67 @@
+"""Sharing frames between overlapping windows changes nothing but the time it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.frontend.sharing import SharedLogMel
+
+N_WINDOW = 96_000
+
+
+@pytest.fixture(scope="module")
+def recording() -> np.ndarray:
+    rng = np.random.default_rng(3)
+    time_s = np.arange(20 * 32_000) / 32_000
+    sweep = np.sin(2 * np.pi * (200 + 300 * time_s) * time_s)
+    return (0.3 * sweep + 0.05 * rng.standard_normal(len(time_s))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "hop",
+    [320, 3_200, 16_000, 32_000, 95_680, 96_000, 5_000, 321],
+    ids=["10ms", "100ms", "0.5s", "1s", "almost all", "no overlap", "off the grid", "one sample off"],
+)
+def test_a_window_has_the_same_bits_as_on_its_own(recording: np.ndarray, hop: int) -> None:
+    log_mel = LogMel()
+    shared = SharedLogMel(log_mel)
+    for start in range(0, min(40 * hop, len(recording) - N_WINDOW), hop):
+        window = recording[start : start + N_WINDOW]
+        np.testing.assert_array_equal(shared(start, window), log_mel(window))
+
+
+def test_the_last_window_may_lie_off_the_grid(recording: np.ndarray) -> None:
+    log_mel = LogMel()
+    shared = SharedLogMel(log_mel)
+    for start in (0, 32_000, 64_000, 77_777, 109_777):
+        window = recording[start : start + N_WINDOW]
+        np.testing.assert_array_equal(shared(start, window), log_mel(window))
+
+
+def test_it_holds_for_other_front_ends(recording: np.ndarray) -> None:
+    log_mel = LogMel(FrontEndConfig(n_hop=160, n_mels=64))
+    shared = SharedLogMel(log_mel)
+    for start in range(0, 32_000, 1_600):
+        window = recording[start : start + N_WINDOW]
+        np.testing.assert_array_equal(shared(start, window), log_mel(window))
+
+
+def test_frames_are_taken_over_not_computed_again(
+    recording: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_mel = LogMel()
+    computed = []
+    original = LogMel.__call__
+
+    def counting(self: LogMel, samples: np.ndarray) -> np.ndarray:
+        computed.append(samples.shape[-1])
+        return original(self, samples)
+
+    monkeypatch.setattr(LogMel, "__call__", counting)
+    shared = SharedLogMel(log_mel)
+    for start in range(0, 10 * 3_200, 3_200):
+        shared(start, recording[start : start + N_WINDOW])
+    assert sum(computed) < 2 * N_WINDOW
