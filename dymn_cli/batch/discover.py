@@ -18,11 +18,28 @@ from typing import BinaryIO
 
 from dymn_cli.errors import InputError, UsageError
 
-__all__ = ["AUDIO_SUFFIXES", "Found", "find", "natural_key", "parse_extensions", "read_names"]
+__all__ = ["AUDIO_SUFFIXES", "Found", "find", "natural_key", "parse_extensions", "read_names", "share_of"]
 
 AUDIO_SUFFIXES = frozenset(
-    "wav wave rf64 bwf w64 flac ogg oga opus mp3 mp2 mp1 aif aiff aifc caf au snd voc sd2 "
-    "m4a m4b aac mp4 m4v mov mkv mka webm wma wmv avi flv 3gp amr ac3 ts mts m2ts mpg mpeg".split()
+    {"wav", "wave", "rf64", "bwf", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2", "mp1"}
+    | {
+        "aif",
+        "aiff",
+        "aifc",
+        "caf",
+        "au",
+        "snd",
+        "voc",
+        "sd2",
+        "m4a",
+        "m4b",
+        "aac",
+        "mp4",
+        "m4v",
+        "mov",
+        "mkv",
+    }
+    | {"mka", "webm", "wma", "wmv", "avi", "flv", "3gp", "amr", "ac3", "ts", "mts", "m2ts", "mpg", "mpeg"}
 )
 
 DIGITS = re.compile(r"(\d+)")
@@ -96,6 +113,11 @@ def _is_new(path: str, seen: set[str]) -> bool:
     return True
 
 
+def share_of(found: list[Found], index: int, count: int) -> list[Found]:
+    """The index-th of count contiguous shares, from 1; their sizes differ by one at most."""
+    return found[(index - 1) * len(found) // count : index * len(found) // count]
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts `take2` before `take10`, and orders the rest by code point."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in DIGITS.split(name) if part]
@@ -116,7 +138,7 @@ def parse_extensions(text: str | None) -> frozenset[str] | None:
 
 
 def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
-    """Names from a list, as it streams: a line each (LF or CRLF), or each up to a NUL byte; empty ones skipped."""
+    """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped."""
     end = b"\0" if null else b"\n"
     rest = b""
     while chunk := stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16):

@@ -1,17 +1,17 @@
-"""What `tag` and `embed` have in common: from option groups to a tagger and its provenance."""
+"""What the commands that analyse have in common: from option groups to the work, and its provenance."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dymn_cli.batch.pool import Facts
+    from dymn_cli.batch.work import Work
     from dymn_cli.cli.params import InputOptions, ModelOptions, SelectOptions, TimeOptions
     from dymn_cli.tagging.options import TagOptions
-    from dymn_cli.tagging.tagger import Tagger
     from dymn_cli.writers import Provenance
 
-__all__ = ["open_tagger", "provenance_of", "tag_options"]
+__all__ = ["provenance_of", "tag_options", "work_of"]
 
 
 def tag_options(
@@ -39,34 +39,36 @@ def tag_options(
     )
 
 
-def open_tagger(model: ModelOptions, options: TagOptions) -> Tagger:
-    """The model that the options ask for, loaded.
+def work_of(
+    model: ModelOptions, options: TagOptions, *, scores: bool = False, embeddings: str | None = None
+) -> Work:
+    """What is to be found out of each source.
 
-    Raises:
-        UsageError: an unknown model, backend or device, or an unknown label in the selection.
-        ModelError: it cannot be loaded.
+    Args:
+        model: which model, and what runs it.
+        options: how to cut, join and select.
+        scores: whether all scores are kept, not only those of the tags.
+        embeddings: "clip" or "window", where embeddings are kept.
     """
-    from dymn_cli.tagging.aggregate import Selection
-    from dymn_cli.tagging.tagger import Tagger
+    from dymn_cli.batch.work import Work
 
-    tagger = Tagger(
+    return Work(
         model.model,
-        backend=model.backend,
-        device=model.device,
-        threads=model.threads,
-        batch_size=model.batch_size,
-        options=options,
+        model.backend,
+        model.device,
+        model.batch_size,
+        options,
+        keep_scores=scores,
+        keep_embedding=embeddings == "clip",
+        keep_window_embeddings=embeddings == "window",
     )
-    Selection(options, tagger.vocabulary)  # an unknown label is said before any work is done
-    return tagger
 
 
-def provenance_of(tagger: Tagger, *, per: str | None = None, thresholds: str | None = None) -> Provenance:
-    """What made the result, as far as it changes the result; no absolute paths."""
+def provenance_of(facts: Facts, options: TagOptions, *, per: str | None = None) -> Provenance:
+    """What made the result, as far as it changes the result; no times, hosts or absolute paths."""
     from dymn_cli import __version__
     from dymn_cli.writers import Provenance
 
-    options = tagger.options
     cut = (
         ("window_s", options.window_s),
         ("hop_s", options.window_s if options.hop_s is None else options.hop_s),
@@ -74,13 +76,16 @@ def provenance_of(tagger: Tagger, *, per: str | None = None, thresholds: str | N
         ("channel", options.channel),
     )
     if per is not None:
-        return Provenance(__version__, tagger.model, (*cut, ("per", per)))
+        return Provenance(__version__, facts.model, (*cut, ("per", per)))
+    thresholds = tuple(
+        f"{facts.vocabulary.find(label).name}={score:g}" for label, score in options.thresholds
+    )
     select = (
         ("aggregate", options.aggregate),
         ("top", options.top),
         ("min_score", options.min_score),
-        ("labels", tuple(tagger.vocabulary.find(label).name for label in options.labels)),
-        ("thresholds", None if thresholds is None else Path(thresholds).name),
+        ("labels", tuple(facts.vocabulary.find(label).name for label in options.labels)),
+        ("thresholds", thresholds),
         ("windows", options.windows),
     )
-    return Provenance(__version__, tagger.model, (*cut, *select))
+    return Provenance(__version__, facts.model, (*cut, *select))

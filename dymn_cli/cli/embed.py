@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.cli.params import TIME as TIME_PANEL
-from dymn_cli.cli.params import InputOptions, ModelOptions, OutputOptions, TalkOptions, TimeOptions, command
+from dymn_cli.cli.params import (
+    BatchOptions,
+    InputOptions,
+    ModelOptions,
+    OutputOptions,
+    TalkOptions,
+    TimeOptions,
+    command,
+)
 from dymn_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from dymn_cli.cli.sources import Worked
-    from dymn_cli.tagging.tagger import Tagger
-    from dymn_cli.writers import EmbeddingRow
 
 __all__ = ["register"]
 
@@ -39,6 +42,7 @@ def embed(
     model: ModelOptions,
     time: TimeOptions,
     output: OutputOptions,
+    batch: BatchOptions,
     talking: TalkOptions,
     *,
     per: Annotated[
@@ -52,64 +56,49 @@ def embed(
     ] = "clip",
 ) -> None:
     """Embed every source."""
-    from dymn_cli.cli.analysis import open_tagger, provenance_of, tag_options
-    from dymn_cli.cli.sources import dry_run, found_sources, save_failures, work_through
-    from dymn_cli.writers import (
-        EMBEDDING_FORMATS,
-        EmbeddingOptions,
-        check_target,
-        choose_format,
-        open_embeddings,
-    )
+    from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
+    from dymn_cli.cli.running import dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.writers import EMBEDDING_FORMATS, EmbeddingOptions, choose_format, open_embeddings
 
     if per not in ("clip", "window"):
         raise UsageError(f"--per {per!r}", hint="clip or window")
     talk = Talk.of(talking)
-    sources = found_sources(inputs)
     if inputs.dry_run:
-        dry_run(sources)
+        dry_run(inputs, batch)
         return
     format_name = choose_format(output.format, output.out, default="jsonl", formats=EMBEDDING_FORMATS)
     to_terminal = output.out in (None, "-") and is_terminal(sys.stdout)
     if to_terminal and format_name == "npy":
         raise UsageError("an .npy file is no text for a terminal", hint="--out emb.npy")
-    if output.out is not None:
-        check_target(output.out, force=output.force)
-    with open_tagger(model, tag_options(inputs, time)) as tagger:
+    require_writable(output)
+    options = tag_options(inputs, time)
+    work = work_of(model, options, embeddings=per)
+    with open_run(
+        work,
+        inputs,
+        output,
+        batch,
+        talk,
+        threads=model.threads,
+        describe=lambda facts: provenance_of(facts, options, per=per),
+    ) as run:
         writing = EmbeddingOptions(
-            provenance=provenance_of(tagger, per=per), size=tagger.embedding_size, header=output.header
+            provenance=run.provenance, size=run.engine.facts.embedding_size, header=output.header
         )
-        with open_embeddings(output.out, format_name, writing, force=output.force) as writer:
+        with open_embeddings(output.out, format_name, writing, force=output.force or run.continues) as writer:
 
-            def work(name: str) -> Worked:
-                rows, worked = (_clip_rows if per == "clip" else _window_rows)(tagger, name)
-                writer.write(rows)
-                return worked
+            def write(name: str) -> None:
+                for rows in run.reader.embedding_rows(name):
+                    writer.write(rows)
 
-            outcome = work_through(
-                sources, inputs, talk, work=work, fail=writer.fail, results_on_terminal=to_terminal
+            outcome = run.go(
+                write,
+                writer.fail,
+                fail_fast=inputs.fail_fast,
+                results_on_terminal=to_terminal,
+                notes_in_result=False,
             )
-            outcome.require_complete(output.out, fail_fast=inputs.fail_fast)
+            run.require_result(outcome)
+        run.journal.close(discard=outcome.is_complete)
     save_failures(outcome, inputs, output.out, talk)
-    outcome.raise_for_exit()
-
-
-def _clip_rows(tagger: Tagger, name: str) -> tuple[list[EmbeddingRow], Worked]:
-    from dymn_cli.cli.sources import Worked, open_source
-    from dymn_cli.writers import EmbeddingRow
-
-    results = tagger.tag_channels(open_source(name), name=name)
-    worked = Worked(results[0].duration_s, results[0].warnings)
-    return [EmbeddingRow.of_clip(result) for result in results], worked
-
-
-def _window_rows(tagger: Tagger, name: str) -> tuple[list[EmbeddingRow], Worked]:
-    from dymn_cli.cli.sources import Worked, open_source
-    from dymn_cli.writers import EmbeddingRow
-
-    with tagger.analyse(open_source(name), name=name) as analysis:
-        rows = [
-            EmbeddingRow(name, channel, window.start_s, window.end_s, window.embedding)
-            for channel, window in analysis
-        ]
-    return rows, Worked(analysis.duration_s, analysis.warnings)
+    finish(outcome)

@@ -34,14 +34,25 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=total, audio="")
         self._seconds = 0.0
+        self._under_way: dict[str, float] = {}
         self._start = time.monotonic()
+
+    def within(self, name: str, seconds: float) -> None:
+        """So many seconds of a source are done, and it goes on."""
+        self._under_way[name] = seconds
+        self._show(0)
 
     def advance(self, name: str, seconds: float) -> None:
         """One more source is done, with so many seconds of audio."""
+        self._under_way.pop(name, None)
         self._seconds += seconds
+        self._show(1)
+
+    def _show(self, n_done: int) -> None:
         elapsed = max(time.monotonic() - self._start, 1e-6)
-        audio = f"{self._seconds / 3600:.2f} h of audio, {self._seconds / elapsed:.0f} × real time"
-        self._progress.update(self._task, advance=1, audio=audio)
+        total_s = self._seconds + sum(self._under_way.values())
+        audio = f"{total_s / 3600:.2f} h of audio, {total_s / elapsed:.0f} × real time"
+        self._progress.update(self._task, advance=n_done, audio=audio)
 
     def __enter__(self) -> Self:
         self._progress.start()

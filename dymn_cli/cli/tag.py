@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
+    BatchOptions,
     InputOptions,
     ModelOptions,
     OutputOptions,
@@ -19,9 +20,6 @@ from dymn_cli.cli.params import (
     TimeOptions,
     command,
 )
-
-if TYPE_CHECKING:
-    from dymn_cli.cli.sources import Worked
 
 __all__ = ["register"]
 
@@ -46,6 +44,7 @@ def tag(
     time: TimeOptions,
     select: SelectOptions,
     output: OutputOptions,
+    batch: BatchOptions,
     talking: TalkOptions,
     *,
     windows: Annotated[
@@ -67,46 +66,56 @@ def tag(
     ] = 4,
 ) -> None:
     """Tag every source and write what was kept."""
-    from dymn_cli.cli.analysis import open_tagger, provenance_of, tag_options
-    from dymn_cli.cli.sources import dry_run, found_sources, open_source, save_failures, work_through
-    from dymn_cli.writers import TAG_FORMATS, WriterOptions, check_target, choose_format, open_tags
+    from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
+    from dymn_cli.cli.running import dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.writers import TAG_FORMATS, WriterOptions, choose_format, open_tags
 
     talk = Talk.of(talking)
-    sources = found_sources(inputs)
     if inputs.dry_run:
-        dry_run(sources)
+        dry_run(inputs, batch)
         return
     to_terminal = output.out in (None, "-") and is_terminal(sys.stdout)
     format_name = choose_format(
         output.format, output.out, default="table" if to_terminal else "tsv", formats=TAG_FORMATS
     )
-    if output.out is not None:
-        check_target(output.out, force=output.force)
-    with open_tagger(model, tag_options(inputs, time, select, windows=windows)) as tagger:
+    require_writable(output)
+    options = tag_options(inputs, time, select, windows=windows)
+    work = work_of(model, options)
+    with open_run(
+        work,
+        inputs,
+        output,
+        batch,
+        talk,
+        threads=model.threads,
+        describe=lambda facts: provenance_of(facts, options),
+    ) as run:
         writing = WriterOptions(
-            provenance=provenance_of(tagger, thresholds=select.thresholds),
+            provenance=run.provenance,
             header=output.header,
             precision=precision,
             windows=windows,
             layout=layout,  # type: ignore[arg-type]  # checked there
-            top=select.top or len(tagger.vocabulary.labels),
+            top=select.top or len(run.engine.facts.vocabulary.labels),
             channel=inputs.channel,
         )
         console = talk.stdout_console() if format_name == "table" and output.out in (None, "-") else None
-        with open_tags(output.out, format_name, writing, force=output.force, console=console) as writer:
+        with open_tags(
+            output.out, format_name, writing, force=output.force or run.continues, console=console
+        ) as writer:
 
-            def work(name: str) -> Worked:
-                from dymn_cli.cli.sources import Worked
+            def write(name: str) -> None:
+                for clip in run.reader.clips(name):
+                    writer.write(clip)
 
-                results = tagger.tag_channels(open_source(name), name=name)
-                for result in results:
-                    writer.write(result)
-                first = results[0]
-                return Worked(first.duration_s, first.warnings, already_shown=format_name == "table")
-
-            outcome = work_through(
-                sources, inputs, talk, work=work, fail=writer.fail, results_on_terminal=to_terminal
+            outcome = run.go(
+                write,
+                writer.fail,
+                fail_fast=inputs.fail_fast,
+                results_on_terminal=to_terminal,
+                notes_in_result=format_name == "table",
             )
-            outcome.require_complete(output.out, fail_fast=inputs.fail_fast)
+            run.require_result(outcome)
+        run.journal.close(discard=outcome.is_complete)
     save_failures(outcome, inputs, output.out, talk)
-    outcome.raise_for_exit()
+    finish(outcome)

@@ -1,0 +1,301 @@
+"""Many sources: analysed in parallel, written in order, each at most once.
+
+    sources ──▶ in hand ──▶ workers (or this process) ──▶ journal ──▶ written in input order
+
+A result goes into the journal as soon as it is there and is written when all before it are written. So
+memory holds names and places, never results, the output does not depend on how many workers there are, and a
+run that is continued finds what was done in the journal.
+
+Few and small files are done in this process: starting workers takes longer than they do. Then the windows of
+a file are spread over threads; with workers, the files are spread over processes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from dymn_cli.batch.journal import Journal, Place, Stamp
+from dymn_cli.batch.pool import Done, Facts, Failed, Message, Part, Pool, Progress
+from dymn_cli.batch.work import Summary, Work, analyse
+from dymn_cli.errors import InputError
+from dymn_cli.tagging.failure import failure_of
+
+if TYPE_CHECKING:
+    from dymn_cli.batch.discover import Found
+    from dymn_cli.results import Failure
+    from dymn_cli.tagging.tagger import Tagger
+
+__all__ = ["Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
+
+SMALL_COUNT = 16
+SMALL_BYTES = 64 << 20
+
+
+Handler = Callable[[Message], None]
+
+
+class Engine(Protocol):
+    """Who does the work."""
+
+    facts: Facts
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another source now."""
+        ...
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has sources in hand."""
+        ...
+
+    def give(self, name: str) -> None:
+        """Hand it a source."""
+        ...
+
+    def step(self, handle: Handler) -> None:
+        """Work, or wait, until there is something to say, and say it."""
+        ...
+
+    def close(self) -> None:
+        """Drop what it has in hand."""
+        ...
+
+
+class InProcess:
+    """The engine without workers: one source at a time, its windows on several threads."""
+
+    def __init__(self, work: Work, tagger: Tagger) -> None:
+        self._work = work
+        self._tagger = tagger
+        self._name: str | None = None
+        self.facts = Facts.of(tagger)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another source now."""
+        return self._name is None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has a source in hand."""
+        return self._name is not None
+
+    def give(self, name: str) -> None:
+        """Hand it a source."""
+        self._name = name
+
+    def step(self, handle: Handler) -> None:
+        """Do the source in hand."""
+        name, self._name = self._name, None
+        if name is None:
+            return
+        try:
+            body, summary = analyse(
+                self._tagger,
+                self._work,
+                name,
+                lambda body: handle(Part(name, body)),
+                lambda seconds: handle(Progress(name, seconds)),
+            )
+        except InputError as error:
+            handle(Failed(name, failure_of(name, error)))
+        else:
+            handle(Done(name, body, summary))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._tagger.close()
+
+
+def open_engine(
+    work: Work, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
+) -> Engine:
+    """The engine for some sources: workers, unless the sources are few and small.
+
+    Args:
+        work: what to find out.
+        names: the sources, or None where they are not known beforehand.
+        jobs: workers at most.
+        threads: of this process, where there are no workers.
+        limit_s: seconds that a source may take, or None; only workers can be held to it.
+
+    Raises:
+        UsageError: an unknown model or label, or a value out of range.
+        ModelError: the model cannot be loaded.
+    """
+    if limit_s is None and names is not None and _are_small(names):
+        return InProcess(work, work.open_tagger(threads))
+    return Pool(work, jobs if names is None else max(1, min(jobs, len(names))), limit_s=limit_s)
+
+
+def _are_small(names: Sequence[str]) -> bool:
+    if len(names) <= 1:
+        return True
+    if len(names) > SMALL_COUNT or "-" in names:
+        return "-" in names  # workers cannot read our standard input
+    stamps = [Stamp.of(name) for name in names]
+    return sum(stamp.size for stamp in stamps if stamp is not None) <= SMALL_BYTES
+
+
+class Watcher(Protocol):
+    """Who is told how the run goes."""
+
+    def done(self, name: str, summary: Summary) -> None:
+        """A source was analysed."""
+        ...
+
+    def failed(self, failure: Failure) -> None:
+        """A source gave nothing."""
+        ...
+
+    def within(self, name: str, seconds: float) -> None:
+        """So many seconds of a source are done."""
+        ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run went."""
+
+    n_done: int = 0
+    n_kept: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+    stopped: bool = False
+
+    @property
+    def n_results(self) -> int:
+        """Sources that have a result, from this run or an earlier one."""
+        return self.n_done + self.n_kept
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every source gave its result."""
+        return not (self.failures or self.interrupted or self.stopped)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The place of a source in the output."""
+
+    name: str
+    stamp: Stamp | None = None
+    is_done: bool = False
+    failure: Failure | None = None
+    parts: list[Place] = field(default_factory=list)
+
+
+class _Run:
+    """The state of a run: what is in hand, and what waits for its turn to be written."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        engine: Engine,
+        write: Callable[[str], None],
+        fail: Callable[[Failure], None],
+        watcher: Watcher,
+    ) -> None:
+        self.journal = journal
+        self.engine = engine
+        self.write = write
+        self.fail = fail
+        self.watcher = watcher
+        self.outcome = Outcome()
+        self.order: deque[_Slot] = deque()
+        self.in_hand: dict[str, _Slot] = {}
+
+    def take(self, found: Found) -> None:
+        """Give a source its place, and to the engine unless it is known already."""
+        slot = _Slot(found.name)
+        self.order.append(slot)
+        if found.problem is not None:
+            self._failed(slot, failure_of(found.name, found.problem))
+        else:
+            slot.stamp = Stamp.of(found.name)
+            if self.journal.has(found.name, slot.stamp):
+                slot.is_done = True
+                self.outcome.n_kept += 1
+            else:
+                self.in_hand[found.name] = slot
+                self.engine.give(found.name)
+        self._write_ready()
+
+    def handle(self, message: Message) -> None:
+        """Take in what the engine says."""
+        if isinstance(message, Progress):
+            self.watcher.within(message.name, message.seconds)
+            return
+        if isinstance(message, Part):
+            self.in_hand[message.name].parts.append(self.journal.add_part(message.name, message.body))
+            return
+        slot = self.in_hand.pop(message.name)
+        if isinstance(message, Failed):
+            self._failed(slot, message.failure)
+        else:
+            self.journal.add_done(slot.name, slot.stamp, slot.parts, message.body)
+            slot.is_done = True
+            self.outcome.n_done += 1
+            self.watcher.done(slot.name, message.summary)
+        self._write_ready()
+
+    def _failed(self, slot: _Slot, failure: Failure) -> None:
+        slot.failure = failure
+        self.outcome.failures.append(failure)
+        self.watcher.failed(failure)
+
+    def _write_ready(self) -> None:
+        while self.order and (self.order[0].is_done or self.order[0].failure is not None):
+            slot = self.order.popleft()
+            if slot.failure is not None:
+                self.fail(slot.failure)
+            else:
+                self.write(slot.name)
+
+
+def run(
+    sources: Iterator[Found],
+    engine: Engine,
+    journal: Journal,
+    *,
+    write: Callable[[str], None],
+    fail: Callable[[Failure], None],
+    watcher: Watcher,
+    fail_fast: bool = False,
+) -> Outcome:
+    """Work on every source; results are written in the order of the sources.
+
+    Args:
+        sources: what to work on; read no faster than the engine takes them.
+        engine: who works.
+        journal: keeps results until they can be written, and from an earlier run.
+        write: writes the result of a source, which the journal has.
+        fail: writes that a source gave nothing.
+        watcher: is told how it goes, as it goes.
+        fail_fast: stop at the first source that fails.
+
+    Raises:
+        OutputError: a result cannot be kept or written.
+        ModelError: the model fails.
+    """
+    state = _Run(journal, engine, write, fail, watcher)
+    left: Found | None = next(sources, None)
+    try:
+        while left is not None or engine.is_busy:
+            if left is not None and engine.has_room:
+                state.take(left)
+                left = next(sources, None)
+            else:
+                engine.step(state.handle)
+            if fail_fast and state.outcome.failures:
+                state.outcome.stopped = True
+                break
+    except KeyboardInterrupt:
+        state.outcome.interrupted = True
+    finally:
+        engine.close()
+    return state.outcome

@@ -1,0 +1,265 @@
+"""What is done with one source, wherever it is done, and how its result travels.
+
+`Work` says what to find out; `analyse` does it for one source, streaming what grows with the length of the
+source through `emit` as parts, and returns the rest as a body. Both are bytes, without pickle: they go from
+a worker to the parent, into the journal, and are read back by `Reader`.
+
+    body   JSON header: format, warnings, and for each channel its duration, windows and tags (index, score);
+           then float32 arrays of all channels: scores (if kept), embeddings (if kept)
+    part   JSON header: for each row its channel, start and end, and tags (if kept); then their embeddings
+           (if kept), float32
+
+Both start with the length of the JSON (4 bytes, little-endian).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dymn_cli.results import AudioInfo, ClipResult, Tag, WindowTags
+from dymn_cli.tagging.aggregate import Aggregator, Selection
+from dymn_cli.tagging.options import TagOptions
+from dymn_cli.writers import EmbeddingRow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dymn_cli.batch.journal import Journal, Place
+    from dymn_cli.labels import Vocabulary
+    from dymn_cli.results import ModelInfo
+    from dymn_cli.tagging.tagger import ChannelWindow, Tagger
+
+__all__ = ["Reader", "Summary", "Work", "analyse"]
+
+LENGTH = struct.Struct("<I")
+ROWS_IN_A_PART = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to find out of every source.
+
+    Args:
+        model: name or path.
+        backend: "auto", "onnx" or "torch".
+        device: "auto", "cpu", "cuda[:N]" or "mps".
+        batch_size: windows in one call of the network, or None.
+        options: how to cut, join and select; with `windows`, tags of each window are kept.
+        keep_scores: keep all scores of each channel.
+        keep_embedding: keep the embedding of each channel.
+        keep_window_embeddings: keep the embedding of each window.
+    """
+
+    model: str
+    backend: str
+    device: str
+    batch_size: int | None
+    options: TagOptions
+    keep_scores: bool = False
+    keep_embedding: bool = False
+    keep_window_embeddings: bool = False
+
+    def open_tagger(self, threads: int | None = None) -> Tagger:
+        """The tagger that the work needs."""
+        from dymn_cli.tagging.tagger import Tagger
+
+        return Tagger(
+            self.model,
+            backend=self.backend,
+            device=self.device,
+            threads=threads,
+            batch_size=self.batch_size,
+            options=self.options,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is told of a source at once, before its result is written."""
+
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def analyse(
+    tagger: Tagger,
+    work: Work,
+    name: str,
+    emit: Callable[[bytes], None],
+    progress: Callable[[float], None],
+) -> tuple[bytes, Summary]:
+    """Do the work for one source.
+
+    Args:
+        tagger: loaded by `Work.open_tagger`.
+        work: what to find out.
+        name: path, or "-" for standard input.
+        emit: takes parts, in order.
+        progress: takes the seconds of audio that are done.
+
+    Returns:
+        The body of the result, and what is told of it.
+
+    Raises:
+        InputError: the source cannot be used.
+    """
+    selection = Selection(work.options, tagger.vocabulary)
+    joined: dict[str, Aggregator] = {}
+    rows: list[ChannelWindow] = []
+    source = sys.stdin.buffer if name == "-" else name
+    with tagger.analyse(source, name=name) as analysis:
+        for row in analysis:
+            if row.channel not in joined:
+                joined[row.channel] = Aggregator(work.options.aggregate)
+            joined[row.channel].add(row.window)
+            if work.options.windows or work.keep_window_embeddings:
+                rows.append(row)
+                if len(rows) == ROWS_IN_A_PART:
+                    emit(_part(rows, work, selection))
+                    rows = []
+            progress(row.window.end_s)
+    if rows:
+        emit(_part(rows, work, selection))
+    duration_s, info = analysis.duration_s, analysis.audio
+    results = {channel: aggregator.result() for channel, aggregator in joined.items()}
+    header = {
+        "audio": [info.rate_hz, info.channels, info.n_frames, info.container, info.codec],
+        "duration_s": duration_s,
+        "warnings": analysis.warnings,
+        "clips": [
+            [channel, joined[channel].n_windows, _pairs(selection.tags(scores))]
+            for channel, (scores, _) in results.items()
+        ],
+    }
+    arrays = [scores for scores, _ in results.values()] if work.keep_scores else []
+    arrays += [embedding for _, embedding in results.values()] if work.keep_embedding else []
+    return _packed(header, arrays), Summary(duration_s, analysis.warnings)
+
+
+def _part(rows: list[ChannelWindow], work: Work, selection: Selection) -> bytes:
+    header = [
+        [
+            channel,
+            window.start_s,
+            window.end_s,
+            _pairs(selection.tags(window.scores)) if work.options.windows else [],
+        ]
+        for channel, window in rows
+    ]
+    return _packed(header, [row.window.embedding for row in rows] if work.keep_window_embeddings else [])
+
+
+def _pairs(tags: tuple[Tag, ...]) -> list[tuple[int, float]]:
+    return [(tag.index, tag.score) for tag in tags]
+
+
+def _packed(header: object, arrays: list[NDArray[np.float32]]) -> bytes:
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return LENGTH.pack(len(text)) + text + b"".join(array.astype("<f4").tobytes() for array in arrays)
+
+
+def _unpacked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
+    """Header, and what follows it as rows of that width."""
+    (length,) = LENGTH.unpack_from(data)
+    values = np.frombuffer(data, "<f4", offset=LENGTH.size + length).astype(np.float32)
+    return json.loads(data[LENGTH.size : LENGTH.size + length]), values.reshape(-1, width)
+
+
+class StoredWindows(Collection[WindowTags]):
+    """The windows of a clip, read from the journal when they are iterated over."""
+
+    def __init__(self, read: Callable[[], Iterator[WindowTags]], n_windows: int) -> None:
+        self._read = read
+        self._n_windows = n_windows
+
+    def __iter__(self) -> Iterator[WindowTags]:
+        return self._read() if self._n_windows else iter(())
+
+    def __len__(self) -> int:
+        return self._n_windows
+
+    def __contains__(self, window: object) -> bool:
+        return any(window == own for own in self)
+
+
+class Reader:
+    """Results back from a journal, as the writers take them.
+
+    Args:
+        journal: where they are.
+        work: what was found out.
+        model: who answered.
+        vocabulary: its labels.
+        embedding_size: values in its embeddings.
+    """
+
+    def __init__(
+        self, journal: Journal, work: Work, model: ModelInfo, vocabulary: Vocabulary, embedding_size: int
+    ) -> None:
+        self._journal = journal
+        self._work = work
+        self._model = model
+        self._labels = vocabulary.labels
+        self._size = embedding_size
+
+    def clips(self, name: str) -> Iterator[ClipResult]:
+        """The result of each channel of a source; windows are read as they are iterated over."""
+        body, parts = self._journal.result(name)
+        header, _ = _unpacked(body[: LENGTH.size + LENGTH.unpack_from(body)[0]], 1)
+        scores, embeddings = self._arrays(body, len(header["clips"]))
+        for n, (channel, n_windows, pairs) in enumerate(header["clips"]):
+            kept = n_windows if self._work.options.windows else 0
+            yield ClipResult(
+                source=name,
+                channel=channel,
+                audio=AudioInfo(*header["audio"]),
+                duration_s=header["duration_s"],
+                tags=self._tags(pairs),
+                scores=scores[n],
+                embedding=embeddings[n],
+                n_windows=n_windows,
+                windows=StoredWindows(partial(self._windows, parts, channel), kept),
+                warnings=tuple(header["warnings"]),
+                model=self._model,
+            )
+
+    def embedding_rows(self, name: str) -> Iterator[list[EmbeddingRow]]:
+        """The embeddings of a source, some at a time."""
+        if not self._work.keep_window_embeddings:
+            yield [EmbeddingRow.of_clip(clip) for clip in self.clips(name)]
+            return
+        for place in self._journal.result(name)[1]:
+            header, embeddings = _unpacked(self._journal.part(place), self._size)
+            yield [
+                EmbeddingRow(name, channel, start_s, end_s, embedding)
+                for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
+            ]
+
+    def _arrays(self, body: bytes, n_clips: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        _, values = _unpacked(body, 1)
+        flat, n_classes = values[:, 0], len(self._labels) if self._work.keep_scores else 0
+        size = self._size if self._work.keep_embedding else 0
+        scores = flat[: n_clips * n_classes].reshape(n_clips, n_classes)
+        return scores, flat[n_clips * n_classes :].reshape(n_clips, size)
+
+    def _windows(self, parts: list[Place], wanted: str) -> Iterator[WindowTags]:
+        for place in parts:
+            data = self._journal.part(place)
+            (length,) = LENGTH.unpack_from(data)
+            for channel, start_s, end_s, pairs in json.loads(data[LENGTH.size : LENGTH.size + length]):
+                if channel == wanted:
+                    yield WindowTags(start_s, end_s, self._tags(pairs))
+
+    def _tags(self, pairs: list[tuple[int, float]]) -> tuple[Tag, ...]:
+        return tuple(
+            Tag(rank, index, self._labels[index].name, self._labels[index].mid, score)
+            for rank, (index, score) in enumerate(pairs, start=1)
+        )

@@ -1,0 +1,150 @@
+"""The journal: what was done survives a kill at any byte, and nothing that was not done counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dymn_cli.batch.journal import Journal, Stamp
+from dymn_cli.errors import OutputError
+
+FINGERPRINT = {"model": "abc", "window_s": 10.0, "labels": ["Dog", "Bark"]}
+STAMP = Stamp(100, 1_700_000_000_123_456_789)
+
+
+def fill(path: Path, n: int = 5) -> None:
+    with Journal.open(path, FINGERPRINT) as journal:
+        for number in range(n):
+            parts = [journal.add_part(f"{number}.wav", b"part %d" % part) for part in range(number)]
+            journal.add_done(f"{number}.wav", STAMP, parts, b"body %d" % number)
+
+
+def contents(journal: Journal, n: int = 5) -> dict[str, tuple[bytes, list[bytes]]]:
+    found = {}
+    for number in range(n):
+        name = f"{number}.wav"
+        if journal.has(name, STAMP):
+            body, parts = journal.result(name)
+            found[name] = (body, [journal.part(place) for place in parts])
+    return found
+
+
+def test_results_and_their_parts_come_back(tmp_path: Path) -> None:
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert contents(journal)["3.wav"] == (b"body 3", [b"part 0", b"part 1", b"part 2"])
+        assert len(journal) == 5
+
+
+def test_a_file_cut_at_any_byte_holds_the_whole_records_before_the_cut(tmp_path: Path) -> None:
+    fill(tmp_path / "whole")
+    data = (tmp_path / "whole").read_bytes()
+    with Journal.open(tmp_path / "whole", FINGERPRINT) as journal:
+        whole = contents(journal)
+    counts = set()
+    for cut in range(len(data)):
+        path = tmp_path / "cut"
+        path.write_bytes(data[:cut])
+        with Journal.open(path, FINGERPRINT) as journal:
+            held = contents(journal)
+            assert held.items() <= whole.items() if cut else not held
+            counts.add(len(held))
+            journal.add_done("new.wav", STAMP, [], b"after the cut")
+        with Journal.open(path, FINGERPRINT) as journal:
+            assert contents(journal) == held
+            assert journal.result("new.wav")[0] == b"after the cut"
+    assert counts == {0, 1, 2, 3, 4}
+
+
+def test_a_record_with_a_flipped_bit_ends_what_counts(tmp_path: Path) -> None:
+    fill(tmp_path / "j")
+    data = bytearray((tmp_path / "j").read_bytes())
+    at = data.index(b"body 2")
+    data[at] ^= 1
+    (tmp_path / "j").write_bytes(bytes(data))
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert set(contents(journal)) == {"0.wav", "1.wav"}
+
+
+@pytest.mark.parametrize("stamp", [Stamp(101, STAMP.mtime_ns), Stamp(100, STAMP.mtime_ns + 1), None])
+def test_a_source_that_has_changed_is_not_done(tmp_path: Path, stamp: Stamp | None) -> None:
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert journal.has("0.wav", STAMP)
+        assert not journal.has("0.wav", stamp)
+
+
+def test_the_later_record_of_a_source_counts(tmp_path: Path) -> None:
+    later = Stamp(7, 8)
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        journal.add_done("0.wav", later, [], b"again")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert not journal.has("0.wav", STAMP)
+        assert journal.has("0.wav", later)
+        assert journal.result("0.wav") == (b"again", [])
+
+
+def test_other_options_are_refused_and_named(tmp_path: Path) -> None:
+    fill(tmp_path / "j")
+    with pytest.raises(OutputError, match=r"window_s was 10\.0, is 5\.0") as refusal:
+        Journal.open(tmp_path / "j", {**FINGERPRINT, "window_s": 5.0})
+    assert refusal.value.exit_code == 5
+    assert "--no-resume" in str(refusal.value.hint)
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert len(journal) == 5, "a refusal must not change the journal"
+
+
+def test_starting_over_forgets(tmp_path: Path) -> None:
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", {"model": "other"}, start_over=True) as journal:
+        assert len(journal) == 0
+    with Journal.open(tmp_path / "j", {"model": "other"}) as journal:
+        assert len(journal) == 0
+
+
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "thesis.txt"
+    path.write_bytes(b"Chapter 1\nIt was a dark and stormy night.\n")
+    with pytest.raises(OutputError, match="not a journal"):
+        Journal.open(path, FINGERPRINT)
+    assert path.read_bytes().startswith(b"Chapter 1")
+
+
+def test_two_runs_cannot_share_one(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with (
+        Journal.open(tmp_path / "j", FINGERPRINT),
+        pytest.raises(OutputError, match="another run is using"),
+    ):
+        Journal.open(tmp_path / "j", FINGERPRINT)
+
+
+def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
+    name = "caf\udce9 \n.wav"
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        journal.add_done(name, STAMP, [], b"x")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert journal.has(name, STAMP)
+
+
+def test_a_full_disk_is_one_of_our_errors() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with Path("/dev/full").open("r+b", buffering=0) as device:
+        journal = Journal(device, Path("/dev/full"))
+        with pytest.raises(OutputError, match="No space left"):
+            journal.add_part("a.wav", b"x")
+
+
+def test_discarding_removes_the_file_and_closing_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    Journal.open(path, FINGERPRINT).close()
+    assert path.exists()
+    Journal.open(path, FINGERPRINT).close(discard=True)
+    assert not path.exists()
+    temporary = Journal.temporary()
+    temporary.add_done("a.wav", None, [], b"held")
+    assert temporary.result("a.wav") == (b"held", [])
+    temporary.close(discard=True)
