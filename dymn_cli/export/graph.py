@@ -170,14 +170,14 @@ class _Graph(ABC):
         x = self.convolution(x, "last", (config.embedding_size, config.blocks[-1].out_channels, 1, 1))
         x = self.activation(x, "hardswish")
         embedding = self.mean(x, "embedding", 2, 3)
-        hidden = self.node("Gemm", [embedding, "head.1.weight", "head.1.bias"], "head.1")
+        hidden = self.node("Gemm", [embedding, "head.1.weight", "head.1.bias"], "head.1", transB=1)
         hidden = self.activation(hidden, "hardswish")
-        self.node("Gemm", [hidden, "head.2.weight", "head.2.bias"], "logits")
+        self.node("Gemm", [hidden, "head.2.weight", "head.2.bias"], "logits", transB=1)
         inputs: dict[str, list[int | str]] = {
             "mel": [self.batch, 1, "n_mels", "n_frames"],
-            "head.1.weight": [config.embedding_size, "head_channels"],
+            "head.1.weight": ["head_channels", config.embedding_size],
             "head.1.bias": ["head_channels"],
-            "head.2.weight": ["head_channels", "n_classes"],
+            "head.2.weight": ["n_classes", "head_channels"],
             "head.2.bias": ["n_classes"],
         }
         outputs: dict[str, list[int | str]] = {
@@ -281,9 +281,9 @@ class _Graph(ABC):
         sizes += [2 * config.mappings * _shape(block, position)[0] for position in lines]
         if not sizes:
             return Coefficients({}, {})
-        weight = self.weight(f"{name}.coefficients.weight", block.context, sum(sizes))
+        weight = self.weight(f"{name}.coefficients.weight", sum(sizes), block.context)
         bias = self.weight(f"{name}.coefficients.bias", sum(sizes))
-        every = self.node("Gemm", [h, weight, bias], f"{name}.coefficients")
+        every = self.node("Gemm", [h, weight, bias], f"{name}.coefficients", transB=1)
         parts = [f"{name}.{p}.attention_logits" for p in mixing] + [f"{name}.dy_relu_{p}.z" for p in lines]
         parts = self.split(every, parts, sizes, axis=1) if len(parts) > 1 else [every]
         attention = [self.node("Softmax", [p], f"{p}.softmax", axis=1) for p in parts[: len(mixing)]]

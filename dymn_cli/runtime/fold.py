@@ -10,13 +10,13 @@ results as the graph of `dymn_cli.export.graph` names its initialisers:
     layers.N.depthwise.{weight,bias}      Dy-Conv: (K, C_exp · k · k); static: (C_exp, 1, k, k)
     layers.N.project.{weight,bias}        Dy-Conv: (K, C_out · C_exp); static: (C_out, C_exp, 1, 1)
     layers.N.context.{weight,bias}        (H, C_in), (H, 1)
-    layers.N.coefficients.{weight,bias}   (H, n), (n,): attention logits of the Dy-Convs in order, then for
+    layers.N.coefficients.{weight,bias}   (n, H), (n,): attention logits of the Dy-Convs in order, then for
                                           each Dy-ReLU its slopes (M, C) and its intercepts (M, C), flat
     layers.N.dy_relu_P.{scale,start}      (2MC,): λ and the initial values of a Dy-ReLU after P, likewise
     layers.N.attention_{f,t}.{weight,bias}  (C_exp, H), (C_exp, 1)
     layers.N.excite_{1,2}.{weight,bias}   squeeze-and-excitation as 1×1 convolutions
     last.{weight,bias}                    (D, C, 1, 1), (D,)
-    head.{1,2}.{weight,bias}              (D, H), (H,); (H, n_classes), (n_classes,)
+    head.{1,2}.{weight,bias}              (C, D), (C,); (n_classes, C), (n_classes,)
 
 BatchNorm folds into a mixture of kernels because it is linear: s·(Σ a_k W_k ∗ x) = (Σ a_k (s W_k)) ∗ x.
 Its scale and shift are computed in float64; all else is one float32 product or none.
@@ -109,7 +109,7 @@ class _Folding:
     def linear(
         self, name: str, key: str, shape: tuple[int, int]
     ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        yield f"{name}.weight", self.get(f"{key}.weight", shape).T
+        yield f"{name}.weight", self.get(f"{key}.weight", shape)
         yield f"{name}.bias", self.get(f"{key}.bias", shape[:1])
 
     def static_block(self, block: Block) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -158,7 +158,7 @@ class _Folding:
         if block.context:
             yield from self.context(root, block)
         if weights:
-            yield f"{root}.coefficients.weight", np.concatenate(weights).T
+            yield f"{root}.coefficients.weight", np.concatenate(weights)
             yield f"{root}.coefficients.bias", np.concatenate(biases)
 
     def kernels(
@@ -182,8 +182,9 @@ class _Folding:
             rest = values.shape[1:]
             return values.reshape(channels, n_values, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
-        weight = self.get(f"{act}.coef_net.0.weight", (n_values * channels, context)) / 2
-        bias = self.get(f"{act}.coef_net.0.bias", (n_values * channels,)) / 2
+        half = np.float32(0.5)
+        weight = half * self.get(f"{act}.coef_net.0.weight", (n_values * channels, context))
+        bias = half * self.get(f"{act}.coef_net.0.bias", (n_values * channels,))
         scale, start = (self.get(f"{act}.{key}", (n_values,)) for key in ("lambdas", "init_v"))
         return by_line(weight), by_line(bias), np.repeat(scale, channels), np.repeat(start, channels)
 

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from dymn_cli.model.config import ModelConfig
     from dymn_cli.store.weights import Weights
 
-__all__ = ["OnnxBackend", "OnnxFileBackend", "block_size", "graph_path", "has_device", "mel_input"]
+__all__ = [
+    "OnnxBackend",
+    "OnnxFileBackend",
+    "block_size",
+    "graph_path",
+    "has_device",
+    "mel_input",
+    "providers",
+]
 
 OUTPUTS = ["logits", "embedding"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -66,6 +74,9 @@ class OnnxBackend:
         n_frames: frames of the usual window; a session of fixed size is kept for it, and one of dynamic
             size is made when another length comes.
 
+    Attributes:
+        form: which graph of the architecture runs, as `dymn_cli.export.graph` names them.
+
     Raises:
         BackendUnavailableError: no graph for the architecture, or no such device.
         ModelError: the weights are not those of their architecture.
@@ -84,7 +95,7 @@ class OnnxBackend:
             for name, value in folded.items()
             if name not in self._head
         }
-        self._form = self._choose_form()
+        self.form = self._choose_form()
         self._sessions: dict[int | None, ort.InferenceSession] = {}
         self._lock = threading.Lock()
         self._fixed = n_frames
@@ -115,8 +126,8 @@ class OnnxBackend:
             return self._sessions[n_frames]
 
     def _open(self, n_frames: int | None) -> ort.InferenceSession:
-        graph = graph_path(self.header.config, self._form).read_bytes()
-        batch = None if self._form == "any" else 1
+        graph = graph_path(self.header.config, self.form).read_bytes()
+        batch = None if self.form == "any" else 1
         graph += mel_input(batch, self.header.front_end.n_mels if n_frames else None, n_frames)
         options = _options(self._threads)
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
@@ -209,14 +220,19 @@ def _open(graph: bytes, options: ort.SessionOptions, provider: _Provider) -> ort
     return session
 
 
+def providers() -> tuple[str, ...]:
+    """What this installation of onnxruntime can run on, in its own names, best first."""
+    return tuple(ort.get_available_providers())
+
+
 def has_device(device: str) -> bool:
     """Whether this installation of onnxruntime was built for "cpu", "cuda" or "cuda:N"."""
-    return PROVIDERS.get(device.split(":")[0]) in ort.get_available_providers()
+    return PROVIDERS.get(device.split(":")[0]) in providers()
 
 
 def _provider(device: str) -> _Provider:
     if not has_device(device):
-        offers = ", ".join(ort.get_available_providers())
+        offers = ", ".join(providers())
         raise BackendUnavailableError(
             f"onnxruntime has no device {device!r} here",
             hint=f"it offers {offers}; for CUDA: pip install onnxruntime-gpu; or --backend torch",

@@ -8,6 +8,7 @@ SHA-256; any other model is given by its path.
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,15 @@ from typing import Any
 
 from dymn_cli.errors import UsageError, WeightsMissingError
 
-__all__ = ["DEFAULT_MODEL", "ModelSpec", "model_spec", "model_specs", "resolve", "weights_folder"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ModelSpec",
+    "cache_folder",
+    "model_spec",
+    "model_specs",
+    "resolve",
+    "weights_folder",
+]
 
 DEFAULT_MODEL = "dymn04_kd"
 MANIFEST = "models.toml"
@@ -77,6 +86,19 @@ def weights_folder() -> Path:
     )
 
 
+def cache_folder() -> Path:
+    """Where files that can be fetched again are kept: DYMN_HOME, else the platform's cache folder.
+
+    It need not exist.
+    """
+    home = os.environ.get("DYMN_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("dymn", appauthor=False)
+
+
 @cache
 def model_specs() -> tuple[ModelSpec, ...]:
     """All models of the manifest, in its order.
@@ -104,7 +126,7 @@ def model_spec(name: str) -> ModelSpec:
     near = ", ".join(difflib.get_close_matches(name, specs, n=3, cutoff=0.4) or list(specs)[:3])
     raise UsageError(
         f"no model is called {name!r}",
-        hint=f"nearest: {near}; all: dymn models list; or give the path of a {' or '.join(PATH_SUFFIXES)} file",
+        hint=f"nearest: {near}; all: dymn models list; or the path of a {' or '.join(PATH_SUFFIXES)} file",
     )
 
 

@@ -190,7 +190,7 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
     """
     from safetensors.numpy import save
 
-    contiguous = {key: np.ascontiguousarray(tensors[key], np.float32) for key in sorted(tensors)}
+    contiguous = {key: np.asarray(tensors[key], np.float32, order="C") for key in sorted(tensors)}
     data = _with_sorted_header(save(contiguous, metadata=header.to_metadata()))
     partial = path.with_name(f".{path.name}.partial")
     try:

@@ -1,0 +1,282 @@
+"""The onnxruntime backend: published numbers, the same bits always, and every way to fail in our words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError
+from dymn_cli.model.config import ModelConfig
+from dymn_cli.runtime import onnx as backend_module
+from dymn_cli.runtime.onnx import (
+    OnnxBackend,
+    OnnxFileBackend,
+    block_size,
+    graph_path,
+    has_device,
+    mel_input,
+)
+from dymn_cli.store.weights import Weights
+from dymn_cli.tagging.aggregate import sigmoid
+
+RECORDINGS = ("metro_station-paris", "speech", "music", "typing")
+
+
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor for which onnxruntime has no blocked layout."""
+    monkeypatch.setattr(backend_module, "block_size", lambda: 0)
+
+
+# ---------------------------------------------------------------------- the published numbers
+
+
+@pytest.mark.parametrize("blocked", [True, False], ids=["blocked", "plain"])
+@pytest.mark.parametrize("name", ["dymn04", "dymn10", "mn04", "mn10"])
+def test_golden_answers_of_the_published_implementation(
+    name: str,
+    blocked: bool,
+    shared: Path,
+    golden: Callable[[str], Weights],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not blocked:
+        plain(monkeypatch)
+    answers = np.load(shared / "golden" / "backbone.npz")
+    backend = OnnxBackend(golden(name), n_frames=437)
+    sounds = ("noise", "metro") if name.endswith("04") else ("noise",)  # a second length is a second session
+    for sound in sounds:
+        got = backend.run(answers[f"{sound}/mel"])
+        for part in ("logits", "embedding"):
+            expected = answers[f"{name}/{sound}/{part}"]
+            assert np.abs(getattr(got, part) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_published_checkpoint_gives_the_published_scores(shared: Path, published: Weights) -> None:
+    answers = np.load(shared / "golden" / "published.npz")
+    best = json.loads((shared / "golden" / "mn04_as_top10.json").read_text("utf-8"))
+    backend = OnnxBackend(published, n_frames=1000)
+    for recording in RECORDINGS:
+        mel = answers[f"{recording}/mel"].astype(np.float32)[None, None]
+        got = backend.run(mel)
+        scores = sigmoid(got.logits[0])
+        for label, score in best[recording]:
+            assert scores[published.header.vocabulary.find(label).index] == pytest.approx(score, abs=5e-4)
+        # Only the metro clip's log-mel is stored in full precision.
+        tolerance = 5e-4 if answers[f"{recording}/mel"].dtype == np.float32 else 5e-3
+        np.testing.assert_allclose(got.logits[0], answers[f"{recording}/mn04_logits"], atol=tolerance)
+        embedding = answers[f"{recording}/mn04_embedding"]
+        np.testing.assert_allclose(got.embedding[0], embedding, atol=tolerance)
+
+
+# ---------------------------------------------------------------------- determinism
+
+
+def test_the_same_input_gives_the_same_bits(onnx_backend: OnnxBackend, mels: np.ndarray) -> None:
+    first, second = onnx_backend.run(mels), onnx_backend.run(mels)
+    assert first.logits.dtype == first.embedding.dtype == np.float32
+    assert (first.logits.shape, first.embedding.shape) == ((3, 527), (3, 384))
+    assert np.array_equal(first.logits, second.logits)
+    assert np.array_equal(first.embedding, second.embedding)
+
+
+def test_a_window_does_not_depend_on_its_batch(onnx_backend: OnnxBackend, mels: np.ndarray) -> None:
+    together = onnx_backend.run(mels)
+    for n in range(3):
+        alone = onnx_backend.run(mels[n : n + 1])
+        assert np.array_equal(alone.logits[0], together.logits[n])
+        assert np.array_equal(alone.embedding[0], together.embedding[n])
+    assert np.abs(np.diff(together.logits, axis=0)).max() > 1  # the windows do differ
+
+
+def test_threads_share_a_backend(onnx_backend: OnnxBackend, shipped: Weights, mels: np.ndarray) -> None:
+    """The odd length makes all of them ask for the dynamic session at once."""
+    fresh = OnnxBackend(shipped, n_frames=1000)
+    batches = [mels[n % 3 : n % 3 + 1, ..., : (1000 if n % 2 else 501)] for n in range(12)]
+    expected = [onnx_backend.run(batch).logits for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        got = [answer.logits for answer in pool.map(fresh.run, batches)]
+    assert all(np.array_equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_the_number_of_threads_does_not_change_the_answer(
+    onnx_backend: OnnxBackend, shipped: Weights, mels: np.ndarray
+) -> None:
+    two = OnnxBackend(shipped, n_frames=1000, threads=2).run(mels[:1])
+    np.testing.assert_allclose(two.logits, onnx_backend.run(mels[:1]).logits, atol=1e-4)
+
+
+# ---------------------------------------------------------------------- sizes and forms
+
+
+def test_the_fixed_and_the_dynamic_session_agree(
+    onnx_backend: OnnxBackend, shipped: Weights, mels: np.ndarray
+) -> None:
+    dynamic = OnnxBackend(shipped)
+    for n_frames in (1000, 437, 63, 1):
+        part = np.ascontiguousarray(mels[..., :n_frames])
+        for got, want in zip(onnx_backend.run(part), dynamic.run(part), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_the_plain_form_agrees_with_the_blocked_one(
+    onnx_backend: OnnxBackend, shipped: Weights, mels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not block_size():
+        pytest.skip("this processor has no blocked layout in onnxruntime")
+    assert onnx_backend.form == f"one-blocked-{block_size()}"
+    plain(monkeypatch)
+    backend = OnnxBackend(shipped, n_frames=1000)
+    assert backend.form == "one"
+    for got, want in zip(backend.run(mels), onnx_backend.run(mels), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_where_the_probe_fails_the_plain_form_runs(shipped: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise ort.capi.onnxruntime_pybind11_state.NotImplemented("no such operator")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ort, "InferenceSession", refuse)
+        assert block_size.__wrapped__() == 0
+    with monkeypatch.context() as patch:  # the operators are there, but mean something else
+        patch.setattr(ort, "InferenceSession", lambda *_a, **_k: SimpleNamespace(run=wrong_sums))
+        assert block_size.__wrapped__() == 0
+    with monkeypatch.context() as patch:  # the graph is not there
+        patch.setattr(backend_module, "weights_folder", lambda: Path("/nowhere"))
+        assert block_size.__wrapped__() == 0
+    assert block_size.__wrapped__() in (0, 8, 16)
+
+
+def wrong_sums(_outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return [feeds["x"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((1, 128, 1000), [1, 1, 128, 1000]),
+        ((None, 128, 1000), ["batch", 1, 128, 1000]),
+        ((None, None, None), ["batch", 1, "n_mels", "n_frames"]),
+        ((300, 40, 2**31), [300, 1, 40, 2**31]),
+    ],
+)
+def test_the_declaration_of_the_input_is_what_onnx_reads(
+    sizes: tuple[int | None, ...], expected: list[int | str]
+) -> None:
+    model = onnx.ModelProto.FromString(mel_input(*sizes))
+    declared = onnx.helper.make_tensor_value_info("mel", onnx.TensorProto.FLOAT, expected)
+    assert [value.SerializeToString() for value in model.graph.input] == [declared.SerializeToString()]
+    del model.graph.input[:]
+    model.ClearField("graph")
+    assert model.SerializeToString() == b""
+
+
+def test_a_graph_is_extended_not_changed_by_the_declaration() -> None:
+    path = graph_path(ModelConfig(width=0.4), "one")
+    shipped = onnx.load(path, load_external_data=False)
+    extended = onnx.ModelProto.FromString(path.read_bytes() + mel_input(1, 128, 1000))
+    assert [value.name for value in extended.graph.input][-1] == "mel"
+    del extended.graph.input[-1]
+    assert extended == shipped
+
+
+# ---------------------------------------------------------------------- what can go wrong
+
+
+def test_an_architecture_without_a_graph_names_the_ways_out(shipped: Weights) -> None:
+    header = replace(shipped.header, config=replace(shipped.header.config, coordinate_attention="time"))
+    with pytest.raises(BackendUnavailableError, match="no ready-made") as caught:
+        OnnxBackend(replace(shipped, header=header))
+    assert "--backend torch" in (caught.value.hint or "")
+    assert "dymn export" in (caught.value.hint or "")
+
+
+def test_weights_of_another_architecture_are_refused(shipped: Weights) -> None:
+    header = replace(shipped.header, config=ModelConfig(width=1.0))
+    with pytest.raises(ModelError, match="the architecture has"):
+        OnnxBackend(replace(shipped, header=header))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu"])
+def test_a_device_that_is_not_there_is_refused_with_what_is(
+    device: str, shipped: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert not has_device(device)
+    assert has_device("cpu")
+    with pytest.raises(BackendUnavailableError, match=f"no device '{device}'") as caught:
+        OnnxBackend(shipped, device=device)
+    assert "CPUExecutionProvider" in (caught.value.hint or "")
+
+
+def test_a_gpu_that_does_not_start_is_an_error_not_a_slow_run(
+    shipped: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime falls back to the CPU by itself; who asked for a GPU would never know."""
+    asked: list[object] = []
+
+    def fall_back(*_args: object, providers: list[object]) -> SimpleNamespace:
+        asked.extend(providers)
+        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    monkeypatch.setattr(ort, "InferenceSession", fall_back)
+    with pytest.raises(BackendUnavailableError, match="could not start CUDA"):
+        OnnxBackend(shipped, device="cuda:1")
+    assert [(name, int(options["device_id"])) for name, options in asked] == [("CUDAExecutionProvider", 1)]
+
+
+def test_an_input_of_another_size_is_a_model_error(onnx_backend: OnnxBackend) -> None:
+    with pytest.raises(ModelError, match="cannot run the model") as caught:
+        onnx_backend.run(np.zeros((1, 2, 128, 1000), np.float32))
+    assert "\n" not in caught.value.message
+
+
+def test_the_answer_says_who_computed_it(onnx_backend: OnnxBackend, shipped: Weights) -> None:
+    info = onnx_backend.info
+    assert (info.name, info.sha256) == ("dymn04_kd", shipped.sha256)
+    assert (info.backend, info.provider) == ("onnx", "CPUExecutionProvider")
+    assert onnx_backend.on_cpu
+
+
+def foreign(outputs: dict[str, int], metadata: dict[str, str]) -> bytes:
+    """A valid ONNX file whose outputs are means of its input."""
+    nodes = [onnx.helper.make_node("ReduceMean", ["mel", "axes"], [name], keepdims=0) for name in outputs]
+    values = [
+        onnx.helper.make_tensor_value_info(name, 1, ["batch", size] if size else ["batch", "n"])
+        for name, size in outputs.items()
+    ]
+    axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
+    mel = onnx.helper.make_tensor_value_info("mel", 1, ["batch", 1, "n_mels", "n_frames"])
+    graph = onnx.helper.make_graph(nodes, "foreign", [mel], values, [axes])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.helper.set_model_props(model, metadata)
+    return model.SerializeToString()
+
+
+def test_files_that_are_no_model_of_ours_are_refused(tmp_path: Path, shipped: Weights) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(WeightsMissingError, match=r"model\.onnx"):
+        OnnxFileBackend(path)
+    for data in (b"", b"no protocol buffer", b"\x08"):
+        path.write_bytes(data)
+        with pytest.raises(ModelError):
+            OnnxFileBackend(path)
+    path.write_bytes(foreign({"logits": 0, "embedding": 0}, {}))
+    with pytest.raises(ModelError, match=r"its metadata lacks dymn\.format"):
+        OnnxFileBackend(path)
+    ours = shipped.header.to_metadata()
+    for outputs in ({"logits": 0}, {"logits": 0, "vector": 0}, {"logits": 10, "embedding": 384}):
+        path.write_bytes(foreign(outputs, ours))
+        with pytest.raises(ModelError, match="not those that its metadata describes"):
+            OnnxFileBackend(path)

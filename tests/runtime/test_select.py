@@ -1,0 +1,136 @@
+"""Who runs where: every combination of backend and device has an answer or a reason."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError, WeightsMissingError
+from dymn_cli.runtime import onnx as onnx_module
+from dymn_cli.runtime import torch as torch_module
+from dymn_cli.runtime.base import Backend
+from dymn_cli.runtime.select import open_backend
+from dymn_cli.store.weights import Weights, save_weights
+
+WINDOW = 320_000
+
+
+class Opened(Exception):  # noqa: N818 - no error: it carries what would have been opened
+    """Stands in for a loaded model."""
+
+
+@pytest.fixture
+def would_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say who would run the model and where, instead of loading it."""
+
+    def announce(name: str) -> object:
+        def refuse(_weights: Weights, **options: object) -> Backend:
+            raise Opened((name, options["device"]))
+
+        return refuse
+
+    monkeypatch.setattr(onnx_module, "OnnxBackend", announce("onnx"))
+    monkeypatch.setattr(torch_module, "TorchBackend", announce("torch"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "expected"),
+    [
+        ("auto", "auto", ("onnx", "cpu")),
+        ("auto", "cpu", ("onnx", "cpu")),
+        ("auto", "mps", ("torch", "mps")),
+        ("auto", "cuda:1", ("torch", "cuda:1")),  # this onnxruntime has no CUDA
+        ("onnx", "auto", ("onnx", "cpu")),
+        ("onnx", "cuda", ("onnx", "cuda")),
+        ("torch", "auto", ("torch", "cpu")),
+        ("torch", "cuda:1", ("torch", "cuda:1")),
+    ],
+)
+def test_who_runs_where(
+    backend: str,
+    device: str,
+    expected: tuple[str, str],
+    would_open: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(Opened) as caught:
+        open_backend("dymn04_kd", backend=backend, device=device, n_samples=WINDOW)
+    assert caught.value.args[0] == expected
+
+
+def test_onnxruntime_with_cuda_is_preferred_on_a_gpu(
+    would_open: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    with pytest.raises(Opened) as caught:
+        open_backend("dymn04_kd", device="cuda", n_samples=WINDOW)
+    assert caught.value.args[0] == ("onnx", "cuda")
+
+
+def test_an_architecture_without_a_graph_goes_to_pytorch(
+    would_open: None, shipped: Weights, tmp_path: Path
+) -> None:
+    header = replace(shipped.header, config=replace(shipped.header.config, kernels=5))
+    path = tmp_path / "five-kernels.safetensors"
+    save_weights(path, header, shipped.tensors)
+    with pytest.raises(Opened) as caught:
+        open_backend(str(path), n_samples=WINDOW)
+    assert caught.value.args[0] == ("torch", "cpu")
+
+
+def test_a_model_by_path_is_the_model_by_name(shipped: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "copy.safetensors"
+    save_weights(path, shipped.header, shipped.tensors)
+    backend = open_backend(str(path), n_samples=WINDOW)
+    assert (backend.info.name, backend.info.backend) == ("dymn04_kd", "onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"backend": "tensorflow"}, "no backend 'tensorflow'", "auto, onnx, torch"),
+        ({"backend": ""}, "no backend ''", "auto, onnx, torch"),
+        ({"device": "gpu"}, "no device 'gpu'", "cuda"),
+        ({"device": "cuda:x"}, "no device 'cuda:x'", "cuda"),
+        ({"device": "cpu\n"}, "no device", "cuda"),
+    ],
+)
+def test_unknown_backends_and_devices_are_usage_errors(
+    options: dict[str, str], message: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        open_backend("dymn04_kd", n_samples=WINDOW, **options)
+    assert hint in (caught.value.hint or "")
+
+
+def test_unknown_models_are_told_apart_from_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        open_backend("dymn99", n_samples=WINDOW)
+    with pytest.raises(WeightsMissingError):
+        open_backend(str(tmp_path / "gone.safetensors"), n_samples=WINDOW)
+
+
+def test_pytorch_cannot_run_an_onnx_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not even one")
+    with pytest.raises(BackendUnavailableError, match="cannot run an ONNX file"):
+        open_backend(str(path), backend="torch", n_samples=WINDOW)
+    with pytest.raises(ModelError, match="onnxruntime cannot load"):
+        open_backend(str(path), n_samples=WINDOW)
+
+
+def test_asking_for_pytorch_where_there_is_none_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "dymn_cli.runtime.torch")
+    with pytest.raises(BackendUnavailableError) as caught:
+        open_backend("dymn04_kd", backend="torch", n_samples=WINDOW)
+    assert "pip install 'dymn[torch]'" in (caught.value.hint or "")
+    assert caught.value.exit_code == 4
