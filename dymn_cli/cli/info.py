@@ -1,2 +1,91 @@
-def register(app):
-    pass
+"""`dymn info`: what a source says of itself and, when it is decoded, what is really there."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dymn_cli.cli.console import Talk, is_terminal
+from dymn_cli.cli.listing import choose_form
+from dymn_cli.cli.params import INPUT as INPUT_PANEL
+from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
+from dymn_cli.cli.params import FileOptions, TalkOptions, command
+
+if TYPE_CHECKING:
+    from dymn_cli.cli.sources import Worked
+
+__all__ = ["register"]
+
+HELP = """Say what files are: format, rate, channels, duration, size.
+
+  dymn info clip.wav
+  dymn info recordings/ --decode -f jsonl
+
+Only headers are read, unless --decode asks for what is really there. In a pipe, tab-separated: source,
+container, codec, rate_hz, channels, duration_s, size_bytes; with --decode also decoded_s and warnings.
+What is not known is empty. Formats: table, tsv, json, jsonl.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "info", help=HELP)(info)
+
+
+def info(
+    inputs: FileOptions,
+    *,
+    decode: Annotated[
+        bool,
+        typer.Option(
+            "--decode",
+            metavar="",
+            help="Decode everything and say what is there.",
+            rich_help_panel=INPUT_PANEL,
+        ),
+    ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="table|tsv|json|jsonl",
+            help="Default: a table on a terminal, else tsv.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    header: Annotated[
+        bool,
+        typer.Option(
+            "--header/--no-header", metavar="", help="Column names in tsv.", rich_help_panel=OUTPUT_PANEL
+        ),
+    ] = False,
+    talking: TalkOptions,
+) -> None:
+    """Probe every source."""
+    from dymn_cli.cli.probes import FORMS, printer, probe
+    from dymn_cli.cli.sources import Worked, found_sources, print_names, save_failures, work_through
+
+    talk = Talk.of(talking)
+    chosen = choose_form(form, FORMS)
+    sources = found_sources(inputs)
+    if inputs.dry_run:
+        print_names(sources)
+        return
+    writer = printer(chosen, talk, decode=decode, header=header)
+    writer.begin()
+
+    def work(name: str) -> Worked:
+        found = probe(name, decode=decode)
+        writer.write(found)
+        return Worked(found.decoded_s or 0.0, found.warnings, already_shown=chosen == "table")
+
+    streams_to_terminal = chosen in ("tsv", "jsonl") and is_terminal(sys.stdout)
+    outcome = work_through(
+        sources, inputs, talk, work=work, fail=writer.fail, results_on_terminal=streams_to_terminal
+    )
+    writer.end()
+    save_failures(outcome, inputs, None, talk)
+    outcome.raise_for_exit()

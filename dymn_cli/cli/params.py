@@ -23,13 +23,21 @@ import typer
 from dymn_cli.cli.help import Command
 
 __all__ = [
+    "BackendName",
+    "BatchOptions",
+    "DeviceName",
+    "FileOptions",
     "InputOptions",
+    "ListOptions",
+    "ModelName",
     "ModelOptions",
     "OutputOptions",
     "SelectOptions",
     "TalkOptions",
     "TimeOptions",
     "command",
+    "complete_label",
+    "complete_model",
 ]
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -42,7 +50,11 @@ def command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
-        groups: dict[str, type] = {key: hint for key, hint in hints.items() if dataclasses.is_dataclass(hint)}
+        groups = {
+            key: hint
+            for key, hint in hints.items()
+            if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        }
         flat: list[inspect.Parameter] = []
         for key, parameter in inspect.signature(function).parameters.items():
             if key not in groups:
@@ -82,18 +94,33 @@ def _default(part: dataclasses.Field[Any]) -> Any:
     return inspect.Parameter.empty if part.default is dataclasses.MISSING else part.default
 
 
-INPUT, MODEL, TIME, SELECT, OUTPUT, TALK = (
+INPUT, MODEL, TIME, SELECT, OUTPUT, BATCH, TALK = (
     "What to read",
     "Model",
     "Windows",
     "Which tags",
     "Output",
+    "Many files",
     "Messages",
 )
 
 
+def complete_label(incomplete: str) -> list[str]:
+    """Labels for the completion of shells: their slugs, which need no quotes."""
+    from dymn_cli.labels import Vocabulary
+
+    return [label.slug for label in Vocabulary.audioset() if label.slug.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of models for the completion of shells; where none fits, they complete files."""
+    from dymn_cli.store.registry import model_specs
+
+    return [spec.name for spec in model_specs() if spec.name.startswith(incomplete)]
+
+
 @dataclass(frozen=True, slots=True)
-class InputOptions:
+class FileOptions:
     """Which sources a command works on."""
 
     inputs: Annotated[
@@ -134,15 +161,6 @@ class InputOptions:
             rich_help_panel=INPUT,
         ),
     ] = True
-    channel: Annotated[
-        str,
-        typer.Option(
-            "--channel",
-            metavar="mix|N|each",
-            help="Mean of the channels, one (from 0), or each.",
-            rich_help_panel=INPUT,
-        ),
-    ] = "mix"
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -166,6 +184,21 @@ class InputOptions:
     ] = None
 
 
+@dataclass(frozen=True, slots=True)
+class InputOptions(FileOptions):
+    """Which sources a command works on, and which of their channels."""
+
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel",
+            metavar="mix|N|each",
+            help="Mean of the channels, one (from 0), or each.",
+            rich_help_panel=INPUT,
+        ),
+    ] = "mix"
+
+
 ModelName = Annotated[
     str,
     typer.Option(
@@ -174,6 +207,30 @@ ModelName = Annotated[
         metavar="NAME|PATH",
         envvar="DYMN_MODEL",
         help="A model by name, or a .safetensors or .onnx file.",
+        rich_help_panel=MODEL,
+        autocompletion=complete_model,
+    ),
+]
+
+
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="auto|onnx|torch",
+        envvar="DYMN_BACKEND",
+        help="Runtime.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:N]|mps",
+        envvar="DYMN_DEVICE",
+        help="Where it runs.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -184,26 +241,8 @@ class ModelOptions:
     """Which model, and what runs it."""
 
     model: ModelName = "dymn04_kd"
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend",
-            metavar="auto|onnx|torch",
-            envvar="DYMN_BACKEND",
-            help="Runtime.",
-            rich_help_panel=MODEL,
-        ),
-    ] = "auto"
-    device: Annotated[
-        str,
-        typer.Option(
-            "--device",
-            metavar="auto|cpu|cuda[:N]|mps",
-            envvar="DYMN_DEVICE",
-            help="Where it runs.",
-            rich_help_panel=MODEL,
-        ),
-    ] = "auto"
+    backend: BackendName = "auto"
+    device: DeviceName = "auto"
     threads: Annotated[
         int | None,
         typer.Option(
@@ -278,6 +317,7 @@ class SelectOptions:
             metavar="LABEL",
             help="Only this label: name, /m/... id or slug. Repeat it for more.",
             rich_help_panel=SELECT,
+            autocompletion=complete_label,
         ),
     ] = field(default_factory=list)
     thresholds: Annotated[
@@ -332,6 +372,67 @@ class OutputOptions:
             help="Column names in tsv and csv (default: csv only).",
             show_default=False,
             rich_help_panel=OUTPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """The form of a list."""
+
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="table|tsv|json",
+            help="Default: a table on a terminal, else tsv.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    header: Annotated[
+        bool,
+        typer.Option("--header/--no-header", metavar="", help="Column names in tsv.", rich_help_panel=OUTPUT),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How many sources are worked through."""
+
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j",
+            "--jobs",
+            metavar="N",
+            envvar="DYMN_JOBS",
+            help="Worker processes (default: one a core; few small files need none).",
+            rich_help_panel=BATCH,
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            metavar="",
+            help="Go on where an earlier run to the same FILE stopped.",
+            rich_help_panel=BATCH,
+        ),
+    ] = True
+    limit_per_file: Annotated[
+        float | None,
+        typer.Option(
+            "--limit-per-file",
+            metavar="S",
+            help="A file that takes longer than S seconds fails.",
+            rich_help_panel=BATCH,
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Only share I of N of the inputs, from 1.", rich_help_panel=BATCH
         ),
     ] = None
 
