@@ -1,7 +1,8 @@
 """What travels between the stages, and what the library gives back: frozen dataclasses.
 
-    AudioInfo ──▶ WindowScores (one a window, while streaming) ──▶ ClipResult (one a source and channel)
-                                                                └▶ Failure    (a source that gave none)
+    AudioInfo ──▶ WindowScores (one a window, while streaming) ──▶ ClipResult   (one a source and channel)
+                                                                ├▶ SourceEvents (one a source: its Events)
+                                                                └▶ Failure      (a source that gave none)
 
 Arrays are NumPy float32; this module itself does not import NumPy.
 """
@@ -12,10 +13,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["AudioInfo", "ClipResult", "Failure", "ModelInfo", "Tag", "WindowScores", "WindowTags"]
+__all__ = [
+    "AudioInfo",
+    "ClipResult",
+    "Event",
+    "Failure",
+    "ModelInfo",
+    "SourceEvents",
+    "Tag",
+    "WindowScores",
+    "WindowTags",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +130,57 @@ class ClipResult:
     scores: NDArray[np.float32]
     embedding: NDArray[np.float32]
     n_windows: int
-    windows: tuple[WindowTags, ...]
+    windows: Collection[WindowTags]
+    warnings: tuple[str, ...]
+    model: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One sound from when to when: what is left of overlapping windows once they are joined.
+
+    Args:
+        source: the name as it was given.
+        channel: "mix", or the channel's number from 0.
+        start_s: where it starts in the source, in seconds.
+        end_s: where it ends.
+        index: the label's place in the model's outputs.
+        label: its name.
+        mid: its AudioSet id, "" where it has none.
+        score: the highest score on the time line between start and end, in [0, 1].
+        mean_score: the mean score on the time line between start and end.
+        n_windows: how many windows look at some of it.
+    """
+
+    source: str
+    channel: str
+    start_s: float
+    end_s: float
+    index: int
+    label: str
+    mid: str
+    score: float
+    mean_score: float
+    n_windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvents:
+    """All events of one source, those of all its channels.
+
+    Args:
+        source: the name as it was given.
+        audio: rate, channels and format of the source.
+        duration_s: seconds that were decoded.
+        events: in the order of their starts.
+        warnings: one line each: repeated up to the window, truncated, ...
+        model: who answered.
+    """
+
+    source: str
+    audio: AudioInfo
+    duration_s: float
+    events: Collection[Event]
     warnings: tuple[str, ...]
     model: ModelInfo
 

@@ -1,36 +1,57 @@
 """From results to bytes: streaming, and atomic where the target is a file.
 
-    ClipResult | Failure ──▶ a writer (one class a format) ──▶ a target (standard output, device, file)
+    ClipResult | SourceEvents | Failure ──▶ a writer (a class a format) ──▶ a target (stdout, device, file)
 
-`open_tags` and `open_embeddings` bring both together; `formats` knows the formats by name. Importing this
-loads neither NumPy nor rich.
+`open_tags`, `open_events` and `open_embeddings` bring both together; `formats` knows the formats by name.
+Importing this loads neither NumPy nor rich.
 """
 
 from dymn_cli.writers.base import (
     EmbeddingOptions,
     EmbeddingRow,
     EmbeddingWriter,
+    EventWriter,
     Provenance,
     TagWriter,
     WriterOptions,
 )
 from dymn_cli.writers.failures import write_failures
-from dymn_cli.writers.formats import EMBEDDING_FORMATS, TAG_FORMATS, choose_format
-from dymn_cli.writers.output import open_embeddings, open_tags
+from dymn_cli.writers.formats import (
+    BINARY,
+    EMBEDDING_FORMATS,
+    EVENT_FORMATS,
+    ONE_SOURCE,
+    TAG_FORMATS,
+    choose_format,
+    embedding_writer,
+    event_writer,
+    tag_writer,
+)
+from dymn_cli.writers.output import open_embeddings, open_events, open_tags
+from dymn_cli.writers.spans import several_sources
 from dymn_cli.writers.target import check_target
 
 __all__ = [
+    "BINARY",
     "EMBEDDING_FORMATS",
+    "EVENT_FORMATS",
+    "ONE_SOURCE",
     "TAG_FORMATS",
     "EmbeddingOptions",
     "EmbeddingRow",
     "EmbeddingWriter",
+    "EventWriter",
     "Provenance",
     "TagWriter",
     "WriterOptions",
     "check_target",
     "choose_format",
+    "embedding_writer",
+    "event_writer",
     "open_embeddings",
+    "open_events",
     "open_tags",
+    "several_sources",
+    "tag_writer",
     "write_failures",
 ]

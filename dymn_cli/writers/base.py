@@ -10,19 +10,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar, get_args
 
 from dymn_cli.errors import UsageError
-from dymn_cli.results import ClipResult, Failure, ModelInfo
+from dymn_cli.results import ClipResult, Failure, ModelInfo, SourceEvents
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dymn_cli.labels import Label
+
 __all__ = [
     "EmbeddingOptions",
     "EmbeddingRow",
     "EmbeddingWriter",
+    "EventWriter",
     "Layout",
     "OptionValue",
     "Provenance",
@@ -31,7 +34,7 @@ __all__ = [
     "WriterOptions",
 ]
 
-Layout = Literal["long", "wide"]
+Layout = Literal["long", "wide", "matrix"]
 OptionValue = str | int | float | bool | None | tuple[str, ...]
 
 MAX_PRECISION = 9  # a float32 has no more digits than that
@@ -55,19 +58,23 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterOptions:
-    """How tags are written.
+    """How tags and events are written.
 
     Args:
         provenance: goes into every machine format, or into a file beside it.
         header: whether tsv and csv begin with the names of their columns; None is the format's default.
         precision: decimals of a score.
         windows: the tags of each window instead of (JSON: beside) those of the clip.
-        layout: of csv: "long" has a row a tag, "wide" a row a clip.
+        layout: "long" has a row a tag, "wide" (csv) a row a clip with its best tags, "matrix" (csv, parquet)
+            a row a clip with a column for each of `labels`.
         top: pairs of columns in a wide csv: how many tags a clip has at most. Of "all", their number.
-        channel: what was asked for: "mix", "each", or a number. Only a wide csv needs to know beforehand.
+        channel: what was asked for: "mix", "each", or a number, for formats that must know beforehand.
+        labels: the columns of a matrix, usually all of the model.
+        csv_safe: in csv, take the meaning of a formula from cells that a spreadsheet would run as one.
 
     Raises:
-        UsageError: a precision that no score has, or windows in a layout with a row a clip.
+        UsageError: a precision that no score has, windows in a layout with a row a clip, or a matrix
+            without labels.
     """
 
     provenance: Provenance
@@ -77,15 +84,21 @@ class WriterOptions:
     layout: Layout = "long"
     top: int = 5
     channel: str = "mix"
+    labels: tuple[Label, ...] = ()
+    csv_safe: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.precision <= MAX_PRECISION:
             raise UsageError(f"precision {self.precision} is not in 0 to {MAX_PRECISION}")
-        if self.layout == "wide" and self.windows:
+        if self.layout not in get_args(Layout):
+            raise UsageError(f"no layout {self.layout!r}", hint="long, wide or matrix")
+        if self.layout != "long" and self.windows:
             raise UsageError(
-                "the wide layout has one row a clip, so it cannot show windows",
+                f"the {self.layout} layout has one row a clip, so it cannot show windows",
                 hint="leave out --windows, or choose --layout long",
             )
+        if self.layout == "matrix" and not self.labels:
+            raise UsageError("a matrix needs to know its labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +140,10 @@ class EmbeddingRow:
         return cls(result.source, result.channel, 0.0, result.duration_s, result.embedding)
 
 
-T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Writer(ABC, Generic[T]):
+class Writer(ABC, Generic[T_contra]):
     """Writes one format to a binary stream: `begin`, then `write` or `fail` per source, then `end`."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -140,7 +153,7 @@ class Writer(ABC, Generic[T]):
         """Write what comes before the first source."""
 
     @abstractmethod
-    def write(self, result: T) -> None:
+    def write(self, result: T_contra) -> None:
         """Write what one source gave, and hand it over."""
 
     def fail(self, failure: Failure) -> None:
@@ -161,4 +174,5 @@ class Writer(ABC, Generic[T]):
 
 
 TagWriter = Writer[ClipResult]
+EventWriter = Writer[SourceEvents]
 EmbeddingWriter = Writer[Sequence[EmbeddingRow]]

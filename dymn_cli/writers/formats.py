@@ -11,29 +11,48 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, BinaryIO
 
 from dymn_cli.errors import UsageError
-from dymn_cli.writers.base import EmbeddingOptions, EmbeddingWriter, TagWriter, WriterOptions
-from dymn_cli.writers.to_csv import CsvEmbeddings, CsvTags, WideCsvTags
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingWriter, EventWriter, TagWriter, WriterOptions
+from dymn_cli.writers.spans import SpanWriter
+from dymn_cli.writers.to_audacity import AudacityLabels
+from dymn_cli.writers.to_csv import CsvEmbeddings, CsvEvents, CsvTags, MatrixCsvTags, WideCsvTags
 from dymn_cli.writers.to_json import JsonlEmbeddings, JsonlTags, JsonTags
-from dymn_cli.writers.to_tsv import TsvEmbeddings, TsvTags
+from dymn_cli.writers.to_raven import RavenSelections
+from dymn_cli.writers.to_subtitles import SrtSubtitles, VttSubtitles
+from dymn_cli.writers.to_tsv import TsvEmbeddings, TsvEvents, TsvTags
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "BINARY",
     "EMBEDDING_FORMATS",
+    "EVENT_FORMATS",
+    "ONE_SOURCE",
     "TAG_FORMATS",
     "WITHOUT_PROVENANCE",
     "choose_format",
     "embedding_writer",
+    "event_writer",
     "format_for_suffix",
     "tag_writer",
 ]
 
+_SPAN_WRITERS: dict[str, type[SpanWriter]] = {
+    kind.format_name: kind for kind in (AudacityLabels, RavenSelections, SrtSubtitles, VttSubtitles)
+}
 _TAG_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], TagWriter]] = {
     "tsv": TsvTags,
     "csv": CsvTags,
     "json": JsonTags,
     "jsonl": JsonlTags,
+    **_SPAN_WRITERS,
+}
+_EVENT_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], EventWriter]] = {
+    "tsv": TsvEvents,
+    "csv": CsvEvents,
+    "json": JsonTags,
+    "jsonl": JsonlTags,
+    **_SPAN_WRITERS,
 }
 _EMBEDDING_WRITERS: dict[str, Callable[[BinaryIO, EmbeddingOptions], EmbeddingWriter]] = {
     "jsonl": JsonlEmbeddings,
@@ -41,13 +60,21 @@ _EMBEDDING_WRITERS: dict[str, Callable[[BinaryIO, EmbeddingOptions], EmbeddingWr
     "tsv": TsvEmbeddings,
 }
 
-TAG_FORMATS = ("table", *_TAG_WRITERS)
+TAG_FORMATS = ("table", *_TAG_WRITERS, "parquet")
+EVENT_FORMATS = ("table", *_EVENT_WRITERS, "parquet")
 EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS)
 
-WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy"})
+WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_SPAN_WRITERS})
 """Formats that have no place for what made them: a file beside them says it."""
 
-_OTHER_SUFFIXES = {"ndjson": "jsonl"}
+ONE_SOURCE = frozenset(name for name, kind in _SPAN_WRITERS.items() if not kind.holds_several)
+"""Formats that belong to one recording, whose name is nowhere in them."""
+
+BINARY = frozenset({"npy", "parquet"})
+"""Formats that are no text for a terminal."""
+
+_OTHER_SUFFIXES = {"ndjson": "jsonl", "pq": "parquet"}
+_AMBIGUOUS_SUFFIXES = {"txt": "audacity or raven"}
 
 
 def choose_format(name: str | None, out: str | None, *, default: str, formats: Sequence[str]) -> str:
@@ -75,6 +102,10 @@ def format_for_suffix(suffix: str, formats: Sequence[str] = TAG_FORMATS) -> str:
         UsageError: none has it.
     """
     bare = suffix.removeprefix(".").lower()
+    if bare in _AMBIGUOUS_SUFFIXES:
+        raise UsageError(
+            f"the suffix {suffix} does not say which format", hint=f"--format {_AMBIGUOUS_SUFFIXES[bare]}"
+        )
     return _known(suffix, _OTHER_SUFFIXES.get(bare, bare), formats)
 
 
@@ -90,18 +121,63 @@ def tag_writer(
         console: width, colours and encoding of a table; None is plain, 80 columns, UTF-8.
 
     Raises:
-        UsageError: there is no such format, or the layout is wide and the format has none.
+        UsageError: there is no such format, or it has not that layout or option.
+        OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, TAG_FORMATS)
+    _check_safe(known, options)
     if options.layout == "wide":
         if known != "csv":
             raise UsageError(f"the format {known} has no wide layout", hint="--format csv has one")
         return WideCsvTags(stream, options)
+    if options.layout == "matrix" and known not in ("csv", "parquet"):
+        raise UsageError(f"the format {known} has no matrix layout", hint="--format csv and parquet have one")
+    if known == "parquet":
+        from dymn_cli.writers.to_parquet import ParquetMatrix, ParquetTags
+
+        return (ParquetMatrix if options.layout == "matrix" else ParquetTags)(stream, options)
+    if options.layout == "matrix":
+        return MatrixCsvTags(stream, options)
     if known == "table":
         from dymn_cli.writers.to_table import TableTags
 
         return TableTags(stream, options, console)
     return _TAG_WRITERS[known](stream, options)
+
+
+def event_writer(
+    name: str, stream: BinaryIO, options: WriterOptions, *, console: Console | None = None
+) -> EventWriter:
+    """What writes events in that format.
+
+    Args:
+        name: of the format.
+        stream: gets the bytes.
+        options: how.
+        console: see `tag_writer`.
+
+    Raises:
+        UsageError: there is no such format, or it has not that option.
+        OutputError: the format needs a library that is not installed.
+    """
+    known = _known(name, name, EVENT_FORMATS)
+    _check_safe(known, options)
+    if known == "parquet":
+        from dymn_cli.writers.to_parquet import ParquetEvents
+
+        return ParquetEvents(stream, options)
+    if known == "table":
+        from dymn_cli.writers.to_table import TableEvents
+
+        return TableEvents(stream, options, console)
+    return _EVENT_WRITERS[known](stream, options)
+
+
+def _check_safe(known: str, options: WriterOptions) -> None:
+    if options.csv_safe and known != "csv":
+        raise UsageError(
+            f"--csv-safe is about csv; {known} is written as it is", hint="leave it out, or --format csv"
+        )
 
 
 def embedding_writer(

@@ -12,17 +12,30 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-from dymn_cli.writers.base import EmbeddingOptions, EmbeddingWriter, TagWriter, WriterOptions
-from dymn_cli.writers.formats import WITHOUT_PROVENANCE, embedding_writer, tag_writer
+from dymn_cli.writers.base import (
+    EmbeddingOptions,
+    EmbeddingWriter,
+    EventWriter,
+    TagWriter,
+    Writer,
+    WriterOptions,
+)
+from dymn_cli.writers.formats import WITHOUT_PROVENANCE, embedding_writer, event_writer, tag_writer
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import Target, open_target, seekable_stream, together
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
     from rich.console import Console
 
-__all__ = ["open_embeddings", "open_tags"]
+__all__ = ["open_embeddings", "open_events", "open_tags"]
+
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 @contextlib.contextmanager
@@ -32,7 +45,8 @@ def open_tags(
     """Write tags to standard output or to a file.
 
     Args:
-        out: None or "-" for standard output, else a path. A csv or tsv file gets `OUT.meta.json` beside it.
+        out: None or "-" for standard output, else a path. A file whose format has no place for provenance
+            gets `OUT.meta.json` beside it.
         name: of the format.
         options: how.
         force: replace what exists.
@@ -42,10 +56,39 @@ def open_tags(
         OutputError: one of the files exists or cannot be written.
         UsageError: see `tag_writer`.
     """
+    make = partial(tag_writer, name, options=options, console=console)
+    with _open_rows(out, name, options, make, force=force) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def open_events(
+    out: str | None, name: str, options: WriterOptions, *, force: bool = False, console: Console | None = None
+) -> Iterator[EventWriter]:
+    """Write events to standard output or to a file; all as for tags.
+
+    Raises:
+        OutputError: one of the files exists or cannot be written.
+        UsageError: see `event_writer`.
+    """
+    make = partial(event_writer, name, options=options, console=console)
+    with _open_rows(out, name, options, make, force=force) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def _open_rows(
+    out: str | None,
+    name: str,
+    options: WriterOptions,
+    make: Callable[[BinaryIO], Writer[T_contra]],
+    *,
+    force: bool,
+) -> Iterator[Writer[T_contra]]:
     main = open_target(out, force=force)
     meta = _beside(main, name, f"{out}.meta.json", force=force)
     with together(main, *meta):
-        writer = tag_writer(name, main.stream, options, console=console)
+        writer = make(main.stream)
         writer.begin()
         yield writer
         writer.end()

@@ -1,4 +1,9 @@
-"""What tsv and csv have in common: an optional line of column names, then lines of cells."""
+"""What tsv and csv have in common: an optional line of column names, then lines of cells.
+
+Spreadsheets run a cell as a formula if it begins with `=`, `+`, `-`, `@`, a tab or a carriage return, and a
+file name may begin so. Cells are data and stay as they are, unless the options ask for a safe csv: then an
+apostrophe before such a text makes it plain text to a spreadsheet, and a different text to everyone else.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, ClassVar, TypeVar
 
-from dymn_cli.results import ClipResult, Tag
+from dymn_cli.results import ClipResult, Event, SourceEvents, Tag
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
 from dymn_cli.writers.spelling import seconds
 
-__all__ = ["EmbeddingRows", "LongRows", "RowWriter"]
+__all__ = ["EmbeddingRows", "EventRows", "LongRows", "RowWriter"]
 
-T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 Cells = Iterable[object]
 Line = Callable[[Cells], bytes]
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
-class RowWriter(Writer[T]):
+
+class RowWriter(Writer[T_contra]):
     """Writes what a source gave as lines of cells.
 
     Attributes:
@@ -28,9 +35,10 @@ class RowWriter(Writer[T]):
     has_header: ClassVar[bool]
     line: ClassVar[Line]
 
-    def __init__(self, stream: BinaryIO, *, header: bool | None) -> None:
+    def __init__(self, stream: BinaryIO, *, header: bool | None, safe: bool = False) -> None:
         super().__init__(stream)
         self._header = self.has_header if header is None else header
+        self._safe = safe
 
     @property
     @abstractmethod
@@ -38,24 +46,32 @@ class RowWriter(Writer[T]):
         """The names of the columns."""
 
     @abstractmethod
-    def rows(self, result: T) -> Iterable[Cells]:
+    def rows(self, result: T_contra) -> Iterable[Cells]:
         """The cells of each row of one source."""
 
     def begin(self) -> None:
         """Write the names of the columns where they are wanted."""
         if self._header:
-            self.stream.write(type(self).line(self.columns))
+            self.stream.write(self._bytes(self.columns))
 
-    def write(self, result: T) -> None:
+    def write(self, result: T_contra) -> None:
         """Write the rows of one source."""
-        self.hand_over(b"".join(map(type(self).line, self.rows(result))))
+        self.hand_over(b"".join(map(self._bytes, self.rows(result))))
+
+    def _bytes(self, cells: Cells) -> bytes:
+        return type(self).line(map(_as_text, cells) if self._safe else cells)
+
+
+def _as_text(cell: object) -> object:
+    """The cell as a spreadsheet takes for text; numbers are no danger, negative ones included."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 class LongRows(RowWriter[ClipResult]):
     """A row a tag: those of the clip, which start at 0 and end with it, or those of each window."""
 
     def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, header=options.header)
+        super().__init__(stream, header=options.header, safe=options.csv_safe)
         self._options = options
 
     @abstractmethod
@@ -73,6 +89,28 @@ class LongRows(RowWriter[ClipResult]):
             place = (result.source, result.channel, seconds(start_s), seconds(end_s))
             for tag in tags:
                 yield *place, *self.tag_cells(tag, f"{tag.score:.{self._options.precision}f}")
+
+
+class EventRows(RowWriter[SourceEvents]):
+    """A row an event."""
+
+    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+        super().__init__(stream, header=options.header, safe=options.csv_safe)
+        self._options = options
+
+    @abstractmethod
+    def event_cells(self, event: Event) -> Cells:
+        """The cells that follow the place."""
+
+    def rows(self, result: SourceEvents) -> Iterator[Cells]:
+        """The cells of each event."""
+        for event in result.events:
+            place = (event.source, event.channel, seconds(event.start_s), seconds(event.end_s))
+            yield *place, *self.event_cells(event)
+
+    def score(self, value: float) -> str:
+        """A score as the options round it."""
+        return f"{value:.{self._options.precision}f}"
 
 
 class EmbeddingRows(RowWriter[Sequence[EmbeddingRow]]):

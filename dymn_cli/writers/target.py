@@ -2,8 +2,9 @@
 
 A new file is written under a hidden name (`.dymn-….part`) in the folder of its target, so that the rename at
 the end stays within one file system and is atomic: readers see the old file or the whole new one. On any
-exception, Ctrl-C included, the hidden file is removed and the target is as it was. Without `force` the
-file is linked into place instead, which fails where something of that name has appeared meanwhile.
+exception, Ctrl-C included, the hidden file is removed and the target is as it was; what a killed run left is
+removed by the next one with the same target. Without `force` the file is linked into place instead, which
+fails where something of that name has appeared meanwhile.
 
 The operating system's errors become `OutputError` where bytes leave; only `BrokenPipeError` passes
 untouched, because a reader that has gone away is no error of ours.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import select
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-__all__ = ["Target", "check_target", "open_target", "seekable_stream", "together"]
+__all__ = ["Target", "check_target", "open_target", "remove_parts", "seekable_stream", "together"]
 
+PART_SUFFIX = ".part"
 STDOUT = (None, "-", "/dev/stdout")
 
 _HINTS = {
@@ -128,11 +131,13 @@ class _Device(Target):
 class _NewFile(Target):
     is_file = True
 
-    def __init__(self, path: Path, name: str, *, force: bool) -> None:
+    def __init__(self, path: Path, name: str, *, force: bool, durable: bool) -> None:
         self.name = name
         self._path = path
         self._force = force
-        self._part = path.with_name(f".dymn-{os.urandom(8).hex()}.part")
+        self._durable = durable
+        self._family = f".dymn-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
+        self._part = path.with_name(f"{self._family}{os.urandom(4).hex()}{PART_SUFFIX}")
 
     def __enter__(self) -> Self:
         with _os_errors_of(self.name):
@@ -140,6 +145,9 @@ class _NewFile(Target):
             raw = io.FileIO(self._part, "x")
             self.stream = io.BufferedWriter(_Guard(raw, self.name, owned=True, seekable=True))
         try:
+            _lock(raw)
+            if self._durable:
+                remove_parts(self._part.parent, self._family)
             self._keep_mode()
         except BaseException:
             self.discard()
@@ -157,7 +165,8 @@ class _NewFile(Target):
             return
         with _os_errors_of(self.name):
             self.stream.flush()
-            os.fsync(self.stream.fileno())
+            if self._durable:
+                os.fsync(self.stream.fileno())
             self.stream.close()
 
     def publish(self) -> None:
@@ -226,8 +235,34 @@ class _Guard(io.RawIOBase):
                     self._raw.close()
 
 
-def open_target(out: str | None, *, force: bool = False) -> Target:
+def _lock(file: io.FileIO) -> bool:
+    """Whether the file is ours alone until it is closed; False where that cannot be known."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def remove_parts(folder: Path, start: str = ".dymn-") -> None:
+    """Remove hidden files of that beginning which no run is writing any more: the leavings of killed ones."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.name.startswith(start) and e.name.endswith(PART_SUFFIX)]
+        for name in names:
+            with contextlib.suppress(OSError), io.FileIO(folder / name, "r+") as file:
+                if _lock(file):
+                    (folder / name).unlink()
+
+
+def open_target(out: str | None, *, force: bool = False, durable: bool = True) -> Target:
     """The place that `--out` names: standard output for None, "-" and "/dev/stdout", else a path.
+
+    Args:
+        out: the name.
+        force: replace what exists.
+        durable: a file is on the disk, not only on its way there, when it appears: slow for many files.
 
     Raises:
         OutputError: see `check_target`; or, on entering the context, that nothing can be created there.
@@ -239,7 +274,7 @@ def open_target(out: str | None, *, force: bool = False) -> Target:
     if existing and not stat.S_ISREG(existing.st_mode):
         return _Device(Path(out), out)
     path = Path(os.path.realpath(out))  # a link stays one: what it points to is replaced
-    return _NewFile(path, out, force=force)
+    return _NewFile(path, out, force=force, durable=durable)
 
 
 @contextlib.contextmanager

@@ -2,11 +2,14 @@
 
     source,channel,start_s,end_s,rank,label,mid,score            tags, long: a row a tag
     source,duration_s,label_1,score_1,label_2,score_2,...        tags, wide: a row a clip
+    source,channel,start_s,end_s,Speech,"Male speech, ...        tags, matrix: a row a clip, a column a label
+    source,channel,start_s,end_s,label,mid,score,mean_score,n_windows                      events
     source,channel,start_s,end_s,e0,e1,...                       embeddings
 
 The wide columns stand as they are whatever is asked for. Where that is a channel (`--channel each` or a
 number), it follows as a last column: rows of one source can be told apart, and no other column moves.
-Cells are data: a name that begins with `=` stays that name, one that is no UTF-8 keeps its bytes.
+Cells are data: a name that begins with `=` stays that name, unless a safe csv is asked for (see `rows`); one
+that is no UTF-8 keeps its bytes.
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dymn_cli.results import ClipResult, Tag
+from dymn_cli.results import ClipResult, Event, Tag
 from dymn_cli.writers.base import WriterOptions
-from dymn_cli.writers.rows import Cells, EmbeddingRows, LongRows, RowWriter
+from dymn_cli.writers.rows import Cells, EmbeddingRows, EventRows, LongRows, RowWriter
 from dymn_cli.writers.spelling import name_bytes, seconds
 
-__all__ = ["CsvEmbeddings", "CsvTags", "WideCsvTags", "csv_line"]
+__all__ = ["CsvEmbeddings", "CsvEvents", "CsvTags", "MatrixCsvTags", "WideCsvTags", "csv_line"]
 
 
 def csv_line(cells: Cells) -> bytes:
@@ -51,7 +54,7 @@ class WideCsvTags(RowWriter[ClipResult]):
     line = csv_line
 
     def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, header=options.header)
+        super().__init__(stream, header=options.header, safe=options.csv_safe)
         self._options = options
         self._has_channel = options.channel != "mix"
 
@@ -72,6 +75,43 @@ class WideCsvTags(RowWriter[ClipResult]):
         empty = [""] * (2 * (self._options.top - len(result.tags)))
         channel = [result.channel] if self._has_channel else []
         yield result.source, seconds(result.duration_s), *pairs, *empty, *channel
+
+
+class MatrixCsvTags(RowWriter[ClipResult]):
+    """The matrix: the scores of all labels, whatever the selection kept."""
+
+    has_header = True
+    line = csv_line
+
+    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+        super().__init__(stream, header=options.header, safe=options.csv_safe)
+        self._labels = options.labels
+        self._format = f".{options.precision}f"
+
+    @property
+    def columns(self) -> Iterator[str]:
+        """The place, then a column named as its label."""
+        yield from ("source", "channel", "start_s", "end_s")
+        yield from (label.name for label in self._labels)
+
+    def rows(self, result: ClipResult) -> Iterator[Cells]:
+        """The one row of a clip."""
+        scores = (format(result.scores[label.index], self._format) for label in self._labels)
+        yield result.source, result.channel, 0.0, seconds(result.duration_s), *scores
+
+
+class CsvEvents(EventRows):
+    """A row an event."""
+
+    has_header = True
+    line = csv_line
+    columns = (
+        "source", "channel", "start_s", "end_s", "label", "mid", "score", "mean_score", "n_windows"
+    )  # fmt: skip
+
+    def event_cells(self, event: Event) -> Cells:
+        """Label, id, both scores and the number of windows."""
+        return event.label, event.mid, self.score(event.score), self.score(event.mean_score), event.n_windows
 
 
 class CsvEmbeddings(EmbeddingRows):

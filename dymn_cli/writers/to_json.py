@@ -3,9 +3,10 @@
     jsonl   an object a line
     json    one array of them: an object over several lines, its tags and windows one a line
 
-`schema` says what an object is: "dymn.clip/1", "dymn.embedding/1", "dymn.error/1". Changes within a
-number only add fields. The bytes are always valid UTF-8: where a file name is not, `source` is a readable
-stand-in and `source_b64` has the bytes. Scores are rounded, times are whole milliseconds, NaN does not occur.
+`schema` says what an object is: "dymn.clip/1", "dymn.events/1", "dymn.embedding/1", "dymn.error/1". Changes
+within a number only add fields. The bytes are always valid UTF-8: where a file name is not, `source` is a
+readable stand-in and `source_b64` has the bytes. Scores are rounded, times are whole milliseconds, NaN does
+not occur.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ import json
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from dymn_cli.results import ClipResult, Failure, ModelInfo, Tag, WindowTags
+from dymn_cli.results import ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import (
     EmbeddingOptions,
     EmbeddingRow,
     EmbeddingWriter,
     Provenance,
-    TagWriter,
+    Writer,
     WriterOptions,
 )
 from dymn_cli.writers.meta import model_object, options_object
 from dymn_cli.writers.spelling import name_bytes, readable, seconds
 
-__all__ = ["JsonTags", "JsonlEmbeddings", "JsonlTags"]
+__all__ = ["JsonTags", "JsonlEmbeddings", "JsonlTags", "error_object", "source_fields"]
 
 CLIP_SCHEMA = "dymn.clip/1"
+EVENTS_SCHEMA = "dymn.events/1"
 EMBEDDING_SCHEMA = "dymn.embedding/1"
 ERROR_SCHEMA = "dymn.error/1"
 
@@ -40,7 +42,7 @@ def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
     """A source that was tagged."""
     clip: JsonObject = {
         "schema": CLIP_SCHEMA,
-        **_source_fields(result.source),
+        **source_fields(result.source),
         "channel": result.channel,
         "duration_s": seconds(result.duration_s),
         "rate_hz": result.audio.rate_hz,
@@ -53,11 +55,25 @@ def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
     return clip | _provenance_fields(options.provenance, result.model)
 
 
+def events_object(result: SourceEvents, options: WriterOptions) -> JsonObject:
+    """A source with its events; where there are none, an empty list of them."""
+    return {
+        "schema": EVENTS_SCHEMA,
+        **source_fields(result.source),
+        "duration_s": seconds(result.duration_s),
+        "rate_hz": result.audio.rate_hz,
+        "channels": result.audio.channels,
+        "events": [_event_object(event, options.precision) for event in result.events],
+        "warnings": [readable(line) for line in result.warnings],
+        **_provenance_fields(options.provenance, result.model),
+    }
+
+
 def embedding_object(row: EmbeddingRow, options: EmbeddingOptions) -> JsonObject:
     """A stretch of a source, with its embedding in the shortest form that reads back as the same float32."""
     return {
         "schema": EMBEDDING_SCHEMA,
-        **_source_fields(row.source),
+        **source_fields(row.source),
         "channel": row.channel,
         "start_s": seconds(row.start_s),
         "end_s": seconds(row.end_s),
@@ -70,7 +86,7 @@ def error_object(failure: Failure) -> JsonObject:
     """A source that gave nothing."""
     return {
         "schema": ERROR_SCHEMA,
-        **_source_fields(failure.source),
+        **source_fields(failure.source),
         "error": failure.error,
         "message": readable(failure.message),
         "hint": None if failure.hint is None else readable(failure.hint),
@@ -78,7 +94,8 @@ def error_object(failure: Failure) -> JsonObject:
     }
 
 
-def _source_fields(source: str) -> JsonObject:
+def source_fields(source: str) -> JsonObject:
+    """The name of a source as valid Unicode, and its bytes where that says less than they do."""
     shown, raw = readable(source), name_bytes(source)
     if shown.encode("utf-8") == raw:
         return {"source": shown}
@@ -103,6 +120,20 @@ def _window_object(window: WindowTags, precision: int) -> JsonObject:
         "start_s": seconds(window.start_s),
         "end_s": seconds(window.end_s),
         "tags": _tag_objects(window.tags, precision),
+    }
+
+
+def _event_object(event: Event, precision: int) -> JsonObject:
+    return {
+        "channel": event.channel,
+        "start_s": seconds(event.start_s),
+        "end_s": seconds(event.end_s),
+        "label": event.label,
+        "mid": event.mid,
+        "index": event.index,
+        "score": round(event.score, precision),
+        "mean_score": round(event.mean_score, precision),
+        "n_windows": event.n_windows,
     }
 
 
@@ -133,16 +164,19 @@ def _field(value: object) -> str:
     return _text(value)
 
 
-class JsonlTags(TagWriter):
-    """An object a line."""
+class JsonlTags(Writer[ClipResult | SourceEvents]):
+    """An object a line: the tags of a clip, or the events of a source."""
 
     def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
         super().__init__(stream)
         self._options = options
 
-    def write(self, result: ClipResult) -> None:
-        """Write the line of a clip."""
-        self._put(clip_object(result, self._options))
+    def write(self, result: ClipResult | SourceEvents) -> None:
+        """Write the object of a clip, or of a source with its events."""
+        if isinstance(result, SourceEvents):
+            self._put(events_object(result, self._options))
+        else:
+            self._put(clip_object(result, self._options))
 
     def fail(self, failure: Failure) -> None:
         """Write the line of a failure."""

@@ -1,11 +1,12 @@
-"""Tags for people: a heading a source, then label, bar and score; fitted to the width, nothing cut.
+"""Tags and events for people: a heading a source, then label, bar and score; as wide as fits, nothing cut.
 
     typing.wav                                   10.0 s · 32 kHz · mono · dymn04_kd
       Computer keyboard                   ━━━━━━━━━━━━━━━━━━━━━━━━━━━━        0.8312
       Typing                              ━━━━━━━━━━━━━━━━━━━━╸               0.6020
 
-With windows there is a line for each: its time, then its tags. A bar of full length is a score of 1. File
-names are data: no markup in them counts, and control characters are made visible.
+With windows there is a line for each: its time, then its tags. An event's line begins with its time. A bar
+of full length is a score of 1. File names are data: no markup in them counts, and control characters are made
+visible.
 
 This is the only module outside the command line that knows rich. It renders as the console would, but hands
 the bytes to the stream as every other writer does.
@@ -14,9 +15,10 @@ the bytes to the stream as every other writer does.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -24,17 +26,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dymn_cli.results import ClipResult, Tag, WindowTags
-from dymn_cli.writers.base import TagWriter, WriterOptions
+from dymn_cli.results import AudioInfo, ClipResult, Event, ModelInfo, SourceEvents, Tag, WindowTags
+from dymn_cli.writers.base import Writer, WriterOptions
 from dymn_cli.writers.spelling import seconds, visible
 
-__all__ = ["TableTags"]
+__all__ = ["TableEvents", "TableTags", "duration_text"]
 
 MAX_WIDTH = 100  # a wider table only moves the scores away from their labels
 PLAIN_WIDTH = 80
 INDENT = 2
 GAP = 2
 LABEL_MIN, LABEL_MAX = 20, 40  # no label of AudioSet is longer than 40
+NARROW = 60  # below it, events are lines of text
 BAR_MIN = 6  # below it, labels get all the room but one cell
 TAG_GAP = "   "
 
@@ -59,7 +62,25 @@ UNICODE = Glyphs(bar="━", half_bar="╸", separator=" · ", dash=" – ")
 ASCII = Glyphs(bar="=", half_bar="-", separator=" | ", dash=" - ")
 
 
-class TableTags(TagWriter):
+class _Shown(Protocol):
+    """What a heading says, and the notes below."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def audio(self) -> AudioInfo: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def model(self) -> ModelInfo: ...
+
+
+Shown_contra = TypeVar("Shown_contra", bound=_Shown, contravariant=True)
+
+
+class _Table(Writer[Shown_contra]):
     """A block of lines a source, an empty line between two.
 
     Args:
@@ -75,20 +96,20 @@ class TableTags(TagWriter):
         self._glyphs = ASCII if self._console.options.ascii_only else UNICODE
         self._is_first = True
 
-    def write(self, result: ClipResult) -> None:
+    def write(self, result: Shown_contra) -> None:
         """Write the block of one source."""
         width = min(self._console.width, MAX_WIDTH)
         # Captured, not printed: on a broken pipe rich would end the process by itself.
         with self._console.capture() as capture:
             self._print_heading(result, width)
-            for block in self._blocks(result, width):
+            for block in (self._body(result, width), *self._notes(result)):
                 self._console.print(Padding(block, (0, 0, 0, INDENT), expand=False), width=width)
         lines = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
         text = lines if self._is_first else f"\n{lines}"
         self._is_first = False
         self.hand_over(text.encode(self._console.encoding, "backslashreplace"))
 
-    def _print_heading(self, result: ClipResult, width: int) -> None:
+    def _print_heading(self, result: Shown_contra, width: int) -> None:
         """Name and facts on one line where both fit, else below each other."""
         name = Text(self._shown(result.source), NAME_STYLE)
         facts = Text(self._glyphs.separator.join(self._facts(result)), QUIET_STYLE)
@@ -100,63 +121,104 @@ class TableTags(TagWriter):
         self._console.print(name, soft_wrap=True)
         self._console.print(Padding(facts, (0, 0, 0, INDENT), expand=False), width=width)
 
-    def _blocks(self, result: ClipResult, width: int) -> Iterator[RenderableType]:
-        if self._options.windows:
-            yield self._windows(result.windows, width)
-        else:
-            yield self._tags(result.tags, width)
+    @abstractmethod
+    def _body(self, result: Shown_contra, width: int) -> RenderableType:
+        """What comes below the heading."""
+
+    def _notes(self, result: Shown_contra) -> Iterator[Text]:
         for warning in result.warnings:
             yield Text(f"note: {self._shown(warning)}", WARNING_STYLE, overflow="fold")
 
-    def _facts(self, result: ClipResult) -> Iterator[str]:
-        yield _duration(result.duration_s)
+    def _facts(self, result: Shown_contra) -> Iterator[str]:
+        yield duration_text(result.duration_s)
         yield f"{result.audio.rate_hz / 1000:g} kHz"
         yield {1: "mono", 2: "stereo"}.get(result.audio.channels, f"{result.audio.channels} channels")
-        if result.channel != "mix":
+        if isinstance(result, ClipResult) and result.channel != "mix":
             yield f"channel {result.channel}"
         yield self._shown(result.model.name)
 
-    def _tags(self, tags: Sequence[Tag], width: int) -> RenderableType:
-        """Label, bar and score; the columns depend on the width alone, so that all sources line up."""
-        if not tags:
-            return Text("no label passed the selection", QUIET_STYLE)
+    def _scored(self, width: int, rows: Iterable[tuple[Text, str, float]], *, time_width: int = 0) -> Table:
+        """Time (if it has a width), label, bar and score; the rest of the widths depends on what is left."""
         score_width = self._options.precision + 2
-        room = width - INDENT - GAP - score_width
-        label_width = min(max(room // 2, LABEL_MIN), LABEL_MAX)
+        room = width - INDENT - GAP - score_width - (time_width + GAP if time_width else 0)
+        share = 2 * room // 3 if time_width else room // 2  # beside times, bars may be short
+        label_width = min(max(share, LABEL_MIN), LABEL_MAX)
         bar_width = room - label_width - GAP
         if bar_width < BAR_MIN:
             label_width, bar_width = room - GAP - 1, 1
-        grid = _grid(label_width, GAP, bar_width, GAP, score_width)
-        for tag in tags:
-            label = Text(self._shown(tag.label), LABEL_STYLE, overflow="fold")
-            grid.add_row(label, "", Text(self._bar(tag.score, bar_width), BAR_STYLE), "", self._score(tag))
+        time_columns = (time_width, GAP) if time_width else ()
+        grid = _grid(*time_columns, label_width, GAP, bar_width, GAP, score_width)
+        for time, name, score in rows:
+            label = Text(self._shown(name), LABEL_STYLE, overflow="fold")
+            bar = Text(self._bar(score, bar_width), BAR_STYLE)
+            grid.add_row(*((time, "") if time_width else ()), label, "", bar, "", self._score(score))
         return grid
 
-    def _windows(self, windows: Sequence[WindowTags], width: int) -> RenderableType:
-        """A line a window, wrapped between tags."""
-        starts = [_clock(window.start_s) for window in windows]
-        ends = [_clock(window.end_s) for window in windows]
+    def _times(self, spans: Collection[WindowTags] | Collection[Event]) -> tuple[list[Text], int]:
+        """From when to when, the dashes below each other, and the width of that column."""
+        starts = [_clock(span.start_s) for span in spans]
+        ends = [_clock(span.end_s) for span in spans]
         start_width, end_width = (max(map(len, times), default=0) for times in (starts, ends))
-        time_width = start_width + len(self._glyphs.dash) + end_width
-        tags_width = width - INDENT - time_width - GAP
-        grid = _grid(time_width, GAP, tags_width)
-        for start, end, window in zip(starts, ends, windows, strict=True):
-            time = Text(f"{start:>{start_width}}{self._glyphs.dash}{end:<{end_width}}", QUIET_STYLE)
-            grid.add_row(time, "", _packed((self._tag(tag) for tag in window.tags), tags_width))
-        return grid
+        times = [
+            Text(f"{start:>{start_width}}{self._glyphs.dash}{end:<{end_width}}", QUIET_STYLE)
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        return times, start_width + len(self._glyphs.dash) + end_width
 
-    def _tag(self, tag: Tag) -> Text:
-        return Text.assemble((self._shown(tag.label), LABEL_STYLE), " ", self._score(tag))
+    def _named(self, label: str, score: float) -> tuple[tuple[str, str], str, str]:
+        return (self._shown(label), LABEL_STYLE), " ", self._score(score)
 
     def _bar(self, score: float, width: int) -> str:
         halves = round(score * width * 2)
         return self._glyphs.bar * (halves // 2) + self._glyphs.half_bar * (halves % 2)
 
-    def _score(self, tag: Tag) -> str:
-        return f"{tag.score:.{self._options.precision}f}"
+    def _score(self, score: float) -> str:
+        return f"{score:.{self._options.precision}f}"
 
     def _shown(self, text: str) -> str:
         return visible(text, self._console.encoding)
+
+
+class TableTags(_Table[ClipResult]):
+    """The tags of a clip, or a line for each of its windows."""
+
+    def _body(self, result: ClipResult, width: int) -> RenderableType:
+        if self._options.windows:
+            return self._windows(result.windows, width)
+        if not result.tags:
+            return Text("no label passed the selection", QUIET_STYLE)
+        return self._scored(width, ((Text(), tag.label, tag.score) for tag in result.tags))
+
+    def _windows(self, windows: Collection[WindowTags], width: int) -> RenderableType:
+        """A line a window, wrapped between tags."""
+        times, time_width = self._times(windows)
+        tags_width = width - INDENT - time_width - GAP
+        grid = _grid(time_width, GAP, tags_width)
+        for time, window in zip(times, windows, strict=True):
+            grid.add_row(time, "", _packed(map(self._tag, window.tags), tags_width))
+        return grid
+
+    def _tag(self, tag: Tag) -> Text:
+        return Text.assemble(*self._named(tag.label, tag.score))
+
+
+class TableEvents(_Table[SourceEvents]):
+    """The events of a source, a line each."""
+
+    def _body(self, result: SourceEvents, width: int) -> RenderableType:
+        if not result.events:
+            return Text("no event", QUIET_STYLE)
+        times, time_width = self._times(result.events)
+        names = (
+            event.label if event.channel == "mix" else f"{event.label} (channel {event.channel})"
+            for event in result.events
+        )
+        scores = (event.score for event in result.events)
+        rows = zip(times, names, scores, strict=True)
+        if width < NARROW:
+            lines = (Text.assemble(time, GAP * " ", *self._named(name, score)) for time, name, score in rows)
+            return Text("\n", overflow="fold").join(lines)
+        return self._scored(width, rows, time_width=time_width)
 
 
 def _grid(*widths: int) -> Table:
@@ -178,7 +240,8 @@ def _packed(items: Iterable[Text], width: int) -> Text:
     return Text("\n", overflow="fold").join(lines)
 
 
-def _duration(duration_s: float) -> str:
+def duration_text(duration_s: float) -> str:
+    """A duration for reading: 0.25 s, 10.0 s, 2:05 min, 1:00:00 h."""
     if duration_s < 1:
         return f"{duration_s:.2f} s"
     if duration_s < 59.95:

@@ -1,6 +1,7 @@
 r"""Tab-separated rows for shell pipelines: nothing is quoted, so `cut`, `awk` and `sort` see the columns.
 
     source  channel  start_s  end_s  rank  label  score          tags
+    source  channel  start_s  end_s  label  score                events
     source  channel  start_s  end_s  e0  e1  e2  ...             embeddings
 
 No header unless asked for. A tab, newline, carriage return or backslash within a name or label is written
@@ -9,11 +10,11 @@ No header unless asked for. A tab, newline, carriage return or backslash within 
 
 from __future__ import annotations
 
-from dymn_cli.results import Tag
-from dymn_cli.writers.rows import Cells, EmbeddingRows, LongRows
+from dymn_cli.results import Event, Tag
+from dymn_cli.writers.rows import Cells, EmbeddingRows, EventRows, LongRows
 from dymn_cli.writers.spelling import name_bytes
 
-__all__ = ["TsvEmbeddings", "TsvTags", "tsv_line"]
+__all__ = ["TsvEmbeddings", "TsvEvents", "TsvTags", "tsv_line"]
 
 _ESCAPES = str.maketrans({"\t": r"\t", "\n": r"\n", "\r": r"\r", "\\": r"\\"})
 
@@ -33,6 +34,18 @@ class TsvTags(LongRows):
     def tag_cells(self, tag: Tag, score: str) -> Cells:
         """Rank, label and score."""
         return tag.rank, tag.label, score
+
+
+class TsvEvents(EventRows):
+    """What `dymn events` writes into a pipe."""
+
+    has_header = False
+    line = tsv_line
+    columns = ("source", "channel", "start_s", "end_s", "label", "score")
+
+    def event_cells(self, event: Event) -> Cells:
+        """Label and score."""
+        return event.label, self.score(event.score)
 
 
 class TsvEmbeddings(EmbeddingRows):

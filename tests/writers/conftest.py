@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dymn_cli.results import AudioInfo, ClipResult, Failure, ModelInfo, Tag, WindowTags
+from dymn_cli.results import AudioInfo, ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Provenance, WriterOptions
 
 MODEL = ModelInfo("dymn04_kd", "ab" * 32, "onnx", "CPUExecutionProvider")
@@ -54,6 +54,16 @@ def clip() -> ClipResult:
         warnings=(),
         model=MODEL,
     )
+
+
+@pytest.fixture
+def found() -> SourceEvents:
+    """Two sounds that overlap, in an hour and a half of a farm."""
+    tractor = Event("farm.flac", "mix", 0.1 + 0.2, 5400.0, 72, "Subway, metro, underground", "/m/0195fx",
+                    0.599061, 0.4, 5396)  # fmt: skip
+    dog = Event("farm.flac", "mix", 3723.0, 3725.5, 74, "Dog", "/m/0bt9lr", 0.747149, 0.61234, 7)
+    audio = AudioInfo(22_050, 1, 5400 * 22_050, "FLAC", "PCM_16")
+    return SourceEvents("farm.flac", audio, 5400.0, (tractor, dog), (), MODEL)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.errors import UsageError
-from dymn_cli.results import ClipResult, Failure
+from dymn_cli.labels import Label
+from dymn_cli.results import ClipResult, Failure, SourceEvents
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
 from dymn_cli.writers.formats import (
+    BINARY,
     EMBEDDING_FORMATS,
+    EVENT_FORMATS,
+    ONE_SOURCE,
     TAG_FORMATS,
     choose_format,
     embedding_writer,
+    event_writer,
     format_for_suffix,
     tag_writer,
 )
@@ -32,6 +38,9 @@ Options = Callable[..., WriterOptions]
         (".json", "json"),
         (".jsonl", "jsonl"),
         (".ndjson", "jsonl"),
+        (".srt", "srt"),
+        (".vtt", "vtt"),
+        (".parquet", "parquet"),
     ],
 )
 def test_suffixes(suffix: str, name: str) -> None:
@@ -58,7 +67,7 @@ def test_what_is_said_wins_over_the_suffix_and_that_over_the_default(
 
 @pytest.mark.parametrize(
     ("name", "out", "nearest"),
-    [("jsn", None, "json, jsonl, "), (None, "tags.jsonn", "json, jsonl, "), ("parquet", None, "")],
+    [("jsn", None, "json, jsonl, "), (None, "tags.jsonn", "json, jsonl, "), ("hdf5", None, "")],
 )
 def test_an_unknown_format_names_the_nearest_three(name: str | None, out: str | None, nearest: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -76,7 +85,14 @@ def test_a_format_of_the_other_command_is_unknown() -> None:
         choose_format(None, "emb.json", default="jsonl", formats=EMBEDDING_FORMATS)
 
 
-@pytest.mark.parametrize("name", TAG_FORMATS)
+def test_a_text_file_may_be_two_things() -> None:
+    with pytest.raises(UsageError, match="does not say which format") as caught:
+        choose_format(None, "night.txt", default="tsv", formats=EVENT_FORMATS)
+    assert caught.value.hint == "--format audacity or raven"
+    assert choose_format("raven", "night.txt", default="tsv", formats=EVENT_FORMATS) == "raven"
+
+
+@pytest.mark.parametrize("name", sorted(set(TAG_FORMATS) - BINARY))
 def test_every_format_of_tags_writes(name: str, clip: ClipResult, failure: Failure, options: Options) -> None:
     out = io.BytesIO()
     writer = tag_writer(name, out, options())
@@ -87,6 +103,34 @@ def test_every_format_of_tags_writes(name: str, clip: ClipResult, failure: Failu
     assert b"Subway, metro, underground" in out.getvalue()
     assert b"\r" not in out.getvalue()
     assert out.getvalue().endswith(b"\n")
+
+
+@pytest.mark.parametrize("name", sorted(set(EVENT_FORMATS) - BINARY))
+def test_every_format_of_events_writes(
+    name: str, found: SourceEvents, failure: Failure, options: Options
+) -> None:
+    out = io.BytesIO()
+    writer = event_writer(name, out, options())
+    writer.begin()
+    writer.write(found)
+    writer.fail(failure)
+    writer.end()
+    assert b"Subway, metro" in out.getvalue()
+    assert b"\r" not in out.getvalue()
+    assert out.getvalue().endswith(b"\n")
+
+
+@pytest.mark.parametrize("name", ["audacity", "srt", "vtt"])
+def test_formats_that_do_not_name_their_source_refuse_a_second(
+    name: str, clip: ClipResult, options: Options
+) -> None:
+    assert name in ONE_SOURCE
+    writer = tag_writer(name, io.BytesIO(), options())
+    writer.begin()
+    writer.write(clip)
+    writer.write(clip)
+    with pytest.raises(UsageError, match=f"{name} is about one recording"):
+        writer.write(dataclasses.replace(clip, source="other.wav"))
 
 
 @pytest.mark.parametrize("name", EMBEDDING_FORMATS)
@@ -109,6 +153,24 @@ def test_only_csv_is_wide(options: Options) -> None:
         options(layout="wide", windows=True)
 
 
+def test_csv_and_parquet_have_a_matrix(options: Options) -> None:
+    labels = (Label(0, "/m/09x0r", "Speech"),)
+    with pytest.raises(UsageError, match="jsonl has no matrix layout"):
+        tag_writer("jsonl", io.BytesIO(), options(layout="matrix", labels=labels))
+    with pytest.raises(UsageError, match="one row a clip"):
+        options(layout="matrix", labels=labels, windows=True)
+    with pytest.raises(UsageError, match="no layout 'tall'"):
+        options(layout="tall")
+
+
+@pytest.mark.parametrize("name", ["tsv", "jsonl", "raven"])
+def test_only_csv_can_be_made_safe(name: str, options: Options) -> None:
+    with pytest.raises(UsageError, match="--csv-safe is about csv"):
+        tag_writer(name, io.BytesIO(), options(csv_safe=True))
+    with pytest.raises(UsageError, match="--csv-safe is about csv"):
+        event_writer(name, io.BytesIO(), options(csv_safe=True))
+
+
 @pytest.mark.parametrize("precision", [-1, 10])
 def test_a_precision_that_no_score_has(precision: int, options: Options) -> None:
     with pytest.raises(UsageError, match=f"precision {precision}"):
@@ -118,7 +180,7 @@ def test_a_precision_that_no_score_has(precision: int, options: Options) -> None
 def test_help_can_list_the_formats_without_loading_what_they_need() -> None:
     code = (
         "import sys, dymn_cli.writers; "
-        "sys.exit(','.join({'numpy', 'rich', 'pandas', 'onnxruntime'} & set(sys.modules)) or 0)"
+        "sys.exit(','.join({'numpy', 'rich', 'pandas', 'pyarrow', 'onnxruntime'} & set(sys.modules)) or 0)"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=root)

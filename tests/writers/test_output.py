@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from dymn_cli.errors import OutputError
-from dymn_cli.results import ClipResult
+from dymn_cli.results import ClipResult, SourceEvents
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
-from dymn_cli.writers.output import open_embeddings, open_tags
+from dymn_cli.writers.output import open_embeddings, open_events, open_tags
 
 Options = Callable[..., WriterOptions]
 EmbOptions = Callable[..., EmbeddingOptions]
@@ -45,7 +45,7 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", ["csv", "tsv"])
+@pytest.mark.parametrize("name", ["csv", "tsv", "audacity", "raven", "srt", "vtt"])
 def test_rows_have_their_provenance_beside_them(
     name: str, clip: ClipResult, options: Options, tmp_path: Path
 ) -> None:
@@ -54,6 +54,25 @@ def test_rows_have_their_provenance_beside_them(
         writer.write(clip)
     assert listing(tmp_path) == [f"tags.{name}", f"tags.{name}.meta.json"]
     assert (tmp_path / f"tags.{name}.meta.json").read_text(encoding="utf-8") == META
+
+
+def test_events_have_theirs_too(found: SourceEvents, options: Options, tmp_path: Path) -> None:
+    with open_events(str(tmp_path / "farm.srt"), "srt", options()) as writer:
+        writer.write(found)
+    assert listing(tmp_path) == ["farm.srt", "farm.srt.meta.json"]
+    assert (tmp_path / "farm.srt.meta.json").read_text(encoding="utf-8") == META
+
+
+@pytest.mark.parametrize("name", ["audacity", "raven", "vtt", "csv", "parquet"])
+def test_a_broken_run_leaves_no_events(
+    name: str, found: SourceEvents, options: Options, tmp_path: Path
+) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    with pytest.raises(KeyboardInterrupt), open_events(str(tmp_path / "x"), name, options()) as writer:
+        writer.write(found)
+        raise KeyboardInterrupt
+    assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["json", "jsonl", "table"])

@@ -4,19 +4,21 @@ import csv
 import dataclasses
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from dymn_cli.results import ClipResult, Failure
-from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, TagWriter, WriterOptions
-from dymn_cli.writers.to_csv import CsvEmbeddings, CsvTags, WideCsvTags
+from dymn_cli.labels import Label
+from dymn_cli.results import ClipResult, Failure, SourceEvents
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
+from dymn_cli.writers.to_csv import CsvEmbeddings, CsvEvents, CsvTags, MatrixCsvTags, WideCsvTags
 
 Options = Callable[..., WriterOptions]
 
 
-def written(writer: TagWriter, *results: ClipResult) -> bytes:
+def written(writer: Writer[Any], *results: ClipResult | SourceEvents) -> bytes:
     writer.begin()
     for result in results:
         writer.write(result)
@@ -61,6 +63,64 @@ def test_wide_tells_channels_apart_without_moving_a_column(clip: ClipResult, opt
     )
 
 
+def test_matrix(clip: ClipResult, options: Options) -> None:
+    scores = np.linspace(0, 1, 527, dtype=np.float32)
+    labels = (Label(325, "/m/07jdr", "Train"), Label(0, "", "Subway, metro, underground"))
+    mono = dataclasses.replace(clip, scores=scores)
+    right = dataclasses.replace(clip, source="b.wav", channel="1", scores=1 - scores, tags=())
+    data = written(MatrixCsvTags(io.BytesIO(), options(layout="matrix", labels=labels)), mono, right)
+    assert data == (
+        b'source,channel,start_s,end_s,Train,"Subway, metro, underground"\n'
+        b"metro.wav,mix,0.0,10.3,0.6179,0.0000\n"
+        b"b.wav,1,0.0,10.3,0.3821,1.0000\n"
+    )
+    frame = pd.read_csv(io.BytesIO(data), index_col="source")
+    assert frame.loc["b.wav", "Subway, metro, underground"] == 1.0
+    assert frame["Train"].dtype == np.float64
+
+
+def test_events(found: SourceEvents, options: Options) -> None:
+    data = written(CsvEvents(io.BytesIO(), options()), found)
+    assert data == (
+        b"source,channel,start_s,end_s,label,mid,score,mean_score,n_windows\n"
+        b'farm.flac,mix,0.3,5400.0,"Subway, metro, underground",/m/0195fx,0.5991,0.4000,5396\n'
+        b"farm.flac,mix,3723.0,3725.5,Dog,/m/0bt9lr,0.7471,0.6123,7\n"
+    )
+    frame = pd.read_csv(io.BytesIO(data))
+    assert (frame["end_s"] - frame["start_s"]).tolist() == [5399.7, 2.5]
+    assert frame["n_windows"].tolist() == [5396, 7]
+
+
+@pytest.mark.parametrize("name", ["=1+2.wav", "+1.wav", "-.wav", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_formula_stays_data_and_becomes_text_where_that_is_asked_for(
+    name: str, clip: ClipResult, found: SourceEvents, options: Options
+) -> None:
+    named = dataclasses.replace(clip, source=name)
+    event = dataclasses.replace(found, events=[dataclasses.replace(e, source=name) for e in found.events])
+    label = (Label(0, "", "=cmd|' /C calc'!A0"),)
+    writers = (
+        (CsvTags, named, {}),
+        (WideCsvTags, named, {"layout": "wide"}),
+        (MatrixCsvTags, named, {"layout": "matrix", "labels": label}),
+        (CsvEvents, event, {}),
+    )
+    for kind, result, layout in writers:
+        plain = written(kind(io.BytesIO(), options(**layout)), result).decode()
+        safe = written(kind(io.BytesIO(), options(csv_safe=True, **layout)), result).decode()
+        first, *rest = list(csv.reader(io.StringIO(safe, newline="")))
+        assert list(csv.reader(io.StringIO(plain, newline="")))[1][0] == name
+        assert rest[0][0] == f"'{name}"
+        assert not any(
+            cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in (first, *rest) for cell in row
+        )
+
+
+def test_a_safe_csv_leaves_other_cells_alone(clip: ClipResult, options: Options) -> None:
+    assert written(CsvTags(io.BytesIO(), options(csv_safe=True)), clip) == written(
+        CsvTags(io.BytesIO(), options()), clip
+    )
+
+
 def test_nothing_but_the_header_without_a_source(options: Options) -> None:
     assert written(CsvTags(io.BytesIO(), options())) == b"source,channel,start_s,end_s,rank,label,mid,score\n"
 
@@ -68,7 +128,8 @@ def test_nothing_but_the_header_without_a_source(options: Options) -> None:
 def test_names_are_read_back_by_pandas(clip: ClipResult, awkward_names: list[str], options: Options) -> None:
     results = [dataclasses.replace(clip, source=name) for name in awkward_names]
     data = written(CsvTags(io.BytesIO(), options()), *results)
-    frame = pd.read_csv(io.BytesIO(data), encoding_errors="surrogateescape")
+    # Not as pandas' own strings, which cannot hold bytes that are no UTF-8.
+    frame = pd.read_csv(io.BytesIO(data), encoding_errors="surrogateescape", dtype={"source": object})
     assert list(frame["source"].unique()) == awkward_names
     assert list(frame["rank"]) == [1, 2] * len(awkward_names)
     assert frame["score"].tolist() == [0.7471, 0.5991] * len(awkward_names)

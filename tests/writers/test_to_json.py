@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dymn_cli.results import ClipResult, Failure, Tag
+from dymn_cli.results import ClipResult, Failure, SourceEvents, Tag
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
 from dymn_cli.writers.to_json import JsonlEmbeddings, JsonlTags, JsonTags
 
@@ -47,6 +47,25 @@ def test_a_line_a_source(clip: ClipResult, failure: Failure, options: Options) -
         b'"warnings": ["m\xc3\xbcde"], ' + PROVENANCE
     )
     assert error_line == ERROR + b"\n"
+
+
+def test_a_line_of_events(found: SourceEvents, failure: Failure, options: Options) -> None:
+    out = io.BytesIO()
+    writer = JsonlTags(out, options())
+    writer.write(found)
+    writer.write(dataclasses.replace(found, source="quiet.wav", events=()))
+    writer.fail(failure)
+    heard, quiet, error = out.getvalue().splitlines(keepends=True)
+    assert heard == (
+        b'{"schema": "dymn.events/1", "source": "farm.flac", "duration_s": 5400.0, "rate_hz": 22050, '
+        b'"channels": 1, "events": [{"channel": "mix", "start_s": 0.3, "end_s": 5400.0, '
+        b'"label": "Subway, metro, underground", "mid": "/m/0195fx", "index": 72, "score": 0.5991, '
+        b'"mean_score": 0.4, "n_windows": 5396}, {"channel": "mix", "start_s": 3723.0, "end_s": 3725.5, '
+        b'"label": "Dog", "mid": "/m/0bt9lr", "index": 74, "score": 0.7471, "mean_score": 0.6123, '
+        b'"n_windows": 7}], "warnings": [], ' + PROVENANCE
+    )
+    assert json.loads(quiet)["events"] == []
+    assert error == ERROR + b"\n"
 
 
 def test_windows_beside_the_tags_of_the_clip(clip: ClipResult, options: Options) -> None:

@@ -9,9 +9,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from dymn_cli.results import AudioInfo, ClipResult, Failure, ModelInfo, Tag, WindowTags
+from dymn_cli.results import AudioInfo, ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import WriterOptions
-from dymn_cli.writers.to_table import TableTags
+from dymn_cli.writers.to_table import TableEvents, TableTags
 
 Options = Callable[..., WriterOptions]
 
@@ -99,6 +99,37 @@ def test_a_line_a_window(clip: ClipResult, options: Options) -> None:
         "  9:52.5 – 10:02.5\n"
         "   59:50 – 1:00:00.25  Train 0.7471\n"
     )
+
+
+def events_table(options: WriterOptions, at: Console | None, *results: SourceEvents) -> str:
+    out = io.BytesIO()
+    writer = TableEvents(out, options, at)
+    for result in results:
+        writer.write(result)
+    return out.getvalue().decode("utf-8")
+
+
+def test_a_line_an_event(found: SourceEvents, options: Options) -> None:
+    quiet = dataclasses.replace(found, source="quiet.wav", events=(), duration_s=60, warnings=("cut short",))
+    assert events_table(options(precision=2), console(), found, quiet) == (
+        "farm.flac                               1:30:00 h · 22.05 kHz · mono · dymn04_kd\n"
+        "   0:00.3 – 1:30:00    Subway, metro, underground          ━━━━━━━━━        0.60\n"
+        "  1:02:03 – 1:02:05.5  Dog                                 ━━━━━━━━━━━      0.75\n"
+        "\n"
+        "quiet.wav                                1:00 min · 22.05 kHz · mono · dymn04_kd\n"
+        "  no event\n"
+        "  note: cut short\n"
+    )
+
+
+@pytest.mark.parametrize("width", [24, 40, 59, 60, 80, 120])
+def test_events_fit_any_width_and_lose_nothing(width: int, found: SourceEvents, options: Options) -> None:
+    stereo: list[Event] = [dataclasses.replace(event, channel="1") for event in found.events]
+    text = events_table(options(), console(width), dataclasses.replace(found, events=stereo))
+    assert max(map(cell_len, text.splitlines())) <= min(width, 100)
+    letters = iter(re.sub(r"[\s━╸]", "", text))
+    for part in ("0:00.3–", "Subway,metro,underground", "1:02:0", "Dog", "0.7471"):
+        assert all(char in letters for char in part), text
 
 
 def test_an_empty_selection_says_so(clip: ClipResult, options: Options) -> None:

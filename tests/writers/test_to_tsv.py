@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dymn_cli.results import ClipResult, Failure
+from dymn_cli.results import ClipResult, Failure, SourceEvents
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
-from dymn_cli.writers.to_tsv import TsvEmbeddings, TsvTags
+from dymn_cli.writers.to_tsv import TsvEmbeddings, TsvEvents, TsvTags
 
 Options = Callable[..., WriterOptions]
 
@@ -109,3 +109,16 @@ def test_embeddings(rows: list[EmbeddingRow], embedding_options: Callable[..., E
     )
     cells = out.getvalue().splitlines()[0].split(b"\t")[4:]
     np.testing.assert_array_equal(np.array(cells, np.float32), rows[0].embedding)
+
+
+def test_events(found: SourceEvents, options: Options) -> None:
+    out = io.BytesIO()
+    writer = TsvEvents(out, options(header=True))
+    writer.begin()
+    writer.write(found)
+    writer.end()
+    assert out.getvalue() == (
+        b"source\tchannel\tstart_s\tend_s\tlabel\tscore\n"
+        b"farm.flac\tmix\t0.3\t5400.0\tSubway, metro, underground\t0.5991\n"
+        b"farm.flac\tmix\t3723.0\t3725.5\tDog\t0.7471\n"
+    )
