@@ -3,9 +3,9 @@
 Names are data: a name may hold spaces, brackets, line ends or bytes that are no UTF-8 (kept as
 surrogate escapes, as `os.fsdecode` does). Names are held, a few hundred bytes each; audio never.
 
-In a folder, files count whose suffix is one of an audio or video format; hidden files and folders are
-skipped; each folder is entered once, so that loops of symbolic links end. A file that is named itself is
-taken whatever it is called. A file that is reached twice (the same real path) is read once.
+In a folder, files count whose suffix is one of an audio or video format; hidden files and folders, pipes
+and devices are skipped; each folder is entered once, so that loops of symbolic links end. A file that is
+named itself is taken whatever it is called. A file that is reached twice (the same real path) is read once.
 """
 
 from __future__ import annotations
@@ -13,44 +13,35 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
 
 __all__ = ["AUDIO_SUFFIXES", "Found", "find", "natural_key", "parse_extensions", "read_names", "share_of"]
 
-AUDIO_SUFFIXES = frozenset(
-    {"wav", "wave", "rf64", "bwf", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2", "mp1"}
-    | {
-        "aif",
-        "aiff",
-        "aifc",
-        "caf",
-        "au",
-        "snd",
-        "voc",
-        "sd2",
-        "m4a",
-        "m4b",
-        "aac",
-        "mp4",
-        "m4v",
-        "mov",
-        "mkv",
-    }
-    | {"mka", "webm", "wma", "wmv", "avi", "flv", "3gp", "amr", "ac3", "ts", "mts", "m2ts", "mpg", "mpeg"}
+SUFFIXES = (
+    "wav wave rf64 bwf w64 flac ogg oga opus mp3 mp2 mp1 aif aiff aifc caf au snd voc sd2 "
+    "m4a m4b aac mp4 m4v mov mkv mka webm wma wmv avi flv 3gp amr ac3 ts mts m2ts mpg mpeg"
 )
+AUDIO_SUFFIXES = frozenset(SUFFIXES.split())
 
 DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A source to read, or why a name that was given leads to none."""
+    """A source to read, or why a name that was given leads to none.
+
+    Args:
+        name: of the source.
+        problem: why there is none.
+        n_folder: characters of the name that are the folder it was found in as given; 0 where it was named.
+    """
 
     name: str
     problem: InputError | None = None
+    n_folder: int = field(default=0, compare=False)
 
 
 def find(
@@ -66,47 +57,75 @@ def find(
     seen: set[str] = set()
     for name in names:
         if name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
-            found = False
-            for path in _walk(name, extensions or AUDIO_SUFFIXES, recurse, set()):
-                found = True
-                if _is_new(path, seen):
-                    yield Found(path)
-            if not found:
-                what = ", ".join(sorted(extensions)) if extensions else "audio"
-                yield Found(
-                    name,
-                    InputError(
-                        f"{name}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
-                    ),
-                )
-        elif name == "-" or _is_new(name, seen):
+            yield from _in_folder(name, extensions, recurse, seen)
+        elif _is_new(name, seen):
             yield Found(name)
 
 
-def _walk(folder: str, suffixes: frozenset[str], recurse: bool, entered: set[str]) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in entered:
-        return
-    entered.add(real)
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: natural_key(entry.name))
-    except OSError:
-        return  # a folder that cannot be listed holds nothing that could be read
-    folders = []
-    for entry in entries:
-        if entry.name.startswith("."):
+def _in_folder(
+    folder: str, extensions: frozenset[str] | None, recurse: bool, seen: set[str]
+) -> Iterator[Found]:
+    is_empty = True
+    for found in _walk(folder, extensions or AUDIO_SUFFIXES, recurse):
+        is_empty = False
+        if _is_new(found.name, seen):
+            yield found
+    if is_empty and _is_new(folder, seen):
+        what = ", ".join(sorted(extensions)) if extensions else "audio"
+        problem = InputError(
+            f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
+        )
+        yield Found(folder, problem)
+
+
+def _walk(top: str, suffixes: frozenset[str], recurse: bool) -> Iterator[Found]:
+    """The files in a folder, then those in each folder within it; folders that cannot be listed, too."""
+    entered: set[tuple[int, int]] = set()
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as exc:
+            reason = (exc.strerror or str(exc)).lower()
+            yield Found(folder, AudioNotFoundError(f"{folder}: this folder cannot be listed: {reason}"))
             continue
-        if entry.is_dir():
-            folders.append(entry.path)
-        elif os.path.splitext(entry.name)[1][1:].lower() in suffixes:  # noqa: PTH122
-            yield entry.path
-    if recurse:
-        for path in folders:
-            yield from _walk(path, suffixes, recurse, entered)
+        inner = []
+        for entry in sorted(visible, key=lambda entry: natural_key(entry.name)):
+            if _is_folder(entry):
+                inner.append(entry.path)
+            elif _suffix(entry.name) in suffixes and not _is_special(entry):
+                yield Found(entry.path, n_folder=len(top))
+        if recurse:
+            waiting.extend(reversed(inner))
 
 
-def _is_new(path: str, seen: set[str]) -> bool:
-    real = os.path.realpath(path)
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1][1:].lower()  # noqa: PTH122
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a pipe, a socket or a device, which might keep us waiting; a link to nothing is none."""
+    try:
+        return not entry.is_file() and os.path.exists(entry.path)  # noqa: PTH110
+    except OSError:
+        return False
+
+
+def _is_new(name: str, seen: set[str]) -> bool:
+    real = name if name == "-" else os.path.realpath(name)
     if real in seen:
         return False
     seen.add(real)
@@ -138,7 +157,11 @@ def parse_extensions(text: str | None) -> frozenset[str] | None:
 
 
 def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
-    """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped."""
+    """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped.
+
+    Raises:
+        UsageError: there are NUL bytes in lines, as in what `find -print0` writes.
+    """
     end = b"\0" if null else b"\n"
     rest = b""
     while chunk := stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16):
@@ -149,6 +172,8 @@ def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
 
 def _decoded(names: list[bytes], null: bool) -> Iterator[str]:
     for name in names:
+        if not null and b"\0" in name:
+            raise UsageError("the names in this list end with NUL bytes", hint="add -0")
         clean = name if null else name.removesuffix(b"\r")
         if clean:
             yield os.fsdecode(clean)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dymn_cli.batch.pool import Facts
     from dymn_cli.batch.work import Work
     from dymn_cli.cli.params import InputOptions, ModelOptions, SelectOptions, TimeOptions
+    from dymn_cli.tagging.events import EventOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.writers import Provenance
 
@@ -40,7 +41,12 @@ def tag_options(
 
 
 def work_of(
-    model: ModelOptions, options: TagOptions, *, scores: bool = False, embeddings: str | None = None
+    model: ModelOptions,
+    options: TagOptions,
+    *,
+    scores: bool = False,
+    embeddings: str | None = None,
+    events: EventOptions | None = None,
 ) -> Work:
     """What is to be found out of each source.
 
@@ -49,6 +55,7 @@ def work_of(
         options: how to cut, join and select.
         scores: whether all scores are kept, not only those of the tags.
         embeddings: "clip" or "window", where embeddings are kept.
+        events: what counts as an event, where they are looked for.
     """
     from dymn_cli.batch.work import Work
 
@@ -61,6 +68,7 @@ def work_of(
         keep_scores=scores,
         keep_embedding=embeddings == "clip",
         keep_window_embeddings=embeddings == "window",
+        events=events,
     )
 
 

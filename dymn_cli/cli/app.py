@@ -9,18 +9,21 @@ standard output that goes away (`| head`) is no error.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from dymn_cli.cli import demo, doctor, embed, export, info, labels, models, tag
-from dymn_cli.cli.console import Talk
+from dymn_cli.cli import bench, demo, doctor, embed, events, export, info, labels, merge, models, tag
+from dymn_cli.cli.console import CHOICES, Talk
 from dymn_cli.cli.help import Program
 from dymn_cli.cli.params import CONTEXT
-from dymn_cli.errors import DymnError, UsageError
+from dymn_cli.errors import DymnError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,8 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main", "run"]
 
 INTERRUPTED = 130
-TERMINATED = 143
-BUG = 70
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 HELP = """What is to be heard in a recording? AudioSet labels, embeddings and tables, offline.
 
@@ -43,16 +45,46 @@ EPILOG = """Environment: DYMN_MODEL, DYMN_BACKEND and DYMN_DEVICE set defaults; 
 NO_COLOR and FORCE_COLOR are respected. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 input, 4 model,
 5 output, 6 some inputs failed, 130 interrupted."""
 
+
+class _Root(Program):
+    """The program, whose end is ours to decide: Typer exits 1 on a broken pipe and is silent on Ctrl-C."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options of the program."""
+        with _past_typer():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with _past_typer():
+            return super().invoke(ctx)
+
+
+class _PastTyperError(Exception):
+    """Carries an exception that Typer would act on to those who know better."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+@contextmanager
+def _past_typer() -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, OSError, EOFError) as exc:
+        raise _PastTyperError(exc) from exc
+
+
 app = typer.Typer(
     name="dymn",
-    cls=Program,
+    cls=_Root,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
     help=HELP,
     epilog=EPILOG,
 )
-for module in (tag, embed, labels, models, info, doctor, demo, export):
+for module in (tag, events, embed, merge, labels, models, info, doctor, bench, demo, export):
     module.register(app)
 
 
@@ -80,12 +112,14 @@ def main() -> NoReturn:
     """Entry point of the command `dymn`."""
     # One thread of linear algebra for each of our own: more of them only get in each other's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _terminate)
-    if "-vv" not in sys.argv[1:]:
+    _claim_streams()
+    _catch_signals()
+    if _verbosity(sys.argv[1:]) < 2:
         _keep_decoders_quiet()
     code = run(sys.argv[1:])
-    _close_stdout()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            _let_go(stream)
     sys.exit(code)
 
 
@@ -93,48 +127,97 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; whatever goes wrong is told in one line."""
     try:
         code = app(arguments or ["--help"], prog_name="dymn", standalone_mode=False)
-    except DymnError as error:
-        _talk().error(error)
-        return error.exit_code
-    except typer.TyperException as exc:
-        _talk().error(_usage_error(exc))
-        return UsageError.exit_code
-    except BrokenPipeError:
-        return 0
-    except (KeyboardInterrupt, typer.Abort):
-        _talk().note("interrupted")
-        return INTERRUPTED
-    except Exception as exc:
-        return _bug(exc)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as exc:
+        return _end(exc.reason if isinstance(exc, _PastTyperError) else exc, arguments)
     return code if isinstance(code, int) else 0
+
+
+def _end(reason: BaseException, arguments: list[str]) -> int:
+    """Say why the run ended, and return the exit code for it."""
+    talk = _talk(arguments)
+    if isinstance(reason, BrokenPipeError):
+        return 0
+    if isinstance(reason, KeyboardInterrupt | typer.Abort):
+        talk.note("interrupted")
+        return INTERRUPTED
+    error = reason if isinstance(reason, DymnError) else _as_ours(reason)
+    talk.error(error)
+    return error.exit_code
+
+
+def _as_ours(reason: BaseException) -> DymnError:
+    if isinstance(reason, typer.TyperException):
+        error: DymnError = _usage_error(reason)
+    elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
+        # Files are written where such errors become ours; help and versions go to the stream directly.
+        error = OutputError(f"standard output: {(reason.strerror or str(reason)).lower()}")
+    else:
+        where = "set DYMN_DEBUG=1 for the trace, and please report it"
+        error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)
+    error.__cause__ = reason
+    return error
 
 
 def _usage_error(exc: typer.TyperException) -> UsageError:
     context = getattr(exc, "ctx", None)
-    command = context.command_path if context is not None else "dymn"
-    message = " ".join(exc.format_message().split()) if hasattr(exc, "format_message") else str(exc)
-    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"{command} --help")
+    help_line = f"{'dymn' if context is None else context.command_path} --help"
+    near = getattr(exc, "possibilities", None)  # of an option that there is not
+    message = exc.message if near else _not_a_number(exc) or exc.format_message()
+    message = " ".join(message.split()).rstrip(".")
+    hint = f"nearest: {', '.join(near[:3])}; {help_line}" if near else help_line
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
-def _bug(exc: Exception) -> int:
-    if os.environ.get("DYMN_DEBUG"):
-        raise exc
-    where = "set DYMN_DEBUG=1 for the trace, and please report it"
-    _talk().error(DymnError(f"a bug in dymn: {type(exc).__name__}: {exc}", hint=where))
-    return BUG
+def _not_a_number(exc: typer.TyperException) -> str | None:
+    """Say in words that a value is no number; None where the error is another."""
+    errors = getattr(exc.__cause__, "errors", None)  # those of pydantic, which Typer checks values with
+    problem = errors()[0] if errors is not None else {"type": ""}
+    for kind, words in (("int", "a whole number"), ("float", "a number")):
+        if problem["type"].startswith(kind):
+            option = " / ".join(exc.param.opts)  # type: ignore[attr-defined]  # such errors have one
+            return f"{option}: {problem['input']!r} is not {words}"
+    return None
 
 
-def _talk() -> Talk:
+def _talk(arguments: list[str]) -> Talk:
     """A voice for errors that come before or after a command has one of its own."""
-    arguments = sys.argv[1:]
     color = "auto"
     for n, argument in enumerate(arguments):
         if argument == "--color" and n + 1 < len(arguments):
             color = arguments[n + 1]
         elif argument.startswith("--color="):
             color = argument.partition("=")[2]
-    verbosity = 2 if "-vv" in arguments else 0
-    return Talk(color=color if color in ("auto", "always", "never") else "auto", verbosity=verbosity)
+    return Talk(color=color if color in CHOICES else "auto", verbosity=_verbosity(arguments))
+
+
+def _verbosity(arguments: list[str]) -> int:
+    """How often -v is given."""
+    return sum({"-v": 1, "--verbose": 1, "-vv": 2}.get(argument, 0) for argument in arguments)
+
+
+def _claim_streams() -> None:
+    """Open nothing in place of standard streams that were closed by whoever started us.
+
+    Else the next file to be opened, say the output, gets the number of one of them, and with it whatever a
+    library writes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
+
+
+def _catch_signals() -> None:
+    for name, handler in (("SIGINT", _interrupt), ("SIGTERM", _terminate), ("SIGHUP", _terminate)):
+        number = getattr(signal, name, None)
+        # What nohup, or a shell that runs us in the background, had us ignore stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -145,26 +228,23 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     """Leave through the `with` blocks, so that temporary files go."""
-    raise SystemExit(TERMINATED)
+    raise SystemExit(128 + signum)
 
 
 def _keep_decoders_quiet() -> None:
     """Give file descriptor 2 to nobody: mpg123 writes its own warnings there; ours go to a copy of it."""
-    try:
-        ours = os.dup(2)
-    except OSError:
-        return  # started without a standard error
     encoding, errors = sys.stderr.encoding, sys.stderr.errors
-    sys.stderr = os.fdopen(ours, "w", buffering=1, encoding=encoding, errors=errors)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding, errors=errors)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
 
 
-def _close_stdout() -> None:
-    """Hand over what is buffered; if nobody reads it any more, say nothing."""
+def _let_go(stream: TextIO) -> None:
+    """Drop what a stream could not write: the interpreter would complain of it again at its end."""
     try:
-        sys.stdout.flush()
-    except (BrokenPipeError, AttributeError, ValueError):
-        # What cannot be written would be complained of again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        stream.flush()
+    except (OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from dymn_cli.errors import DymnError, UsageError
 
@@ -16,11 +14,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dymn_cli.cli.params import TalkOptions
+    from dymn_cli.cli.progress import Tally
     from dymn_cli.results import Failure
 
-__all__ = ["Progress", "Talk", "is_terminal", "wants_color"]
+__all__ = ["CHOICES", "Talk", "is_stdout", "is_terminal", "wants_color"]
 
 CHOICES = ("auto", "always", "never")
+
+
+def is_stdout(out: str | None) -> bool:
+    """Whether the value of `--out` means standard output."""
+    return out in (None, "-")
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -38,19 +42,6 @@ def wants_color(stream: TextIO, choice: str = "auto") -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
-
-
-class Progress(Protocol):
-    """A bar that knows how far the work is."""
-
-    def advance(self, name: str, seconds: float) -> None:
-        """One more source is done, with so many seconds of audio."""
-        ...
-
-
-class _Silent:
-    def advance(self, name: str, seconds: float) -> None:
-        """Nobody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +72,13 @@ class Talk:
     def error(self, error: DymnError) -> None:
         """One line: what, where, what to do next; with a trace where it was asked for."""
         self._line("error", error.message, error.hint, "31;1")
-        if self.verbosity >= 2 or os.environ.get("DYMN_DEBUG"):
-            traceback.print_exception(error, file=sys.stderr)
+        self._trace(error)
 
-    def failure(self, failure: Failure) -> None:
+    def failure(self, failure: Failure, error: DymnError | None = None) -> None:
         """One line for a source that gave nothing; its message names the source."""
         self._line("failed", failure.message, failure.hint, "31;1")
+        if error is not None:
+            self._trace(error)
 
     def warning(self, text: str, hint: str | None = None) -> None:
         """Worth knowing, and not asked for with -q."""
@@ -102,6 +94,10 @@ class Talk:
         """Information for those who asked for more."""
         if self.verbosity:
             self.note(text)
+
+    def _trace(self, error: DymnError) -> None:
+        if self.verbosity >= 2 or os.environ.get("DYMN_DEBUG"):
+            traceback.print_exception(error, file=sys.stderr)
 
     def _line(self, kind: str, text: str, hint: str | None, style: str) -> None:
         from dymn_cli.writers.spelling import visible
@@ -128,27 +124,30 @@ class Talk:
             file=sys.stdout,
             force_terminal=color or None,
             no_color=not color,
-            color_system="auto" if color else None,
+            color_system="standard" if color else None,
             markup=False,
             highlight=False,
             emoji=False,
         )
 
-    @contextmanager
-    def progress(self, total: int | None, *, shared_with_results: bool) -> Iterator[Progress]:
-        """A bar on stderr while sources are worked on.
+    def progress(self, total: int | None, *, shared_with_results: bool) -> Tally:
+        """How far the work is, on stderr: a bar on a terminal, else a line now and then.
 
         Args:
-            total: how many there are, where that is known.
+            total: how many sources there are, where that is known.
             shared_with_results: whether results go to the same terminal; then a bar would be in their way.
-        """
-        automatic = is_terminal(sys.stderr) and not shared_with_results and total != 1
-        if self.quiet or not (
-            self.progress_choice == "always" or (self.progress_choice == "auto" and automatic)
-        ):
-            yield _Silent()
-            return
-        from dymn_cli.cli.progress import Bar
 
-        with Bar(total, color=wants_color(sys.stderr, self.color)) as bar:
-            yield bar
+        Returns:
+            What is to be told, in a `with` statement.
+        """
+        from dymn_cli.cli.progress import Lines, Tally
+
+        if self.quiet or self.progress_choice == "never":
+            return Tally(total)
+        if not is_terminal(sys.stderr):
+            return Lines(total, self.note)
+        if shared_with_results and self.progress_choice == "auto":
+            return Tally(total)
+        from dymn_cli.cli.bar import Bar
+
+        return Bar(total, color=wants_color(sys.stderr, self.color))

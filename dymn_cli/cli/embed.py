@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dymn_cli.cli.console import Talk, is_terminal
+from dymn_cli.cli.console import Talk, is_stdout, is_terminal
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
     BatchOptions,
     InputOptions,
     ModelOptions,
+    OutDir,
     OutputOptions,
     TalkOptions,
     TimeOptions,
@@ -45,6 +46,7 @@ def embed(
     batch: BatchOptions,
     talking: TalkOptions,
     *,
+    out_dir: OutDir = None,
     per: Annotated[
         str,
         typer.Option(
@@ -57,8 +59,14 @@ def embed(
 ) -> None:
     """Embed every source."""
     from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
-    from dymn_cli.cli.running import dry_run, finish, open_run, require_writable, save_failures
-    from dymn_cli.writers import EMBEDDING_FORMATS, EmbeddingOptions, choose_format, open_embeddings
+    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.writers import (
+        EMBEDDING_FORMATS,
+        EmbeddingOptions,
+        choose_format,
+        embedding_writer,
+        open_embeddings,
+    )
 
     if per not in ("clip", "window"):
         raise UsageError(f"--per {per!r}", hint="clip or window")
@@ -66,11 +74,13 @@ def embed(
     if inputs.dry_run:
         dry_run(inputs, batch)
         return
-    format_name = choose_format(output.format, output.out, default="jsonl", formats=EMBEDDING_FORMATS)
-    to_terminal = output.out in (None, "-") and is_terminal(sys.stdout)
+    default = "jsonl" if out_dir is None else "npy"
+    format_name = choose_format(output.format, output.out, default=default, formats=EMBEDDING_FORMATS)
+    to_terminal = out_dir is None and is_stdout(output.out) and is_terminal(sys.stdout)
+    places = Places(output.out, out_dir, format_name)
     if to_terminal and format_name == "npy":
         raise UsageError("an .npy file is no text for a terminal", hint="--out emb.npy")
-    require_writable(output)
+    require_writable(output, places)
     options = tag_options(inputs, time)
     work = work_of(model, options, embeddings=per)
     with open_run(
@@ -81,24 +91,30 @@ def embed(
         talk,
         threads=model.threads,
         describe=lambda facts: provenance_of(facts, options, per=per),
+        places=places,
     ) as run:
         writing = EmbeddingOptions(
             provenance=run.provenance, size=run.engine.facts.embedding_size, header=output.header
         )
-        with open_embeddings(output.out, format_name, writing, force=output.force or run.continues) as writer:
+        force = output.force or run.continues
+        with run.results(
+            lambda: open_embeddings(output.out, format_name, writing, force=force),
+            lambda stream, index: embedding_writer(format_name, stream, writing, index=index),
+        ) as results:
 
             def write(name: str) -> None:
-                for rows in run.reader.embedding_rows(name):
-                    writer.write(rows)
+                with results.of(name) as writer:
+                    for rows in run.reader.embedding_rows(name):
+                        writer.write(rows)
 
             outcome = run.go(
                 write,
-                writer.fail,
+                results.fail,
                 fail_fast=inputs.fail_fast,
                 results_on_terminal=to_terminal,
                 notes_in_result=False,
             )
+            save_failures(outcome, inputs, places.failures, talk)
             run.require_result(outcome)
         run.journal.close(discard=outcome.is_complete)
-    save_failures(outcome, inputs, output.out, talk)
-    finish(outcome)
+    finish(outcome, alone=run.total == 1)

@@ -12,6 +12,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dymn_cli.errors import UsageError
+
 __all__ = ["Command", "Program"]
 
 OWN = "Help"
@@ -38,6 +40,15 @@ def _write_text(text: str | None, formatter: Any) -> None:
 class Command(TyperCommand):
     """A command whose help shows its options by group."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line; an error knows which command's help explains it."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as exc:
+            if getattr(exc, "ctx", None) is None:
+                exc.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Summary and examples."""
         _write_text(self.help, formatter)
@@ -59,6 +70,20 @@ class Command(TyperCommand):
 
 class Program(TyperGroup):
     """The program: its commands, a line each."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is named.
+
+        Raises:
+            UsageError: there is none; the hint has the nearest.
+        """
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # only a misspelt command needs it
+
+            near = get_close_matches(args[0], self.list_commands(ctx), n=3, cutoff=0.4)
+            hint = f"nearest: {', '.join(near)}" if near else f"{ctx.command_path} --help lists them"
+            raise UsageError(f"no command is called {args[0]!r}", hint=hint)
+        return super().resolve_command(ctx, args)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """What it is, and the first things to type."""

@@ -31,6 +31,7 @@ __all__ = [
     "ListOptions",
     "ModelName",
     "ModelOptions",
+    "OutDir",
     "OutputOptions",
     "SelectOptions",
     "TalkOptions",
@@ -248,7 +249,7 @@ class ModelOptions:
         typer.Option(
             "--threads",
             metavar="N",
-            help="Windows computed at the same time (default: one a core).",
+            help="Windows of a file at the same time (default: one a core; 1 with processes).",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -407,7 +408,7 @@ class BatchOptions:
             "--jobs",
             metavar="N",
             envvar="DYMN_JOBS",
-            help="Worker processes (default: one a core; few small files need none).",
+            help="Files at a time, each in a process (default: one a core); few small files: threads.",
             rich_help_panel=BATCH,
         ),
     ] = None
@@ -416,7 +417,7 @@ class BatchOptions:
         typer.Option(
             "--resume/--no-resume",
             metavar="",
-            help="Go on where an earlier run to the same FILE stopped.",
+            help="Go on where an earlier run to the same output stopped.",
             rich_help_panel=BATCH,
         ),
     ] = True
@@ -435,6 +436,17 @@ class BatchOptions:
             "--shard", metavar="I/N", help="Only share I of N of the inputs, from 1.", rich_help_panel=BATCH
         ),
     ] = None
+
+
+OutDir = Annotated[
+    str | None,
+    typer.Option(
+        "--out-dir",
+        metavar="DIR",
+        help="A file for each input, in DIR, which mirrors their folders.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dymn_cli.batch.discover import Found, share_of
+from dymn_cli.cli.console import is_stdout
 from dymn_cli.cli.sources import found_sources
 from dymn_cli.errors import InputError, PartialFailure, UsageError
 
@@ -23,33 +25,83 @@ if TYPE_CHECKING:
     from dymn_cli.batch.pool import Facts
     from dymn_cli.batch.run import Engine, Outcome
     from dymn_cli.batch.work import Reader, Summary, Work
-    from dymn_cli.cli.console import Progress, Talk
+    from dymn_cli.cli.console import Talk
     from dymn_cli.cli.params import BatchOptions, FileOptions, OutputOptions
+    from dymn_cli.cli.progress import Tally
     from dymn_cli.results import Failure
     from dymn_cli.writers import Provenance
+    from dymn_cli.writers.base import Writer
+    from dymn_cli.writers.folder import Make, ResultFolder
 
-__all__ = ["Run", "dry_run", "finish", "open_run", "require_writable", "save_failures"]
+T = TypeVar("T")
+
+__all__ = ["Places", "Results", "Run", "dry_run", "finish", "open_run", "require_writable", "save_failures"]
+
+
+JOURNAL_NAME = ".dymn.journal"
+MOST_FAILURES_TOLD = 20
+FEW_FILES = 16
+LONG_S = 10.0  # a run that takes longer is summed up, even if it is over a few files
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run writes.
+
+    Args:
+        out: a file or device of all results; None or "-" for standard output.
+        folder: of a file for each source, instead.
+        format_name: of the files in the folder.
+        embeddings: the file of embeddings beside the tags.
+    """
+
+    out: str | None
+    folder: str | None = None
+    format_name: str = ""
+    embeddings: str | None = None
+
+    @property
+    def journal(self) -> Path | None:
+        """The journal: in the folder, or beside the file of results; a stream alone has none."""
+        if self.folder is not None:
+            return Path(self.folder, JOURNAL_NAME)
+        return journal_path(self.out) or journal_path(self.embeddings)
+
+    @property
+    def failures(self) -> str | None:
+        """What the default name of the list of failures begins with."""
+        if self.folder is not None:
+            return str(Path(self.folder, "dymn"))
+        return self.out if journal_path(self.out) is not None else self.embeddings
 
 
 def journal_path(out: str | None) -> Path | None:
     """The journal of an output: beside it where it is a file; a stream has none."""
-    if out in (None, "-") or out is None:
+    if out is None or is_stdout(out):
         return None
     path = Path(out)
     return None if path.exists() and not path.is_file() else path.with_name(f"{path.name}.journal")
 
 
-def require_writable(output: OutputOptions) -> None:
+def require_writable(output: OutputOptions, places: Places | None = None) -> None:
     """Say before any work is done that the result could not be written.
 
     Raises:
         OutputError: it exists and no earlier run can be continued, or its folder cannot be written to.
+        UsageError: two places at once for the same results.
     """
     from dymn_cli.writers import check_target
 
-    if output.out is not None:
-        journal = journal_path(output.out)
-        check_target(output.out, force=output.force or (journal is not None and journal.is_file()))
+    places = places or Places(output.out)
+    if places.folder is not None and output.out is not None:
+        raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
+    if places.embeddings is not None and is_stdout(places.embeddings):
+        raise UsageError(f"--embed {places.embeddings!r}", hint="the name of a file, say emb.npy")
+    journal = places.journal
+    force = output.force or (journal is not None and journal.is_file())
+    for out in (None if is_stdout(places.out) else places.out, places.embeddings):
+        if out is not None:
+            check_target(out, force=force)
 
 
 def dry_run(inputs: FileOptions, batch: BatchOptions) -> None:
@@ -69,18 +121,15 @@ def save_failures(outcome: Outcome, inputs: FileOptions, out: str | None, talk: 
     Raises:
         OutputError: it cannot be written.
     """
-    from dymn_cli.writers import write_failures
+    from dymn_cli.cli import sources
 
-    beside = f"{out}.failures.csv" if journal_path(out) is not None else None
-    path = inputs.failures or beside
-    if path is None:
-        return
-    if outcome.failures or inputs.failures is not None:
-        write_failures(path, outcome.failures, force=True)
-    else:
-        Path(path).unlink(missing_ok=True)  # of an earlier run: they have been mended
-    if outcome.failures:
-        talk.note(f"{_count(len(outcome.failures), 'failure')} listed in {path}")
+    has_file = journal_path(out) is not None and _is_worth_a_file(outcome)
+    sources.save_failures(outcome, inputs, out if has_file else None, talk)
+
+
+def _is_worth_a_file(outcome: Outcome) -> bool:
+    """Whether the results are what was asked for: not those of a run that was cut short, or gave none."""
+    return not (outcome.interrupted or outcome.stopped) and bool(outcome.n_results or outcome.is_complete)
 
 
 def _count(number: int, what: str) -> str:
@@ -101,17 +150,25 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     return int(index), int(count)
 
 
-def named_sources(options: FileOptions, shard: str | None) -> tuple[list[Found] | None, Iterator[Found]]:
+def named_sources(
+    options: FileOptions, shard: str | None, *, at_once: bool = False
+) -> tuple[list[Found] | None, Iterator[Found]]:
     """The sources as a list where they can be listed beforehand, and to iterate over.
 
-    A list of names that is read from a stream is worked on as it comes, unless a share of it is asked for.
+    A list of names that comes through a pipe is worked on as it comes, unless all must be known.
+
+    Args:
+        options: which sources.
+        shard: "I/N", or None for all.
+        at_once: all must be known.
 
     Raises:
         UsageError: no input, or no such share.
     """
     share = parse_shard(shard)
     sources = found_sources(options)
-    if options.files_from is not None and share is None:
+    comes_through_pipe = options.files_from is not None and not Path(options.files_from).is_file()
+    if comes_through_pipe and not (at_once or share):
         return None, sources
     listed = list(sources)
     if share is not None:
@@ -121,7 +178,20 @@ def named_sources(options: FileOptions, shard: str | None) -> tuple[list[Found] 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that a command needs while its results are written."""
+    """All that a command needs while its results are written.
+
+    Args:
+        engine: who works.
+        journal: what is done.
+        reader: gives results back from the journal.
+        provenance: what makes the results.
+        sources: what is to be worked on.
+        total: how many they are, where that is known.
+        talk: the voice.
+        to_file: results go to files, not to a stream.
+        continues: an earlier run has begun these files; it was allowed to.
+        folder: of a file for each source, where that was asked for.
+    """
 
     engine: Engine
     journal: Journal
@@ -131,11 +201,29 @@ class Run:
     total: int | None
     talk: Talk
     to_file: bool
+    continues: bool
+    folder: ResultFolder | None = None
 
-    @property
-    def continues(self) -> bool:
-        """Whether an earlier run left something in the journal."""
-        return len(self.journal) > 0
+    @contextmanager
+    def results(
+        self, whole: Callable[[], AbstractContextManager[Writer[T]]], one: Make[T]
+    ) -> Iterator[Results[T]]:
+        """Where results are written: all into one place, or each into a file of its own.
+
+        Args:
+            whole: opens the writer of all results.
+            one: from the stream of a file in the folder, and that of its index, to its writer.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        folder = self.folder
+        if folder is None:
+            with whole() as writer:
+                yield Results(lambda _: nullcontext(writer), writer.fail)
+            return
+        yield Results(lambda name: folder.writer(name, one), lambda failure: folder.forget(failure.source))
+        folder.complete(self.provenance)
 
     def go(
         self,
@@ -157,8 +245,14 @@ class Run:
         """
         from dymn_cli.batch.run import run
 
-        with self.talk.progress(self.total, shared_with_results=results_on_terminal) as progress:
-            watcher = _Watcher(self.talk, progress, single=self.total == 1, silent=notes_in_result)
+        with self.talk.progress(self.total, shared_with_results=results_on_terminal) as tally:
+            watcher = _Watcher(
+                self.talk,
+                tally,
+                single=self.total == 1,
+                silent=notes_in_result,
+                to_file=self.journal.is_kept,
+            )
             outcome = run(
                 self.sources,
                 self.engine,
@@ -183,24 +277,42 @@ class Run:
         if not self.to_file:
             return
         if outcome.interrupted and self.journal.is_kept:
-            done = outcome.n_results
-            self.talk.note(f"{_count(done, 'result')} kept; the same command goes on from there")
-        if outcome.interrupted or outcome.stopped or not (outcome.n_results or outcome.is_complete):
-            finish(outcome)
+            of = "" if self.total is None else f" of {self.total}"
+            self.talk.note(f"{outcome.n_results}{of} results kept; the same command goes on from there")
+        if not _is_worth_a_file(outcome):
+            finish(outcome, alone=self.total == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Generic[T]):
+    """Where results are written.
+
+    Args:
+        of: opens the writer for the result of a source.
+        fail: takes that a source gave nothing.
+    """
+
+    of: Callable[[str], AbstractContextManager[Writer[T]]]
+    fail: Callable[[Failure], None]
 
 
 class _Watcher:
     """Says what happens while it happens."""
 
-    def __init__(self, talk: Talk, progress: Progress, *, single: bool, silent: bool) -> None:
+    def __init__(self, talk: Talk, tally: Tally, *, single: bool, silent: bool, to_file: bool) -> None:
         self._talk = talk
-        self._progress = progress
+        self._tally = tally
         self._single = single
         self._silent = silent
+        self._most_told = MOST_FAILURES_TOLD if to_file and not talk.verbosity else None
         self._n_noted = 0
 
+    def kept(self, name: str) -> None:
+        self._tally.kept()
+        self._talk.detail(f"{name}: was there already")
+
     def done(self, name: str, summary: Summary) -> None:
-        self._progress.advance(name, summary.seconds)
+        self._tally.advance(name, summary.seconds)
         if not summary.warnings:
             return
         self._n_noted += 1
@@ -209,21 +321,31 @@ class _Watcher:
                 self._talk.note(f"{name}: {text}")
 
     def failed(self, failure: Failure) -> None:
-        self._progress.advance(failure.source, 0.0)
-        if not self._single:
+        self._tally.advance(failure.source, 0.0, failed=True)
+        if self._single:
+            return
+        if self._most_told is None or self._tally.n_failed <= self._most_told:
             self._talk.failure(failure)
+        elif self._tally.n_failed == self._most_told + 1:
+            self._talk.note("more failures are counted here and listed in the end")
 
-    def within(self, name: str, seconds: float) -> None:
-        self._progress.within(name, seconds)
+    def within(self, name: str, seconds: float, of_s: float | None) -> None:
+        self._tally.within(name, seconds, of_s)
 
     def sum_up(self, outcome: Outcome) -> None:
         """What is worth saying at the end."""
         if outcome.n_kept:
-            self._talk.note(f"{outcome.n_kept} results were there already, {outcome.n_done} are new")
+            there = "was" if outcome.n_kept == 1 else "were"
+            new = "is" if outcome.n_done == 1 else "are"
+            self._talk.note(
+                f"{_count(outcome.n_kept, 'result')} {there} there already, {outcome.n_done} {new} new"
+            )
         if self._n_noted and not (self._single or self._talk.verbosity or self._silent):
             self._talk.note(
                 f"{self._n_noted} of {outcome.n_done} results carry notes; -v shows them, jsonl holds them"
             )
+        if self._tally.n_done > FEW_FILES or (self._tally.n_done > 1 and self._tally.elapsed_s > LONG_S):
+            self._talk.note(self._tally.summary())
 
 
 @contextmanager
@@ -236,6 +358,8 @@ def open_run(
     *,
     threads: int | None,
     describe: Callable[[Facts], Provenance],
+    one_source_format: str | None = None,
+    places: Places | None = None,
 ) -> Iterator[Run]:
     """Find the sources, load the model, open the journal.
 
@@ -247,6 +371,8 @@ def open_run(
         talk: the voice.
         threads: of this process, where no workers are needed.
         describe: what made the result, once the model is known.
+        one_source_format: the format of the result, where it can hold one source only.
+        places: where results go, where there is more to say than `output` does.
 
     Raises:
         UsageError, ModelError, OutputError: see the parts.
@@ -256,12 +382,28 @@ def open_run(
     from dymn_cli.batch.work import Reader
     from dymn_cli.tagging.aggregate import Selection
     from dymn_cli.tagging.tagger import usable_cores
+    from dymn_cli.writers import several_sources
+    from dymn_cli.writers.folder import ResultFolder
 
-    if batch.jobs is not None and batch.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {batch.jobs}")
+    for what, number in (("jobs", batch.jobs), ("threads", threads)):
+        if number is not None and number < 1:
+            raise UsageError(f"{what} must be at least 1, not {number}")
     if batch.limit_per_file is not None and not batch.limit_per_file > 0:
         raise UsageError(f"--limit-per-file must be more than 0 s, not {batch.limit_per_file:g}")
-    listed, sources = named_sources(inputs, batch.shard)
+    places = places or Places(output.out)
+    path = places.journal
+    continues = batch.resume and path is not None and path.is_file()
+    listed, sources = named_sources(inputs, batch.shard, at_once=places.folder is not None)
+    if one_source_format is not None:
+        listed = list(islice(sources, 2))
+        if len(listed) > 1:
+            raise several_sources(one_source_format)
+        sources = iter(listed)
+    folder = None
+    if places.folder is not None:
+        folder = ResultFolder(places.folder, places.format_name, listed or ())
+    if not (output.force or continues):
+        _require_free(places, folder)
     names = None if listed is None else [found.name for found in listed]
     engine = open_engine(
         work, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
@@ -270,53 +412,73 @@ def open_run(
         facts = engine.facts
         Selection(work.options, facts.vocabulary)  # an unknown label is said before any work is done
         provenance = describe(facts)
-        path = journal_path(output.out)
-        if path is not None and not batch.resume:
-            path.unlink(missing_ok=True)
-        if path is None or not batch.resume:
+        if path is None:
             journal = Journal.temporary()
         else:
-            journal = Journal.open(path, _fingerprint(work, provenance))
+            if folder is not None:
+                folder.prepare()
+            journal = Journal.open(path, _fingerprint(work, provenance), start_over=not batch.resume)
         with journal:
             reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
             total = None if listed is None else len(listed)
-            yield Run(engine, journal, reader, provenance, sources, total, talk, path is not None)
+            to_file = path is not None
+            yield Run(engine, journal, reader, provenance, sources, total, talk, to_file, continues, folder)
     finally:
         engine.close()
 
 
+def _require_free(places: Places, folder: ResultFolder | None) -> None:
+    """Say that there is a result already, before the journal that could make it is touched."""
+    from dymn_cli.writers import check_target
+
+    if folder is not None:
+        folder.check()
+    for out in (None if is_stdout(places.out) else places.out, places.embeddings):
+        if out is not None:
+            check_target(out)
+
+
 def _fingerprint(work: Work, provenance: Provenance) -> Fingerprint:
     """All that changes results, from what is said of them, and what of them is kept."""
-    thresholds = json.dumps(work.options.thresholds).encode()
+    exact = [work.options.thresholds, work.events.thresholds if work.events is not None else ()]
     return {
         "dymn": provenance.version,
         "model": provenance.model.sha256,
         "backend": provenance.model.backend,
         "provider": provenance.model.provider,
         **dict(provenance.options),
-        "thresholds": hashlib.sha256(thresholds).hexdigest() if work.options.thresholds else None,
+        "exact_thresholds": hashlib.sha256(json.dumps(exact).encode()).hexdigest() if any(exact) else None,
         "keeps_scores": work.keep_scores,
         "keeps_embedding": work.keep_embedding,
         "keeps_window_embeddings": work.keep_window_embeddings,
+        "finds_events": work.events is not None,
     }
 
 
-def finish(outcome: Outcome) -> None:
+def finish(outcome: Outcome, *, alone: bool = True) -> None:
     """End the command with the exit code of the contract: 130, 6, the failure's own, or 0.
+
+    Args:
+        outcome: how the run went.
+        alone: a single failure is that of the only source, and has not been told yet.
 
     Raises:
         KeyboardInterrupt: the run was interrupted.
         PartialFailure: some sources failed, others did not.
-        DymnError: nothing could be done; with the code of the first failure.
+        InputError: nothing could be read.
     """
     if outcome.interrupted:
         raise KeyboardInterrupt
     if not outcome.failures:
         return
     total = outcome.n_results + len(outcome.failures)
+    if outcome.n_results and outcome.stopped:
+        raise PartialFailure(f"stopped at an input that failed, after {_count(outcome.n_results, 'result')}")
     if outcome.n_results:
         raise PartialFailure(f"{len(outcome.failures)} of {total} inputs failed")
-    first = outcome.failures[0]
-    error = InputError(first.message, hint=first.hint) if total == 1 else InputError("no input could be read")
-    error.exit_code = first.exit_code
-    raise error
+    if total == 1 and alone:
+        first = outcome.failures[0]
+        error = InputError(first.message, hint=first.hint)
+        error.exit_code = first.exit_code
+        raise error
+    raise InputError("stopped at the first input" if outcome.stopped else "no input could be read")

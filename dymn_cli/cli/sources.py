@@ -7,81 +7,101 @@ written so far is closed properly.
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from dymn_cli.batch.discover import Found, find, parse_extensions, read_names
-from dymn_cli.cli.console import Talk, is_terminal
-from dymn_cli.errors import DymnError, InputError, PartialFailure, UsageError
+from dymn_cli.cli.console import Talk, is_stdout, is_terminal
+from dymn_cli.errors import InputError, PartialFailure, UsageError
+from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
     from dymn_cli.audio.decode import Source
-    from dymn_cli.cli.params import InputOptions
+    from dymn_cli.cli.params import FileOptions
     from dymn_cli.results import Failure
 
 __all__ = [
     "Outcome",
     "Worked",
-    "dry_run",
     "found_sources",
     "open_source",
+    "print_names",
     "save_failures",
     "work_through",
 ]
 
 
+class HasFailures(Protocol):
+    """The end of any run."""
+
+    @property
+    def failures(self) -> list[Failure]:
+        """What is told of each source that gave nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class Outcome:
-    """How a run over many sources went."""
+    """How a run over many sources went.
+
+    Args:
+        n_done: sources that gave a result.
+        n_warned: those of them whose result carries notes.
+        failures: what is told of the others.
+        first_error: why the first of them failed.
+        alone: there is one source only, whose failure is the failure of the run.
+        stopped: at the first failure, as was asked for.
+        interrupted: by Ctrl-C.
+    """
 
     n_done: int = 0
     n_warned: int = 0
     failures: list[Failure] = field(default_factory=list)
+    first_error: InputError | None = None
+    alone: bool = False
+    stopped: bool = False
     interrupted: bool = False
 
-    def require_complete(self, out: str | None, *, fail_fast: bool) -> None:
-        """Leave a file of results unwritten where it would not hold what was asked for.
-
-        To be called while the target is still open; standard output has what it has.
-
-        Raises:
-            KeyboardInterrupt: the run was interrupted.
-            DymnError: nothing could be done, or the run stopped at its first failure.
-        """
-        if out in (None, "-"):
-            return
-        if self.interrupted or (self.failures and (fail_fast or not self.n_done)):
-            self.raise_for_exit()
+    def add_failure(self, name: str, error: InputError) -> Failure:
+        """Note that a source gave nothing, and return what is told of it."""
+        failure = failure_of(name, error)
+        self.failures.append(failure)
+        self.first_error = self.first_error or error
+        return failure
 
     def raise_for_exit(self) -> None:
-        """End the command with the exit code of the contract: 130, 6, the failure's own, or 0.
+        """End the command with the exit code of the contract: 130, 6, 3 or 0.
 
         Raises:
             KeyboardInterrupt: the run was interrupted.
             PartialFailure: some sources failed, others did not.
-            DymnError: nothing could be done; with the code of the first failure, already told.
+            InputError: nothing could be read.
         """
         if self.interrupted:
             raise KeyboardInterrupt
-        if not self.failures:
+        if self.first_error is None:
             return
-        total = self.n_done + len(self.failures)
+        if self.alone:
+            raise self.first_error
+        if self.n_done and self.stopped:
+            raise PartialFailure(f"stopped at an input that failed, after {self.n_done} that did not")
         if self.n_done:
+            total = self.n_done + len(self.failures)
             raise PartialFailure(f"{len(self.failures)} of {total} inputs failed")
-        error = InputError("no input could be read" if total > 1 else self.failures[0].message)
-        error.exit_code = self.failures[0].exit_code
-        raise error
+        raise InputError("stopped at the first input" if self.stopped else "no input could be read")
 
 
-def found_sources(options: InputOptions) -> Iterator[Found]:
+def found_sources(options: FileOptions) -> Iterator[Found]:
     """The sources that the options name, in order; names in a list are read as they come.
 
     Raises:
         UsageError: no input at all, standard input asked for twice or from a terminal, or a bad suffix list.
+        OutputError: the file of failures cannot be written.
     """
     extensions = parse_extensions(options.ext)
     if options.null and options.files_from is None:
@@ -91,50 +111,64 @@ def found_sources(options: InputOptions) -> Iterator[Found]:
     ]
     if len(wants_stdin) > 1:
         raise UsageError("standard input cannot be both the audio and the list of names")
+    if wants_stdin and sys.stdin is None:
+        raise UsageError("standard input is closed", hint="give the name of a file")
     if wants_stdin and is_terminal(sys.stdin):
         raise UsageError(
             "standard input is a terminal", hint="pipe audio into dymn, or give the name of a file"
         )
     if not options.inputs and options.files_from is None:
         raise UsageError("no input", hint="give files, folders or - for standard input; dymn demo needs none")
+    if options.failures is not None and not is_stdout(options.failures):
+        from dymn_cli.writers import check_target
+
+        check_target(options.failures, force=True)
     return _found(options, extensions)
 
 
-def _found(options: InputOptions, extensions: frozenset[str] | None) -> Iterator[Found]:
-    def names() -> Iterator[str]:
-        yield from options.inputs
-        if options.files_from is not None:
-            with _open_list(options.files_from) as stream:
-                yield from read_names(stream, null=options.null)
+def _found(options: FileOptions, extensions: frozenset[str] | None) -> Iterator[Found]:
+    listing, n_listed = options.files_from, 0
 
-    return find(names(), extensions=extensions, recurse=options.recurse)
+    def names() -> Iterator[str]:
+        nonlocal n_listed
+        with nullcontext() if listing is None else _open_list(listing) as stream:
+            yield from options.inputs
+            if stream is not None:
+                for name in read_names(stream, null=options.null):
+                    n_listed += 1
+                    yield name
+
+    yield from find(names(), extensions=extensions, recurse=options.recurse)
+    if listing is not None and not n_listed:
+        yield Found(listing, InputError(f"{listing}: no names in this list"))
 
 
 @contextmanager
 def _open_list(path: str) -> Iterator[BinaryIO]:
-    if path == "-":
-        yield sys.stdin.buffer
-        return
     try:
-        stream = Path(path).open("rb")  # noqa: SIM115 - closed below
+        if path == "-":
+            yield sys.stdin.buffer
+        else:
+            with Path(path).open("rb") as stream:
+                yield stream
     except OSError as exc:
-        raise InputError(f"{path}: {exc.strerror or exc}") from exc
-    with stream:
-        yield stream
+        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
 
 
 def open_source(name: str) -> Source:
-    """What the tagger is to read: standard input for "-", made seekable, else the path itself."""
+    """What is to be read: a seekable copy of standard input for "-", else the path itself."""
     if name != "-":
         return name
     from dymn_cli.audio.decode import spool
 
-    return spool(sys.stdin.buffer)
+    copy = spool(sys.stdin.buffer)
+    atexit.register(copy.close)  # there is one standard input: its copy may live as long as the program
+    return copy
 
 
 def work_through(
     sources: Iterator[Found],
-    options: InputOptions,
+    options: FileOptions,
     talk: Talk,
     *,
     work: Callable[[str], Worked],
@@ -151,42 +185,46 @@ def work_through(
         fail: writes that a source gave nothing.
         results_on_terminal: results are printed to the terminal, so no progress bar fits there.
     """
-    from dymn_cli.tagging.tagger import failure_of
-
     outcome = Outcome()
-    listed: list[Found] | None = None
-    if options.files_from is None:
-        listed = list(sources)
-        sources = iter(listed)
-    total = None if listed is None else len(listed)
-    single = total == 1
-    with talk.progress(total, shared_with_results=results_on_terminal) as progress:
-        try:
+    total = None
+    try:
+        if options.files_from is None:  # a list of names is worked on while it comes
+            listed = list(sources)
+            sources, total = iter(listed), len(listed)
+        outcome.alone = total == 1
+        with talk.progress(total, shared_with_results=results_on_terminal) as progress:
             for found in sources:
-                try:
-                    if found.problem is not None:
-                        raise found.problem
-                    worked = work(found.name)
-                except InputError as error:
-                    failure = failure_of(found.name, error)
-                    outcome.failures.append(failure)
-                    fail(failure)
-                    if not single:
-                        talk.failure(failure)
-                    if options.fail_fast:
-                        break
-                    progress.advance(found.name, 0.0)
-                else:
-                    outcome.n_done += 1
-                    _tell_warnings(worked, found.name, outcome, talk, single=single)
-                    progress.advance(found.name, worked.seconds)
-        except KeyboardInterrupt:
-            outcome.interrupted = True
-    if outcome.n_warned and not single and not talk.verbosity:
+                seconds = _work_on(found, work, fail, outcome, talk)
+                progress.advance(found.name, seconds)
+                if outcome.failures and options.fail_fast:
+                    outcome.stopped = True
+                    break
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    if outcome.n_warned and not outcome.alone and not talk.verbosity:
         talk.note(
             f"{outcome.n_warned} of {outcome.n_done} results carry notes; -v shows them, jsonl holds them"
         )
     return outcome
+
+
+def _work_on(
+    found: Found, work: Callable[[str], Worked], fail: Callable[[Failure], None], outcome: Outcome, talk: Talk
+) -> float:
+    """Work on one source; returns its seconds of audio."""
+    try:
+        if found.problem is not None:
+            raise found.problem
+        worked = work(found.name)
+    except InputError as error:
+        failure = outcome.add_failure(found.name, error)
+        fail(failure)
+        if not outcome.alone:
+            talk.failure(failure, error)
+        return 0.0
+    outcome.n_done += 1
+    _tell_warnings(worked, found.name, outcome, talk)
+    return worked.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,43 +236,54 @@ class Worked:
     already_shown: bool = False
 
 
-def _tell_warnings(worked: Worked, name: str, outcome: Outcome, talk: Talk, *, single: bool) -> None:
+def _tell_warnings(worked: Worked, name: str, outcome: Outcome, talk: Talk) -> None:
     if not worked.warnings:
         return
     outcome.n_warned += 1
-    if (single or talk.verbosity) and not worked.already_shown:
+    if (outcome.alone or talk.verbosity) and not worked.already_shown:
         for text in worked.warnings:
             talk.note(f"{name}: {text}")
 
 
-def save_failures(outcome: Outcome, options: InputOptions, out: str | None, talk: Talk) -> None:
-    """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results."""
-    path = options.failures
-    if path is None and outcome.failures and out not in (None, "-"):
-        path = f"{out}.failures.csv"
-    if path is None:
-        return
+def save_failures(outcome: HasFailures, options: FileOptions, out: str | None, talk: Talk) -> None:
+    """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results.
+
+    Args:
+        outcome: what failed.
+        options: may name a file.
+        out: the file of results, where there is one.
+        talk: says where the list is.
+
+    Raises:
+        OutputError: the list cannot be written.
+    """
     from dymn_cli.writers import write_failures
 
-    write_failures(path, outcome.failures, force=True)
-    if outcome.failures:
-        talk.note(f"{len(outcome.failures)} failures are listed in {path}")
+    beside = None if out is None else f"{out}.failures.csv"
+    path = options.failures or (beside if outcome.failures else None)
+    if path is not None:
+        write_failures(path, outcome.failures, force=True)
+        if outcome.failures:
+            talk.note(f"what failed is listed in {path}")
+    if beside is not None and not outcome.failures:
+        Path(beside).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
 
 
-def dry_run(sources: Iterator[Found]) -> None:
+def print_names(sources: Iterator[Found]) -> None:
     """Print the names of the inputs, a line each, as the bytes that they are.
 
     Raises:
-        DymnError: a name leads to nothing.
+        InputError: the first name that leads to nothing, after all others are printed.
+        OutputError: standard output takes no more.
     """
     from dymn_cli.writers.spelling import name_bytes
+    from dymn_cli.writers.target import open_target
 
-    problem: DymnError | None = None
-    for found in sources:
-        if found.problem is not None:
+    problem: InputError | None = None
+    with open_target(None) as target:
+        for found in sources:
+            if found.problem is None:
+                target.stream.write(name_bytes(found.name) + b"\n")
             problem = problem or found.problem
-            continue
-        sys.stdout.buffer.write(name_bytes(found.name) + b"\n")
-    sys.stdout.buffer.flush()
     if problem is not None:
         raise problem

@@ -7,19 +7,21 @@ from typing import Annotated
 
 import typer
 
-from dymn_cli.cli.console import Talk, is_terminal
+from dymn_cli.cli.console import Talk, is_stdout, is_terminal
 from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
     BatchOptions,
     InputOptions,
     ModelOptions,
+    OutDir,
     OutputOptions,
     SelectOptions,
     TalkOptions,
     TimeOptions,
     command,
 )
+from dymn_cli.errors import UsageError
 
 __all__ = ["register"]
 
@@ -29,7 +31,8 @@ HELP = """Say what is to be heard: the best AudioSet labels of each source.
   dymn tag recordings/ -k 3 -o tags.csv
 
 A table on a terminal; in a pipe, tab-separated: source, channel, start_s, end_s, rank, label, score.
-Formats: table, tsv, csv, json, jsonl.
+Formats: table, tsv, csv, json, jsonl, audacity, raven, srt, vtt, parquet. Of these, audacity, srt and vtt
+hold one recording; --out-dir makes a file for each.
 """
 
 
@@ -47,6 +50,16 @@ def tag(
     batch: BatchOptions,
     talking: TalkOptions,
     *,
+    out_dir: OutDir = None,
+    embed: Annotated[
+        str | None,
+        typer.Option(
+            "--embed",
+            metavar="FILE",
+            help="Embeddings as well, of the same pass: FILE.npy, or .jsonl, .csv, .tsv.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
     windows: Annotated[
         bool,
         typer.Option("--windows", metavar="", help="The tags of every window.", rich_help_panel=TIME_PANEL),
@@ -55,8 +68,8 @@ def tag(
         str,
         typer.Option(
             "--layout",
-            metavar="long|wide",
-            help="csv: a row a tag, or a row a clip.",
+            metavar="long|wide|matrix",
+            help="csv: a row a tag, or a row a clip with its best tags or (also parquet) all scores.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = "long",
@@ -64,23 +77,48 @@ def tag(
         int,
         typer.Option("--precision", metavar="N", help="Decimals of scores.", rich_help_panel=OUTPUT_PANEL),
     ] = 4,
+    csv_safe: Annotated[
+        bool,
+        typer.Option(
+            "--csv-safe",
+            metavar="",
+            help="csv: an apostrophe before texts that a spreadsheet would run as a formula.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = False,
 ) -> None:
     """Tag every source and write what was kept."""
     from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
-    from dymn_cli.cli.running import dry_run, finish, open_run, require_writable, save_failures
-    from dymn_cli.writers import TAG_FORMATS, WriterOptions, choose_format, open_tags
+    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.cli.vectors import embedding_format, open_beside
+    from dymn_cli.writers import (
+        BINARY,
+        ONE_SOURCE,
+        TAG_FORMATS,
+        WriterOptions,
+        choose_format,
+        open_tags,
+        tag_writer,
+    )
 
+    if layout not in ("long", "wide", "matrix"):
+        raise UsageError(f"--layout {layout!r}", hint="long, wide or matrix")
     talk = Talk.of(talking)
     if inputs.dry_run:
         dry_run(inputs, batch)
         return
-    to_terminal = output.out in (None, "-") and is_terminal(sys.stdout)
-    format_name = choose_format(
-        output.format, output.out, default="table" if to_terminal else "tsv", formats=TAG_FORMATS
-    )
-    require_writable(output)
+    to_stdout = out_dir is None and is_stdout(output.out)
+    to_terminal = to_stdout and is_terminal(sys.stdout)
+    default = "csv" if out_dir is not None else "table" if to_terminal else "tsv"
+    format_name = choose_format(output.format, output.out, default=default, formats=TAG_FORMATS)
+    places = Places(output.out, out_dir, format_name, embed)
+    vectors = embedding_format(embed)
+    if to_terminal and format_name in BINARY:
+        raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out tags.{format_name}")
+    require_writable(output, places)
     options = tag_options(inputs, time, select, windows=windows)
-    work = work_of(model, options)
+    per = ("window" if windows else "clip") if vectors is not None else None
+    work = work_of(model, options, scores=layout == "matrix", embeddings=per)
     with open_run(
         work,
         inputs,
@@ -89,33 +127,47 @@ def tag(
         talk,
         threads=model.threads,
         describe=lambda facts: provenance_of(facts, options),
+        one_source_format=format_name if format_name in ONE_SOURCE and out_dir is None else None,
+        places=places,
     ) as run:
+        vocabulary = run.engine.facts.vocabulary
         writing = WriterOptions(
             provenance=run.provenance,
             header=output.header,
             precision=precision,
             windows=windows,
-            layout=layout,  # type: ignore[arg-type]  # checked there
-            top=select.top or len(run.engine.facts.vocabulary.labels),
+            layout=layout,  # type: ignore[arg-type]  # checked above
+            top=min(select.top or len(vocabulary), len(vocabulary)),
             channel=inputs.channel,
+            labels=tuple(map(vocabulary.find, select.label)) or vocabulary.labels,
+            csv_safe=csv_safe,
         )
-        console = talk.stdout_console() if format_name == "table" and output.out in (None, "-") else None
-        with open_tags(
-            output.out, format_name, writing, force=output.force or run.continues, console=console
-        ) as writer:
+        console = talk.stdout_console() if format_name == "table" and to_stdout else None
+        force = output.force or run.continues
+        with (
+            run.results(
+                lambda: open_tags(output.out, format_name, writing, force=force, console=console),
+                lambda stream, _: tag_writer(format_name, stream, writing),
+            ) as results,
+            open_beside(embed, vectors, run, options, per, force=force) as embeddings,
+        ):
 
             def write(name: str) -> None:
-                for clip in run.reader.clips(name):
-                    writer.write(clip)
+                with results.of(name) as writer:
+                    for clip in run.reader.clips(name):
+                        writer.write(clip)
+                if embeddings is not None:
+                    for rows in run.reader.embedding_rows(name):
+                        embeddings.write(rows)
 
             outcome = run.go(
                 write,
-                writer.fail,
+                results.fail,
                 fail_fast=inputs.fail_fast,
                 results_on_terminal=to_terminal,
                 notes_in_result=format_name == "table",
             )
+            save_failures(outcome, inputs, places.failures, talk)
             run.require_result(outcome)
         run.journal.close(discard=outcome.is_complete)
-    save_failures(outcome, inputs, output.out, talk)
-    finish(outcome)
+    finish(outcome, alone=run.total == 1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dymn_cli.errors import UsageError
 from dymn_cli.results import Tag
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Selection:
         self._top = options.top or len(self._labels)
         self._lowest = np.full(len(self._labels), options.min_score, np.float32)
         for label, threshold in options.thresholds:
-            self._lowest[vocabulary.find(label).index] = threshold
+            try:
+                self._lowest[vocabulary.find(label).index] = threshold
+            except UsageError as exc:
+                raise UsageError(f"thresholds: {exc.message}", hint=exc.hint) from exc
         if options.labels:
             wanted = {vocabulary.find(label).index for label in options.labels}
             unwanted = [label.index for label in self._labels if label.index not in wanted]

@@ -6,8 +6,9 @@
     result = tagger.tag("clip.wav")                     # the same, joined: one ClipResult
 
 Windows are computed on several threads (NumPy's FFT and onnxruntime release the interpreter lock) and
-come out in order. Each window is computed on its own, so its answer does not depend on how many threads
-there are or what else is in flight.
+come out in order. A window's answer does not depend on how many threads there are or what else is in
+flight. Windows that overlap share log-mel frames (see `dymn_cli.frontend.sharing`), which changes no bit of
+them: a thread takes a few neighbouring windows at once, and computes what they share once.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ import numpy as np
 from dymn_cli.audio.decode import AudioReader, open_audio
 from dymn_cli.audio.resample import channels_32k, to_mono_32k
 from dymn_cli.audio.windows import Window, WindowPlan, windows
-from dymn_cli.errors import DymnError, InputError, ModelError, UsageError
+from dymn_cli.errors import InputError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.frontend.sharing import SharedLogMel
 from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL
 from dymn_cli.tagging.aggregate import Aggregator, Selection, sigmoid
+from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
 
 if TYPE_CHECKING:
@@ -42,9 +45,10 @@ if TYPE_CHECKING:
     from dymn_cli.labels import Vocabulary
     from dymn_cli.results import AudioInfo, ModelInfo, Tag
 
-__all__ = ["Analysis", "ChannelWindow", "Tagger", "failure_of", "usable_cores"]
+__all__ = ["Analysis", "ChannelWindow", "Tagger", "usable_cores"]
 
 GPU_BATCH = 16
+MOST_TOGETHER = 16  # neighbouring windows on one thread; they wait in memory, 1.3 MB each
 
 
 class ChannelWindow(NamedTuple):
@@ -232,10 +236,16 @@ class Tagger:
             known = ", ".join(field.name for field in dataclasses.fields(TagOptions))
             raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
 
-    def _scores(self, batch: list[Cut]) -> list[ChannelWindow]:
+    def _scores(self, group: list[Cut], mels: _Mels) -> list[ChannelWindow]:
         """Log-mel and network for a few cuts: what runs on a thread."""
-        mels = np.concatenate([self._log_mel(cut.samples) for cut in batch])
-        answer = self._backend.run(mels)
+        return [
+            row
+            for start in range(0, len(group), self._batch_size)
+            for row in self._batch_scores(group[start : start + self._batch_size], mels)
+        ]
+
+    def _batch_scores(self, batch: list[Cut], mels: _Mels) -> list[ChannelWindow]:
+        answer = self._backend.run(np.concatenate([mels(cut) for cut in batch]))
         if not np.isfinite(answer.logits).all():
             raise ModelError(f"{self.model.name} answers with NaN or infinity", hint="dymn models verify")
         scores = sigmoid(answer.logits)
@@ -247,19 +257,26 @@ class Tagger:
             for n, cut in enumerate(batch)
         ]
 
-    def _run(self, cuts: Iterator[Cut]) -> Iterator[ChannelWindow]:
+    def _run(self, cuts: Iterator[Cut], plan: WindowPlan) -> Iterator[ChannelWindow]:
         """All cuts, in order; several at a time where there are several."""
-        batches = iter(lambda: list(islice(cuts, self._batch_size)), [])
-        head = list(islice(batches, 2))
+        shared = _shares_frames(plan, self._log_mel)
+        size = self._batch_size * (_together(plan) if shared and self._batch_size == 1 else 1)
+        groups = iter(lambda: list(islice(cuts, size)), [])
+        head = list(islice(groups, 2))
+        if len(head) == 1:  # all there is: each thread gets a part of it
+            head = _split(head[0], max(self._batch_size, -(-len(head[0]) // self._n_threads)))
         if len(head) < 2 or self._n_threads == 1:
-            for batch in chain(head, batches):
-                yield from self._scores(batch)
+            mels = _Mels(self._log_mel, shared=shared)
+            for group in chain(head, groups):
+                yield from self._scores(group, mels)
             return
         flying: deque[Future[list[ChannelWindow]]] = deque()
+        most = 2 * self._n_threads if size == 1 else self._n_threads + 1
         try:
-            for batch in chain(head, batches):
-                flying.append(self._pool.submit(self._scores, batch))
-                if len(flying) > 2 * self._n_threads:
+            for group in chain(head, groups):
+                mels = _Mels(self._log_mel, shared=shared)
+                flying.append(self._pool.submit(self._scores, group, mels))
+                if len(flying) > most:
                     yield from flying.popleft().result()
             while flying:
                 yield from flying.popleft().result()
@@ -269,12 +286,28 @@ class Tagger:
 
 
 class Cut(NamedTuple):
-    """A window of one channel, on its way to the network."""
+    """A window of one channel, on its way to the network; `start` is its position at the model's rate."""
 
     channel: str
+    start: int
     start_s: float
     end_s: float
     samples: NDArray[np.float32]
+
+
+class _Mels:
+    """Log-mels of cuts that come in order; those of one channel share frames where that is asked for."""
+
+    def __init__(self, log_mel: LogMel, *, shared: bool) -> None:
+        self._log_mel = log_mel
+        self._of_channel: dict[str, SharedLogMel] | None = {} if shared else None
+
+    def __call__(self, cut: Cut) -> NDArray[np.float32]:
+        if self._of_channel is None:
+            return self._log_mel(cut.samples)
+        if cut.channel not in self._of_channel:
+            self._of_channel[cut.channel] = SharedLogMel(self._log_mel)
+        return self._of_channel[cut.channel](cut.start, cut.samples)
 
 
 class Analysis:
@@ -303,7 +336,7 @@ class Analysis:
         return (*self._reader.warnings, *self._notes)
 
     def __iter__(self) -> Iterator[ChannelWindow]:
-        return self._tagger._run(self._cuts())
+        return self._tagger._run(self._cuts(), self._plan)
 
     def _cuts(self) -> Iterator[Cut]:
         channel = self._options.channel
@@ -312,11 +345,11 @@ class Analysis:
         for window in windows(blocks, self._plan):
             self._note(window)
             if not every:
-                yield Cut(channel, window.start_s, window.end_s, window.samples)
+                yield Cut(channel, window.start, window.start_s, window.end_s, window.samples)
                 continue
             for number in range(self.audio.channels):
                 samples = np.ascontiguousarray(window.samples[:, number])
-                yield Cut(str(number), window.start_s, window.end_s, samples)
+                yield Cut(str(number), window.start, window.start_s, window.end_s, samples)
 
     def _note(self, window: Window) -> None:
         if window.end - window.start >= self._plan.n_window:
@@ -334,11 +367,6 @@ class Analysis:
         self._reader.close()
 
 
-def failure_of(source: str, error: DymnError) -> Failure:
-    """What is told of a source that gave no result."""
-    return Failure(source, type(error).__name__, error.message, error.hint, error.exit_code)
-
-
 def usable_cores() -> int:
     """Processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -348,6 +376,20 @@ def usable_cores() -> int:
 
 def _plan(options: TagOptions) -> WindowPlan:
     return WindowPlan(options.window_s, options.hop_s, options.pad)
+
+
+def _shares_frames(plan: WindowPlan, log_mel: LogMel) -> bool:
+    """Whether frames of a window are frames of the one before as well."""
+    return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.n_hop == 0
+
+
+def _together(plan: WindowPlan) -> int:
+    """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
+    return min(-(-plan.n_window // plan.n_hop), MOST_TOGETHER)
+
+
+def _split(group: list[Cut], size: int) -> list[list[Cut]]:
+    return [group[start : start + size] for start in range(0, len(group), size)]
 
 
 def _name_of(source: Source) -> str:

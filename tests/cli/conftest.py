@@ -1,9 +1,13 @@
-"""The real program in a process of its own, in an empty folder, away from the user's settings."""
+"""The real program in a process of its own, in an empty folder, away from the user's settings.
+
+Also recordings to give it, and a model whose answers are known for command lines run in this process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import pty
 import select
@@ -12,13 +16,25 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pytest
+import soundfile
 
+from dymn_cli.cli.app import run
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.config import ARCHITECTURES
+from dymn_cli.results import ModelInfo
+from dymn_cli.runtime.base import Answer
+from dymn_cli.store.weights import ModelHeader
+from dymn_cli.tagging import tagger as tagger_module
+
+RATE_HZ = 32_000
 DYMN = (sys.executable, "-W", "error", "-c", "from dymn_cli.cli.app import main; main()")
 SETTINGS = ("DYMN_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "PYTHON", "LC_", "LANG")
 TIMEOUT_S = 60.0
@@ -197,3 +213,84 @@ def dymn(tmp_path: Path, repository: Path) -> Dymn:
     folder = tmp_path / "cwd"
     folder.mkdir()
     return Dymn(folder, repository)
+
+
+# ---------------------------------------------------------------------- recordings
+
+
+def _tone(band: int, seconds: float, rate_hz: int) -> np.ndarray:
+    """A sine in the middle of a mel band: of 128 triangles, evenly spaced in mel from 0 to 15 kHz."""
+    hz = 700 * (math.exp((band + 1) / 129 * math.log(1 + 15_000 / 700)) - 1)
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)).astype(np.float32)
+
+
+@pytest.fixture
+def record(dymn: Dymn) -> Callable[..., str]:
+    """`record("a.wav", (81, 10), (87, 5))`: a file where the program runs, of tones in mel bands.
+
+    A channel each: `record("a.wav", [(81, 10)], [(104, 10)])`.
+    """
+
+    def write(name: str, *parts: tuple[int, float] | list[tuple[int, float]], rate_hz: int = RATE_HZ) -> str:
+        channels = [part for part in parts if isinstance(part, list)] or [list(parts)]
+        samples = [np.concatenate([_tone(*tone, rate_hz) for tone in channel]) for channel in channels]
+        path = dymn.cwd / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:  # soundfile itself takes no name that is no text
+            form = path.suffix[1:].upper() if path.suffix in (".flac", ".ogg", ".mp3") else "WAV"
+            soundfile.write(file, np.stack(samples, axis=1), rate_hz, format=form)
+        return name
+
+    return write
+
+
+@pytest.fixture
+def folder(dymn: Dymn, record: Callable[..., str]) -> str:
+    """A folder with three good recordings, one broken and one empty file, one that is hidden, and a text."""
+    for name, band in (("take1.wav", 72), ("take2.wav", 81), ("take10.wav", 87), (".hidden.wav", 104)):
+        record(f"takes/{name}", (band, 1))
+    (dymn.cwd / "takes/broken.wav").write_bytes(b"RIFF\x24\0\0\0WAVE")
+    (dymn.cwd / "takes/empty.wav").touch()
+    (dymn.cwd / "takes/notes.txt").write_text("no audio", "utf-8")
+    return "takes"
+
+
+# ---------------------------------------------------------------------- in this process
+
+
+class FakeBackend:
+    """Hears the loudest mel band: 0.9 for the label of that number, 0.5 for the next, 0.01 for all others."""
+
+    on_cpu = True
+
+    def __init__(self) -> None:
+        config = ARCHITECTURES["dymn04"]
+        self.header = ModelHeader("fake", config, FrontEndConfig(), Vocabulary.audioset())
+        self.info = ModelInfo("fake", "0" * 64, "fake", "none")
+
+    def run(self, mels: np.ndarray) -> Answer:
+        scores = np.full((len(mels), 527), 0.01)
+        embedding = np.zeros((len(mels), self.header.config.embedding_size), np.float32)
+        for row, band in enumerate(mels.mean(axis=(1, 3)).argmax(axis=1)):
+            scores[row, band], scores[row, band + 1], embedding[row, band] = 0.9, 0.5, 1.0
+        return Answer(np.log(scores / (1 - scores)).astype(np.float32), embedding)
+
+
+@pytest.fixture
+def fake(
+    dymn: Dymn, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Callable[..., Ran]:
+    """`fake("tag", "a.wav")`: a command line run in this process, with the fake in place of every model."""
+    backend = FakeBackend()
+    monkeypatch.setattr(tagger_module, "open_backend", lambda *args, **options: backend)
+    monkeypatch.chdir(dymn.cwd)
+    for name in [name for name in os.environ if name.startswith(SETTINGS)]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: Argument | int | float) -> Ran:
+        capfdbinary.readouterr()
+        code = run([os.fsdecode(word) for word in command(arguments)[len(DYMN) :]])
+        out, err = capfdbinary.readouterr()
+        return Ran(code, out, err)
+
+    return call

@@ -1,0 +1,68 @@
+"""`dymn merge`: the outputs of shares, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dymn_cli.cli.console import Talk
+from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
+from dymn_cli.cli.params import TalkOptions, command
+
+__all__ = ["register"]
+
+HELP = """Put the outputs of shares together, as one run over all inputs would have written them.
+
+  dymn tag DIR --shard 1/2 -o 1.csv; dymn tag DIR --shard 2/2 -o 2.csv
+  dymn merge 1.csv 2.csv -o all.csv
+
+Give them in the order of the shares. Formats: csv, tsv, jsonl, json, npy (with index and meta). Shares that
+were made by other models or with other options are refused.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "merge", help=HELP)(merge)
+
+
+def merge(
+    shares: Annotated[
+        list[str], typer.Argument(metavar="OUT", help="The outputs of all shares.", show_default=False)
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="WHOLE",
+            help="The file to write.",
+            show_default=False,
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ],
+    format: Annotated[  # noqa: A002 - the option's name
+        str | None,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="FORMAT",
+            help="Default: by the suffix of WHOLE.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", metavar="", help="Replace WHOLE if it exists.", rich_help_panel=OUTPUT_PANEL),
+    ] = False,
+    *,
+    talking: TalkOptions,
+) -> None:
+    """Put the shares together."""
+    from dymn_cli.batch import merge as merging
+
+    talk = Talk.of(talking)
+    merged = merging.merge(shares, out, format_name=format, force=force)
+    if merged.failures is not None:
+        talk.note(f"what failed is listed in {merged.failures}")

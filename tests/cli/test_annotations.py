@@ -1,0 +1,71 @@
+"""`dymn tag` in the formats of annotations and tables, as a user would go on with them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+
+RATE_HZ = 32_000
+
+
+@pytest.fixture
+def chirp(dymn) -> Path:
+    """Six seconds of a rising tone, whose name a spreadsheet would compute."""
+    time_s = np.arange(6 * RATE_HZ) / RATE_HZ
+    path = dymn.cwd / "=1+2.wav"
+    sf.write(path, 0.2 * np.sin(2 * np.pi * (200 + 100 * time_s) * time_s), RATE_HZ)
+    return path
+
+
+def test_windows_as_labels_and_as_subtitles(dymn, chirp: Path) -> None:
+    options = ("--windows", "--window", 2, "-k", 1)
+    labels = dymn("tag", chirp.name, *options, "-f", "audacity")
+    assert [line.split("\t")[:2] for line in labels.out.splitlines()] == [
+        ["0.000000", "2.000000"],
+        ["2.000000", "4.000000"],
+        ["4.000000", "6.000000"],
+    ]
+    subtitles = dymn("tag", chirp.name, *options, "-f", "srt")
+    assert "\n00:00:02,000 --> 00:00:04,000\n" in subtitles.out
+    assert labels.out.splitlines()[1].split("\t")[2] in subtitles.out
+
+
+def test_a_matrix_has_all_scores_or_those_of_some_labels(dymn, chirp: Path) -> None:
+    assert dymn("tag", chirp.name, "--layout", "matrix", "-o", "all.csv").returncode == 0
+    frame = pd.read_csv(dymn.cwd / "all.csv", index_col="source")
+    assert frame.shape == (1, 3 + 527)
+    best = dymn("tag", chirp.name, "-k", 1).rows[0]
+    assert frame.iloc[0, 3:].astype(float).idxmax() == best[5]
+    some = dymn("tag", chirp.name, "--layout", "matrix", "-l", "Speech", "-l", "Subway, metro, underground",
+                "-f", "csv")  # fmt: skip
+    header, row = csv.reader(some.out.splitlines())
+    assert header[4:] == ["Speech", "Subway, metro, underground"]
+    assert float(row[5]) == frame.loc[chirp.name, "Subway, metro, underground"]
+
+
+def test_a_matrix_in_parquet_is_the_same(dymn, chirp: Path) -> None:
+    pytest.importorskip("pyarrow")
+    assert dymn("tag", chirp.name, "--layout", "matrix", "-o", "all.parquet").returncode == 0
+    assert dymn("tag", chirp.name, "--layout", "matrix", "-o", "all.csv", "--precision", 9).returncode == 0
+    binary = pd.read_parquet(dymn.cwd / "all.parquet").iloc[:, 5:].to_numpy()
+    text = pd.read_csv(dymn.cwd / "all.csv").iloc[:, 4:].to_numpy()
+    np.testing.assert_allclose(binary, text, atol=1e-9)
+
+
+def test_a_name_that_is_a_formula(dymn, chirp: Path) -> None:
+    plain = dymn("tag", chirp.name, "-f", "csv", "-k", 1).out.splitlines()[1]
+    safe = dymn("tag", chirp.name, "-f", "csv", "-k", 1, "--csv-safe").out.splitlines()[1]
+    assert plain.startswith("=1+2.wav,mix,")
+    assert safe == f"'{plain}"
+
+
+def test_a_layout_that_there_is_not(dymn, chirp: Path) -> None:
+    ran = dymn("tag", chirp.name, "--layout", "tall")
+    assert (ran.returncode, ran.out) == (2, "")
+    assert "long, wide or matrix" in ran.err
+    assert dymn("tag", chirp.name, "--layout", "matrix").returncode == 2, "tsv has none"

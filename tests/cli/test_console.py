@@ -1,0 +1,200 @@
+"""What is said and how, and what becomes of exceptions; in this process."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dymn_cli.cli.app import app, run
+from dymn_cli.cli.console import Talk, is_stdout, is_terminal, wants_color
+from dymn_cli.errors import CorruptAudioError, DymnError, UsageError
+from dymn_cli.results import Failure
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM", "DYMN_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("env", "choice", "terminal", "pipe"),
+    [
+        ({}, "auto", True, False),
+        ({"NO_COLOR": ""}, "auto", True, False),
+        ({"NO_COLOR": "0"}, "auto", False, False),
+        ({"TERM": "dumb"}, "auto", False, False),
+        ({"FORCE_COLOR": "1"}, "auto", True, True),
+        ({"FORCE_COLOR": ""}, "auto", True, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, "auto", False, False),
+        ({"NO_COLOR": "1"}, "always", True, True),
+        ({"FORCE_COLOR": "1"}, "never", False, False),
+    ],
+)
+def test_colour_is_decided_for_each_stream(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], choice: str, terminal: bool, pipe: bool
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert wants_color(Terminal(), choice) is terminal
+    assert wants_color(io.StringIO(), choice) is pipe
+
+
+def test_a_stream_that_is_closed_or_missing_is_no_terminal() -> None:
+    closed = Terminal()
+    closed.close()
+    for stream in (None, io.StringIO()):
+        assert not is_terminal(stream)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"), [(None, True), ("-", True), ("tags.csv", False), ("./-", False)]
+)
+def test_what_means_standard_output(out: str | None, expected: bool) -> None:
+    assert is_stdout(out) is expected
+
+
+def test_an_error_is_one_line_that_says_what_where_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
+    Talk().error(CorruptAudioError("a\nb.wav: damaged\x1b[31m", hint="try another"))
+    assert capsys.readouterr().err == "dymn: error: a\\nb.wav: damaged\\x1b[31m; try another\n"
+
+
+def test_what_is_quiet_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    failure = Failure("a.wav", "CorruptAudioError", "a.wav: damaged", None, 3)
+    for talk in (Talk(quiet=True), Talk(), Talk(verbosity=1)):
+        talk.error(DymnError("one"))
+        talk.failure(failure)
+        talk.warning("two", "do so")
+        talk.note("three")
+        talk.detail("four")
+    error, failed = "dymn: error: one", "dymn: failed: a.wav: damaged"
+    usual = [error, failed, "dymn: warning: two; do so", "dymn: three"]
+    assert capsys.readouterr().err.splitlines() == [error, failed, *usual, *usual, "dymn: four"]
+
+
+def test_a_trace_comes_with_vv_or_debug_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(talk: Talk) -> str:
+        try:
+            raise CorruptAudioError("damaged") from ValueError("the cause")
+        except DymnError as error:
+            talk.error(error)
+        return capsys.readouterr().err
+
+    assert said(Talk(verbosity=1)) == "dymn: error: damaged\n"
+    assert "ValueError: the cause" in said(Talk(verbosity=2))
+    monkeypatch.setenv("DYMN_DEBUG", "1")
+    assert "ValueError: the cause" in said(Talk())
+
+
+@pytest.mark.parametrize("choices", [{"color": "mauve"}, {"progress_choice": "perhaps"}])
+def test_choices_that_there_are_not(choices: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"mauve|perhaps") as caught:
+        Talk(**choices)  # type: ignore[arg-type]
+    assert caught.value.hint == "one of auto, always, never"
+
+
+def test_messages_are_spelled_in_what_the_terminal_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii", errors="strict"))
+    Talk().note("für \udcff ♫")
+    assert raw.getvalue() == b"dymn: f\\xfcr \\xff \\u266b\n"
+
+
+def test_a_stderr_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "gone")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    Talk().note("nobody hears this")
+
+
+def test_a_bar_is_drawn_on_terminals_and_where_results_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def form(talk: Talk, *, shared: bool = False) -> str:
+        return type(talk.progress(10, shared_with_results=shared)).__name__
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert form(Talk()) == "Bar"
+    assert form(Talk(), shared=True) == "Tally"
+    assert form(Talk(progress_choice="always"), shared=True) == "Bar"
+    assert form(Talk(quiet=True)) == form(Talk(progress_choice="never")) == "Tally"
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert form(Talk()) == form(Talk(progress_choice="always")) == "Lines"
+    assert form(Talk(quiet=True)) == form(Talk(progress_choice="never")) == "Tally"
+
+
+# ---------------------------------------------------------------------- how a run ends
+
+
+def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command line that raises."""
+
+    def fail(*args: Any, **options: Any) -> Callable[..., None]:
+        raise error
+
+    monkeypatch.setattr("dymn_cli.cli.sources.found_sources", fail)
+    monkeypatch.setattr("dymn_cli.cli.running.found_sources", fail)
+    return run(["tag", "a.wav", "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CorruptAudioError("a.wav: damaged"), 3, "dymn: error: a.wav: damaged\n"),
+        (BrokenPipeError(), 0, ""),
+        (KeyboardInterrupt(), 130, "dymn: interrupted\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 5, "standard output: no space left on device\n"),
+        (PermissionError(13, "Permission denied", "x"), 70, "a bug in dymn: PermissionError: "),
+        (EOFError("end"), 70, "a bug in dymn: EOFError: end; set DYMN_DEBUG=1"),
+        (ZeroDivisionError("by\nzero"), 70, "a bug in dymn: ZeroDivisionError: by\\nzero; set DYMN_DEBUG=1"),
+    ],
+)
+def test_every_end_has_its_code_and_at_most_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    assert ends(error, monkeypatch) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == (1 if said else 0)
+    assert "Traceback" not in err
+
+
+def test_a_bug_shows_its_trace_on_demand_and_keeps_its_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYMN_DEBUG", "1")
+    assert ends(ZeroDivisionError("by zero"), monkeypatch) == 70
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError: by zero" in err
+    assert "Traceback (most recent call last):" in err
+
+
+def test_errors_are_coloured_by_the_option_though_the_command_never_began(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["--color", "always"], ["--color=always"]):
+        assert run(["tag", "--no-such-option", *words]) == 2
+        assert capsys.readouterr().err.startswith("dymn: \x1b[31;1merror\x1b[0m: ")
+    assert run(["tag", "--no-such-option", "--color"]) == 2
+    assert capsys.readouterr().err.startswith("dymn: error: ")
+
+
+def test_the_program_is_a_typer_app() -> None:
+    assert app.info.name == "dymn"

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from typer.testing import CliRunner
+
+from dymn_cli.cli.app import app
+
+RATE_HZ = 32_000
+SIREN_S = (12.0, 16.667)
+
+
+@pytest.fixture(scope="module")
+def street(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a minute of faint noise, and the siren that is shipped as a demonstration in its middle."""
+    siren, rate_hz = sf.read(repository / "dymn_cli" / "demo" / "siren.flac", dtype="float32")
+    assert rate_hz == RATE_HZ
+    samples = (0.001 * np.random.default_rng(0).standard_normal(30 * RATE_HZ)).astype(np.float32)
+    begin = round(SIREN_S[0] * RATE_HZ)
+    samples[begin : begin + len(siren)] += siren
+    path = tmp_path_factory.mktemp("street") / "street [1].wav"
+    sf.write(path, samples, RATE_HZ, subtype="PCM_16")
+    return path
+
+
+def test_a_row_a_sound_in_a_pipe(dymn, street: Path) -> None:
+    ran = dymn("events", street, "-l", "Siren")
+    assert (ran.returncode, ran.err) == (0, "")
+    ((source, channel, start_s, end_s, label, score),) = ran.rows
+    assert (source, channel, label) == (str(street), "mix", "Siren")
+    assert float(start_s) == pytest.approx(SIREN_S[0], abs=1)
+    assert float(end_s) == pytest.approx(SIREN_S[1], abs=1)
+    assert re.fullmatch(r"0\.\d{4}", score)
+    assert float(score) > 0.3
+
+
+def test_a_table_on_a_terminal(dymn, street: Path) -> None:
+    ran = dymn.terminal("events", street, "-l", "Siren", "--color", "never", columns=100)
+    assert ran.returncode == 0
+    heading, line = ran.out.splitlines()
+    assert heading.startswith(str(street)[:40]) or heading == str(street)
+    assert re.search(r"0:1[123](\.\d+)? – 0:1[67](\.\d+)? +Siren +━+╸? +0\.\d{4}$", line)
+
+
+def test_kinds_of_a_sound_that_is_no_label(dymn, street: Path) -> None:
+    ran = dymn("events", street, "-l", "Sounds of things", "--descendants", "-f", "csv")
+    assert ran.returncode == 0
+    labels = [line.split(",")[4] for line in ran.out.splitlines()[1:]]
+    assert "Siren" in labels
+    assert "Silence" not in labels
+    refused = dymn("events", street, "-l", "Sounds of things")
+    assert (refused.returncode, refused.out) == (2, "")
+    assert "--descendants" in refused.err
+
+
+def test_thresholds_by_label_and_limits_of_length(dymn, street: Path) -> None:
+    (dymn.cwd / "own.csv").write_text("label,threshold\nSiren,0.999\n")
+    strict = dymn("events", street, "-l", "Siren", "-t", "0.1", "--thresholds", "own.csv")
+    assert (strict.returncode, strict.out) == (0, "")
+    long = dymn("events", street, "-l", "Siren", "--min-length", "20")
+    assert (long.returncode, long.out) == (0, "")
+
+
+def test_json_holds_what_was_asked_for(dymn, street: Path) -> None:
+    ran = dymn("events", street, "-l", "siren", "-t", "0.4", "--window", "2", "-f", "jsonl")
+    (line,) = ran.out.splitlines()
+    found = json.loads(line)
+    assert (found["schema"], found["duration_s"]) == ("dymn.events/1", 30.0)
+    assert found["options"] == {
+        "window_s": 2.0,
+        "hop_s": 0.4,
+        "pad": "repeat",
+        "channel": "mix",
+        "per": "event",
+        "on": 0.4,
+        "off": 0.1,
+        "thresholds": [],
+        "labels": ["Siren"],
+        "max_gap_s": 0.0,
+        "min_length_s": 0.0,
+    }
+    assert found["events"][0]["n_windows"] > 5
+
+
+def test_labels_for_audacity(dymn, street: Path) -> None:
+    ran = dymn("events", street, "-l", "Siren", "-f", "audacity", "-o", "street.txt")
+    assert (ran.returncode, ran.out) == (0, "")
+    start_s, end_s, label = (dymn.cwd / "street.txt").read_text().rstrip("\n").split("\t")
+    assert (round(float(start_s)), label) == (12, "Siren")
+    assert float(end_s) > 15
+    assert sorted(path.name for path in dymn.cwd.iterdir()) == ["street.txt", "street.txt.meta.json"]
+
+
+@pytest.mark.parametrize("form", ["audacity", "srt", "vtt"])
+def test_such_a_file_is_about_one_recording(form: str, dymn, street: Path) -> None:
+    sf.write(dymn.cwd / "other.wav", np.zeros(RATE_HZ), RATE_HZ)
+    ran = dymn("events", street, "other.wav", "-f", form, "-o", "both.txt")
+    assert (ran.returncode, ran.out) == (2, "")
+    assert f"{form} is about one recording" in ran.err
+    listed = dymn("events", "--files-from", "-", "-f", form, "-o", "both.txt", input=b"other.wav\nx.wav\n")
+    assert listed.returncode == 2
+    assert [path.name for path in dymn.cwd.iterdir()] == ["other.wav"]
+
+
+def test_a_file_of_labels_for_each_recording(dymn, street: Path) -> None:
+    (dymn.cwd / "in").mkdir()
+    (dymn.cwd / "in" / "street.wav").symlink_to(street)
+    sf.write(dymn.cwd / "in" / "quiet.wav", np.zeros(7 * RATE_HZ), RATE_HZ)
+    ran = dymn("events", "in", "-l", "Siren", "-f", "audacity", "--out-dir", "labels")
+    assert (ran.returncode, ran.out) == (0, "")
+    files = {path.name: path.read_text() for path in (dymn.cwd / "labels").glob("*.txt")}
+    assert set(files) == {"street.wav.audacity.txt", "quiet.wav.audacity.txt"}
+    assert files["quiet.wav.audacity.txt"] == ""
+    assert files["street.wav.audacity.txt"].endswith("\tSiren\n")
+
+
+def test_several_recordings_in_a_selection_table(dymn, street: Path) -> None:
+    (dymn.cwd / "street.wav").symlink_to(street)
+    sf.write(dymn.cwd / "first.wav", np.zeros(7 * RATE_HZ), RATE_HZ)
+    ran = dymn("events", "first.wav", "street.wav", "-l", "Siren", "-f", "raven", "-o", "all.txt")
+    assert ran.returncode == 0
+    table = pd.read_csv(dymn.cwd / "all.txt", sep="\t")
+    assert table["Begin File"].tolist() == ["street.wav"]
+    assert (table["Begin Time (s)"] - table["File Offset (s)"]).tolist() == [7.0]
+
+
+def test_a_parquet_file(dymn, street: Path) -> None:
+    pytest.importorskip("pyarrow")
+    assert dymn("events", street, "-o", "street.parquet").returncode == 0
+    frame = pd.read_parquet(dymn.cwd / "street.parquet")
+    assert "Siren" in set(frame["label"])
+    assert (frame["start_s"].diff().dropna() >= 0).all(), "in the order of their starts"
+    onto_a_terminal = dymn.terminal("events", street, "-f", "parquet")
+    assert onto_a_terminal.returncode == 2
+
+
+def test_a_file_that_fails_costs_itself_only(dymn, street: Path) -> None:
+    (dymn.cwd / "broken.wav").write_bytes(b"RIFF, but no more")
+    ran = dymn("events", "broken.wav", street, "-l", "Siren", "-f", "csv", "-o", "events.csv")
+    assert ran.returncode == 6
+    assert "broken.wav" in ran.err
+    assert "Siren" in (dymn.cwd / "events.csv").read_text()
+    failures = pd.read_csv(dymn.cwd / "events.csv.failures.csv")
+    assert failures["source"].tolist() == ["broken.wav"]
+
+
+def test_workers_give_the_same_bytes(dymn, street: Path) -> None:
+    names = []
+    for n in range(3):
+        shutil.copy(street, dymn.cwd / f"{n}.wav")
+    for jobs in (1, 2):
+        ran = dymn("events", "--limit-per-file", 60, "-j", jobs, ".", "-o", f"{jobs}.csv")
+        assert ran.returncode == 0, ran.err
+        names.append((dymn.cwd / f"{jobs}.csv").read_bytes())
+    assert names[0] == names[1]
+    assert names[0].count(b",Siren,") == 3
+
+
+def test_standard_input(dymn, street: Path) -> None:
+    ran = dymn("events", "-", "-l", "Siren", input=street.read_bytes())
+    assert ran.returncode == 0
+    assert ran.rows[0][0] == "-"
+
+
+def test_each_channel_is_heard_on_its_own(dymn, street: Path) -> None:
+    samples, _ = sf.read(street, dtype="float32")
+    sf.write(dymn.cwd / "stereo.wav", np.stack([samples * 0, samples], axis=1), RATE_HZ)
+    ran = dymn("events", "stereo.wav", "--channel", "each", "-l", "Siren")
+    assert [row[1] for row in ran.rows] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-t", "1.5"), "1.5 is not within 0 to 1"),
+        (("-t", "0.2", "--off", "0.3"), "off (0.3) is above on (0.2)"),
+        (("--max-gap", "-1"), "a gap of -1 s"),
+        (("-l", "Sirne"), '"Siren"'),
+        (("--descendants",), "--label"),
+        (("--hop", "7"), "hop of 7 s is not within 0.1 s and the window, 5 s"),
+        (("-o", "night.txt"), "--format audacity or raven"),
+        (("--csv-safe",), "--csv-safe is about csv"),
+        (("--channel", "each", "-f", "srt"), "one line of time"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_line(arguments: tuple[str, ...], said: str, street: Path) -> None:
+    from dymn_cli.errors import UsageError
+
+    result = CliRunner().invoke(app, ["events", str(street), *arguments])
+    assert isinstance(result.exception, UsageError)
+    assert said in f"{result.exception.message}; {result.exception.hint}"
+    assert result.stdout == ""
+
+
+def test_help_says_what_cannot_be_resolved(dymn) -> None:
+    ran = dymn("events", "-h")
+    assert ran.returncode == 0
+    text = " ".join(ran.out.split())
+    assert "somewhere in its window, not where" in text
+    assert "Its ends are no finer than the hop" in text
+    for option in ("--on", "--off", "--min-length", "--max-gap", "--thresholds", "--descendants", "--hop"):
+        assert option in text

@@ -1,0 +1,395 @@
+"""The program among others: streams, terminals, signals, locales; all on the real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CAT, HORSE = 81, 87  # as AudioSet numbers them
+
+Record = Callable[..., str]
+
+
+@pytest.fixture
+def clip(record: Record) -> str:
+    """A recording of one window."""
+    return record("clip.wav", (CAT, 10))
+
+
+def left_over(folder: Path) -> list[str]:
+    """Temporary files that somebody forgot."""
+    return [name for name in os.listdir(folder) if name.startswith(".dymn") or name.endswith(".part")]  # noqa: PTH208
+
+
+# ---------------------------------------------------------------------- streams
+
+
+def test_results_go_to_stdout_and_everything_else_to_stderr(dymn: Any, folder: str) -> None:
+    ran = dymn("tag", folder, "-k", 1)
+    assert ran.returncode == 6
+    assert [row[0] for row in ran.rows] == ["takes/take1.wav", "takes/take2.wav", "takes/take10.wav"]
+    lines = ran.err.splitlines()
+    assert all(line.startswith("dymn: ") for line in lines)
+    assert lines[-1] == "dymn: error: 2 of 5 inputs failed"
+    assert "Traceback" not in ran.err
+
+
+def test_a_reader_that_goes_away_is_no_error(dymn: Any, clip: str, folder: str) -> None:
+    ran = dymn.shell(
+        f"dymn tag {clip} {clip} {folder} -k 0 | head -1; echo ${{PIPESTATUS[*]}}\n"
+        f"dymn tag {clip} -k 0 -f json | true; echo ${{PIPESTATUS[*]}}\n"
+        "dymn tag -h | true; echo ${PIPESTATUS[*]}\n"
+        f"dymn tag {clip} | head -1 > /dev/null && echo passed"
+    )
+    lines = ran.out.splitlines()
+    assert lines[0].startswith("clip.wav\tmix\t0.0\t10.0\t1\t")
+    assert lines[1:] == ["0 0", "0 0", "0 0", "passed"]
+    assert "Traceback" not in ran.err
+    assert "Exception" not in ran.err
+
+
+def test_sound_comes_from_a_pipe_a_file_or_another_program(dymn: Any, record: Record) -> None:
+    record("clip.flac", (CAT, 10))
+    data = (dymn.cwd / "clip.flac").read_bytes()
+    piped = dymn("tag", "-", "-k", 2, input=data)
+    assert (piped.returncode, piped.stderr, len(piped.rows)) == (0, b"", 2)
+    assert piped.rows[0][0] == "-"
+    ran = dymn.shell(
+        "cat clip.flac | dymn tag - -k 2; dymn tag - - -k 2 < clip.flac; dymn tag <(cat clip.flac) -k 2"
+    )
+    assert ran.stderr == b""
+    assert [row[1:] for row in ran.rows] == [row[1:] for row in piped.rows] * 3
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("dymn tag - < /dev/null", 3, "-: an empty file"),
+        ("echo hello | dymn tag -", 3, "-: not a known audio format"),
+        ("dymn tag - <&-", 2, "standard input is closed; give the name of a file"),
+        ("dymn tag --files-from - <&-", 2, "standard input is closed; give the name of a file"),
+        ("dymn tag - --files-from - < /dev/null", 2, "standard input cannot be both the audio and the list"),
+        ("dymn tag clip.wav >&-", 5, "standard output is closed; give a file with --out"),
+        ("dymn tag clip.wav > /dev/full", 5, "standard output: no space left on device"),
+        ("dymn tag -h > /dev/full", 5, "standard output: no space left on device"),
+        ("dymn --version > /dev/full", 5, "standard output: no space left on device"),
+        ("dymn tag clip.wav --dry-run >&-", 5, "standard output is closed"),
+    ],
+)
+def test_streams_that_are_closed_empty_or_full(
+    dymn: Any, clip: str, script: str, code: int, said: str
+) -> None:
+    ran = dymn.shell(script)
+    assert (ran.returncode, ran.stdout) == (code, b"")
+    assert ran.err.startswith(f"dymn: error: {said}")
+    assert ran.err.count("\n") == 1
+
+
+def test_without_a_stderr_the_work_is_done_all_the_same(dymn: Any, record: Record, clip: str) -> None:
+    record("short.mp3", (CAT, 1))
+    ran = dymn.shell(
+        "dymn tag short.mp3 clip.wav none.wav -o tags.csv 2>&-; echo $?\n"
+        "dymn tag short.mp3 clip.wav none.wav -k 1 2>/dev/full; echo $?\n"
+        "dymn tag none.wav 2>&-; echo $?\n"
+        "dymn tag none.wav <&- >&- 2>&-; echo $?"
+    )
+    lines = ran.out.splitlines()
+    assert [lines[0], *lines[-3:]] == ["6", "6", "3", "5"]
+    rows = (dymn.cwd / "tags.csv").read_text("utf-8").splitlines()
+    assert rows[0] == "source,channel,start_s,end_s,rank,label,mid,score"
+    assert len(rows) == 11
+    assert all(row.startswith(("short.mp3,", "clip.wav,")) for row in rows[1:])
+
+
+# ---------------------------------------------------------------------- lists of names
+
+
+def test_names_come_from_a_list_in_any_line_end_and_each_once(dymn: Any, record: Record) -> None:
+    for name in ("a.wav", " b .wav", "new\nline.wav"):
+        record(name, (CAT, 0.1))
+    listed = b"a.wav\r\n\n./a.wav\n b .wav\r\n\r\na.wav"
+    ran = dymn("tag", "--files-from", "-", "-k", 1, "-j", 1, input=listed)
+    assert ([row[0] for row in ran.rows], ran.returncode) == (["a.wav", " b .wav"], 0)
+    (dymn.cwd / "list").write_bytes(b"new\nline.wav\0\0a.wav\0")
+    ran = dymn("tag", " b .wav", "--files-from", "list", "-0", "-k", 1, "-j", 1)
+    assert ([row[0] for row in ran.rows], ran.returncode) == ([" b .wav", r"new\nline.wav", "a.wav"], 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "data", "code", "said"),
+    [
+        (["--files-from", "-"], b"a.wav\0b.wav\0", 2, "the names in this list end with NUL bytes; add -0"),
+        (["--files-from", "none"], b"", 3, "none: no such file or directory"),
+        (["--files-from", "."], b"", 3, ".: is a directory"),
+        (["--dry-run", "--files-from", "-"], b"\n", 3, "-: no names in this list"),
+    ],
+)
+def test_lists_that_cannot_be_read(dymn: Any, words: list[str], data: bytes, code: int, said: str) -> None:
+    ran = dymn("tag", *words, "-j", 1, input=data)
+    assert (ran.returncode, ran.stdout) == (code, b"")
+    assert ran.err == f"dymn: error: {said}\n"
+
+
+def test_a_list_may_name_standard_input_nowhere(dymn: Any, record: Record, clip: str) -> None:
+    ran = dymn("tag", "--files-from", "-", "--dry-run", input=b"clip.wav\nodd \xff.wav\n")
+    assert ran.stdout == b"clip.wav\nodd \xff.wav\n"
+
+
+# ---------------------------------------------------------------------- folders
+
+
+def test_a_folder_of_traps(dymn: Any, record: Record) -> None:
+    record("d/a.wav", (CAT, 0.1))
+    (dymn.cwd / "d/up").symlink_to("../d")
+    (dymn.cwd / "d/self.wav").symlink_to("self.wav")
+    (dymn.cwd / "d/gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo(dymn.cwd / "d/pipe.wav")
+    ran = dymn("tag", "d", "-k", 1, timeout=20)
+    assert (ran.returncode, [row[0] for row in ran.rows]) == (6, ["d/a.wav"])
+    assert "d/gone.wav: no such file" in ran.err
+    assert "d/self.wav: " in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_a_failure(dymn: Any, record: Record) -> None:
+    record("d/locked/a.wav", (CAT, 0.1))
+    record("d/secret.wav", (CAT, 0.1))
+    record("d/b.wav", (CAT, 0.1))
+    (dymn.cwd / "d/secret.wav").chmod(0)
+    (dymn.cwd / "d/locked").chmod(0)
+    try:
+        ran = dymn("tag", "d", "-k", 1)
+    finally:
+        (dymn.cwd / "d/locked").chmod(0o700)
+    assert (ran.returncode, [row[0] for row in ran.rows]) == (6, ["d/b.wav"])
+    assert "d/secret.wav: no permission" in ran.err
+    assert "d/locked: this folder cannot be listed: permission denied" in ran.err
+
+
+# ---------------------------------------------------------------------- the same whatever the machine
+
+
+def test_neither_threads_nor_jobs_nor_batches_change_a_byte(dymn: Any, record: Record) -> None:
+    for n in range(3):
+        record(f"d/{n}.wav", (CAT + n, 9), (HORSE, 6))
+    words = ("tag", "d", "--windows", "--hop", 2.5, "-f", "json", "-k", 0, "--precision", 9)
+    first = dymn(*words, "--threads", 1)
+    assert first.returncode == 0
+    assert len(json.loads(first.stdout)) == 3
+    for other in (["--threads", 4, "--batch-size", 3], ["--limit-per-file", 60, "-j", 2]):
+        assert dymn(*words, *other).stdout == first.stdout
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": None, "LANG": None},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "de_DE.ISO-8859-1", "PYTHONIOENCODING": "latin-1"},
+    ],
+)
+def test_output_is_utf_8_with_points_whatever_the_locale(
+    dymn: Any, record: Record, env: dict[str, str | None]
+) -> None:
+    record("für ♫.wav", (CAT, 1))
+    raw = os.fsencode(dymn.cwd) + b"/latin \xfc.wav"
+    Path(os.fsdecode(raw)).write_bytes((dymn.cwd / "für ♫.wav").read_bytes())
+    ran = dymn("tag", "für ♫.wav", b"latin \xfc.wav", "-k", 1, env=env)
+    assert ran.returncode == 0
+    sources = [line.split(b"\t")[0] for line in ran.stdout.splitlines()]
+    assert sources == ["für ♫.wav".encode(), b"latin \xfc.wav"]
+    assert ran.rows[0][2:4] == ["0.0", "1.0"]
+
+
+def test_the_environment_sets_defaults_and_the_command_line_goes_before_it(dymn: Any, clip: str) -> None:
+    ran = dymn("tag", clip, env={"DYMN_MODEL": "no-such-model"})
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert "no-such-model" in ran.err
+    assert dymn("tag", clip, "-m", "dymn04_kd", env={"DYMN_MODEL": "no-such-model"}).returncode == 0
+    assert "no backend 'abacus'" in dymn("tag", clip, env={"DYMN_BACKEND": "abacus"}).err
+    assert "no device 'tpu'" in dymn("tag", clip, env={"DYMN_DEVICE": "tpu"}).err
+
+
+# ---------------------------------------------------------------------- how much is said
+
+
+def test_quiet_says_errors_only_and_verbose_says_more(dymn: Any, record: Record, clip: str) -> None:
+    record("short.wav", (CAT, 1))
+    words = ("tag", "short.wav", clip, "none.wav", "-k", 1)
+    plain, quiet, verbose = (dymn(*words, *more).err.splitlines() for more in ([], ["-q"], ["-v"]))
+    assert quiet == ["dymn: failed: none.wav: no such file", "dymn: error: 1 of 3 inputs failed"]
+    note = "dymn: short.wav: shorter than the window (1.00 of 10 s): repeated up to it"
+    assert set(verbose) >= {*quiet, note}
+    assert note not in plain
+    assert any("1 of 2 results carry notes" in line for line in plain)
+
+
+def test_traces_are_shown_on_demand_only(dymn: Any, clip: str) -> None:
+    words = ("tag", clip, "-l", "no such label")
+    assert "Traceback" not in dymn(*words, "-v").err
+    for ran in (dymn(*words, "-vv"), dymn(*words, env={"DYMN_DEBUG": "1"})):
+        assert ran.returncode == 2
+        assert ran.err.startswith("dymn: error: unknown label 'no such label'; nearest: ")
+        assert "Traceback (most recent call last):" in ran.err
+        assert "dymn_cli.errors.UsageError" in ran.err
+
+
+def test_decoders_do_not_talk_into_our_stderr(dymn: Any, record: Record) -> None:
+    record("clip.mp3", (CAT, 3))
+    path = dymn.cwd / "clip.mp3"
+    data = bytearray(path.read_bytes())
+    data[2000:2600] = bytes(600)
+    path.write_bytes(data)
+    ran = dymn("tag", "clip.mp3", "-k", 1)
+    assert ran.returncode in (0, 3)
+    assert all(line.startswith("dymn: ") for line in ran.err.splitlines())
+
+
+# ---------------------------------------------------------------------- terminals
+
+
+def test_a_terminal_changes_the_form_and_not_the_meaning(dymn: Any, clip: str) -> None:
+    ran = dymn.terminal("tag", clip, "-k", 2, streams="out err", columns=80)
+    assert ran.returncode == 0
+    plain = dymn("tag", clip, "-k", 2)
+    assert "\x1b[" in ran.out
+    for label, score in (row[5:] for row in plain.rows):
+        assert label in ran.out
+        assert score in ran.out
+    assert "clip.wav" in ran.out
+    assert "10.0 s" in ran.out
+    assert plain.out.count("\t") == 12
+    to_pipe = dymn.terminal("tag", clip, "-k", 2, streams="err")
+    assert to_pipe.stdout == plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("env", "words", "colored"),
+    [
+        ({}, [], True),
+        ({"NO_COLOR": "1"}, [], False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, [], False),
+        ({"TERM": "dumb"}, [], False),
+        ({}, ["--color", "never"], False),
+        ({"NO_COLOR": "1"}, ["--color", "always"], True),
+    ],
+)
+def test_colour_on_terminals(
+    dymn: Any, clip: str, env: dict[str, str], words: list[str], colored: bool
+) -> None:
+    ran = dymn.terminal("tag", clip, "none.wav", "-k", 1, *words, env=env)
+    assert ("\x1b[" in ran.out, "\x1b[" in ran.err) == (colored, colored)
+    assert "no such file" in ran.err
+
+
+def test_colour_in_pipes_is_by_demand_and_for_each_stream_on_its_own(dymn: Any, clip: str) -> None:
+    ran = dymn("tag", clip, "none.wav", "-f", "table")
+    assert b"\x1b" not in ran.stdout + ran.stderr
+    for more, env in ((["--color", "always"], {}), ([], {"FORCE_COLOR": "1"})):
+        ran = dymn("tag", clip, "none.wav", "-f", "table", *more, env=env)
+        assert b"\x1b[" in ran.stdout
+        assert b"\x1b[" in ran.stderr
+    assert b"\x1b" not in dymn("tag", clip, "--color", "always").stdout  # rows are never coloured
+    ran = dymn.terminal("tag", clip, "none.wav", "-f", "table", streams="err")
+    assert ("\x1b[" in ran.out, "\x1b[" in ran.err) == (False, True)
+
+
+@pytest.mark.parametrize("words", [["tag", "-"], ["embed", "-"], ["tag", "--files-from", "-"]])
+def test_it_does_not_wait_for_somebody_to_type_sound(dymn: Any, words: list[str]) -> None:
+    ran = dymn.terminal(*words, streams="in", timeout=20)
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert ran.err.startswith("dymn: error: standard input is a terminal; ")
+    assert ran.err.count("\n") == 1
+
+
+def test_what_is_done_in_a_moment_needs_no_bar(dymn: Any, folder: str) -> None:
+    ran = dymn.terminal("tag", folder, "-k", 1, "--color", "never", streams="err")
+    assert "\x1b" not in ran.err
+    assert len(ran.rows) == 3
+
+
+# ---------------------------------------------------------------------- signals
+
+
+def begun(dymn: Any, *words: object) -> Any:
+    """Start a run over a list of names that does not end."""
+    process = dymn.start(
+        "tag", "--files-from", "-", "-j", 1, "-k", 1, *words, stdin=subprocess.PIPE, bufsize=0
+    )
+    process.stdin.write(b"clip.wav\nnone.wav\n")
+    return process
+
+
+def first_line(process: Any) -> bytes:
+    """What comes first, but not for ever: it is there, or the test fails."""
+    assert select.select([process.stdout], [], [], 30)[0], "nothing comes"
+    return bytes(process.stdout.readline())
+
+
+def ended(process: Any) -> tuple[int, str]:
+    """Exit code and messages of a run that was sent a signal."""
+    code = process.wait(timeout=20)
+    err = process.stderr.read().decode()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    return code, err
+
+
+def test_ctrl_c_ends_in_order_with_one_line(dymn: Any, clip: str) -> None:
+    process = begun(dymn, "-f", "json")
+    opening = first_line(process) + first_line(process)
+    time.sleep(0.2)  # by then it has written all that it has, and waits for names
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    code, err = ended(process)
+    assert code == 130
+    assert err.splitlines()[-1] == "dymn: interrupted"
+    assert "Traceback" not in err
+    assert [document["source"] for document in json.loads(opening + rest)] == ["clip.wav"]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_run_that_is_ended_leaves_neither_half_a_file_nor_temporary_ones(
+    dymn: Any, clip: str, number: signal.Signals, code: int
+) -> None:
+    process = begun(dymn, "-o", "tags.csv")
+    wait_for(lambda: bool(left_over(dymn.cwd)))
+    process.send_signal(number)
+    found, err = ended(process)
+    assert found == code
+    assert "Traceback" not in err
+    assert not (dymn.cwd / "tags.csv").exists()
+    assert left_over(dymn.cwd) == []
+
+
+def test_what_the_caller_had_us_ignore_stays_ignored(dymn: Any, clip: str) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = begun(dymn)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    first_line(process)
+    process.send_signal(signal.SIGINT)
+    process.stdin.close()
+    process.stdin = None
+    assert ended(process)[0] == 6  # one of the two names leads to nothing

@@ -1,0 +1,78 @@
+"""A model whose answers are known: it hears the loudest mel band, and says the label of that number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.config import ARCHITECTURES
+from dymn_cli.results import ModelInfo
+from dymn_cli.runtime.base import Answer
+from dymn_cli.store.weights import ModelHeader
+from dymn_cli.tagging import tagger as tagger_module
+
+N_MELS, FMAX_HZ = 128, 15_000.0
+
+
+class FakeBackend:
+    """0.9 for the label of the loudest band, 0.5 for the next label, 0.01 for all others.
+
+    The embedding is 1 at the number of the loudest band and 0 elsewhere.
+    """
+
+    on_cpu = True
+
+    def __init__(self) -> None:
+        config = ARCHITECTURES["dymn04"]
+        self.header = ModelHeader("fake", config, FrontEndConfig(), Vocabulary.audioset())
+        self.info = ModelInfo("fake", "0" * 64, "fake", "none")
+        self.n_frames: list[int] = []
+        self.batches: list[int] = []
+
+    def run(self, mels: np.ndarray) -> Answer:
+        assert mels.dtype == np.float32
+        assert mels.shape[1:3] == (1, N_MELS)
+        self.batches.append(len(mels))
+        self.n_frames.append(mels.shape[3])
+        scores = np.full((len(mels), len(self.header.vocabulary)), 0.01)
+        embedding = np.zeros((len(mels), self.header.config.embedding_size), np.float32)
+        for row, band in enumerate(mels.mean(axis=(1, 3)).argmax(axis=1)):
+            scores[row, band], scores[row, band + 1], embedding[row, band] = 0.9, 0.5, 1.0
+        return Answer(np.log(scores / (1 - scores)).astype(np.float32), embedding)
+
+
+def band_hz(band: int) -> float:
+    """Centre of a band: 128 triangles, evenly spaced in mel from 0 to 15 kHz."""
+    top = 1127 * math.log(1 + FMAX_HZ / 700)
+    return 700 * (math.exp((band + 1) * top / (N_MELS + 1) / 1127) - 1)
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
+    """The fake, in place of every model that a tagger opens."""
+    fake = FakeBackend()
+    monkeypatch.setattr(tagger_module, "open_backend", lambda *args, **options: fake)
+    return fake
+
+
+@pytest.fixture
+def tone() -> Callable[..., np.ndarray]:
+    """`tone(band, seconds, rate_hz)`: what the fake hears as the label of that number."""
+
+    def make(band: int, seconds: float, rate_hz: int = 32_000) -> np.ndarray:
+        times = np.arange(round(seconds * rate_hz)) / rate_hz
+        return (0.5 * np.sin(2 * np.pi * band_hz(band) * times)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def animals() -> SimpleNamespace:
+    """Numbers of some labels, as AudioSet counts them."""
+    return SimpleNamespace(animal=72, pets=73, cat=81, purr=82, horse=87, duck=104, quack=105)

@@ -1,0 +1,78 @@
+"""The file of `--thresholds`: what is read, and what is said of what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dymn_cli.errors import UsageError
+from dymn_cli.tagging.thresholds import read_thresholds
+
+
+def test_a_row_is_a_label_by_id_or_name(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(
+        'mid,label,threshold\n/m/09x0r,Speech,0.5\n,"Subway, metro, underground",0.25\n/m/0bt9lr,,1\n',
+        "utf-8",
+    )
+    assert read_thresholds(str(path)) == (
+        ("/m/09x0r", 0.5),
+        ("Subway, metro, underground", 0.25),
+        ("/m/0bt9lr", 1.0),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label,threshold\nDog,0.5\n",
+        "threshold,label\n0.5,Dog\n",
+        "label,threshold,note\nDog,0.5,a note\n",
+        "\ufefflabel,threshold\r\nDog,0.5\r\n\r\n",
+        "mid,label,threshold\n, Dog ,5e-1",
+    ],
+)
+def test_columns_in_any_order_others_beside_them_and_what_spreadsheets_add(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode())
+    assert read_thresholds(str(path)) == (("Dog", 0.5),)
+
+
+def test_a_file_with_a_header_alone_has_no_thresholds(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("mid,label,threshold\n", "utf-8")
+    assert read_thresholds(str(path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "mid,label,threshold"),
+        (b"label,score\nDog,0.5\n", "mid,label,threshold"),
+        (b"threshold\n0.5\n", "mid,label,threshold"),
+        (b"label,threshold\nDog,0.5\nCat,high\n", "line 3: 'high'"),
+        (b"label,threshold\nDog,1.5\n", "line 2: '1.5'"),
+        (b"label,threshold\nDog,-0.1\n", "line 2: '-0.1'"),
+        (b"label,threshold\nDog,nan\n", "line 2: 'nan'"),
+        (b"label,threshold\nDog,\n", "line 2: ''"),
+        (b"label,threshold\nDog\n", "line 2: ''"),
+        (b"label,threshold\nDog,0,5\nCat,0,5\n", "line 2"),
+        (b"mid,label,threshold\n,,0.5\n", "line 2: no label"),
+        (b"label,threshold\n\xff,0.5\n", "UTF-8"),
+        (b'label,threshold\n"Dog,0.5\n', "line"),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_file_and_line(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        read_thresholds(str(path))
+    assert caught.value.message.startswith(str(path))
+    assert said in caught.value.message
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "none.csv", "no such file"), (tmp_path, "is a directory")):
+        with pytest.raises(UsageError, match=said):
+            read_thresholds(str(path))

@@ -1,0 +1,203 @@
+"""Who may import whom: the way of the data is one way, and what is heavy is loaded where it is needed.
+
+Read from the source with `ast`, so that an import counts wherever it stands, in a function too; those for
+type checkers alone do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "dymn_cli"
+MODULES = {
+    ".".join(("dymn_cli", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+# What each part of the package may import of it, besides itself: to add to this is a decision.
+BASE = {"errors", "results"}
+PARTS = {
+    "errors": set(),
+    "results": set(),
+    "labels": {"errors"},
+    "audio": BASE,
+    "frontend": BASE,
+    "model": {*BASE, "frontend"},
+    "store": {*BASE, "labels", "frontend.melbank", "model.config", "model.layout"},
+    "runtime": {*BASE, "labels", "frontend", "model", "store"},
+    "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
+    "writers": {*BASE, "labels"},
+    "batch": {*BASE, "labels", "audio", "store", "tagging", "writers"},
+    "demo": {*BASE, "audio"},
+    "export": {
+        *BASE,
+        "labels",
+        "frontend",
+        "model",
+        "runtime",
+        "store",
+        "tagging.aggregate",
+        "writers.target",
+    },
+    "bench": {
+        *BASE,
+        "labels",
+        "audio",
+        "frontend",
+        "model",
+        "runtime",
+        "store",
+        "tagging",
+        "batch",
+        "writers",
+    },
+}
+
+# Where a library may be imported: a module, or all below a package.
+LIBRARIES = {
+    "torch": {
+        "model.blocks",
+        "model.backbone",
+        "model.dymn",
+        "model.mn",
+        "model.build",
+        "model.infer",
+        "frontend.torch_logmel",
+        "runtime.torch",
+        "export",
+        "bench",
+    },
+    "onnxruntime": {"runtime.onnx", "export"},
+    "onnx": {"export"},
+    "soundfile": {"audio", "demo", "bench"},
+    "soxr": {"audio", "bench"},
+    "av": {"audio"},
+    "typer": {"cli"},
+    "rich": {"cli", "writers.to_table"},
+    "safetensors": {"store", "export"},
+    "pyarrow": {"writers"},
+}
+NOWHERE = {"click", "librosa", "torchaudio", "scipy", "pandas", "requests", "pydantic", "pickle"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports when it runs."""
+    tree = ast.parse(path.read_text("utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else str(node.module)
+
+
+def below(name: str, places: set[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+EDGES = {name: sorted(set(imports(path))) for name, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.count(".")])
+def test_imports_follow_the_way_of_the_data(module: str) -> None:
+    inside = module.removeprefix("dymn_cli.")
+    part = inside.partition(".")[0]
+    if part == "cli":
+        return
+    assert part in PARTS, f"say in PARTS what {part} may import"
+    for target in EDGES[module]:
+        if target.startswith("dymn_cli."):
+            wanted = target.removeprefix("dymn_cli.")
+            assert below(wanted, {part} | PARTS[part]), f"{module} imports {target}"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_are_imported_where_they_belong(library: str) -> None:
+    users = {
+        module.removeprefix("dymn_cli.")
+        for module, targets in EDGES.items()
+        if any(target.partition(".")[0] == library for target in targets)
+    }
+    assert {user for user in users if not below(user, LIBRARIES[library])} == set()
+
+
+def test_some_libraries_are_not_needed_at_all() -> None:
+    for module, targets in EDGES.items():
+        assert not {target.partition(".")[0] for target in targets} & NOWHERE, module
+
+
+def test_nothing_reaches_into_the_private_parts_of_typer() -> None:
+    for module, targets in EDGES.items():
+        assert not [t for t in targets if t.startswith("typer._")], module
+
+
+def test_the_package_has_no_cycles_between_its_parts() -> None:
+    parts = {
+        (module.split(".")[1], target.split(".")[1])
+        for module, targets in EDGES.items()
+        for target in targets
+        if module.count(".") and target.startswith("dymn_cli.")
+    }
+    edges = {(one, other) for one, other in parts if one != other}
+    # frontend.melbank and model.config are plain data that both sides of the network share.
+    order = [
+        "errors",
+        "results",
+        "labels",
+        "audio",
+        "frontend",
+        "model",
+        "store",
+        "runtime",
+        "tagging",
+        "writers",
+    ]
+    for one, other in edges:
+        if one in order and other in order:
+            assert order.index(other) < order.index(one), f"{one} imports {other}"
+
+
+HEAVY = ("numpy", "onnxruntime", "torch", "soundfile", "soxr", "rich", "av", "onnx", "safetensors")
+SHOW = f"; import sys; print(*[name for name in {HEAVY} if name in sys.modules])"
+RUN = "from dymn_cli.cli.app import run; import io, contextlib\n"
+RUN += "with contextlib.redirect_stdout(io.StringIO()): "
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import dymn_cli",
+        "import dymn_cli; dymn_cli.DymnError, dymn_cli.ClipResult, dir(dymn_cli)",
+        "import dymn_cli.results, dymn_cli.labels, dymn_cli.writers, dymn_cli.batch.discover",
+        RUN + "assert run(['--help']) == 0\nprint(end='')",
+        RUN + "assert run(['tag', '--help']) == 0\nprint(end='')",
+        RUN + "assert run(['--version']) == 0\nprint(end='')",
+    ],
+    ids=["package", "names", "base", "help", "help of tag", "version"],
+)
+def test_what_is_light_stays_light(code: str, repository: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code + SHOW],
+        capture_output=True,
+        text=True,
+        cwd=repository,
+        check=True,
+    )
+    assert ran.stdout.split() == []

@@ -1,0 +1,96 @@
+"""The names that programs may build on, and that all of them say what they are."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+import pytest
+
+import dymn_cli
+
+HEAVY = {"torch", "onnx", "pyarrow", "av"}  # extras: a module that needs one may be absent
+
+
+def modules() -> list[str]:
+    return [info.name for info in pkgutil.walk_packages(dymn_cli.__path__, "dymn_cli.")]
+
+
+def load(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name in HEAVY:
+            pytest.skip(f"needs {exc.name}")
+        raise
+
+
+def test_the_package_offers_what_it_says_and_nothing_else() -> None:
+    assert sorted(dymn_cli.__all__) == [
+        "AudioInfo",
+        "ClipResult",
+        "DymnError",
+        "Failure",
+        "ModelInfo",
+        "Tag",
+        "TagOptions",
+        "Tagger",
+        "WindowScores",
+        "WindowTags",
+        "__version__",
+    ]
+    for name in dymn_cli.__all__:
+        assert getattr(dymn_cli, name) is not None
+        assert name in dir(dymn_cli)
+    star: dict[str, object] = {}
+    exec("from dymn_cli import *", star)  # what __all__ is for
+    assert set(dymn_cli.__all__) <= set(star)
+    with pytest.raises(AttributeError, match="Taggger"):
+        dymn_cli.Taggger  # noqa: B018
+
+
+def test_public_names_are_the_same_as_in_their_modules() -> None:
+    from dymn_cli.results import ClipResult
+    from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.tagger import Tagger
+
+    assert (dymn_cli.Tagger, dymn_cli.TagOptions, dymn_cli.ClipResult) == (Tagger, TagOptions, ClipResult)
+
+
+def test_the_version_is_that_of_the_distribution(repository: object) -> None:
+    import tomllib
+    from pathlib import Path
+
+    project = tomllib.loads((Path(str(repository)) / "pyproject.toml").read_text("utf-8"))["project"]
+    assert dymn_cli.__version__ == project["version"]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_each_module_says_what_it_is_for_and_what_it_offers(name: str) -> None:
+    module = load(name)
+    assert (module.__doc__ or "").strip(), f"{name} has no docstring"
+    for public in getattr(module, "__all__", ()):
+        value = getattr(module, public)  # importable
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{name}.{public} has no docstring"
+            first = str(inspect.getdoc(value)).splitlines()[0]
+            assert first.endswith((".", "?", ":")) or "(" in first, f"{name}.{public}: {first!r}"
+        if inspect.isclass(value) and value.__module__ == name:
+            for member, function in vars(value).items():
+                inner = function.fget if isinstance(function, property) else function
+                if not member.startswith("_") and inspect.isfunction(inner):
+                    assert inspect.getdoc(inner), f"{name}.{public}.{member} has no docstring"
+
+
+def test_the_errors_are_drawn_as_they_are() -> None:
+    from dymn_cli import errors
+
+    drawn = errors.__doc__ or ""
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        assert name in drawn
+        assert issubclass(error, dymn_cli.DymnError)
+    codes = {error.exit_code for error in (getattr(errors, name) for name in errors.__all__)}
+    assert codes == {2, 3, 4, 5, 6, 70}
