@@ -26,7 +26,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dymn_cli.errors import OutputError
 
@@ -108,7 +108,7 @@ class _StandardOutput(Target):
             sys.stdout.flush()
         # Below Python's own buffer: what that could not hand over it would complain of again at exit.
         binary = sys.stdout.buffer
-        self.stream = io.BufferedWriter(_Guard(getattr(binary, "raw", binary), self.name))
+        self.stream = _stream(getattr(binary, "raw", binary), self.name)
         return self
 
 
@@ -124,7 +124,7 @@ class _Device(Target):
     def __enter__(self) -> Self:
         with _os_errors_of(self.name):
             raw = self._path.open("wb", buffering=0)
-        self.stream = io.BufferedWriter(_Guard(raw, self.name, owned=True))
+        self.stream = _stream(raw, self.name, owned=True)
         return self
 
 
@@ -143,7 +143,7 @@ class _NewFile(Target):
         with _os_errors_of(self.name):
             # 0o666 less the umask, as of any new file; "x": the hidden name is ours alone.
             raw = io.FileIO(self._part, "x")
-            self.stream = io.BufferedWriter(_Guard(raw, self.name, owned=True, seekable=True))
+            self.stream = _stream(raw, self.name, owned=True, seekable=True)
         try:
             _lock(raw)
             if self._durable:
@@ -200,7 +200,11 @@ class _Raw(Protocol):
 
 
 class _Guard(io.RawIOBase):
-    """An unbuffered stream whose errors are ours: the last step before the operating system."""
+    """An unbuffered stream whose errors are ours: the last step before the operating system.
+
+    Nothing is kept for a second try: what an interrupted write has handed over is out, once.
+    A buffer above would send it again.
+    """
 
     def __init__(self, raw: _Raw, name: str, *, owned: bool = False, seekable: bool = False) -> None:
         self._raw = raw
@@ -214,11 +218,17 @@ class _Guard(io.RawIOBase):
     def seekable(self) -> bool:
         return self._seekable
 
-    def write(self, data: ReadableBuffer, /) -> int | None:
+    def write(self, data: ReadableBuffer, /) -> int:
+        left = memoryview(data).cast("B")
+        n_bytes = len(left)
         with _os_errors_of(self._name):
-            while (n_bytes := self._raw.write(data)) is None:  # a pipe that someone made non-blocking
-                select.select([], [self._raw], [])
-            return n_bytes
+            while left:
+                n_taken = self._raw.write(left)
+                if n_taken is None:  # a pipe that someone made non-blocking
+                    select.select([], [self._raw], [])
+                else:
+                    left = left[n_taken:]
+        return n_bytes
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         with _os_errors_of(self._name):
@@ -233,6 +243,10 @@ class _Guard(io.RawIOBase):
             if self._owned:
                 with _os_errors_of(self._name):
                     self._raw.close()
+
+
+def _stream(raw: _Raw, name: str, *, owned: bool = False, seekable: bool = False) -> BinaryIO:
+    return cast(BinaryIO, _Guard(raw, name, owned=owned, seekable=seekable))
 
 
 def _lock(file: io.FileIO) -> bool:

@@ -367,3 +367,27 @@ def test_a_file_is_patched_in_place(tmp_path: Path) -> None:
         stream.seek(0)
         stream.write(b"7")
     assert out.read_bytes() == b"7 rows"
+
+
+class InterruptedRaw:
+    """Takes what it is given, and Ctrl-C comes before it can say so."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def write(self, data: memoryview) -> int:
+        self.taken += bytes(data)
+        if self.taken == b"first":
+            raise KeyboardInterrupt
+        return len(data)
+
+
+def test_what_was_handed_over_when_ctrl_c_came_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = InterruptedRaw()
+    stdout = type("Stdout", (), {"buffer": type("Buffer", (), {"raw": raw}), "flush": lambda self: None})
+    monkeypatch.setattr(sys, "stdout", stdout())
+    with open_target(None) as target:
+        with pytest.raises(KeyboardInterrupt):
+            target.stream.write(b"first")
+        target.stream.write(b"last")
+    assert raw.taken == b"firstlast"

@@ -1,0 +1,141 @@
+"""A file for each source: where it lies, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dymn_cli.batch.discover import Found, find
+from dymn_cli.errors import InputError, OutputError, UsageError
+from dymn_cli.results import ModelInfo
+from dymn_cli.writers.base import Provenance, Writer
+from dymn_cli.writers.folder import ResultFolder
+
+MADE = Provenance("1.0", ModelInfo("m", "ab", "onnx", "CPU"))
+
+
+class Plain(Writer[str]):
+    """Writes what it is given."""
+
+    def write(self, result: str) -> None:
+        self.stream.write(result.encode())
+
+
+def fill(folder: ResultFolder, name: str, *results: str) -> None:
+    with folder.writer(name, lambda stream, index: Plain(stream)) as writer:
+        for result in results:
+            writer.write(result)
+
+
+def tree(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+@pytest.mark.parametrize("given", ["rec", "rec/", "./rec", "../here/rec", "{absolute}/rec"])
+def test_a_file_found_in_a_folder_keeps_its_path_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    touch("rec/a.wav", "rec/a.flac", "rec/x/y/a.wav")
+    sources = list(find([given.format(absolute=tmp_path / "here")]))
+    folder = ResultFolder("out", "csv", sources)
+    for found in sources:
+        fill(folder, found.name, "x")
+    assert tree(Path("out")) == {"a.wav.csv", "a.flac.csv", "x/y/a.wav.csv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("a.wav", "a.wav.csv"),
+        ("x/a.wav", "x/a.wav.csv"),
+        ("./x//a.wav", "x/a.wav.csv"),
+        ("../x/a.wav", "a.wav.csv"),
+        ("/data/x/a.wav", "a.wav.csv"),
+        ("x/../../a.wav", "a.wav.csv"),
+        ("-", "stdin.csv"),
+    ],
+)
+def test_a_file_that_was_named_keeps_a_path_that_stays_within(tmp_path: Path, name: str, place: str) -> None:
+    folder = ResultFolder(str(tmp_path / "out"), "csv", [Found(name)])
+    fill(folder, name, "x")
+    assert tree(tmp_path / "out") == {place}
+
+
+def test_a_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    fill(ResultFolder(str(tmp_path), "csv", [Found(name)]), name, "x")
+    assert os.listdir(os.fsencode(tmp_path)) == [b"caf\xe9.wav.csv"]  # noqa: PTH208 - of bytes
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("audacity", "audacity.txt"), ("table", "txt"), ("srt", "srt")])
+def test_formats_have_their_suffixes(tmp_path: Path, form: str, suffix: str) -> None:
+    fill(ResultFolder(str(tmp_path), form, [Found("a.wav")]), "a.wav", "x")
+    assert tree(tmp_path) == {f"a.wav.{suffix}"}
+
+
+def test_sources_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^/x/a\.wav and /y/a\.wav would both become "):
+        ResultFolder(str(tmp_path), "csv", [Found("/x/a.wav"), Found("b.wav"), Found("/y/a.wav")])
+
+
+def test_a_name_with_no_room_for_a_suffix_is_refused(tmp_path: Path) -> None:
+    longest = "a" * 251
+    ResultFolder(str(tmp_path), "csv", [Found(longest)])
+    for form in ("jsonl", "npy"):
+        with pytest.raises(OutputError, match="too long"):
+            ResultFolder(str(tmp_path), form, [Found(longest)])
+
+
+def test_what_is_there_already_is_said_before_any_work(tmp_path: Path) -> None:
+    sources = [Found("a.wav"), Found("b.wav"), Found("gone", InputError("gone"))]
+    folder = ResultFolder(str(tmp_path), "csv", sources)
+    folder.check()
+    (tmp_path / "b.wav.csv").touch()
+    with pytest.raises(OutputError, match=r"b\.wav\.csv: the file exists"):
+        folder.check()
+
+
+def test_a_file_appears_when_it_is_complete_and_replaces_an_older_one(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path), "csv", [Found("a.wav")])
+    fill(folder, "a.wav", "old")
+    with pytest.raises(RuntimeError), folder.writer("a.wav", lambda stream, _: Plain(stream)) as writer:
+        writer.write("half")
+        raise RuntimeError
+    assert (tmp_path / "a.wav.csv").read_text() == "old"
+    fill(folder, "a.wav", "new", " and whole")
+    assert (tmp_path / "a.wav.csv").read_text() == "new and whole"
+    assert tree(tmp_path) == {"a.wav.csv"}
+
+
+def test_the_result_of_a_source_that_fails_now_goes(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path), "npy", [Found("a.wav"), Found("b.wav")])
+    for name in ("a.wav.npy", "a.wav.index.csv", "b.wav.npy"):
+        (tmp_path / name).touch()
+    folder.forget("a.wav")
+    folder.forget("never heard of")
+    assert tree(tmp_path) == {"b.wav.npy"}
+
+
+def test_leavings_of_killed_runs_go_and_provenance_stands_once(tmp_path: Path) -> None:
+    touch(str(tmp_path / "out/x/.dymn-0123456789abcdef.part"))
+    folder = ResultFolder(str(tmp_path / "out"), "csv", [Found("x/a.wav")])
+    folder.prepare()
+    fill(folder, "x/a.wav", "x")
+    folder.complete(MADE)
+    assert tree(tmp_path / "out") == {"x/a.wav.csv", "dymn.meta.json"}
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="not a folder"):
+        ResultFolder(str(tmp_path / "out"), "csv", [])
