@@ -6,6 +6,10 @@
 
 An AudioReader holds for all of them what a source must fulfil: rates, channels, finite samples, a least
 length, and as much audio as its header claims. Every failure is one of our errors.
+
+A few kilobytes may hold a day, since silence compresses to next to nothing. Such a file is a recording like
+any other, and no length is refused: memory does not grow with it, and how much time a source may take is
+for those to say who read many.
 """
 
 from __future__ import annotations
@@ -227,7 +231,8 @@ def to_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Samples as float32; integers are scaled so that their full range is [-1, 1)."""
     kind, n_bits = samples.dtype.kind, samples.dtype.itemsize * 8
     if kind == "f":
-        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which the reader refuses
+        # What float32 cannot hold becomes infinite or NaN, which the reader refuses.
+        with np.errstate(over="ignore", invalid="ignore"):
             return samples.astype(np.float32, copy=False)
     middle = 2.0 ** (n_bits - 1) if kind == "u" else 0.0
     scaled: NDArray[Any] = samples.astype(np.float32 if n_bits <= 16 else np.float64)

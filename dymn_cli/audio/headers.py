@@ -8,21 +8,37 @@ libsndfile stops where a header tells it to. Two kinds of headers tell it too ea
   the first part only.
 
 For these, a `CorrectedView` shows libsndfile the same bytes with one field replaced, or a length that is
-never reached, so that it reads on to the real end. Sources: RIFF (Microsoft Multimedia Programming
-Interface 1.0), ID3v2.4 section 3.1, APEv2, and the Xing/LAME tag as mpg123 reads it.
+never reached, so that it reads on to the real end. Such a view also leaves out ID3v2 tags in front of
+other formats than MP3: behind them libsndfile refuses some formats, and of others read from memory it
+loses as much sound at the end as the tags are long. In front of MP3 it leaves out large ones, which would
+be read into memory as a whole, up to 256 MiB.
+
+Two kinds of files must not come to libsndfile at all, because it prints its complaints of them on standard
+output, where only results may go: MIDI sample dumps, and ALAC whose packet table is damaged.
+
+Sources: RIFF (Microsoft Multimedia Programming Interface 1.0), ID3v2.4 section 3.1, APEv2, the Xing/LAME
+tag as mpg123 reads it, MIDI's Sample Dump Standard, and Apple's Core Audio Format specification.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["CorrectedView", "corrected"]
+__all__ = [
+    "CorrectedView",
+    "corrected",
+    "has_bad_packet_table",
+    "has_too_many_tags",
+    "is_sample_dump",
+    "without_tags",
+]
 
 UNKNOWN_SIZE = b"\xff\xff\xff\xff"  # what libsndfile, FFmpeg and SoX take as "to the end of the file"
 ENDLESS = 1 << 40  # far beyond any MP3, and its frame count still fits 63 bits
@@ -31,6 +47,15 @@ APE_FOOTER_SIZE = 32
 SYNC_SEARCH = 4096  # bytes after the ID3v2 tags in which the first MP3 frame must start
 XING_SEARCH = 64  # header, CRC and the largest side information come before the Xing mark
 JOINED_SLACK = 1 << 16  # bytes beyond the announced ones that may be some unknown tag
+# Real files have a few dozen chunks and a tag or two; a file of nothing else must not keep us for minutes.
+MAX_CHUNKS = 10_000
+MAX_TAGS = 100
+UNTAGGED = {b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd"}
+LARGE_TAGS = 1 << 20
+PACKET_TABLE_HEADER = 24
+MAX_PACKET_TABLE = 64 << 20  # with the usual 4,096 samples a packet: months of sound
+OVERLONG_NUMBER = re.compile(rb"[\x80-\xff]{5}")  # numbers of packet tables end within five bytes
+SAMPLE_DUMP = (0xF0, 0x7E, 0x01)  # bytes 0, 1 and 3 of MIDI's; byte 2 is the device
 
 
 class CorrectedView(io.RawIOBase):
@@ -38,16 +63,25 @@ class CorrectedView(io.RawIOBase):
 
     Args:
         stream: the seekable file; the view moves its position.
-        end: where the audio really ends; nothing is read from there on.
+        start: what is position 0 of the view.
+        end: where the audio really ends, as a position of the view; nothing is read from there on.
         length: what the view says when it is asked for its size.
         patch_at: where the replaced bytes start.
         patch: the bytes to show there.
     """
 
     def __init__(
-        self, stream: BinaryIO, *, end: int, length: int, patch_at: int = 0, patch: bytes = b""
+        self,
+        stream: BinaryIO | CorrectedView,
+        *,
+        start: int = 0,
+        end: int,
+        length: int,
+        patch_at: int = 0,
+        patch: bytes = b"",
     ) -> None:
         self._stream = stream
+        self._start = start
         self.end = end
         self._length = length
         self._patch_at = patch_at
@@ -81,8 +115,10 @@ class CorrectedView(io.RawIOBase):
             target[:] = bytes(len(target))
             self._position += len(target)
             return len(target)
-        self._stream.seek(start)
-        data = self._stream.read(max(0, min(len(target), self.end - start)))
+        if start >= self.end:
+            return 0
+        self._stream.seek(self._start + start)
+        data = self._stream.read(min(len(target), self.end - start)) or b""
         target[: len(data)] = data
         low, high = max(start, self._patch_at), min(start + len(data), self._patch_at + len(self._patch))
         if low < high:
@@ -91,7 +127,7 @@ class CorrectedView(io.RawIOBase):
         return len(data)
 
 
-def corrected(stream: BinaryIO, container: str) -> CorrectedView | None:
+def corrected(stream: BinaryIO | CorrectedView, container: str) -> CorrectedView | None:
     """Return a view with the header put right, or None where the header can be believed.
 
     Args:
@@ -105,15 +141,76 @@ def corrected(stream: BinaryIO, container: str) -> CorrectedView | None:
     return None
 
 
-def _read_at(stream: BinaryIO, position: int, n_bytes: int) -> bytes:
+def without_tags(stream: BinaryIO) -> CorrectedView | None:
+    """Return a view that starts behind ID3v2 tags, or None where there are none or they do no harm.
+
+    Args:
+        stream: the seekable file; its position is left anywhere.
+    """
+    start = _after_tags(stream, with_footers=False)
+    if not start or (start <= LARGE_TAGS and _read_at(stream, start, 4) not in UNTAGGED):
+        return None
+    size = max(0, stream.seek(0, os.SEEK_END) - start)
+    return CorrectedView(stream, start=start, end=size, length=size)
+
+
+def has_too_many_tags(stream: BinaryIO | CorrectedView) -> bool:
+    """Whether more ID3v2 tags follow one another in front than are followed here; libsndfile follows all.
+
+    Args:
+        stream: the seekable file; its position is left anywhere.
+    """
+    return _read_at(stream, _after_tags(stream, with_footers=False), 3) == b"ID3"
+
+
+def is_sample_dump(stream: BinaryIO | CorrectedView) -> bool:
+    """Whether libsndfile would take the file for a MIDI sample dump.
+
+    Args:
+        stream: the seekable file; its position is left anywhere.
+    """
+    head = _read_at(stream, _after_tags(stream, with_footers=False), 4)
+    return len(head) == 4 and (head[0], head[1], head[3]) == SAMPLE_DUMP
+
+
+def has_bad_packet_table(stream: BinaryIO | CorrectedView) -> bool:
+    """Whether a Core Audio file holds ALAC and its table of packet sizes cannot be right.
+
+    Args:
+        stream: the seekable file; its position is left anywhere.
+    """
+    head = _read_at(stream, 0, 32)
+    if head[:4] != b"caff" or head[28:] != b"alac":
+        return False
+    position = 8  # after the file's header; chunks are a name, a size of 64 bits, and the data
+    for _ in range(MAX_CHUNKS):
+        chunk = _read_at(stream, position, 12)
+        n_bytes = int.from_bytes(chunk[4:], "big")
+        if len(chunk) < 12:
+            return False
+        if chunk[:4] == b"pakt":
+            if n_bytes > MAX_PACKET_TABLE:
+                return True
+            sizes = _read_at(stream, position + 12, n_bytes)[PACKET_TABLE_HEADER:]
+            return OVERLONG_NUMBER.search(sizes) is not None or sizes[-1:] > b"\x7f"
+        position += 12 + n_bytes
+    return True
+
+
+def _read_at(stream: BinaryIO | CorrectedView, position: int, n_bytes: int) -> bytes:
+    if position >= stream.seek(0, os.SEEK_END):  # operating systems refuse positions that headers make up
+        return b""
     stream.seek(max(0, position))
-    return stream.read(n_bytes)
+    return stream.read(n_bytes) or b""
 
 
-def _corrected_wav(stream: BinaryIO) -> CorrectedView | None:
+def _corrected_wav(stream: BinaryIO | CorrectedView) -> CorrectedView | None:
     size = stream.seek(0, os.SEEK_END)
     position = 12  # after RIFF, its size, and WAVE
-    while len(chunk := _read_at(stream, position, 8)) == 8:
+    for _ in range(MAX_CHUNKS):
+        chunk = _read_at(stream, position, 8)
+        if len(chunk) < 8:
+            return None
         n_bytes = int.from_bytes(chunk[4:], "little")
         if chunk[:4] == b"data":
             if n_bytes or position + 8 >= size or _is_chunk(stream, position + 8, size):
@@ -123,16 +220,16 @@ def _corrected_wav(stream: BinaryIO) -> CorrectedView | None:
     return None
 
 
-def _is_chunk(stream: BinaryIO, position: int, size: int) -> bool:
+def _is_chunk(stream: BinaryIO | CorrectedView, position: int, size: int) -> bool:
     """Whether another chunk follows an empty one; audio samples do not look like one."""
     chunk = _read_at(stream, position, 8)
     name, n_bytes = chunk[:4], int.from_bytes(chunk[4:], "little")
     return len(chunk) == 8 and name.isascii() and name.decode().isprintable() and position + n_bytes <= size
 
 
-def _corrected_mp3(stream: BinaryIO) -> CorrectedView | None:
+def _corrected_mp3(stream: BinaryIO | CorrectedView) -> CorrectedView | None:
     end = _mp3_end(stream)
-    start = _mp3_start(stream)
+    start = _after_tags(stream, with_footers=True)
     head = _read_at(stream, start, SYNC_SEARCH + XING_SEARCH + 12)
     sync = next((n for n in range(min(len(head) - 4, SYNC_SEARCH)) if _is_frame(head, n)), None)
     if sync is None:
@@ -162,16 +259,19 @@ def _is_frame(head: bytes, n: int) -> bool:
     )
 
 
-def _mp3_start(stream: BinaryIO) -> int:
-    """Where the ID3v2 tags at the front end."""
+def _after_tags(stream: BinaryIO | CorrectedView, *, with_footers: bool) -> int:
+    """Where the ID3v2 tags at the front end; libsndfile's own search knows nothing of their footers."""
     position = 0
-    while (tag := _read_at(stream, position, 10))[:3] == b"ID3" and len(tag) == 10:
+    for _ in range(MAX_TAGS):
+        tag = _read_at(stream, position, 10)
+        if tag[:3] != b"ID3" or len(tag) < 10:
+            break
         size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
-        position += 10 + size + (10 if tag[5] & 0x10 else 0)
+        position += 10 + size + (10 if with_footers and tag[5] & 0x10 else 0)
     return position
 
 
-def _mp3_end(stream: BinaryIO) -> int:
+def _mp3_end(stream: BinaryIO | CorrectedView) -> int:
     """Where the ID3v1 and APEv2 tags at the back start."""
     end = stream.seek(0, os.SEEK_END)
     if end >= ID3V1_SIZE and _read_at(stream, end - ID3V1_SIZE, 3) == b"TAG":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from numpy.typing import NDArray
 
-__all__ = ["GuardedFile", "SoundfileDecoder"]
+__all__ = ["GuardedFile", "SoundfileDecoder", "libsndfile_version"]
 
 LENGTH_UNKNOWN = 1 << 62  # SF_COUNT_MAX is above, any real length below
 # sf_error numbers: unknown format, unknown coding, and bytes like MPEG's sync that no frame follows.
 UNRECOGNISED = frozenset({1, 4, 7})
 MALFORMED = 3
+UNIMPLEMENTED = 18
 CORRECTED_STEP = 16 * 1152  # frames a call: a broken last MP3 frame loses the whole call that meets it
 
 # The log has the sizes that a header claims beside those that the file allows.
@@ -35,6 +37,12 @@ CLAIMED_SIZE = re.compile(
     r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
 STREAMED_SIZES = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
+Objection: TypeAlias = Callable[[BinaryIO | headers.CorrectedView], bool]
+OBJECTIONS: tuple[tuple[Objection, tuple[type[InputError], str]], ...] = (
+    (headers.has_too_many_tags, (CorruptAudioError, "damaged: hundreds of tags in front of the audio")),
+    (headers.is_sample_dump, (UnsupportedAudioError, "a MIDI sample dump, which is not read")),
+    (headers.has_bad_packet_table, (CorruptAudioError, "damaged: its packet table does not add up")),
+)
 NO_END_MARK = "Last page lacks an end-of-stream bit"
 
 
@@ -78,6 +86,8 @@ class GuardedFile(io.RawIOBase):
         """Fill the buffer; less only at the end, or after an error."""
         target = memoryview(buffer).cast("B")
         filled = 0
+        if self._position >= self._size:  # operating systems refuse positions that a damaged header makes up
+            return 0
         try:
             if self._position != self._stream_position and self._error is None:
                 self._stream.seek(self._position)
@@ -114,8 +124,13 @@ class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc, unused-ignor
         return False
 
 
+def libsndfile_version() -> str:
+    """The version of the C library; MP3 came with 1.1."""
+    return str(soundfile.__libsndfile_version__)
+
+
 def _reason(error: soundfile.LibsndfileError) -> str:
-    text = error.error_string.rstrip(".")
+    text = error.error_string.rstrip(".").removeprefix("Error : ")
     return "its headers do not add up" if error.code == MALFORMED else f"{text[:1].lower()}{text[1:]}"
 
 
@@ -137,12 +152,12 @@ class SoundfileDecoder:
 
     def __init__(self, stream: BinaryIO, name: str, *, by_descriptor: bool) -> None:
         self._name = name
-        self._stream = stream
-        self._end = stream.seek(0, os.SEEK_END)
+        self._stream, by_descriptor = self._prepared(stream, by_descriptor=by_descriptor)
+        self._end = self._stream.seek(0, os.SEEK_END)
         self._guard: GuardedFile | None = None
         self._step = LENGTH_UNKNOWN
         self._n_read = 0
-        self._sound = self._open(stream, by_descriptor=by_descriptor)
+        self._sound = self._open(self._stream, by_descriptor=by_descriptor)
         view = self._view_of_doubtful()
         if view is not None:
             self._sound.close()
@@ -150,6 +165,21 @@ class SoundfileDecoder:
             self._step = CORRECTED_STEP
             self._sound = self._open(view, by_descriptor=False)
         self.info = self._describe(length_known=view is None or self._sound.format != "MP3")
+
+    def _prepared(
+        self, stream: BinaryIO, *, by_descriptor: bool
+    ) -> tuple[BinaryIO | headers.CorrectedView, bool]:
+        """What libsndfile shall read, and whether from the descriptor; not all that it would read it may."""
+        try:
+            view = headers.without_tags(stream)
+            source = stream if view is None else view
+            refusal = next((refusal for objects, refusal in OBJECTIONS if objects(source)), None)
+        except Exception as exc:  # whatever a foreign file object raises
+            raise InputError(f"{self._name}: cannot be read: {exc}") from exc
+        if refusal is not None:
+            kind, reason = refusal
+            raise kind(f"{self._name}: {reason}")
+        return source, by_descriptor and view is None
 
     def _open(self, stream: BinaryIO | headers.CorrectedView, *, by_descriptor: bool) -> _ForwardSoundFile:
         stream.seek(0)
@@ -162,6 +192,10 @@ class SoundfileDecoder:
             self._check_guard()
             if exc.code in UNRECOGNISED:
                 raise UnsupportedAudioError(f"{self._name}: not a known audio format") from exc
+            if exc.code == UNIMPLEMENTED:
+                raise UnsupportedAudioError(
+                    f"{self._name}: a coding that libsndfile does not decode"
+                ) from exc
             raise CorruptAudioError(f"{self._name}: damaged: {_reason(exc)}") from exc
 
     def _view_of_doubtful(self) -> headers.CorrectedView | None:
@@ -203,7 +237,7 @@ class SoundfileDecoder:
             self._check_guard()
             block = block[: self._sound.tell() - self._n_read]
             self._cut_off = True
-            if self._stream.tell() < self._end:
+            if (self._guard or self._stream).tell() < self._end:
                 at_s = (self._n_read + len(block)) / self.info.rate_hz
                 raise CorruptAudioError(f"{self._name}: damaged at {at_s:.2f} s") from exc
         self._check_guard()

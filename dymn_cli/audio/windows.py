@@ -102,7 +102,8 @@ def windows(blocks: Iterable[NDArray[np.float32]], plan: WindowPlan) -> Iterator
     """Cut a signal while it streams; no more is held than a window and the blocks at its two ends.
 
     Args:
-        blocks: (n,) or (n, channels) float32 at 32 kHz, of any sizes; not written to, and not to be changed afterwards.
+        blocks: (n,) or (n, channels) float32 at 32 kHz, of any sizes; not written to, and not to be changed
+            afterwards.
         plan: how to cut.
 
     Yields:

@@ -23,6 +23,7 @@ from dymn_cli.errors import UsageError
 
 __all__ = ["FrontEndConfig", "hann_window", "mel_bank"]
 
+LARGEST = 1e30  # float32, which the front end computes in, ends at 3e38
 MEL_BREAK_HZ = 700.0  # below it the scale is close to linear, above it to logarithmic
 MEL_FACTOR = 1127.0  # puts 1,000 Hz at 1,000 mel
 
@@ -69,16 +70,22 @@ class FrontEndConfig:
 
         for name in ("rate_hz", "n_fft", "n_window", "n_hop", "n_mels"):
             value = getattr(self, name)
-            require(isinstance(value, int) and value >= 1, f"{name} must be a whole number from 1")
+            # type, not isinstance: true and false are integers, too.
+            require(type(value) is int and value >= 1, f"{name} must be a whole number from 1")
         for name in ("fmin_hz", "fmax_hz", "preemphasis", "log_offset", "shift", "scale"):
             require(math.isfinite(getattr(self, name)), f"{name} must be a finite number")
+            require(abs(getattr(self, name)) <= LARGEST, f"{name} is beyond ±{LARGEST:g}")
+        # Far beyond any model, and near enough that a damaged file cannot ask for gigabytes.
+        require(self.n_fft <= 1 << 16, "n_fft is above 65,536")
+        require(self.n_mels <= 1024, "n_mels is above 1,024")
+        require(self.n_hop * 1000 >= self.rate_hz, "n_hop is below 1 ms")
         require(self.n_fft % 2 == 0, "n_fft must be even")
         require(2 <= self.n_window <= self.n_fft, "n_window is not in 2 ... n_fft")
         require(0 <= self.fmin_hz < self.fmax_hz, "fmin_hz must be from 0 and below fmax_hz")
         require(self.fmax_hz <= self.rate_hz / 2, "fmax_hz is above half of rate_hz")
         require(0 <= self.preemphasis <= 1, "preemphasis is not in 0 ... 1")
-        require(self.log_offset > 0, "log_offset must be positive")
-        require(self.scale > 0, "scale must be positive")
+        for name in ("log_offset", "scale"):
+            require(getattr(self, name) >= 1 / LARGEST, f"{name} must be positive, {1 / LARGEST:g} or more")
 
     @property
     def n_bins(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -13,11 +14,12 @@ from dymn_cli.model.backbone import Backbone
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.model.dymn import DyMN
 from dymn_cli.model.infer import infer_config
-from dymn_cli.model.layout import is_optional
+from dymn_cli.model.layout import is_optional, state_shapes
 from dymn_cli.model.mn import MN
 
 __all__ = ["build", "load_weights", "restore"]
 
+SLACK = 1 << 24  # values, 64 MiB; what is missing from weights of that size is told by name
 LISTED = 3  # keys that an error names before it only counts
 
 ATTENTION_CONVOLUTION = re.compile(r"layers\.\d+\.context_gen\.conv_[ft]\.(weight|bias)")
@@ -78,9 +80,18 @@ def restore(tensors: Mapping[str, Tensor], config: ModelConfig | None = None) ->
     """
     if config is None:
         config = infer_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    _require_likely(config, tensors)
     model = build(config)
     load_weights(model, tensors)
     return model.eval()
+
+
+def _require_likely(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a config that describes far more than there is, before room is made for it."""
+    needed = sum(math.prod(shape) for shape in state_shapes(config).values())
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if needed > SLACK + 2 * held:
+        raise ModelError(f"the config describes {needed:,} values, and the weights are {held:,}")
 
 
 def _is_unused(key: str, config: ModelConfig) -> bool:

@@ -39,6 +39,7 @@ Ca = Literal["both", "time", "frequency", "none"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
+LARGEST = 1 << 24  # no count in a network comes near it; a damaged file may hold any
 LAST_EXPANSION = 6  # the last convolution has six times the channels of the last block
 
 
@@ -199,9 +200,8 @@ class ModelConfig:
         require(self.coordinate_attention in get_args(Ca), f"unknown attention {self.coordinate_attention!r}")
         for name in ("n_classes", "kernels", "mappings", "context_ratio", "context_min", "context_max"):
             value = getattr(self, name)
-            require(
-                isinstance(value, int) and value >= 1, f"{name} must be a whole number from 1, not {value!r}"
-            )
+            require(type(value) is int and value >= 1, f"{name} must be a whole number from 1, not {value!r}")
+            require(value <= LARGEST, f"{name} is above {LARGEST:,}")
         require(self.context_min <= self.context_max, "context_min is above context_max")
         require(math.isfinite(self.temperature) and self.temperature > 0, "temperature must be positive")
         require(0 <= self.dropout < 1, "dropout is not in [0, 1)")

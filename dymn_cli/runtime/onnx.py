@@ -149,12 +149,16 @@ class OnnxFileBackend:
         except OSError as exc:
             raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
         self._session = _open(data, _options(threads), _provider(device))
-        meta = self._session.get_modelmeta().custom_metadata_map
+        try:
+            meta = self._session.get_modelmeta().custom_metadata_map
+            inputs = [given.name for given in self._session.get_inputs()]
+            sizes = {output.name: output.shape[-1] for output in self._session.get_outputs() if output.shape}
+        except UnicodeDecodeError as exc:
+            raise ModelError(f"{path}: holds names that are not UTF-8") from exc
         self.header = ModelHeader.from_metadata(meta, str(path))
-        sizes = {output.name: output.shape[-1] for output in self._session.get_outputs() if output.shape}
         config = self.header.config
         expected = dict(zip(OUTPUTS, (config.n_classes, config.embedding_size), strict=True))
-        if sizes != expected or [given.name for given in self._session.get_inputs()] != ["mel"]:
+        if sizes != expected or inputs != ["mel"]:
             raise ModelError(f"{path}: its inputs and outputs are not those that its metadata describes")
         sha256, provider = hashlib.sha256(data).hexdigest(), self._session.get_providers()[0]
         self.info = ModelInfo(self.header.name, sha256, "onnx", provider)
@@ -202,14 +206,15 @@ def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: they come back as exceptions as well
+    options.log_severity_level = 4  # fatal ones only: errors come back as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
 def _open(graph: bytes, options: ort.SessionOptions, provider: _Provider) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(graph, options, providers=[tuple(provider)])
+        # Its fallback to other providers says so on standard output.
+        session = ort.InferenceSession(graph, options, providers=[tuple(provider)], enable_fallback=0)
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
         raise ModelError(f"onnxruntime cannot load the model: {_first_line(exc)}") from exc
     if session.get_providers()[0] != provider.name:  # it falls back to the CPU without a word

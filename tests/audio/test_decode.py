@@ -314,6 +314,17 @@ def test_damage_in_the_middle_of_a_stream_is_located(tmp_path: Path, chirp_44k1_
         drain(open_audio(path))
 
 
+def test_damage_is_found_from_memory_as_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "short.flac"
+    soundfile.write(path, np.random.default_rng(0).standard_normal((3_000, 2)) * 0.1, 44_100)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for source in (path, io.BytesIO(data)):
+        with pytest.raises(CorruptAudioError, match=r"damaged at 0\.00 s"):
+            drain(open_audio(source))
+
+
 def test_garbage_behind_a_known_beginning_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "broken.wav"
     path.write_bytes(b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0")

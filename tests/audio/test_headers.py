@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from dymn_cli.audio import headers
 from dymn_cli.audio.decode import AudioReader, open_audio
-from dymn_cli.errors import EmptyAudioError
+from dymn_cli.errors import CorruptAudioError, EmptyAudioError
 
 RATE = 44_100
 
@@ -133,3 +134,59 @@ def test_a_truncated_mp3_without_a_frame_count_loses_little(vbr_mp3: bytes, tmp_
     _, broken = frames_of(data[: loud_end + 100], tmp_path)
     assert whole > 2 * RATE
     assert whole - broken <= 16 * 1152
+
+
+def id3v2(size: int) -> bytes:
+    return b"ID3\4\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + bytes(size)
+
+
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "FLAC", "CAF", "RF64", "W64", "AU", "OGG"])
+@pytest.mark.parametrize("tags", [id3v2(20), id3v2(5_000) + id3v2(0)], ids=["one", "two"])
+def test_tags_in_front_of_other_formats_cost_no_sound(
+    container: str, tags: bytes, noise: np.ndarray, tmp_path: Path
+) -> None:
+    """libsndfile refuses some formats behind a tag, and from memory it cuts others short by its length."""
+    memory = io.BytesIO()
+    codec = "VORBIS" if container == "OGG" else "PCM_16"
+    soundfile.write(memory, noise.astype(np.int16), RATE, format=container, subtype=codec)
+    plain = memory.getvalue()
+    path = tmp_path / "tagged"
+    path.write_bytes(tags + plain)
+    expected = drain(open_audio(io.BytesIO(plain)))
+    for source in (path, io.BytesIO(tags + plain)):
+        reader = open_audio(source)
+        np.testing.assert_array_equal(drain(reader), expected)
+        assert reader.warnings == []
+
+
+def test_hundreds_of_tags_are_not_followed(noise: np.ndarray) -> None:
+    with pytest.raises(CorruptAudioError, match="hundreds of tags"):
+        open_audio(io.BytesIO(id3v2(0) * 101 + pcm_wav(noise, 2 * len(noise), 36 + 2 * len(noise))))
+
+
+class Counted(io.BytesIO):
+    """Knows how often it was read."""
+
+    n_reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.n_reads += 1
+        return super().read(size)
+
+
+def test_a_file_of_nothing_but_chunks_is_given_up() -> None:
+    """Each takes two calls of the operating system: a gigabyte of them would take minutes."""
+    stream = Counted(b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 100_000)
+    assert headers.corrected(stream, "WAV") is None
+    assert stream.n_reads <= 10_000
+
+
+def test_sizes_that_no_file_has_are_the_end(tmp_path: Path) -> None:
+    """Operating systems refuse to move to such positions; that is no failure of the disk."""
+    path = tmp_path / "endless.caf"
+    desc = struct.pack(">d4sIIIII", 8_000, b"alac", 0, 2, 1, 1, 16)
+    head = b"caff\0\1\0\0desc" + struct.pack(">Q", len(desc)) + desc
+    path.write_bytes(head + b"free" + struct.pack(">Q", (1 << 63) - 9) + bytes(100))
+    for source in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(CorruptAudioError, match="damaged"):
+            open_audio(source)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -112,6 +113,43 @@ def test_a_change_of_rate_on_the_way_is_refused(tmp_path: Path, chirp_44k1_stere
     joined.write_bytes(b"".join(parts))
     with pytest.raises(CorruptAudioError, match=r"rate or channels change at 2\.\d\d s"):
         read(open_audio(joined))
+
+
+def test_a_stream_that_begins_later_ends_nothing(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV stumbles over a stream that a broadcast gains on the way, and goes on when it is asked again."""
+    path = tmp_path / "broadcast.m4a"
+    write_media(path, chirp_44k1_stereo)
+    whole = read(open_audio(path))
+    opened = av.open
+
+    class Stumbling:
+        """A container whose decoding breaks off after some frames, the first two times."""
+
+        def __init__(self, *args: object, **options: object) -> None:
+            self._container = opened(*args, **options)
+            self._stumbles = 2
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._container, name)
+
+        def decode(self, stream: object) -> Iterator[object]:
+            for n, frame in enumerate(self._container.decode(stream)):
+                yield frame
+                if n == 20 and self._stumbles:
+                    self._stumbles -= 1
+                    raise IndexError("list index out of range")
+
+    monkeypatch.setattr(av, "open", Stumbling)
+    np.testing.assert_array_equal(read(open_audio(path)), whole)
+
+
+def test_formats_and_codings_of_old_games_are_not_let_in() -> None:
+    """Their readers may take the process down, as ADX does: it divides by what stands in the header."""
+    adx = b"\x80\0\0\x20\3\x12\6\2\0\0\xbb\x80\0\0\x25\x80\1\xf4\3" + bytes(15) + b"(c)CRI" + bytes(4_000)
+    with pytest.raises(UnsupportedAudioError):
+        open_audio(io.BytesIO(adx))
 
 
 def test_a_playlist_opens_no_other_file(

@@ -224,7 +224,7 @@ def test_a_gpu_that_does_not_start_is_an_error_not_a_slow_run(
     """onnxruntime falls back to the CPU by itself; who asked for a GPU would never know."""
     asked: list[object] = []
 
-    def fall_back(*_args: object, providers: list[object]) -> SimpleNamespace:
+    def fall_back(*_args: object, providers: list[object], **_options: object) -> SimpleNamespace:
         asked.extend(providers)
         return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
 
