@@ -33,7 +33,7 @@ PARTS = {
     "runtime": {*BASE, "labels", "frontend", "model", "store"},
     "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
     "writers": {*BASE, "labels"},
-    "batch": {*BASE, "labels", "audio", "store", "tagging", "writers"},
+    "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "demo": {*BASE, "audio"},
     "export": {
         *BASE,

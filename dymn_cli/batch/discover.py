@@ -66,9 +66,10 @@ def _in_folder(
     folder: str, extensions: frozenset[str] | None, recurse: bool, seen: set[str]
 ) -> Iterator[Found]:
     is_empty = True
-    for found in _walk(folder, extensions or AUDIO_SUFFIXES, recurse):
+    for found, real in _walk(folder, extensions or AUDIO_SUFFIXES, recurse):
         is_empty = False
-        if _is_new(found.name, seen):
+        if real not in seen:
+            seen.add(real)
             yield found
     if is_empty and _is_new(folder, seen):
         what = ", ".join(sorted(extensions)) if extensions else "audio"
@@ -78,12 +79,16 @@ def _in_folder(
         yield Found(folder, problem)
 
 
-def _walk(top: str, suffixes: frozenset[str], recurse: bool) -> Iterator[Found]:
-    """The files in a folder, then those in each folder within it; folders that cannot be listed, too."""
+def _walk(top: str, suffixes: frozenset[str], recurse: bool) -> Iterator[tuple[Found, str]]:
+    """The files in a folder, then those in each folder within it; folders that cannot be listed, too.
+
+    Yields:
+        What was found, and its real path.
+    """
     entered: set[tuple[int, int]] = set()
-    waiting = [top]
+    waiting = [(top, os.path.realpath(top))]
     while waiting:
-        folder = waiting.pop()
+        folder, real = waiting.pop()
         try:
             status = os.stat(folder)  # noqa: PTH116
             if (status.st_dev, status.st_ino) in entered:
@@ -93,16 +98,22 @@ def _walk(top: str, suffixes: frozenset[str], recurse: bool) -> Iterator[Found]:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as exc:
             reason = (exc.strerror or str(exc)).lower()
-            yield Found(folder, AudioNotFoundError(f"{folder}: this folder cannot be listed: {reason}"))
+            problem = AudioNotFoundError(f"{folder}: this folder cannot be listed: {reason}")
+            yield Found(folder, problem), real
             continue
         inner = []
         for entry in sorted(visible, key=lambda entry: natural_key(entry.name)):
             if _is_folder(entry):
-                inner.append(entry.path)
+                inner.append((entry.path, _real_path(entry, real)))
             elif _suffix(entry.name) in suffixes and not _is_special(entry):
-                yield Found(entry.path, n_folder=len(top))
+                yield Found(entry.path, n_folder=len(top)), _real_path(entry, real)
         if recurse:
             waiting.extend(reversed(inner))
+
+
+def _real_path(entry: os.DirEntry[str], folder: str) -> str:
+    """Without asking the file system where no link is in the way: that takes longer than all else here."""
+    return os.path.realpath(entry.path) if entry.is_symlink() else f"{folder}{os.sep}{entry.name}"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,19 +13,23 @@ Why it is safe: records are only ever appended, so a kill can only tear the last
 wrong length or a wrong CRC: opening cuts the file off before the first such record. A source counts as
 done only by its D record, which comes after its P records. The result itself (`OUT`) is written to a
 temporary file from these records and renamed when it is complete, so OUT is the whole or not there.
-Records are handed to the operating system one by one and synchronised every few seconds: a power cut costs
-these seconds of work.
+Records are handed to the operating system one by one, so a kill costs what is in hand, and are synchronised
+every few seconds: a power cut costs these seconds of work. A disk that fills up costs the record that did
+not fit.
 
 What makes a record invalid: another size or modification time of the source (it is analysed again; the later
 record counts), and any difference in the fingerprint, which holds all that changes results (model hash,
 windows, selection, ...; not formatting): then the whole journal is refused with a sentence, never mixed.
 Failures are not recorded: a failed source is tried again. The journal goes when a run ends without
-failures; a lock keeps two runs from sharing one.
+failures; a lock keeps two runs from sharing one (not on Windows).
+
+Memory: a name and a number for each source that is done; bodies stay on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import struct
@@ -46,7 +50,7 @@ HEAD = struct.Struct("<cIII")
 DONE_HEAD = struct.Struct("<qqI")
 PLACE = struct.Struct("<QI")
 SYNC_EVERY_S = 5.0
-LARGEST_RECORD = 1 << 30
+BEGINNING = b'{"schema": "dymn.journal/'
 
 Fingerprint = dict[str, object]
 
@@ -77,12 +81,17 @@ class Place:
 
 
 class Journal:
-    """An open journal; use it in a `with` statement."""
+    """An open journal; use it in a `with` statement.
 
-    def __init__(self, file: BinaryIO, path: Path | None) -> None:
+    Args:
+        file: unbuffered, readable and writable.
+        path: what to call it and to remove in the end; None for one that nobody continues.
+    """
+
+    def __init__(self, file: io.RawIOBase | BinaryIO, path: Path | None) -> None:
         self._file = file
         self._path = path
-        self._done: dict[str, tuple[Stamp, Place]] = {}
+        self._done: dict[str, int] = {}  # where the D record of a source begins
         self._end = 0
         self._synced = time.monotonic()
 
@@ -90,8 +99,15 @@ class Journal:
 
     @classmethod
     def temporary(cls) -> Self:
-        """A journal that nobody continues: it holds results until they can be written in order."""
-        return cls(tempfile.TemporaryFile(prefix="dymn-", suffix=".journal"), None)
+        """A journal that nobody continues: it holds results until they can be written in order.
+
+        Raises:
+            OutputError: there is no place for temporary files.
+        """
+        try:
+            return cls(tempfile.TemporaryFile(prefix="dymn-", suffix=".journal", buffering=0), None)
+        except OSError as exc:
+            raise OutputError(f"a temporary file: {_reason(exc)}") from exc
 
     @classmethod
     def open(cls, path: Path, fingerprint: Fingerprint, *, start_over: bool = False) -> Self:
@@ -103,46 +119,42 @@ class Journal:
             start_over: forget what is there.
 
         Raises:
-            OutputError: it cannot be written, another run is using it, or it has another fingerprint.
+            OutputError: it cannot be written, another run is using it, it has another fingerprint, or there
+                is a file of that name which is no journal.
         """
-        try:
-            file = path.open("r+b" if path.exists() else "w+b")
-        except OSError as exc:
-            raise OutputError(f"{path}: {exc.strerror or exc}") from exc
+        file = _open_locked(path)
         journal = cls(file, path)
         try:
-            journal._lock()
             journal._load(fingerprint, start_over=start_over)
         except BaseException:
             file.close()
             raise
         return journal
 
-    def _lock(self) -> None:
-        with contextlib.suppress(ImportError):  # no such locks on Windows
-            import fcntl
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as exc:
-                raise OutputError(f"{self._path}: another run is using this journal") from exc
-
     def _load(self, fingerprint: Fingerprint, *, start_over: bool) -> None:
-        line = self._file.readline(1 << 20)
-        if start_over or not line.endswith(b"\n"):  # empty, or killed while it was begun
-            self._file.seek(0)
-            self._file.truncate()
-            self._file.write(json.dumps({"schema": SCHEMA, "fingerprint": fingerprint}).encode() + b"\n")
-            self._file.flush()
-            self._end = self._file.tell()
-            return
-        self._require_same(line, json.loads(json.dumps(fingerprint)))
-        self._end = self._file.tell()
-        for kind, name, place in self._records():
-            if kind == b"D":
-                self._done[os.fsdecode(name)] = (self._stamp_at(place), place)
+        with self._buffered() as stream:
+            line = stream.readline(1 << 20)
+            if not (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
+                raise OutputError(
+                    f"{self._path}: not a journal of dymn", hint="move it away, or choose another --out"
+                )
+            if start_over or not line.endswith(b"\n"):  # empty, or killed while it was begun
+                self._file.seek(0)
+                self._file.truncate()
+                self._write(json.dumps({"schema": SCHEMA, "fingerprint": fingerprint}).encode() + b"\n")
+                return
+            self._require_same(line, json.loads(json.dumps(fingerprint)))
+            self._end = len(line)
+            for kind, name, start in self._records(stream):
+                if kind == b"D":
+                    self._done[os.fsdecode(name)] = start
         self._file.seek(self._end)
         self._file.truncate()
+
+    def _buffered(self) -> BinaryIO:
+        """The file from its start, for reading all of it; closing it leaves the journal open."""
+        self._file.seek(0)
+        return os.fdopen(os.dup(self._file.fileno()), "rb", 1 << 16)
 
     def _require_same(self, line: bytes, fingerprint: Fingerprint) -> None:
         try:
@@ -167,71 +179,83 @@ class Journal:
                 hint="give the same options to continue it, --no-resume to start over, or another --out",
             )
 
-    def _records(self) -> Iterator[tuple[bytes, bytes, Place]]:
-        """Whole records from the current position; `_end` stays behind the last of them."""
+    def _records(self, stream: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
+        """Kind, name and start of whole records that follow; `_end` stays behind the last of them."""
         size = os.fstat(self._file.fileno()).st_size
         while True:
-            self._file.seek(self._end)
-            head = self._file.read(HEAD.size)
+            start, head = self._end, stream.read(HEAD.size)
             if len(head) < HEAD.size:
                 return
             kind, n_name, n_body, checksum = HEAD.unpack(head)
-            if self._end + HEAD.size + n_name + n_body > size:
+            if kind not in (b"P", b"D") or start + HEAD.size + n_name + n_body > size:
                 return
-            name, body = self._file.read(n_name), self._file.read(n_body)
-            if kind not in (b"P", b"D") or zlib.crc32(body, zlib.crc32(name)) != checksum:
+            name, body = stream.read(n_name), stream.read(n_body)
+            if zlib.crc32(body, zlib.crc32(name)) != checksum:
                 return
-            place = Place(self._end + HEAD.size + n_name, n_body)
-            self._end = place.offset + n_body
-            yield kind, name, place
-
-    def _stamp_at(self, place: Place) -> Stamp:
-        self._file.seek(place.offset)
-        size, mtime_ns, _ = DONE_HEAD.unpack(self._file.read(DONE_HEAD.size))
-        return Stamp(size, mtime_ns)
+            self._end = start + HEAD.size + n_name + n_body
+            yield kind, name, start
 
     # ------------------------------------------------------------------ writing
 
     def add_part(self, name: str, body: bytes) -> Place:
-        """Record what a source has given so far."""
+        """Record what a source has given so far.
+
+        Raises:
+            OutputError: the disk is full, or fails.
+        """
         return self._append(b"P", name, body)
 
     def add_done(self, name: str, stamp: Stamp | None, parts: list[Place], body: bytes) -> None:
-        """Record that a source is done."""
+        """Record that a source is done.
+
+        Raises:
+            OutputError: the disk is full, or fails.
+        """
         size, mtime_ns = (-1, -1) if stamp is None else (stamp.size, stamp.mtime_ns)
         head = DONE_HEAD.pack(size, mtime_ns, len(parts))
         places = b"".join(PLACE.pack(part.offset, part.length) for part in parts)
-        place = self._append(b"D", name, head + places + body)
-        self._done[name] = (Stamp(size, mtime_ns), place)
+        start = self._end
+        self._append(b"D", name, head + places + body)
+        self._done[name] = start
 
     def _append(self, kind: bytes, name: str, body: bytes) -> Place:
         raw = os.fsencode(name)
         head = HEAD.pack(kind, len(raw), len(body), zlib.crc32(body, zlib.crc32(raw)))
+        self._write(head + raw + body)
+        return Place(self._end - len(body), len(body))
+
+    def _write(self, data: bytes) -> None:
+        """Append; what is written only in part is written over by the next record, or cut off at opening."""
         try:
             self._file.seek(self._end)
-            self._file.write(head + raw + body)
-            self._file.flush()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
             if self._path is not None and time.monotonic() - self._synced > SYNC_EVERY_S:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+                self.sync()
         except OSError as exc:
             where = self._path or "a temporary file"
-            raise OutputError(f"{where}: {exc.strerror or exc}", hint="what is done so far is kept") from exc
-        place = Place(self._end + HEAD.size + len(raw), len(body))
-        self._end = place.offset + len(body)
-        return place
+            hint = "what is done so far is kept" if self._path else "TMPDIR=... puts it on another disk"
+            raise OutputError(f"{where}: {_reason(exc)}", hint=hint) from exc
+        self._end += len(data)
+
+    def sync(self) -> None:
+        """See to it that what is recorded outlives a power cut."""
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
 
     # ------------------------------------------------------------------ reading
 
     def has(self, name: str, stamp: Stamp | None) -> bool:
         """Whether a source is done, as it is now."""
-        known = self._done.get(name)
-        return known is not None and stamp is not None and known[0] == stamp
+        if stamp is None or name not in self._done:
+            return False
+        size, mtime_ns, _ = DONE_HEAD.unpack(self._read(self._body_of(name, DONE_HEAD.size)))
+        return Stamp(size, mtime_ns) == stamp
 
     def result(self, name: str) -> tuple[bytes, list[Place]]:
         """The body of a source that is done, and the places of its parts."""
-        _, place = self._done[name]
-        data = self._read(place)
+        data = self._read(self._body_of(name))
         _, _, n_parts = DONE_HEAD.unpack_from(data)
         start = DONE_HEAD.size + n_parts * PLACE.size
         parts = [Place(*PLACE.unpack_from(data, DONE_HEAD.size + n * PLACE.size)) for n in range(n_parts)]
@@ -241,17 +265,36 @@ class Journal:
         """The body of a part."""
         return self._read(place)
 
+    def _body_of(self, name: str, n_bytes: int | None = None) -> Place:
+        start = self._done[name]
+        _, n_name, n_body, _ = HEAD.unpack(self._read(Place(start, HEAD.size)))
+        return Place(start + HEAD.size + n_name, n_body if n_bytes is None else n_bytes)
+
     def _read(self, place: Place) -> bytes:
-        self._file.seek(place.offset)
-        return self._file.read(place.length)
+        try:
+            self._file.seek(place.offset)
+            data = self._file.read(place.length)
+        except OSError as exc:
+            raise OutputError(f"{self._path or 'a temporary file'}: {_reason(exc)}") from exc
+        if data is None or len(data) < place.length:
+            raise OutputError(
+                f"{self._path or 'a temporary file'}: cut short while it was in use",
+                hint="the same command goes on from what is left",
+            )
+        return data
 
     # ------------------------------------------------------------------ closing
 
     def close(self, *, discard: bool = False) -> None:
         """Close it; `discard` removes it: the run is complete."""
-        if discard and self._path is not None:
-            self._path.unlink(missing_ok=True)
+        path, self._path = (self._path, None) if discard else (None, self._path)
+        if path is not None:
+            _sync_folder(path.parent)  # the names of the results must be on the disk before this one goes
+            with contextlib.suppress(PermissionError):  # Windows: not while it is open
+                path.unlink(missing_ok=True)
         self._file.close()
+        if path is not None:
+            path.unlink(missing_ok=True)
 
     @property
     def is_kept(self) -> bool:
@@ -265,7 +308,52 @@ class Journal:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._file.close()
+        """Close it, and do not leave one behind that holds nothing."""
+        self.close(discard=not self._done)
+
+
+def _open_locked(path: Path) -> io.FileIO:
+    """The file of that name, made if there is none, and nobody else's until it is closed."""
+    while True:
+        try:
+            number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        except OSError as exc:
+            raise OutputError(f"{path}: {_reason(exc)}") from exc
+        file = io.FileIO(number, "r+")
+        try:
+            _lock(file, path)
+            # Another run may have ended, and removed it, between our opening and our locking.
+            if path.exists() and os.path.samestat(os.fstat(number), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _lock(file: io.FileIO, path: Path) -> None:
+    with contextlib.suppress(ImportError):  # no such locks on Windows
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise OutputError(f"{path}: another run is using this journal") from exc
+        except OSError:
+            pass  # a network file system without locks
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not on Windows, nor on every file system
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _reason(exc: OSError) -> str:
+    return (exc.strerror or str(exc)).lower()
 
 
 def _short(value: object) -> str:

@@ -3,11 +3,15 @@
 The parent hands out one source at a time to each worker and watches pipes, processes and the clock:
 
     parent ──▶ worker   name of a source
-    worker ──▶ parent   Ready (once) · Part* · Progress* · Done or Failed
+    worker ──▶ parent   Facts (once) · Part* · Progress* · Done or Failed
 
 A worker that dies (a decoder that crashes, the kernel that takes its memory) or that is over the time limit
-and killed gives a failure for its source, and a new one takes its place. Workers do not hear Ctrl-C, and end
-when the parent is gone. Bodies travel as bytes, see `dymn_cli.batch.work`.
+and killed gives a failure for its source, and a new one takes its place. Workers do not hear Ctrl-C, keep
+away from the standard streams, and end when the parent is gone, however it went and whatever they are
+doing. Bodies travel as bytes, see `dymn_cli.batch.work`.
+
+Neither side can wait for the other: the parent sends a name only to a worker that has nothing to do, and a
+name fits into the pipe; a worker that sends a large part waits for a parent that only ever reads.
 """
 
 from __future__ import annotations
@@ -16,13 +20,17 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
+import traceback
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Self
 
-from dymn_cli.batch.work import Summary, Work, analyse
+from dymn_cli.batch.work import Summary, Work
 from dymn_cli.errors import DymnError, InputError, ModelError
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
@@ -34,10 +42,15 @@ if TYPE_CHECKING:
     from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Done", "Facts", "Failed", "Message", "Part", "Pool", "Progress"]
+__all__ = ["Done", "Facts", "Failed", "Message", "Part", "Pool", "Progress", "attempt"]
+
+REPORT = "set DYMN_DEBUG=1 for the trace, and please report it"
+SIGKILL = 9
 
 PROGRESS_EVERY_S = 0.5
 FIRST_ANSWER_S = 300.0  # a worker that has not loaded its model by then never will
+MOST_STILLBORN = 3  # workers in a row that ended before they had loaded the model
+GONE_S = 5.0  # a killed process that is not gone by then hangs in the kernel, on a lost network drive say
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +77,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many seconds of a source are done."""
+    """How many seconds of a source are done, and of how many, as far as its header knows."""
 
     name: str
     seconds: float
+    of_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,7 @@ class _Worker:
     since: float
     name: str | None = None
     ready: bool = False
+    silent: bool = False
 
 
 class Pool:
@@ -107,18 +122,27 @@ class Pool:
     Args:
         work: what they do with each source.
         n_workers: how many.
+        threads: windows that each of them computes at the same time.
         limit_s: seconds that a source may take, or None.
 
     Raises:
         ModelError: a worker cannot load the model.
     """
 
-    def __init__(self, work: Work, n_workers: int, *, limit_s: float | None = None) -> None:
+    def __init__(self, work: Work, n_workers: int, *, threads: int = 1, limit_s: float | None = None) -> None:
         self._work = work
+        self._threads = threads
         self._limit_s = limit_s
+        self._n_stillborn = 0
         self._context = multiprocessing.get_context("spawn")  # threads and forks do not go together
-        self._workers = [self._start() for _ in range(n_workers)]
-        self.facts = self._first_facts()
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(n_workers):
+                self._workers.append(self._start())
+            self.facts = self._first_facts()
+        except BaseException:
+            self.close()
+            raise
 
     # ------------------------------------------------------------------ what the caller does
 
@@ -140,31 +164,37 @@ class Pool:
             worker.pipe.send(name)
 
     def step(self, handle: Callable[[Message], None]) -> None:
-        """Wait until a worker has something to say or is lost, and pass on what there is."""
-        for message in self._messages():
-            handle(message)
+        """Wait until a worker has something to say or is lost, and pass on what there is.
 
-    def _messages(self) -> Iterator[Message]:
-        timeout = self._time_left()
-        wait([worker.pipe for worker in self._workers], timeout)
+        Raises:
+            DymnError: the model fails, or no worker can be started.
+        """
+        wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
-            yield from self._heard(worker)
-            reason = self._why_lost(worker)
-            if reason is not None:
+            for message in self._heard(worker):
+                handle(message)
+            error = self._loss_of(worker)
+            if error is not None:
+                self._n_stillborn += not worker.ready
+                if self._n_stillborn > MOST_STILLBORN:
+                    raise _cannot_start()
                 self._kill(worker)
                 self._workers[number] = self._start()
                 if worker.name is not None:
-                    error = InputError(f"{worker.name}: {reason}")
-                    yield Failed(worker.name, failure_of(worker.name, error))
+                    handle(Failed(worker.name, failure_of(worker.name, error)))
 
     # ------------------------------------------------------------------ the workers
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)
-        with _without_interrupts():
-            process.start()
-        theirs.close()
+        process = self._context.Process(target=_serve, args=(theirs, self._work, self._threads), daemon=True)
+        try:
+            with _without_interrupts(), _without_main_module():
+                process.start()
+        except OSError as exc:
+            raise ModelError(f"a worker process does not start: {exc.strerror or exc}") from exc
+        finally:
+            theirs.close()
         return _Worker(process, ours, time.monotonic())
 
     def _first_facts(self) -> Facts:
@@ -173,11 +203,10 @@ class Pool:
             answer = first.pipe.recv() if first.pipe.poll(FIRST_ANSWER_S) else None
         except (EOFError, OSError):
             answer = None
+        if isinstance(answer, DymnError):
+            raise answer
         if not isinstance(answer, Facts):
-            self.close()
-            raise answer or ModelError(
-                "a worker process does not start", hint="-j 1 with one file needs none"
-            )
+            raise _cannot_start()
         first.ready = True
         return answer
 
@@ -189,38 +218,44 @@ class Pool:
                     raise message
                 if isinstance(message, Facts):
                     worker.ready = True
+                    self._n_stillborn = 0
                     continue
                 if isinstance(message, Done | Failed):
                     worker.name = None
                 yield message
-        except (EOFError, OSError):
-            worker.process.join(1.0)
+        except (EOFError, OSError):  # its end of the pipe is closed: it is about to be gone
+            worker.silent = True
+            worker.process.join(GONE_S)
 
-    def _why_lost(self, worker: _Worker) -> str | None:
-        if not worker.process.is_alive():
-            code = worker.process.exitcode or 0
-            if code < 0:
-                return f"its worker process was ended by signal {-code} ({_signal_name(-code)})"
-            return f"its worker process ended with code {code}"
-        if self._limit_s is not None and worker.name is not None:
-            elapsed = time.monotonic() - worker.since
-            if elapsed > self._limit_s:
-                return f"not done after {self._limit_s:g} s (--limit-per-file)"
+    def _loss_of(self, worker: _Worker) -> DymnError | None:
+        """Why the worker is of no use any more, or None."""
+        name, elapsed = worker.name, time.monotonic() - worker.since
+        if worker.silent or not worker.process.is_alive():
+            return _death(name, worker.process.exitcode or 0)
+        if name is not None and self._limit_s is not None and elapsed > self._limit_s:
+            return InputError(
+                f"{name}: not done after {self._limit_s:g} s", hint="a longer --limit-per-file allows more"
+            )
+        if not worker.ready and elapsed > FIRST_ANSWER_S:
+            return _cannot_start()
         return None
 
     def _time_left(self) -> float | None:
-        if self._limit_s is None:
-            return None
-        deadlines = [worker.since + self._limit_s for worker in self._workers if worker.name is not None]
-        return max(min(deadlines, default=time.monotonic() + 1.0) - time.monotonic(), 0.0) + 0.01
+        """Seconds until a worker that says nothing is over its limit."""
+        limits = [worker.since + FIRST_ANSWER_S for worker in self._workers if not worker.ready]
+        if self._limit_s is not None:
+            limits += [worker.since + self._limit_s for worker in self._workers if worker.name is not None]
+        return max(min(limits) - time.monotonic(), 0.0) + 0.01 if limits else None
 
     def _kill(self, worker: _Worker) -> None:
         worker.process.kill()
-        worker.process.join()
+        worker.process.join(GONE_S)
         worker.pipe.close()
 
     def close(self) -> None:
         """End all workers; what they were working on is dropped."""
+        for worker in self._workers:
+            worker.process.kill()
         for worker in self._workers:
             self._kill(worker)
         self._workers = []
@@ -232,66 +267,133 @@ class Pool:
         self.close()
 
 
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Children inherit an ignored Ctrl-C: it is the parent that ends them, in order."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, where no signal arrives
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _cannot_start() -> ModelError:
+    return ModelError(
+        "the worker processes end before they have loaded the model",
+        hint="not enough memory? -j 1 needs the least",
+    )
+
+
+def _death(name: str | None, code: int) -> InputError:
+    """What is told of a source whose worker has ended."""
+    if code >= 0:
+        return InputError(f"{name}: its worker process ended with code {code}")
+    hint = "perhaps for want of memory: fewer workers (-j) need less" if -code == SIGKILL else None
+    return InputError(f"{name}: its worker process was ended by {_signal_name(-code)}", hint=hint)
 
 
 def _signal_name(number: int) -> str:
     try:
-        return signal.Signals(number).name
+        return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
-        return "unknown"
+        return f"signal {number}"
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Children inherit that Ctrl-C is held back: it is the parent that ends them, in order."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: they end, and the parent is ending as well
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Workers need nothing of the program that starts them: importing it again would cost 0.1 s each."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def attempt(
+    tagger: Tagger, work: Work, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
+) -> Done | Failed:
+    """Do the work for one source, whatever it may hold.
+
+    Args:
+        tagger: loaded by `Work.open_tagger`.
+        work: what to do.
+        name: path, or "-" for standard input.
+        part: takes the parts of the result, in order.
+        progress: takes how far it is.
+
+    Raises:
+        DymnError: not the source fails, but the model or the place of the results.
+    """
+    try:
+        body, summary = work.do(
+            tagger,
+            name,
+            lambda body: part(Part(name, body)),
+            lambda seconds, of_s: progress(Progress(name, seconds, of_s)),
+        )
+    except InputError as error:
+        return Failed(name, failure_of(name, error))
+    except MemoryError:
+        too_large = InputError(f"{name}: not enough memory", hint="fewer workers (-j) need less")
+        return Failed(name, failure_of(name, too_large))
+    except (DymnError, BrokenPipeError):
+        raise
+    except Exception as exc:
+        if os.environ.get("DYMN_DEBUG"):
+            traceback.print_exc()
+        bug = DymnError(f"{name}: a bug in dymn: {type(exc).__name__}: {exc}", hint=REPORT)
+        return Failed(name, failure_of(name, bug))
+    return Done(name, body, summary)
 
 
 # ---------------------------------------------------------------------- in the worker's process
 
 
-def _serve(pipe: Connection, work: Work) -> None:
+def _serve(pipe: Connection, work: Work, threads: int) -> None:
     """The life of a worker: load the model, then one source after the other until the pipe closes."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _leave_streams_alone()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         try:
-            tagger = work.open_tagger(threads=1)
+            tagger = work.open_tagger(threads)
+            pipe.send(Facts.of(tagger))
+            while True:
+                name = pipe.recv()
+                told = _NowAndThen(pipe)
+                pipe.send(attempt(tagger, work, name, pipe.send, told))
         except DymnError as error:
             pipe.send(error)
-            return
-        pipe.send(Facts.of(tagger))
-        while True:
-            name = pipe.recv()
-            try:
-                sender = _Sender(pipe, name)
-                body, summary = analyse(tagger, work, name, sender.part, sender.progress)
-            except InputError as error:
-                pipe.send(Failed(name, failure_of(name, error)))
-            else:
-                pipe.send(Done(name, body, summary))
 
 
-class _Sender:
-    """Sends what comes while a source is worked on."""
+def _leave_streams_alone() -> None:
+    """Standard input and output are the parent's: lists of names and results, not for libraries to touch."""
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
+        nowhere = os.open(os.devnull, flags)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
 
-    def __init__(self, pipe: Connection, name: str) -> None:
+
+def _end_with_parent() -> None:
+    """A parent that was killed closes no source's decoder: leave whatever is being done."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class _NowAndThen:
+    """Tells how far it is, but not with every window."""
+
+    def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._name = name
         self._told = time.monotonic()
 
-    def part(self, body: bytes) -> None:
-        """A part, at once."""
-        self._pipe.send(Part(self._name, body))
-
-    def progress(self, seconds: float) -> None:
-        """How far it is, now and then."""
+    def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if now - self._told >= PROGRESS_EVERY_S:
             self._told = now
-            self._pipe.send(Progress(self._name, seconds))
+            self._pipe.send(progress)

@@ -7,7 +7,10 @@ memory holds names and places, never results, the output does not depend on how 
 run that is continued finds what was done in the journal.
 
 Few and small files are done in this process: starting workers takes longer than they do. Then the windows of
-a file are spread over threads; with workers, the files are spread over processes.
+a file are spread over threads; with workers, the files are spread over processes, and one very long file
+among many keeps one core busy while the others do the rest. What a crash costs is a file where there are
+workers, and the run where there are none. With a model on a GPU, workers decode and feed it (see
+`dymn_cli.batch.feed`).
 """
 
 from __future__ import annotations
@@ -18,9 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.pool import Done, Facts, Failed, Message, Part, Pool, Progress
-from dymn_cli.batch.work import Summary, Work, analyse
-from dymn_cli.errors import InputError
+from dymn_cli.batch.pool import Facts, Failed, Message, Part, Pool, Progress, attempt
+from dymn_cli.batch.work import Summary, Work
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
@@ -93,18 +95,7 @@ class InProcess:
         name, self._name = self._name, None
         if name is None:
             return
-        try:
-            body, summary = analyse(
-                self._tagger,
-                self._work,
-                name,
-                lambda body: handle(Part(name, body)),
-                lambda seconds: handle(Progress(name, seconds)),
-            )
-        except InputError as error:
-            handle(Failed(name, failure_of(name, error)))
-        else:
-            handle(Done(name, body, summary))
+        handle(attempt(self._tagger, self._work, name, handle, handle))
 
     def close(self) -> None:
         """End the threads."""
@@ -119,8 +110,8 @@ def open_engine(
     Args:
         work: what to find out.
         names: the sources, or None where they are not known beforehand.
-        jobs: workers at most.
-        threads: of this process, where there are no workers.
+        jobs: sources to be worked on at the same time, at most; where there are no workers, threads.
+        threads: windows of one source computed at the same time; None for one where there are workers.
         limit_s: seconds that a source may take, or None; only workers can be held to it.
 
     Raises:
@@ -128,8 +119,14 @@ def open_engine(
         ModelError: the model cannot be loaded.
     """
     if limit_s is None and names is not None and _are_small(names):
-        return InProcess(work, work.open_tagger(threads))
-    return Pool(work, jobs if names is None else max(1, min(jobs, len(names))), limit_s=limit_s)
+        return InProcess(work, work.open_tagger(threads or jobs))
+    n_workers = jobs if names is None else max(1, min(jobs, len(names)))
+    if work.device in ("auto", "cpu"):
+        return Pool(work, n_workers, threads=threads or 1, limit_s=limit_s)
+    from dymn_cli.batch.feed import Decoding, Feeding
+
+    tagger = work.open_tagger(threads)
+    return Feeding(work, tagger, Pool(Decoding.of(work, tagger), n_workers, limit_s=limit_s))
 
 
 def _are_small(names: Sequence[str]) -> bool:
@@ -144,6 +141,10 @@ def _are_small(names: Sequence[str]) -> bool:
 class Watcher(Protocol):
     """Who is told how the run goes."""
 
+    def kept(self, name: str) -> None:
+        """A source was analysed in an earlier run."""
+        ...
+
     def done(self, name: str, summary: Summary) -> None:
         """A source was analysed."""
         ...
@@ -152,8 +153,8 @@ class Watcher(Protocol):
         """A source gave nothing."""
         ...
 
-    def within(self, name: str, seconds: float) -> None:
-        """So many seconds of a source are done."""
+    def within(self, name: str, seconds: float, of_s: float | None) -> None:
+        """So many seconds of a source are done, and of how many, as far as its header knows."""
         ...
 
 
@@ -180,12 +181,19 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of a source in the output."""
+    """The place of a source in the output; there may be very many that wait for a long one before them."""
 
     name: str
-    stamp: Stamp | None = None
     is_done: bool = False
     failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A source that is being worked on."""
+
+    slot: _Slot
+    stamp: Stamp | None
     parts: list[Place] = field(default_factory=list)
 
 
@@ -206,41 +214,48 @@ class _Run:
         self.fail = fail
         self.watcher = watcher
         self.outcome = Outcome()
+        self.waiting: Found | None = None
         self.order: deque[_Slot] = deque()
-        self.in_hand: dict[str, _Slot] = {}
+        self.in_hand: dict[str, _InHand] = {}
 
-    def take(self, found: Found) -> None:
-        """Give a source its place, and to the engine unless it is known already."""
+    def take(self) -> None:
+        """Give the source that waits its place, and to the engine unless it is known already."""
+        found, self.waiting = self.waiting, None
+        if found is None:
+            return
         slot = _Slot(found.name)
         self.order.append(slot)
         if found.problem is not None:
             self._failed(slot, failure_of(found.name, found.problem))
         else:
-            slot.stamp = Stamp.of(found.name)
-            if self.journal.has(found.name, slot.stamp):
+            stamp = Stamp.of(found.name)
+            if self.journal.has(found.name, stamp):
                 slot.is_done = True
                 self.outcome.n_kept += 1
+                self.watcher.kept(found.name)
             else:
-                self.in_hand[found.name] = slot
+                self.in_hand[found.name] = _InHand(slot, stamp)
                 self.engine.give(found.name)
         self._write_ready()
 
     def handle(self, message: Message) -> None:
         """Take in what the engine says."""
         if isinstance(message, Progress):
-            self.watcher.within(message.name, message.seconds)
+            self.watcher.within(message.name, message.seconds, message.of_s)
             return
         if isinstance(message, Part):
             self.in_hand[message.name].parts.append(self.journal.add_part(message.name, message.body))
             return
-        slot = self.in_hand.pop(message.name)
+        in_hand = self.in_hand.pop(message.name)
         if isinstance(message, Failed):
-            self._failed(slot, message.failure)
+            self._failed(in_hand.slot, message.failure)
         else:
-            self.journal.add_done(slot.name, slot.stamp, slot.parts, message.body)
-            slot.is_done = True
+            if self.engine.has_room:
+                self.take()  # first, so that no worker waits for the disk: measured, 4 % of the time of two
+            self.journal.add_done(message.name, in_hand.stamp, in_hand.parts, message.body)
+            in_hand.slot.is_done = True
             self.outcome.n_done += 1
-            self.watcher.done(slot.name, message.summary)
+            self.watcher.done(message.name, message.summary)
         self._write_ready()
 
     def _failed(self, slot: _Slot, failure: Failure) -> None:
@@ -283,12 +298,13 @@ def run(
         ModelError: the model fails.
     """
     state = _Run(journal, engine, write, fail, watcher)
-    left: Found | None = next(sources, None)
     try:
-        while left is not None or engine.is_busy:
-            if left is not None and engine.has_room:
-                state.take(left)
-                left = next(sources, None)
+        while True:
+            state.waiting = state.waiting or next(sources, None)
+            if state.waiting is None and not engine.is_busy:
+                break
+            if state.waiting is not None and engine.has_room:
+                state.take()
             else:
                 engine.step(state.handle)
             if fail_fast and state.outcome.failures:

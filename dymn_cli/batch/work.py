@@ -4,7 +4,8 @@
 source through `emit` as parts, and returns the rest as a body. Both are bytes, without pickle: they go from
 a worker to the parent, into the journal, and are read back by `Reader`.
 
-    body   JSON header: format, warnings, and for each channel its duration, windows and tags (index, score);
+    body   JSON header: format, warnings, events (if looked for), and for each channel its duration, windows
+           and tags (index, score);
            then float32 arrays of all channels: scores (if kept), embeddings (if kept)
     part   JSON header: for each row its channel, start and end, and tags (if kept); then their embeddings
            (if kept), float32
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dymn_cli.results import AudioInfo, ClipResult, Tag, WindowTags
+from dymn_cli.results import AudioInfo, ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.tagging.aggregate import Aggregator, Selection
+from dymn_cli.tagging.events import EventOptions, SourceDetector, in_order
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.writers import EmbeddingRow
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import ChannelWindow, Tagger
 
-__all__ = ["Reader", "Summary", "Work", "analyse"]
+__all__ = ["Joined", "Reader", "Summary", "Work", "analyse", "packed", "unpacked"]
 
 LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
@@ -56,6 +58,7 @@ class Work:
         keep_scores: keep all scores of each channel.
         keep_embedding: keep the embedding of each channel.
         keep_window_embeddings: keep the embedding of each window.
+        events: find events, and what counts as one; None for none.
     """
 
     model: str
@@ -66,6 +69,7 @@ class Work:
     keep_scores: bool = False
     keep_embedding: bool = False
     keep_window_embeddings: bool = False
+    events: EventOptions | None = None
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
         """The tagger that the work needs."""
@@ -79,6 +83,20 @@ class Work:
             batch_size=self.batch_size,
             options=self.options,
         )
+
+    def do(
+        self,
+        tagger: Tagger,
+        name: str,
+        emit: Callable[[bytes], None],
+        progress: Callable[[float, float | None], None],
+    ) -> tuple[bytes, Summary]:
+        """Do it for one source: see `analyse`.
+
+        Raises:
+            InputError: the source cannot be used.
+        """
+        return analyse(tagger, self, name, emit, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,7 @@ def analyse(
     work: Work,
     name: str,
     emit: Callable[[bytes], None],
-    progress: Callable[[float], None],
+    progress: Callable[[float, float | None], None],
 ) -> tuple[bytes, Summary]:
     """Do the work for one source.
 
@@ -103,7 +121,7 @@ def analyse(
         work: what to find out.
         name: path, or "-" for standard input.
         emit: takes parts, in order.
-        progress: takes the seconds of audio that are done.
+        progress: takes the seconds of audio that are done, and of how many, as far as its header knows.
 
     Returns:
         The body of the result, and what is told of it.
@@ -111,37 +129,71 @@ def analyse(
     Raises:
         InputError: the source cannot be used.
     """
-    selection = Selection(work.options, tagger.vocabulary)
-    joined: dict[str, Aggregator] = {}
-    rows: list[ChannelWindow] = []
+    joined = Joined(tagger, work, name, emit)
     source = sys.stdin.buffer if name == "-" else name
     with tagger.analyse(source, name=name) as analysis:
+        claimed_s = analysis.audio.duration_s
         for row in analysis:
-            if row.channel not in joined:
-                joined[row.channel] = Aggregator(work.options.aggregate)
-            joined[row.channel].add(row.window)
-            if work.options.windows or work.keep_window_embeddings:
-                rows.append(row)
-                if len(rows) == ROWS_IN_A_PART:
-                    emit(_part(rows, work, selection))
-                    rows = []
-            progress(row.window.end_s)
-    if rows:
-        emit(_part(rows, work, selection))
-    duration_s, info = analysis.duration_s, analysis.audio
-    results = {channel: aggregator.result() for channel, aggregator in joined.items()}
-    header = {
-        "audio": [info.rate_hz, info.channels, info.n_frames, info.container, info.codec],
-        "duration_s": duration_s,
-        "warnings": analysis.warnings,
-        "clips": [
-            [channel, joined[channel].n_windows, _pairs(selection.tags(scores))]
-            for channel, (scores, _) in results.items()
-        ],
-    }
-    arrays = [scores for scores, _ in results.values()] if work.keep_scores else []
-    arrays += [embedding for _, embedding in results.values()] if work.keep_embedding else []
-    return _packed(header, arrays), Summary(duration_s, analysis.warnings)
+            joined.add(row)
+            progress(row.window.end_s, claimed_s)
+    return joined.result(analysis.duration_s, analysis.audio, analysis.warnings)
+
+
+class Joined:
+    """What a source gives, joined as its windows come.
+
+    Args:
+        tagger: knows the labels, and how sources are cut.
+        work: what is kept.
+        name: of the source.
+        emit: takes parts, in order.
+    """
+
+    def __init__(self, tagger: Tagger, work: Work, name: str, emit: Callable[[bytes], None]) -> None:
+        self._work = work
+        self._emit = emit
+        self._selection = Selection(work.options, tagger.vocabulary)
+        self._channels: dict[str, Aggregator] = {}
+        self._rows: list[ChannelWindow] = []
+        self._events: list[Event] = []
+        self._detector = SourceDetector(work.events, tagger, source=name) if work.events is not None else None
+
+    def add(self, row: ChannelWindow) -> None:
+        """Take the next window in."""
+        if row.channel not in self._channels:
+            self._channels[row.channel] = Aggregator(self._work.options.aggregate)
+        self._channels[row.channel].add(row.window)
+        if self._work.options.windows or self._work.keep_window_embeddings:
+            self._rows.append(row)
+            if len(self._rows) == ROWS_IN_A_PART:
+                self._emit_rows()
+        if self._detector is not None:
+            self._events += self._detector.add(row)
+
+    def result(self, duration_s: float, audio: AudioInfo, warnings: tuple[str, ...]) -> tuple[bytes, Summary]:
+        """The body, once all windows are in, and what is told of it."""
+        if self._detector is not None:
+            self._events += self._detector.finish()
+        if self._rows:
+            self._emit_rows()
+        results = {channel: aggregator.result() for channel, aggregator in self._channels.items()}
+        header = {
+            "audio": [audio.rate_hz, audio.channels, audio.n_frames, audio.container, audio.codec],
+            "duration_s": duration_s,
+            "warnings": warnings,
+            "events": [_event_cells(event) for event in in_order(self._events)],
+            "clips": [
+                [channel, self._channels[channel].n_windows, _pairs(self._selection.tags(scores))]
+                for channel, (scores, _) in results.items()
+            ],
+        }
+        arrays = [scores for scores, _ in results.values()] if self._work.keep_scores else []
+        arrays += [embedding for _, embedding in results.values()] if self._work.keep_embedding else []
+        return packed(header, arrays), Summary(duration_s, warnings)
+
+    def _emit_rows(self) -> None:
+        self._emit(_part(self._rows, self._work, self._selection))
+        self._rows = []
 
 
 def _part(rows: list[ChannelWindow], work: Work, selection: Selection) -> bytes:
@@ -154,23 +206,33 @@ def _part(rows: list[ChannelWindow], work: Work, selection: Selection) -> bytes:
         ]
         for channel, window in rows
     ]
-    return _packed(header, [row.window.embedding for row in rows] if work.keep_window_embeddings else [])
+    return packed(header, [row.window.embedding for row in rows] if work.keep_window_embeddings else [])
+
+
+def _event_cells(event: Event) -> list[object]:
+    place = (event.channel, event.start_s, event.end_s, event.index)
+    return [*place, event.score, event.mean_score, event.n_windows]
 
 
 def _pairs(tags: tuple[Tag, ...]) -> list[tuple[int, float]]:
     return [(tag.index, tag.score) for tag in tags]
 
 
-def _packed(header: object, arrays: list[NDArray[np.float32]]) -> bytes:
+def packed(header: object, arrays: list[NDArray[np.float32]]) -> bytes:
+    """A JSON header and arrays as bytes."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return LENGTH.pack(len(text)) + text + b"".join(array.astype("<f4").tobytes() for array in arrays)
 
 
-def _unpacked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
+def unpacked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
     """Header, and what follows it as rows of that width."""
     (length,) = LENGTH.unpack_from(data)
     values = np.frombuffer(data, "<f4", offset=LENGTH.size + length).astype(np.float32)
     return json.loads(data[LENGTH.size : LENGTH.size + length]), values.reshape(-1, width)
+
+
+def _header_of(body: bytes) -> Any:
+    return unpacked(body[: LENGTH.size + LENGTH.unpack_from(body)[0]], 1)[0]
 
 
 class StoredWindows(Collection[WindowTags]):
@@ -213,7 +275,7 @@ class Reader:
     def clips(self, name: str) -> Iterator[ClipResult]:
         """The result of each channel of a source; windows are read as they are iterated over."""
         body, parts = self._journal.result(name)
-        header, _ = _unpacked(body[: LENGTH.size + LENGTH.unpack_from(body)[0]], 1)
+        header = _header_of(body)
         scores, embeddings = self._arrays(body, len(header["clips"]))
         for n, (channel, n_windows, pairs) in enumerate(header["clips"]):
             kept = n_windows if self._work.options.windows else 0
@@ -231,20 +293,32 @@ class Reader:
                 model=self._model,
             )
 
+    def events(self, name: str) -> SourceEvents:
+        """The events of a source, those of all its channels."""
+        header = _header_of(self._journal.result(name)[0])
+        return SourceEvents(
+            source=name,
+            audio=AudioInfo(*header["audio"]),
+            duration_s=header["duration_s"],
+            events=tuple(self._event(name, *cells) for cells in header["events"]),
+            warnings=tuple(header["warnings"]),
+            model=self._model,
+        )
+
     def embedding_rows(self, name: str) -> Iterator[list[EmbeddingRow]]:
         """The embeddings of a source, some at a time."""
         if not self._work.keep_window_embeddings:
             yield [EmbeddingRow.of_clip(clip) for clip in self.clips(name)]
             return
         for place in self._journal.result(name)[1]:
-            header, embeddings = _unpacked(self._journal.part(place), self._size)
+            header, embeddings = unpacked(self._journal.part(place), self._size)
             yield [
                 EmbeddingRow(name, channel, start_s, end_s, embedding)
                 for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
             ]
 
     def _arrays(self, body: bytes, n_clips: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        _, values = _unpacked(body, 1)
+        _, values = unpacked(body, 1)
         flat, n_classes = values[:, 0], len(self._labels) if self._work.keep_scores else 0
         size = self._size if self._work.keep_embedding else 0
         scores = flat[: n_clips * n_classes].reshape(n_clips, n_classes)
@@ -257,6 +331,22 @@ class Reader:
             for channel, start_s, end_s, pairs in json.loads(data[LENGTH.size : LENGTH.size + length]):
                 if channel == wanted:
                     yield WindowTags(start_s, end_s, self._tags(pairs))
+
+    def _event(
+        self,
+        name: str,
+        channel: str,
+        start_s: float,
+        end_s: float,
+        index: int,
+        score: float,
+        mean_score: float,
+        n_windows: int,
+    ) -> Event:
+        label = self._labels[index]
+        return Event(
+            name, channel, start_s, end_s, index, label.name, label.mid, score, mean_score, n_windows
+        )
 
     def _tags(self, pairs: list[tuple[int, float]]) -> tuple[Tag, ...]:
         return tuple(

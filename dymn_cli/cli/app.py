@@ -114,7 +114,7 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _claim_streams()
     _catch_signals()
-    if _verbosity(sys.argv[1:]) < 2:
+    if _verbosity(sys.argv[1:]) < 2 and not os.environ.get("DYMN_DEBUG"):
         _keep_decoders_quiet()
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):

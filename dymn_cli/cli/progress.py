@@ -106,7 +106,7 @@ class Tally:
         of = "" if self.total is None else f" of {self.total}"
         left = self.left_s
         parts = [
-            f"{self.n_kept + self.n_done}{of} files",
+            f"{self.n_files:.0%} done" if self.total == 1 else f"{self.n_kept + self.n_done}{of} files",
             self.pace,
             *([f"{self.n_failed} failed"] if self.n_failed else []),
             *([f"about {span(left)} left"] if left else []),

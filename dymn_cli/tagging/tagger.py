@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -42,13 +42,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dymn_cli.audio.decode import Source
+    from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.labels import Vocabulary
     from dymn_cli.results import AudioInfo, ModelInfo, Tag
 
-__all__ = ["Analysis", "ChannelWindow", "Tagger", "usable_cores"]
+__all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Tagger", "usable_cores"]
 
 GPU_BATCH = 16
-MOST_TOGETHER = 16  # neighbouring windows on one thread; they wait in memory, 1.3 MB each
+MOST_WAITING = 64  # overlapping windows in memory, 1.3 MB each, however many threads share them
+MOST_TOGETHER = 16
 
 
 class ChannelWindow(NamedTuple):
@@ -109,6 +111,16 @@ class Tagger:
     def vocabulary(self) -> Vocabulary:
         """The labels, in the order of the scores."""
         return self._backend.header.vocabulary
+
+    @property
+    def batch_size(self) -> int:
+        """Windows in one call of the network."""
+        return self._batch_size
+
+    @property
+    def front_end(self) -> FrontEndConfig:
+        """The numbers of the model's log-mel."""
+        return self._backend.header.front_end
 
     @property
     def embedding_size(self) -> int:
@@ -236,16 +248,13 @@ class Tagger:
             known = ", ".join(field.name for field in dataclasses.fields(TagOptions))
             raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
 
-    def _scores(self, group: list[Cut], mels: _Mels) -> list[ChannelWindow]:
-        """Log-mel and network for a few cuts: what runs on a thread."""
-        return [
-            row
-            for start in range(0, len(group), self._batch_size)
-            for row in self._batch_scores(group[start : start + self._batch_size], mels)
-        ]
+    def answer(self, cuts: Sequence[Cut], mels: NDArray[np.float32]) -> list[ChannelWindow]:
+        """What the network says of cuts, from their log-mels (n, 1, n_mels, n_frames), in one call.
 
-    def _batch_scores(self, batch: list[Cut], mels: _Mels) -> list[ChannelWindow]:
-        answer = self._backend.run(np.concatenate([mels(cut) for cut in batch]))
+        Raises:
+            ModelError: it fails, or answers with NaN.
+        """
+        answer = self._backend.run(mels)
         if not np.isfinite(answer.logits).all():
             raise ModelError(f"{self.model.name} answers with NaN or infinity", hint="dymn models verify")
         scores = sigmoid(answer.logits)
@@ -254,19 +263,31 @@ class Tagger:
                 cut.channel,
                 WindowScores(cut.start_s, cut.end_s, answer.logits[n], scores[n], answer.embedding[n]),
             )
-            for n, cut in enumerate(batch)
+            for n, cut in enumerate(cuts)
         ]
+
+    def _scores(self, group: list[Cut], mels: CutMels) -> list[ChannelWindow]:
+        """Log-mel and network for a few cuts: what runs on a thread."""
+        return [
+            row
+            for batch in _split(group, self._batch_size)
+            for row in self.answer(batch, np.concatenate([mels(cut) for cut in batch]))
+        ]
+
+    def _together(self, plan: WindowPlan) -> int:
+        """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
+        return min(-(-plan.n_window // plan.n_hop), MOST_TOGETHER, 1 + MOST_WAITING // (self._n_threads + 1))
 
     def _run(self, cuts: Iterator[Cut], plan: WindowPlan) -> Iterator[ChannelWindow]:
         """All cuts, in order; several at a time where there are several."""
         shared = _shares_frames(plan, self._log_mel)
-        size = self._batch_size * (_together(plan) if shared and self._batch_size == 1 else 1)
+        size = self._batch_size * (self._together(plan) if shared and self._batch_size == 1 else 1)
         groups = iter(lambda: list(islice(cuts, size)), [])
         head = list(islice(groups, 2))
         if len(head) == 1:  # all there is: each thread gets a part of it
             head = _split(head[0], max(self._batch_size, -(-len(head[0]) // self._n_threads)))
         if len(head) < 2 or self._n_threads == 1:
-            mels = _Mels(self._log_mel, shared=shared)
+            mels = CutMels(self._log_mel, plan)
             for group in chain(head, groups):
                 yield from self._scores(group, mels)
             return
@@ -274,7 +295,7 @@ class Tagger:
         most = 2 * self._n_threads if size == 1 else self._n_threads + 1
         try:
             for group in chain(head, groups):
-                mels = _Mels(self._log_mel, shared=shared)
+                mels = CutMels(self._log_mel, plan)
                 flying.append(self._pool.submit(self._scores, group, mels))
                 if len(flying) > most:
                     yield from flying.popleft().result()
@@ -295,14 +316,20 @@ class Cut(NamedTuple):
     samples: NDArray[np.float32]
 
 
-class _Mels:
-    """Log-mels of cuts that come in order; those of one channel share frames where that is asked for."""
+class CutMels:
+    """Log-mels of the cuts of one source, in order; where windows overlap, they share frames.
 
-    def __init__(self, log_mel: LogMel, *, shared: bool) -> None:
+    Args:
+        log_mel: what computes frames.
+        plan: how the source is cut.
+    """
+
+    def __init__(self, log_mel: LogMel, plan: WindowPlan) -> None:
         self._log_mel = log_mel
-        self._of_channel: dict[str, SharedLogMel] | None = {} if shared else None
+        self._of_channel: dict[str, SharedLogMel] | None = {} if _shares_frames(plan, log_mel) else None
 
     def __call__(self, cut: Cut) -> NDArray[np.float32]:
+        """Log-mel (1, 1, n_mels, n_frames)."""
         if self._of_channel is None:
             return self._log_mel(cut.samples)
         if cut.channel not in self._of_channel:
@@ -313,17 +340,36 @@ class _Mels:
 class Analysis:
     """A source that is being analysed: iterate once for its windows, in order (channels within a window).
 
+    Args:
+        tagger: who answers, or None where only cuts are wanted.
+        reader: the open source.
+        options: which channels.
+        plan: how it is cut.
+
     `duration_s` and `warnings` are complete after the last window.
     """
 
-    def __init__(self, tagger: Tagger, reader: AudioReader, options: TagOptions, plan: WindowPlan) -> None:
+    def __init__(
+        self, tagger: Tagger | None, reader: AudioReader, options: TagOptions, plan: WindowPlan
+    ) -> None:
         self._tagger = tagger
         self._reader = reader
         self._options = options
-        self._plan = plan
         self._notes: list[str] = []
+        self.plan = plan
         self.name = reader.name
         self.audio: AudioInfo = reader.info
+
+    @classmethod
+    def of_cuts(cls, source: Source, options: TagOptions, *, name: str | None = None) -> Self:
+        """A source to be cut only, by whoever has no model.
+
+        Raises:
+            InputError: the source cannot be opened; others come while iterating.
+            UsageError: a value out of range.
+        """
+        plan = _plan(options)
+        return cls(None, open_audio(source, name=name), options, plan)
 
     @property
     def duration_s(self) -> float:
@@ -336,13 +382,16 @@ class Analysis:
         return (*self._reader.warnings, *self._notes)
 
     def __iter__(self) -> Iterator[ChannelWindow]:
-        return self._tagger._run(self._cuts(), self._plan)
+        if self._tagger is None:
+            raise ValueError("there is no model to ask: iterate over `cuts()`")
+        return self._tagger._run(self.cuts(), self.plan)
 
-    def _cuts(self) -> Iterator[Cut]:
+    def cuts(self) -> Iterator[Cut]:
+        """The windows as samples, on their way to the network: instead of asking the model."""
         channel = self._options.channel
         every = channel == "each"
         blocks = channels_32k(self._reader) if every else to_mono_32k(self._reader, channel)
-        for window in windows(blocks, self._plan):
+        for window in windows(blocks, self.plan):
             self._note(window)
             if not every:
                 yield Cut(channel, window.start, window.start_s, window.end_s, window.samples)
@@ -352,9 +401,9 @@ class Analysis:
                 yield Cut(str(number), window.start, window.start_s, window.end_s, samples)
 
     def _note(self, window: Window) -> None:
-        if window.end - window.start >= self._plan.n_window:
+        if window.end - window.start >= self.plan.n_window:
             return
-        length = f"shorter than the window ({window.end_s:.2f} of {self._plan.window_s:g} s)"
+        length = f"shorter than the window ({window.end_s:.2f} of {self.plan.window_s:g} s)"
         how = {"repeat": "repeated up to it", "zero": "filled up with zeros"}
         self._notes.append(f"{length}: {how.get(window.padded, 'tagged as it is')}")
 
@@ -381,11 +430,6 @@ def _plan(options: TagOptions) -> WindowPlan:
 def _shares_frames(plan: WindowPlan, log_mel: LogMel) -> bool:
     """Whether frames of a window are frames of the one before as well."""
     return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.n_hop == 0
-
-
-def _together(plan: WindowPlan) -> int:
-    """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
-    return min(-(-plan.n_window // plan.n_hop), MOST_TOGETHER)
 
 
 def _split(group: list[Cut], size: int) -> list[list[Cut]]:

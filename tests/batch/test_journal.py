@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from dymn_cli.batch import journal as journal_module
 from dymn_cli.batch.journal import Journal, Stamp
 from dymn_cli.errors import OutputError
 
@@ -112,6 +115,79 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
     assert path.read_bytes().startswith(b"Chapter 1")
 
 
+@pytest.mark.parametrize(
+    "content", [b"Chapter 1, without an end of line", b'{"schema": "other/1"}\n', b"\x00" * 50]
+)
+def test_a_file_that_is_no_journal_survives_starting_over(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "thesis"
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match="not a journal"):
+        Journal.open(path, FINGERPRINT, start_over=True)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_was_removed_while_we_waited_for_it_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that had it ends between our opening and our locking."""
+    path = tmp_path / "j"
+    fill(path)
+    lock, calls = journal_module._lock, []
+
+    def removed_before_locking(file: object, name: Path) -> None:
+        calls.append(name)
+        if len(calls) == 1:
+            path.unlink()
+        lock(file, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal_module, "_lock", removed_before_locking)
+    with Journal.open(path, FINGERPRINT) as journal:
+        assert len(calls) == 2
+        assert len(journal) == 0
+        journal.add_done("a.wav", STAMP, [], b"x")
+    with Journal.open(path, FINGERPRINT) as journal:
+        assert journal.has("a.wav", STAMP)
+
+
+def test_a_journal_without_results_does_not_stay(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with Journal.open(path, FINGERPRINT) as journal:
+        journal.add_part("a.wav", b"some")
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_a_record_that_did_not_fit_is_written_over_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j"
+    with Journal.open(path, FINGERPRINT) as journal:
+        journal.add_done("a.wav", STAMP, [], b"first")
+        whole, file = path.read_bytes(), journal._file
+
+        class Filling:
+            """Takes 5 bytes more, then is full."""
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(file, name)
+
+            def write(self, data: memoryview) -> int:
+                if path.stat().st_size > len(whole):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return file.write(data[:5])  # type: ignore[arg-type, return-value]
+
+        monkeypatch.setattr(journal, "_file", Filling())
+        with pytest.raises(OutputError, match="no space left") as caught:
+            journal.add_done("b.wav", STAMP, [], b"second")
+        assert "kept" in str(caught.value.hint)
+        assert not journal.has("b.wav", STAMP)
+        monkeypatch.setattr(journal, "_file", file)
+        journal.add_done("c.wav", STAMP, [], b"third")
+        assert journal.result("c.wav") == (b"third", [])
+    with Journal.open(path, FINGERPRINT) as journal:
+        assert [journal.has(f"{name}.wav", STAMP) for name in "abc"] == [True, False, True]
+
+
 def test_two_runs_cannot_share_one(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     with (
@@ -134,7 +210,7 @@ def test_a_full_disk_is_one_of_our_errors() -> None:
         pytest.skip("needs /dev/full")
     with Path("/dev/full").open("r+b", buffering=0) as device:
         journal = Journal(device, Path("/dev/full"))
-        with pytest.raises(OutputError, match="No space left"):
+        with pytest.raises(OutputError, match="no space left"):
             journal.add_part("a.wav", b"x")
 
 

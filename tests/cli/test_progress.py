@@ -48,6 +48,7 @@ def test_a_long_file_shows_how_far_it_is(clock: Clock) -> None:
     assert tally.n_files == 0.25
     assert tally.left_s == 180
     assert tally.audio_s == 21_600
+    assert tally.line() == "25% done, 6.00 h of audio, 360 × real time, about 3.0 min left"
     tally.advance("day.flac", 86_400.0)
     assert (tally.n_files, tally.audio_s, tally.left_s) == (1, 86_400, 0)
 

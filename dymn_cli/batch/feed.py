@@ -1,0 +1,226 @@
+"""One model on a GPU, and workers that feed it: decode, resample and log-mel there, the network here.
+
+    worker: source ──▶ log-mels ─┐
+    worker: source ──▶ log-mels ─┼──▶ batches of windows, whoever they are of ──▶ network ──▶ results
+    worker: source ──▶ log-mels ─┘
+
+A GPU wants many windows in a call, and a process for each worker would hold the model as often. So windows of
+different sources share a batch. Kernels may round differently for batches of other sizes, so all batches have
+one size, the last one filled up with zeros: what a window is answered does not depend on its neighbours as
+far as the runtime's kernels compute each row alike.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dymn_cli.batch.pool import Done, Facts, Failed, Message, Part, Pool, Progress
+from dymn_cli.batch.work import Joined, Summary, Work, packed, unpacked
+from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.results import AudioInfo
+from dymn_cli.tagging.tagger import Analysis, Cut, CutMels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dymn_cli.frontend.melbank import FrontEndConfig
+    from dymn_cli.tagging.tagger import Tagger
+
+__all__ = ["Decoding", "Feeding"]
+
+MELS_IN_A_PART = 4  # 0.5 MB each
+NO_SAMPLES = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding(Work):
+    """What a worker does that has no model: its parts are log-mels.
+
+    Args:
+        front_end: the numbers of the log-mel.
+        facts: of the model that waits for them.
+    """
+
+    front_end: FrontEndConfig
+    facts: Facts
+
+    @classmethod
+    def of(cls, work: Work, tagger: Tagger) -> Decoding:
+        """The first half of some work."""
+        return cls(
+            work.model,
+            work.backend,
+            work.device,
+            work.batch_size,
+            work.options,
+            front_end=tagger.front_end,
+            facts=Facts.of(tagger),
+        )
+
+    def open_tagger(self, threads: int | None = None) -> Tagger:
+        """No model: what the workers need of one is that it has a name."""
+        return self.facts  # type: ignore[return-value]
+
+    def do(
+        self,
+        tagger: Tagger,
+        name: str,
+        emit: Callable[[bytes], None],
+        progress: Callable[[float, float | None], None],
+    ) -> tuple[bytes, Summary]:
+        """Decode a source: its log-mels as parts, what it is as the body.
+
+        Raises:
+            InputError: the source cannot be used.
+        """
+        source = sys.stdin.buffer if name == "-" else name
+        with Analysis.of_cuts(source, self.options, name=name) as analysis:
+            mels = CutMels(LogMel(self.front_end), analysis.plan)
+            rows: list[tuple[Cut, NDArray[np.float32]]] = []
+            for cut in analysis.cuts():
+                rows.append((cut, mels(cut)))
+                if len(rows) == MELS_IN_A_PART:
+                    emit(_mel_part(rows))
+                    rows = []
+                progress(cut.end_s, analysis.audio.duration_s)
+        if rows:
+            emit(_mel_part(rows))
+        info = analysis.audio
+        header = [info.rate_hz, info.channels, info.n_frames, info.container, info.codec]
+        return packed(header, []), Summary(analysis.duration_s, analysis.warnings)
+
+
+def _mel_part(rows: list[tuple[Cut, NDArray[np.float32]]]) -> bytes:
+    header = [[cut.channel, cut.start, cut.start_s, cut.end_s] for cut, _ in rows]
+    return packed(header, [mel for _, mel in rows])
+
+
+class _Waiting(NamedTuple):
+    """A window that waits for its batch."""
+
+    name: str
+    cut: Cut
+    mel: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class _Source:
+    """A source on its way."""
+
+    joined: Joined
+    n_waiting: int = 0
+    decoded: Done | None = None
+
+
+class Feeding:
+    """The engine with a model here and decoders in workers.
+
+    Args:
+        work: what to find out.
+        tagger: the model, on its device.
+        pool: workers that do `Decoding.of(work, tagger)`.
+    """
+
+    def __init__(self, work: Work, tagger: Tagger, pool: Pool) -> None:
+        self._work = work
+        self._tagger = tagger
+        self._pool = pool
+        self._queue: deque[_Waiting] = deque()
+        self._sources: dict[str, _Source] = {}
+        self._handle: Callable[[Message], None] = _nobody
+        self.facts = Facts.of(tagger)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a decoder waits for a source."""
+        return self._pool.has_room
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a source is on its way."""
+        return bool(self._sources)
+
+    def give(self, name: str) -> None:
+        """Hand it a source."""
+
+        def emit(body: bytes) -> None:
+            self._handle(Part(name, body))
+
+        self._sources[name] = _Source(Joined(self._tagger, self._work, name, emit))
+        self._pool.give(name)
+
+    def step(self, handle: Callable[[Message], None]) -> None:
+        """Take what the decoders have, and ask the model as soon as a batch is full, or no more can come.
+
+        Raises:
+            DymnError: the model fails, or no worker can be started.
+        """
+        self._handle = handle
+        if self._pool.is_busy:
+            self._pool.step(self._take)
+        if not self._pool.is_busy:
+            while self._queue:
+                self._ask()
+
+    def close(self) -> None:
+        """End the workers and the threads."""
+        self._pool.close()
+        self._tagger.close()
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Progress):
+            self._handle(message)
+        elif isinstance(message, Failed):
+            self._queue = deque(waiting for waiting in self._queue if waiting.name != message.name)
+            del self._sources[message.name]
+            self._handle(message)
+        elif isinstance(message, Part):
+            self._enqueue(message)
+        else:
+            self._sources[message.name].decoded = message
+            self._end_if_complete(message.name)
+
+    def _enqueue(self, part: Part) -> None:
+        header, values = unpacked(part.body, 1)
+        mels = values.reshape(len(header), 1, self._tagger.front_end.n_mels, -1)
+        for (channel, start, start_s, end_s), mel in zip(header, mels, strict=True):
+            self._queue.append(_Waiting(part.name, Cut(channel, start, start_s, end_s, NO_SAMPLES), mel))
+        self._sources[part.name].n_waiting += len(header)
+        while len(self._queue) >= self._tagger.batch_size:
+            self._ask()
+
+    def _ask(self) -> None:
+        """One call of the network, for the windows that have waited longest and are of one length."""
+        shape = self._queue[0].mel.shape
+        batch: list[_Waiting] = []
+        while self._queue and self._queue[0].mel.shape == shape and len(batch) < self._tagger.batch_size:
+            batch.append(self._queue.popleft())
+        mels = np.zeros((self._tagger.batch_size, *shape), np.float32)
+        for row, waiting in zip(mels, batch, strict=False):
+            row[...] = waiting.mel
+        answers = self._tagger.answer([waiting.cut for waiting in batch], mels)
+        for waiting, answer in zip(batch, answers, strict=True):
+            source = self._sources[waiting.name]
+            source.joined.add(answer)
+            source.n_waiting -= 1
+            self._end_if_complete(waiting.name)
+
+    def _end_if_complete(self, name: str) -> None:
+        source = self._sources[name]
+        if source.decoded is None or source.n_waiting:
+            return
+        header, _ = unpacked(source.decoded.body, 1)
+        told = source.decoded.summary
+        body, summary = source.joined.result(told.seconds, AudioInfo(*header), told.warnings)
+        del self._sources[name]
+        self._handle(Done(name, body, summary))
+
+
+def _nobody(message: Message) -> None:
+    """Whoever is told before the first step."""

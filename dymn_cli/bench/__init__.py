@@ -1,0 +1,1 @@
+"""How fast it is, here: `run_bench` measures, `Report` says it."""

@@ -1,0 +1,164 @@
+"""Shares put together are the whole, byte for byte; what does not belong together is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dymn_cli.batch.merge import merge
+from dymn_cli.errors import InputError, OutputError, UsageError
+from dymn_cli.results import AudioInfo, ClipResult, Failure, ModelInfo, Tag
+from dymn_cli.writers import (
+    EmbeddingOptions,
+    EmbeddingRow,
+    Provenance,
+    WriterOptions,
+    open_embeddings,
+    open_tags,
+    write_failures,
+)
+
+MODEL = ModelInfo("m", "ab" * 32, "onnx", "CPUExecutionProvider")
+MADE = Provenance("1.0", MODEL, (("window_s", 10.0), ("top", 2)))
+NAMES = ["a.wav", 'b "x",\ny.wav', "bad.wav", "caf\udce9.wav", "source", "e.wav", "f\r.wav"]
+
+
+def clip(name: str, model: ModelInfo = MODEL) -> ClipResult:
+    score = (sum(name.encode("utf-8", "surrogateescape")) % 100) / 100
+    tags = (Tag(1, 0, "Speech", "/m/09x0r", score), Tag(2, 7, "Sound, other", "", score / 2))
+    return ClipResult(
+        name, "mix", AudioInfo(8_000, 1, 8_000, "WAV", "PCM_16"), 1.0, tags, np.zeros(2, np.float32),
+        np.full(4, score, np.float32), 1, (), (), model,
+    )  # fmt: skip
+
+
+def write(out: Path, names: Iterable[str], suffix: str, made: Provenance = MADE, size: int = 4) -> str:
+    failures = [Failure(n, "InputError", f"{n}: bad", None, 3) for n in names if n.startswith("bad")]
+    if suffix == "npy":
+        with open_embeddings(str(out), suffix, EmbeddingOptions(provenance=made, size=size)) as embeddings:
+            for name in names:
+                if not name.startswith("bad"):
+                    vector = np.resize(clip(name).embedding, size)
+                    embeddings.write([EmbeddingRow(name, "mix", n, n + 1.0, vector) for n in (0.0, 1.0)])
+    else:
+        with open_tags(str(out), suffix, WriterOptions(provenance=made)) as tags:
+            for name in names:
+                if name.startswith("bad"):
+                    tags.fail(failures[0])
+                else:
+                    tags.write(clip(name, made.model))
+    if failures:
+        write_failures(f"{out}.failures.csv", failures, force=True)
+    return str(out)
+
+
+def files(folder: Path, stem: str) -> dict[str, bytes]:
+    return {
+        path.name.removeprefix(stem): path.read_bytes()
+        for path in folder.iterdir()
+        if path.name.startswith(stem)
+    }
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "npy"])
+@pytest.mark.parametrize("cuts", [(3,), (0, 1), (2, 2, 7)], ids=["two", "first empty", "empty between"])
+def test_the_shares_are_the_whole(tmp_path: Path, suffix: str, cuts: tuple[int, ...]) -> None:
+    write(tmp_path / f"all.{suffix}", NAMES, suffix)
+    edges = (0, *cuts, len(NAMES))
+    shares = [
+        write(tmp_path / f"share{n}.{suffix}", NAMES[start:end], suffix)
+        for n, (start, end) in enumerate(pairwise(edges))
+    ]
+    merged = merge(shares, str(tmp_path / f"merged.{suffix}"))
+    assert files(tmp_path, "merged.") == files(tmp_path, "all.")
+    assert merged.failures == str(tmp_path / f"merged.{suffix}.failures.csv")
+
+
+def test_a_merged_matrix_is_read_by_numpy_and_its_index_fits(tmp_path: Path) -> None:
+    shares = [write(tmp_path / f"{n}.npy", [name], "npy") for n, name in enumerate(NAMES[:2])]
+    merge(shares, str(tmp_path / "all.npy"))
+    matrix = np.load(tmp_path / "all.npy", mmap_mode="r")
+    assert matrix.shape == (4, 4)
+    np.testing.assert_array_equal(matrix[2], clip(NAMES[1]).embedding)
+    index = (tmp_path / "all.index.csv").read_text()
+    assert [line[0] for line in index.replace("\ny", " y").splitlines()[1:]] == ["0", "1", "2", "3"]
+
+
+def test_tables_without_column_names_stay_without(tmp_path: Path) -> None:
+    for n, row in enumerate(("a.wav,mix\n", "b.wav,mix\n")):
+        (tmp_path / f"{n}.csv").write_text(row)
+    merge([str(tmp_path / "0.csv"), str(tmp_path / "1.csv")], str(tmp_path / "all.csv"))
+    assert (tmp_path / "all.csv").read_text() == "a.wav,mix\nb.wav,mix\n"
+    assert not (tmp_path / "all.csv.meta.json").exists()
+
+
+OTHER_WINDOW = dataclasses.replace(MADE, options=(("window_s", 5.0), ("top", 2)))
+OTHER_MODEL = dataclasses.replace(MADE, model=dataclasses.replace(MODEL, sha256="cd" * 32))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "npy"])
+@pytest.mark.parametrize(
+    ("made", "what"), [(OTHER_WINDOW, "window_s is 5.0, there 10.0"), (OTHER_MODEL, "sha256 is")]
+)
+def test_shares_of_other_options_or_models_are_refused(
+    tmp_path: Path, suffix: str, made: Provenance, what: str
+) -> None:
+    shares = [
+        write(tmp_path / f"0.{suffix}", ["bad.wav", "a.wav"], suffix),
+        write(tmp_path / f"1.{suffix}", ["b.wav"], suffix, made),
+    ]
+    whole = tmp_path / f"all.{suffix}"
+    with pytest.raises(InputError, match=what):
+        merge(shares, str(whole))
+    assert files(tmp_path, "all") == {}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "npy"])
+def test_a_share_that_was_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
+    shares = [write(tmp_path / f"{n}.{suffix}", [f"{n}.wav"], suffix) for n in range(3)]
+    path = Path(shares[1])
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match=r"1\.\w+: (cut short|not a whole)"):
+        merge(shares, str(tmp_path / f"all.{suffix}"))
+    assert files(tmp_path, "all") == {}
+
+
+def test_matrices_of_other_widths_are_refused(tmp_path: Path) -> None:
+    shares = [write(tmp_path / f"{size}.npy", ["a.wav"], "npy", size=size) for size in (4, 6)]
+    with pytest.raises(InputError, match="6 columns"):
+        merge(shares, str(tmp_path / "all.npy"))
+
+
+def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
+    one, two = (write(tmp_path / f"{n}.csv", [f"{n}.wav"], "csv") for n in (1, 2))
+    whole = str(tmp_path / "all.csv")
+    with pytest.raises(UsageError, match="nothing to put together"):
+        merge([one], whole)
+    with pytest.raises(UsageError, match="given twice"):
+        merge([one, two, one], whole)
+    with pytest.raises(UsageError, match="one of the shares"):
+        merge([one, two], two, force=True)
+    with pytest.raises(UsageError, match="unknown format"):
+        merge([one, two], str(tmp_path / "all.parquet"))
+    with pytest.raises(InputError, match="no such file"):
+        merge([one, str(tmp_path / "3.csv")], whole)
+    (tmp_path / "2.csv.meta.json").unlink()
+    with pytest.raises(InputError, match="other shares have theirs"):
+        merge([one, two], whole)
+    Path(whole).write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        merge([one, two], whole)
+    assert Path(whole).read_text() == "mine"
+
+
+def test_a_list_of_failures_of_an_earlier_whole_goes(tmp_path: Path) -> None:
+    shares = [write(tmp_path / f"{n}.csv", [f"{n}.wav"], "csv") for n in range(2)]
+    stale = tmp_path / "all.csv.failures.csv"
+    stale.write_text("source,error,message,hint\n")
+    assert merge(shares, str(tmp_path / "all.csv")).failures is None
+    assert not stale.exists()

@@ -1,0 +1,149 @@
+"""What is kept of a source comes back as what the tagger said of it, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from dymn_cli.batch.journal import Journal, Place, Stamp
+from dymn_cli.batch.work import ROWS_IN_A_PART, Reader, Work, analyse
+from dymn_cli.errors import InputError
+from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.tagger import Tagger
+
+STAMP = Stamp(1, 2)
+CUT = {"window_s": 1.0, "hop_s": 0.5}
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Iterator[Tagger]:
+    with Tagger(options=TagOptions(**CUT), threads=2) as tagger:  # type: ignore[arg-type]
+        yield tagger
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Four seconds of two channels that differ."""
+    time_s = np.arange(4 * 16_000) / 16_000
+    left = 0.4 * np.sin(2 * np.pi * (200 + 400 * time_s) * time_s)
+    right = np.random.default_rng(0).normal(0, 0.1, len(time_s))
+    path = tmp_path_factory.mktemp("work") / "clip.wav"
+    sf.write(path, np.stack([left, right], axis=1).astype(np.float32), 16_000)
+    return str(path)
+
+
+def done(name: str, work: Work, journal: Journal) -> Reader:
+    parts: list[Place] = []
+
+    def emit(part: bytes) -> None:
+        parts.append(journal.add_part(name, part))
+
+    with work.open_tagger(threads=2) as tagger:
+        body, _ = analyse(tagger, work, name, emit, lambda *_: None)
+    journal.add_done(name, STAMP, parts, body)
+    return Reader(journal, work, tagger.model, tagger.vocabulary, tagger.embedding_size)
+
+
+def work_for(options: TagOptions, **kept: bool) -> Work:
+    return Work("dymn04_kd", "auto", "cpu", None, options, **kept)
+
+
+@pytest.mark.parametrize("channel", ["mix", "1", "each"])
+@pytest.mark.parametrize("windows", [False, True])
+def test_clips_are_what_the_tagger_says(tagger: Tagger, clip: str, channel: str, windows: bool) -> None:
+    options = TagOptions(**CUT, channel=channel, windows=windows, top=7, min_score=0.001)  # type: ignore[arg-type]
+    expected = tagger.tag_channels(clip, channel=channel, windows=windows, top=7, min_score=0.001)
+    with Journal.temporary() as journal:
+        reader = done(clip, work_for(options, keep_scores=True, keep_embedding=True), journal)
+        found = list(reader.clips(clip))
+        assert [c.channel for c in found] == [c.channel for c in expected]
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.tags == theirs.tags
+            np.testing.assert_array_equal(ours.scores, theirs.scores)
+            np.testing.assert_array_equal(ours.embedding, theirs.embedding)
+            assert list(ours.windows) == list(theirs.windows)
+            assert len(ours.windows) == (7 if windows else 0)
+            assert (ours.duration_s, ours.audio, ours.warnings) == (
+                theirs.duration_s, theirs.audio, theirs.warnings
+            )  # fmt: skip
+            assert ours.n_windows == theirs.n_windows == 7
+
+
+def test_embeddings_of_windows_come_back_in_order_over_many_parts(
+    tagger: Tagger, clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dymn_cli.batch.work.ROWS_IN_A_PART", 3)
+    with tagger.analyse(clip, channel="each") as analysis:
+        expected = list(analysis)
+    with Journal.temporary() as journal:
+        options = TagOptions(**CUT, channel="each")  # type: ignore[arg-type]
+        reader = done(clip, work_for(options, keep_window_embeddings=True), journal)
+        assert len(journal.result(clip)[1]) == 5  # 14 rows
+        rows = [row for some in reader.embedding_rows(clip) for row in some]
+    assert [(r.channel, r.start_s, r.end_s) for r in rows] == [
+        (channel, window.start_s, window.end_s) for channel, window in expected
+    ]
+    for row, (_, window) in zip(rows, expected, strict=True):
+        np.testing.assert_array_equal(row.embedding, window.embedding)
+
+
+def test_tags_and_embeddings_of_windows_share_their_parts(tagger: Tagger, clip: str) -> None:
+    options = TagOptions(**CUT, windows=True)  # type: ignore[arg-type]
+    with Journal.temporary() as journal:
+        reader = done(clip, work_for(options, keep_window_embeddings=True), journal)
+        (found,) = reader.clips(clip)
+        (rows,) = reader.embedding_rows(clip)
+        expected = tagger.tag(clip, windows=True)
+        assert list(found.windows) == list(expected.windows)
+        assert [row.start_s for row in rows] == [window.start_s for window in expected.windows]
+
+
+def test_the_size_of_a_body_does_not_grow_with_the_length_of_the_source(tagger: Tagger) -> None:
+    sizes = []
+    for seconds in (2, 30):
+        samples = np.random.default_rng(seconds).normal(0, 0.1, seconds * 8_000).astype(np.float32)
+        parts: list[bytes] = []
+        work = work_for(TagOptions(**CUT, windows=True))  # type: ignore[arg-type]
+        body, summary = analyse(Given(tagger, samples), work, "array", parts.append, lambda *_: None)  # type: ignore[arg-type]
+        sizes.append(len(body))
+        assert summary.seconds == seconds
+    assert abs(sizes[1] - sizes[0]) < 100
+    assert ROWS_IN_A_PART == 256
+
+
+class Given:
+    """A tagger whose source is an array whatever its name."""
+
+    def __init__(self, tagger: Tagger, samples: np.ndarray) -> None:
+        self._tagger = tagger
+        self._samples = samples
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._tagger, name)
+
+    def analyse(self, source: object, *, name: str) -> object:
+        return self._tagger.analyse((self._samples, 8_000), name=name)
+
+
+def test_progress_says_how_much_of_how_much(tagger: Tagger, clip: str) -> None:
+    told: list[tuple[float, float | None]] = []
+    analyse(
+        tagger,
+        work_for(TagOptions(**CUT)),  # type: ignore[arg-type]
+        clip,
+        lambda _: None,
+        lambda seconds, of_s: told.append((seconds, of_s)),
+    )
+    assert told == [(1.0 + 0.5 * n, 4.0) for n in range(7)]
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF\x24\x00\x00\x00WAVEfmt ", b"no audio at all"])
+def test_what_cannot_be_read_is_an_input_error(tagger: Tagger, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)):
+        analyse(tagger, work_for(TagOptions()), str(path), lambda _: None, lambda *_: None)

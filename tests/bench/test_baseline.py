@@ -1,0 +1,57 @@
+"""The reference way gives the same answer, and does the work that it is said to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dymn_cli.errors import UsageError
+from dymn_cli.frontend.melbank import mel_bank
+from dymn_cli.tagging.tagger import Tagger
+
+pytest.importorskip("torch")
+
+from dymn_cli.audio.decode import open_audio
+from dymn_cli.audio.resample import to_mono_32k
+from dymn_cli.bench.baseline import Baseline, load
+
+
+@pytest.fixture(scope="module")
+def baseline() -> Baseline:
+    return Baseline("dymn04_kd", threads=1)
+
+
+@pytest.mark.parametrize("form", ["wav", "mp3"])
+def test_scores_are_those_of_dymn(baseline: Baseline, originals: dict[str, list[Path]], form: str) -> None:
+    with Tagger(threads=1) as tagger:
+        ours = tagger.tag(originals[form][0])
+    scores, best = baseline(originals[form][0])
+    assert np.abs(scores - ours.scores).max() < 5e-4
+    assert [int(index) for index in best] == [tag.index for tag in ours.tags]
+
+
+def test_loading_is_the_mean_of_the_channels_at_32_khz(originals: dict[str, list[Path]]) -> None:
+    path = originals["flac"][0]
+    with open_audio(path) as reader:
+        ours = np.concatenate(list(to_mono_32k(reader)))
+    assert np.abs(load(path, 32_000) - ours).max() < 1e-6
+
+
+def test_the_mel_bank_is_computed_for_every_clip(
+    baseline: Baseline, originals: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    original = mel_bank.__wrapped__
+    monkeypatch.setattr(mel_bank, "__wrapped__", lambda config: computed.append(1) or original(config))
+    for path in originals["wav"][:2]:
+        baseline(path)
+    assert len(computed) == 2
+
+
+def test_it_needs_weights_that_pytorch_can_hold(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    with pytest.raises(UsageError, match="PyTorch"):
+        Baseline(str(path), threads=1)
