@@ -26,6 +26,8 @@ SUFFIXES = (
 )
 AUDIO_SUFFIXES = frozenset(SUFFIXES.split())
 
+LONGEST_NAME = 1 << 16  # no file system has longer paths
+
 DIGITS = re.compile(r"(\d+)")
 
 
@@ -171,13 +173,15 @@ def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
     """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped.
 
     Raises:
-        UsageError: there are NUL bytes in lines, as in what `find -print0` writes.
+        UsageError: there are NUL bytes in lines, as in what `find -print0` writes, or a name without end.
     """
     end = b"\0" if null else b"\n"
     rest = b""
     while chunk := stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16):
         *names, rest = (rest + chunk).split(end)
         yield from _decoded(names, null)
+        if len(rest) > LONGEST_NAME:
+            raise UsageError("the list of names holds no names: one has no end", hint="is it a text file?")
     yield from _decoded([rest], null)
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelHeader", "Weights", "read_weights", "save_weights", "sha256_of"]
 
 FORMAT = "1"
+RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
 LONGEST_REASON = 300
 NUMBERS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 """The kinds of numbers that are read, as NumPy spells them; integers only count updates in training."""
@@ -93,6 +94,10 @@ class ModelHeader:
         except (UsageError, ValueError, TypeError, OverflowError, RecursionError) as exc:
             reason = str(exc)[:LONGEST_REASON]  # it may quote what stands in the file
             raise ModelError(f"{where}: its metadata is not readable: {reason}") from exc
+        if header.front_end.rate_hz != RATE_HZ:
+            raise ModelError(
+                f"{where}: wants audio at {header.front_end.rate_hz} Hz, dymn gives {RATE_HZ} Hz"
+            )
         if len(header.vocabulary.labels) != header.config.n_classes:
             raise ModelError(
                 f"{where}: {len(header.vocabulary.labels)} labels for {header.config.n_classes} classes"

@@ -14,6 +14,9 @@ COLUMNS = ("mid", "label", "threshold")
 TOO_MANY = "cells without a column"
 
 
+LONGEST_LABEL = 200  # three times the longest of AudioSet's
+
+
 def read_thresholds(path: str) -> tuple[tuple[str, float], ...]:
     """Read (label, lowest score) pairs from a CSV file with columns `mid,label,threshold`.
 
@@ -44,6 +47,8 @@ def _pair(row: dict[str, str | None], where: str) -> tuple[str, float]:
     name = (row.get("mid") or "").strip() or (row.get("label") or "").strip()
     if not name:
         raise UsageError(f"{where}: no label")
+    if len(name) > LONGEST_LABEL:
+        raise UsageError(f"{where}: {name[:20]!r}… is too long for a label")
     text = row.get("threshold") or ""
     try:
         threshold = float(text)

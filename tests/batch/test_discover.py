@@ -224,3 +224,21 @@ def test_shares_are_contiguous_complete_and_even() -> None:
     shares = [share_of(found, index, 4) for index in (1, 2, 3, 4)]
     assert [*shares[0], *shares[1], *shares[2], *shares[3]] == found
     assert {len(share) for share in shares} == {2, 3}
+
+
+def test_a_list_without_end_is_refused_before_it_fills_the_memory() -> None:
+    class Endless(io.RawIOBase):
+        n_read = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+            self.n_read += len(buffer)
+            buffer[:] = b"x" * len(buffer)
+            return len(buffer)
+
+    endless = Endless()
+    with pytest.raises(UsageError, match="no end"):
+        list(read_names(io.BufferedReader(endless), null=False))
+    assert endless.n_read < 1 << 20

@@ -444,10 +444,9 @@ def test_files_for_each_input_go_on_where_they_stopped(dymn, archive: Path) -> N
     arguments = ("tag", archive, *CUT, "-k", 3, "-j", 2, "--out-dir")
     assert dymn(*arguments, "whole").returncode == 6
     journal = dymn.cwd / "out" / ".dymn.journal"
-    for size in (20_000, 50_000):
-        with dymn.start(*arguments, "out", stderr=subprocess.DEVNULL) as process:
-            wait_for(lambda: journal.exists() and journal.stat().st_size > size)  # noqa: B023
-            process.kill()
+    with dymn.start(*arguments, "out", stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: journal.exists() and journal.stat().st_size > 30_000)
+        process.kill()
     ran = dymn(*arguments, "out")
     assert ran.returncode == 6
     assert "results were there already" in ran.err
@@ -485,7 +484,7 @@ def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -
 # ---------------------------------------------------------------------- shares
 
 
-@pytest.mark.parametrize("suffix", ["csv", "json", "npy"])
+@pytest.mark.parametrize("suffix", ["csv", "npy"])
 def test_shares_put_together_are_the_whole(dymn, few: Path, suffix: str) -> None:
     shutil.copy(few / "take0.wav", few / 'say "hi",\n take.wav')
     (few / "broken.wav").write_text("no audio")

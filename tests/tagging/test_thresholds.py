@@ -76,3 +76,11 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path, said in ((tmp_path / "none.csv", "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(UsageError, match=said):
             read_thresholds(str(path))
+
+
+def test_an_endless_label_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.csv"
+    path.write_text(f"label,threshold\n{'x' * 100_000},0.5\n", "utf-8")
+    with pytest.raises(UsageError, match="too long") as refusal:
+        read_thresholds(str(path))
+    assert len(refusal.value.message) < 300
