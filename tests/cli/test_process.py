@@ -356,7 +356,9 @@ def test_ctrl_c_ends_in_order_with_one_line(dymn: Any, clip: str) -> None:
     assert code == 130
     assert err.splitlines()[-1] == "dymn: interrupted"
     assert "Traceback" not in err
-    assert [document["source"] for document in json.loads(opening + rest)] == ["clip.wav"]
+    # The document is closed; it holds the source that was done, and the one that failed if that was in time.
+    sources = [document["source"] for document in json.loads(opening + rest)]
+    assert sources in (["clip.wav"], ["clip.wav", "none.wav"])
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
