@@ -48,6 +48,7 @@ REPORT = "set DYMN_DEBUG=1 for the trace, and please report it"
 SIGKILL = 9
 
 PROGRESS_EVERY_S = 0.5
+MOST_SILENCE_S = 0.2  # then `step` comes back with nothing: there may be new sources
 FIRST_ANSWER_S = 300.0  # a worker that has not loaded its model by then never will
 MOST_STILLBORN = 3  # workers in a row that ended before they had loaded the model
 GONE_S = 5.0  # a killed process that is not gone by then hangs in the kernel, on a lost network drive say
@@ -164,7 +165,7 @@ class Pool:
             worker.pipe.send(name)
 
     def step(self, handle: Callable[[Message], None]) -> None:
-        """Wait until a worker has something to say or is lost, and pass on what there is.
+        """Wait a moment for a worker to say something or to be lost, and pass on what there is.
 
         Raises:
             DymnError: the model fails, or no worker can be started.
@@ -240,12 +241,13 @@ class Pool:
             return _cannot_start()
         return None
 
-    def _time_left(self) -> float | None:
-        """Seconds until a worker that says nothing is over its limit."""
-        limits = [worker.since + FIRST_ANSWER_S for worker in self._workers if not worker.ready]
+    def _time_left(self) -> float:
+        """Seconds until a worker that says nothing is over its limit, or the caller may have more to do."""
+        limits = [time.monotonic() + MOST_SILENCE_S]
+        limits += [worker.since + FIRST_ANSWER_S for worker in self._workers if not worker.ready]
         if self._limit_s is not None:
             limits += [worker.since + self._limit_s for worker in self._workers if worker.name is not None]
-        return max(min(limits) - time.monotonic(), 0.0) + 0.01 if limits else None
+        return max(min(limits) - time.monotonic(), 0.0) + 0.01
 
     def _kill(self, worker: _Worker) -> None:
         worker.process.kill()

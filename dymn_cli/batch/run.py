@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from queue import Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
 from dymn_cli.batch.journal import Journal, Place, Stamp
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import Failure
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
+__all__ = ["Ahead", "Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
 
 SMALL_COUNT = 16
 SMALL_BYTES = 64 << 20
@@ -272,6 +274,43 @@ class _Run:
                 self.write(slot.name)
 
 
+class Ahead(Iterator["Found"]):
+    """Sources that come through a pipe, read one ahead: a name that is yet to come holds up no result.
+
+    Args:
+        sources: read in a thread, which is left alone when nobody wants them any more.
+    """
+
+    def __init__(self, sources: Iterator[Found]) -> None:
+        self._queue: Queue[Found | BaseException | None] = Queue(maxsize=1)
+        self._has_ended = False
+        Thread(target=self._read, args=(sources,), daemon=True).start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next one, or that there is none, is known."""
+        return self._has_ended or not self._queue.empty()
+
+    def __next__(self) -> Found:
+        found = None if self._has_ended else self._queue.get()
+        if isinstance(found, BaseException):
+            self._has_ended = True
+            raise found
+        if found is None:
+            self._has_ended = True
+            raise StopIteration
+        return found
+
+    def _read(self, sources: Iterator[Found]) -> None:
+        try:
+            for found in sources:
+                self._queue.put(found)
+        except Exception as exc:
+            self._queue.put(exc)
+        else:
+            self._queue.put(None)
+
+
 def run(
     sources: Iterator[Found],
     engine: Engine,
@@ -285,7 +324,8 @@ def run(
     """Work on every source; results are written in the order of the sources.
 
     Args:
-        sources: what to work on; read no faster than the engine takes them.
+        sources: what to work on; read no faster than the engine takes them. Where they may keep us waiting,
+            `Ahead` waits for them while results are written.
         engine: who works.
         journal: keeps results until they can be written, and from an earlier run.
         write: writes the result of a source, which the journal has.
@@ -298,9 +338,11 @@ def run(
         ModelError: the model fails.
     """
     state = _Run(journal, engine, write, fail, watcher)
+    ahead = sources if isinstance(sources, Ahead) else None
     try:
         while True:
-            state.waiting = state.waiting or next(sources, None)
+            if ahead is None or ahead.is_ready or not engine.is_busy:
+                state.waiting = state.waiting or next(sources, None)
             if state.waiting is None and not engine.is_busy:
                 break
             if state.waiting is not None and engine.has_room:

@@ -147,12 +147,17 @@ def _found(options: FileOptions, extensions: frozenset[str] | None) -> Iterator[
 def _open_list(path: str) -> Iterator[BinaryIO]:
     try:
         if path == "-":
-            yield sys.stdin.buffer
+            yield _unlocked(sys.stdin.buffer)
         else:
             with Path(path).open("rb") as stream:
                 yield stream
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+
+
+def _unlocked(stream: BinaryIO) -> BinaryIO:
+    """What a thread may wait for while the program ends, which a buffer that is locked meanwhile forbids."""
+    return getattr(stream, "raw", stream)
 
 
 def open_source(name: str) -> Source:

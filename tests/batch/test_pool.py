@@ -191,7 +191,7 @@ from dymn_cli.tagging.options import TagOptions
 pool = Pool(FaultyWork(sys.argv[2], "auto", "cpu", None, TagOptions()), 2)
 while not pool.has_room: pool.step(print)
 pool.give("hang-1.wav")
-pool.step(print)
+while True: pool.step(print)
 """
     note = tmp_path / "begun"
     arguments = [sys.executable, "-c", script, os.fspath(Path(__file__).parent), os.fspath(note)]

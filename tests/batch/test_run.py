@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,9 +17,9 @@ from dymn_cli.batch import run as running
 from dymn_cli.batch.discover import Found
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Done, Failed, Message, Part
-from dymn_cli.batch.run import InProcess, Outcome, open_engine, run
+from dymn_cli.batch.run import Ahead, InProcess, Outcome, open_engine, run
 from dymn_cli.batch.work import Summary
-from dymn_cli.errors import AudioNotFoundError, OutputError
+from dymn_cli.errors import AudioNotFoundError, OutputError, UsageError
 from dymn_cli.results import Failure
 
 FINGERPRINT = {"model": "abc"}
@@ -272,6 +274,47 @@ class Silent(Watched):
 
     def done(self, name: str, summary: Summary) -> None:
         pass
+
+
+# ---------------------------------------------------------------------- names that come through a pipe
+
+
+def test_a_name_that_is_yet_to_come_holds_up_no_result(files: list[str]) -> None:
+    written: list[str] = []
+    release = threading.Event()
+
+    def slow() -> Iterator[Found]:
+        yield from map(Found, files[:3])
+        assert release.wait(30), "the results before it have not been written"
+        yield Found(files[3])
+
+    def write(name: str) -> None:
+        written.append(name)
+        if len(written) == 3:
+            release.set()
+
+    with Journal.temporary() as journal:
+        outcome = run(Ahead(slow()), Shuffled(), journal, write=write, fail=lambda _: None, watcher=Silent())
+    assert written == files[:4]
+    assert outcome.is_complete
+
+
+def test_names_are_read_one_ahead_and_an_error_among_them_ends_the_run(files: list[str]) -> None:
+    read: list[str] = []
+
+    def failing() -> Iterator[Found]:
+        for name in files[:5]:
+            read.append(name)
+            yield Found(name)
+        raise UsageError("NUL bytes in this list")
+
+    ahead = Ahead(failing())
+    assert next(ahead).name == files[0]
+    time.sleep(0.1)
+    assert len(read) <= 3
+    with Journal.temporary() as journal, pytest.raises(UsageError, match="NUL"):
+        run(ahead, Shuffled(), journal, write=lambda _: None, fail=lambda _: None, watcher=Silent())
+    assert next(ahead, None) is None
 
 
 # ---------------------------------------------------------------------- which engine
