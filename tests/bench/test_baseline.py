@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from dymn_cli.errors import UsageError
-from dymn_cli.frontend.melbank import mel_bank
+from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.frontend.melbank import FrontEndConfig, mel_bank
 from dymn_cli.tagging.tagger import Tagger
 
 pytest.importorskip("torch")
 
+import torch
+
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import to_mono_32k
-from dymn_cli.bench.baseline import Baseline, load
+from dymn_cli.bench.baseline import Baseline, load, log_mel
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,13 @@ def test_loading_is_the_mean_of_the_channels_at_32_khz(originals: dict[str, list
     with open_audio(path) as reader:
         ours = np.concatenate(list(to_mono_32k(reader)))
     assert np.abs(load(path, 32_000) - ours).max() < 1e-6
+
+
+def test_log_mel_is_that_of_the_published_front_end() -> None:
+    samples = np.random.default_rng(0).standard_normal(32_000).astype(np.float32) / 10
+    theirs = log_mel(torch.from_numpy(samples)[None], FrontEndConfig()).numpy()
+    assert theirs.shape == (1, 1, 128, 100)
+    assert np.abs(theirs - LogMel()(samples)).max() < 5e-5
 
 
 def test_the_mel_bank_is_computed_for_every_clip(
