@@ -1,7 +1,7 @@
 """The log-mel of a window in NumPy: fast on one core, and the same bits however the work is shared out.
 
      samples ──▶ pre-emphasis ──▶ frames ──▶ Hann, FFT ──▶ power ──▶ mel ──▶ ln, shift, scale
-    (n_samples,)   reflected      (72, 800)    (72, 513)   (72, 513)  (128, 72)   (128, n_frames)
+    (n_samples,)   reflected      (72, 1024)   (72, 513)   (72, 513)  (128, 72)   (128, n_frames)
 
 Frames go through in chunks whose arrays stay in a core's second-level cache; measured, this is more
 than twice as fast as all frames at once. Every chunk has the same shape, the last one included, because
@@ -41,12 +41,15 @@ class _MelGroup:
 
 
 class _Workspace:
-    """A thread's arrays for one chunk; frames and power share memory, as they are never needed at once."""
+    """A thread's arrays for one chunk.
+
+    Frames are as long as the transform, with zeros after the Hann window that nobody writes to: NumPy takes
+    a third longer where it has to fill shorter ones up itself.
+    """
 
     def __init__(self, config: FrontEndConfig) -> None:
-        memory = np.zeros(CHUNK_FRAMES * max(config.n_window, config.n_bins), np.float32)
-        self.frames = memory[: CHUNK_FRAMES * config.n_window].reshape(CHUNK_FRAMES, config.n_window)
-        self.power = memory[: CHUNK_FRAMES * config.n_bins].reshape(CHUNK_FRAMES, config.n_bins)
+        self.frames = np.zeros((CHUNK_FRAMES, config.n_fft), np.float32)
+        self.power = np.zeros((CHUNK_FRAMES, config.n_bins), np.float32)
         self.spectrum = np.zeros((CHUNK_FRAMES, config.n_bins), np.complex64)
         self.mel = np.zeros((config.n_mels, CHUNK_FRAMES), np.float32)
 
@@ -132,11 +135,11 @@ class LogMel:
         parts = work.spectrum.view(np.float32)  # real and imaginary parts side by side
         for start in range(0, len(frames), CHUNK_FRAMES):
             n = min(CHUNK_FRAMES, len(frames) - start)
-            np.multiply(frames[start : start + n], self._window, out=work.frames[:n])
+            np.multiply(frames[start : start + n], self._window, out=work.frames[:n, : self.config.n_window])
             # The Hann window stands at the start of the transform instead of in its middle: a shift in
             # time changes phases, and the power has none.
             # NumPy's annotations know double precision only; float32 in means complex64 out.
-            np.fft.rfft(work.frames[:n], n=self.config.n_fft, out=work.spectrum[:n])  # type: ignore[arg-type]
+            np.fft.rfft(work.frames[:n], out=work.spectrum[:n])  # type: ignore[arg-type]
             np.square(parts[:n], out=parts[:n])
             np.add(parts[:n, 0::2], parts[:n, 1::2], out=work.power[:n])
             work.power[n:] = 0.0
