@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dymn_cli.model.config import Activation, Block, Ca, ModelConfig, Position
+from dymn_cli.model.max_of_lines import max_of_lines
 
 __all__ = [
     "Context",
@@ -246,6 +247,7 @@ class DyConv(nn.Module):
         self.stride = stride
         self.padding = (kernel - 1) // 2
         self.groups = groups
+        self.is_pointwise = kernel == stride == groups == 1
         self.temperature = temperature
         self.residuals = nn.Sequential(nn.Linear(context, kernels))
         self.weight = nn.Parameter(
@@ -268,6 +270,8 @@ class DyConv(nn.Module):
         n, _, frequency, time = x.shape
         out_channels, *rest = self.kernel_shape
         mixed = self.attention(context.h) @ self.weight[0, 0]
+        if self.is_pointwise and n > 1:  # a product of matrices for each sample: faster than so many groups
+            return torch.bmm(mixed.view(n, out_channels, -1), x.flatten(2)).view(n, -1, frequency, time)
         mixed = mixed.reshape(n * out_channels, *rest)
         folded = x.reshape(1, -1, frequency, time)
         y = F.conv2d(folded, mixed, stride=self.stride, padding=self.padding, groups=n * self.groups)
@@ -305,11 +309,7 @@ class DyReLUB(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Shapes stay (batch, C, frequency, time)."""
         slopes, intercepts = self.coefficients(context.h)
-        slopes, intercepts = slopes[:, :, :, None, None], intercepts[:, :, :, None, None]
-        y = slopes[:, :, 0] * x + intercepts[:, :, 0]
-        for m in range(1, self.mappings):
-            y = torch.maximum(y, slopes[:, :, m] * x + intercepts[:, :, m])
-        return y
+        return max_of_lines(x, slopes, intercepts)
 
 
 class CoordinateAttention(nn.Module):

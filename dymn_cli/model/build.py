@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 
 import torch
@@ -14,16 +13,13 @@ from dymn_cli.model.backbone import Backbone
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.model.dymn import DyMN
 from dymn_cli.model.infer import infer_config
-from dymn_cli.model.layout import is_optional, state_shapes
+from dymn_cli.model.layout import is_optional, is_unused, state_shapes
 from dymn_cli.model.mn import MN
 
 __all__ = ["build", "load_weights", "restore"]
 
 SLACK = 1 << 24  # values, 64 MiB; what is missing from weights of that size is told by name
 LISTED = 3  # keys that an error names before it only counts
-
-ATTENTION_CONVOLUTION = re.compile(r"layers\.\d+\.context_gen\.conv_[ft]\.(weight|bias)")
-CONTEXT_GENERATION = re.compile(r"layers\.\d+\.context_gen\..+")
 
 
 def build(config: ModelConfig, *, generator: torch.Generator | None = None) -> Backbone:
@@ -46,7 +42,7 @@ def load_weights(model: Backbone, tensors: Mapping[str, Tensor]) -> None:
         ModelError: tensors missing, unknown or of another shape.
     """
     expected = model.state_dict()
-    given = {key: t for key, t in tensors.items() if key in expected or not _is_unused(key, model.config)}
+    given = {key: t for key, t in tensors.items() if key in expected or not is_unused(key, model.config)}
     missing = [key for key in expected if key not in given and not is_optional(key)]
     unknown = [key for key in given if key not in expected]
     misfits = [
@@ -92,14 +88,6 @@ def _require_likely(config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
     held = sum(tensor.numel() for tensor in tensors.values())
     if needed > SLACK + 2 * held:
         raise ModelError(f"the config describes {needed:,} values, and the weights are {held:,}")
-
-
-def _is_unused(key: str, config: ModelConfig) -> bool:
-    """Whether a key belongs to a component that the config has switched off."""
-    if not config.is_dynamic or config.coordinate_attention != "none":
-        return False
-    pattern = ATTENTION_CONVOLUTION if config.has_context else CONTEXT_GENERATION
-    return pattern.fullmatch(key) is not None
 
 
 def _listed(keys: list[str]) -> str:

@@ -27,11 +27,13 @@ from dymn_cli.model.config import (
 )
 from dymn_cli.model.layout import ROLES, is_optional, state_shapes
 
-__all__ = ["infer_config"]
+__all__ = ["FAMILY_KEYS", "infer_config", "require_fit"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 FAMILY_KEYS: dict[str, Family] = {"in_c.0.weight": "dymn", "features.0.0.weight": "mn"}
+"""The first convolution of each family: the key that tells them apart."""
+
 CONTEXT_RATIOS = (4, 8, 16, 2, 1, *(r for r in range(3, 65) if r not in (4, 8, 16)))
 CONTEXT_MINIMA = (32, 16, 64, 8, 4, 2, 1)
 CONTEXT_MAXIMA = (128, 64, 256, *(2**n for n in range(9, 24)))
@@ -63,7 +65,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]]) -> ModelConfig:
             config = _with_context_bounds(config, known)
     except UsageError as exc:
         raise ModelError(f"these weights describe no network: {exc}", hint=HINT) from exc
-    _require_same(config, known)
+    require_fit(config, known)
     return config
 
 
@@ -195,8 +197,8 @@ def _mismatch(expected: Shapes, shapes: Shapes) -> str | None:
     return None
 
 
-def _require_same(config: ModelConfig, shapes: Shapes) -> None:
-    """Raise unless the file has exactly the tensors of the config.
+def require_fit(config: ModelConfig, shapes: Shapes) -> None:
+    """Raise unless a state dict has exactly the tensors of a config; counts of updates may be missing.
 
     Raises:
         ModelError: a tensor that is missing, of another shape, or of no use.

@@ -8,17 +8,20 @@ Keys are those of the published state dicts.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dymn_cli.model.config import Block, ModelConfig, Position
 
-__all__ = ["ROLES", "Layer", "TensorSpec", "is_optional", "layers", "state_shapes"]
+__all__ = ["ROLES", "Layer", "TensorSpec", "is_optional", "is_unused", "layers", "state_shapes"]
 
 ROLES: dict[Position, str] = {"expand": "exp", "depthwise": "depth", "project": "proj"}
 """How the published keys abbreviate the three convolutions of a block."""
 
 STEM_KERNEL = 3
+ATTENTION_CONVOLUTION = re.compile(r"layers\.\d+\.context_gen\.conv_[ft]\.(weight|bias)")
+CONTEXT_GENERATION = re.compile(r"layers\.\d+\.context_gen\..+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,18 @@ class Extent:
 def is_optional(key: str) -> bool:
     """Whether a state dict may lack a tensor: how often BatchNorm was updated is of no use to it."""
     return key.endswith(".num_batches_tracked")
+
+
+def is_unused(key: str, config: ModelConfig) -> bool:
+    """Whether a key of a published file belongs to a component that the config has switched off.
+
+    Published files of variants without Coordinate Attention still hold its convolutions, and those
+    without any dynamic component a whole context generation.
+    """
+    if not config.is_dynamic or config.coordinate_attention != "none":
+        return False
+    pattern = ATTENTION_CONVOLUTION if config.has_context else CONTEXT_GENERATION
+    return pattern.fullmatch(key) is not None
 
 
 def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

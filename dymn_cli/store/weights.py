@@ -7,9 +7,11 @@ The metadata of the file (safetensors header, `__metadata__`, strings only) hold
     dymn.config     `ModelConfig` as JSON
     dymn.front_end  `FrontEndConfig` as JSON
     dymn.labels     "audioset", or a JSON list of class names
+    dymn.purpose    "embeddings" where the model cannot tag; not there where it can
 
 so that the file alone is a model. Nothing in it is executed: the header is JSON and the rest is plain
-numbers, whose offsets and sizes the safetensors library checks.
+numbers, whose offsets and sizes the safetensors library checks. PyTorch checkpoints are read as well: see
+`dymn_cli.store.convert`.
 
 Format: https://github.com/huggingface/safetensors, section "Format".
 """
@@ -23,7 +25,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -43,11 +45,15 @@ from dymn_cli.store.registry import ModelSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ModelHeader", "Weights", "read_weights", "save_weights", "sha256_of"]
+__all__ = ["ModelHeader", "Purpose", "Weights", "read_weights", "save_weights", "sha256_of"]
+
+Purpose = Literal["tags", "embeddings"]
+"""What a model may be used for: "embeddings" alone where its classes are no sounds, or have no names."""
 
 FORMAT = "1"
 RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
 LONGEST_REASON = 300
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 NUMBERS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 """The kinds of numbers that are read, as NumPy spells them; integers only count updates in training."""
 
@@ -60,18 +66,20 @@ class ModelHeader:
     config: ModelConfig
     front_end: FrontEndConfig
     vocabulary: Vocabulary
+    purpose: Purpose = "tags"
 
     def to_metadata(self) -> dict[str, str]:
         """As the strings that go into the metadata of a safetensors or ONNX file."""
         names = [label.name for label in self.vocabulary.labels]
         audioset = names == [label.name for label in Vocabulary.audioset().labels]
-        return {
+        metadata = {
             "dymn.format": FORMAT,
             "dymn.name": self.name,
             "dymn.config": self.config.to_json(),
             "dymn.front_end": self.front_end.to_json(),
             "dymn.labels": "audioset" if audioset else json.dumps(names, ensure_ascii=False),
         }
+        return metadata if self.purpose == "tags" else metadata | {"dymn.purpose": self.purpose}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelHeader:
@@ -88,6 +96,7 @@ class ModelHeader:
                 config=ModelConfig.from_json(metadata["dymn.config"]),
                 front_end=FrontEndConfig.from_json(metadata["dymn.front_end"]),
                 vocabulary=_vocabulary(metadata["dymn.labels"]),
+                purpose=_purpose(metadata.get("dymn.purpose", "tags")),
             )
         except KeyError as exc:
             raise ModelError(f"{where}: not a dymn model: its metadata lacks {exc.args[0]}") from exc
@@ -123,6 +132,14 @@ def _vocabulary(text: str) -> Vocabulary:
     return Vocabulary.from_names(names)
 
 
+def _purpose(text: str) -> Purpose:
+    known: tuple[Purpose, ...] = get_args(Purpose)
+    for purpose in known:
+        if text == purpose:
+            return purpose
+    raise UsageError(f"unknown purpose {text!r}")
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in lower-case hexadecimal.
 
@@ -137,15 +154,24 @@ def sha256_of(path: Path) -> str:
 
 
 def read_weights(model: ModelSpec | Path) -> Weights:
-    """Read a safetensors model; one from the manifest must have the hash that stands there.
+    """Read a model: a safetensors file of ours, or a PyTorch checkpoint.
+
+    Args:
+        model: one with a name, whose file must have the hash that is known of it, or a path. A checkpoint
+            takes its name from the file, and can only embed where nothing says what its classes are.
 
     Raises:
         WeightsMissingError: the file cannot be read.
-        ChecksumError: it is not the file of the manifest.
-        UnsafeWeightsError: it is no safetensors file, or a damaged one.
+        ChecksumError: it is not the file that was known by that name.
+        UnsafeWeightsError: it is no such file, a damaged one, or one that holds more than tensors.
         ModelError: it is no model of ours.
     """
     path = model.path if isinstance(model, ModelSpec) else model
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        from dymn_cli.store.convert import convert
+
+        header, tensors = convert(path, name=path.stem, purpose=None)
+        return Weights(header, sha256_of(path), tensors)
     try:
         data = path.read_bytes()
     except OSError as exc:
@@ -153,8 +179,8 @@ def read_weights(model: ModelSpec | Path) -> Weights:
     sha256 = hashlib.sha256(data).hexdigest()
     if isinstance(model, ModelSpec) and sha256 != model.sha256:
         raise ChecksumError(
-            f"{path.name}: SHA-256 is {sha256[:12]}…, the manifest says {model.sha256[:12]}…",
-            hint="the file was changed or damaged; reinstall: pip install --force-reinstall dymn",
+            f"{path.name}: SHA-256 is {sha256[:12]}…, it should be {model.sha256[:12]}…",
+            hint=f"the file was changed or damaged; {model.remedy}",
         )
     return _parse(data, sha256, str(path))
 
@@ -195,14 +221,16 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
     Raises:
         OutputError: the operating system refused.
     """
-    from safetensors.numpy import save
-
-    contiguous = {key: np.asarray(tensors[key], np.float32, order="C") for key in sorted(tensors)}
-    data = _with_sorted_header(save(contiguous, metadata=header.to_metadata()))
+    header_bytes = _header(header, tensors)
+    digest = hashlib.sha256(header_bytes)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            file.write(header_bytes)
+            for key in sorted(tensors):
+                data = np.asarray(tensors[key], "<f4", order="C").tobytes()
+                file.write(data)
+                digest.update(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -210,14 +238,19 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: {exc.strerror or exc}") from exc
-    return hashlib.sha256(data).hexdigest()
+    return digest.hexdigest()
 
 
-def _with_sorted_header(data: bytes) -> bytes:
-    """The same file with the header's keys sorted: the library writes metadata in hash order."""
-    length = int.from_bytes(data[:8], "little")
-    fields = json.loads(data[8 : 8 + length])
-    fields["__metadata__"] = dict(sorted(fields["__metadata__"].items()))
-    header = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[8 + length :]
+def _header(header: ModelHeader, tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """What comes before the numbers: its length, and JSON padded to a multiple of 8.
+
+    Written here, as the library puts metadata in hash order and copies all numbers once more.
+    """
+    fields: dict[str, Any] = {"__metadata__": dict(sorted(header.to_metadata().items()))}
+    end = 0
+    for key in sorted(tensors):
+        start, end = end, end + 4 * tensors[key].size
+        fields[key] = {"dtype": "F32", "shape": list(tensors[key].shape), "data_offsets": [start, end]}
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

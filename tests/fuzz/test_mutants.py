@@ -24,6 +24,7 @@ SHARES = {
     "tagger": 2.0,
     "array": 0.4,
     "safetensors": 2.0,
+    "checkpoint": 2.0,
     "onnx": 1.0,
     "thresholds": 0.5,
     "names": 0.5,

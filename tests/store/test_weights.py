@@ -212,6 +212,7 @@ BAD_METADATA = {
     "a label twice": ({"dymn.labels": '["a", "b", "a"]'}, "twice"),
     "labels without end": ({"dymn.labels": "[" * 100_000}, "not readable"),
     "too few labels": ({"dymn.labels": '["a", "b"]'}, "2 labels for 3 classes"),
+    "a purpose unheard of": ({"dymn.purpose": "world peace"}, "unknown purpose"),
     "labels of AudioSet for three classes": ({"dymn.labels": "audioset"}, "527 labels for 3 classes"),
 }
 

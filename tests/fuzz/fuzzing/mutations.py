@@ -7,12 +7,18 @@ checksums, which are put right again in half of the mutants so that the damage g
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import json
+import pickletools
 import random
 import re
 import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from fuzzing import ogg
 
@@ -419,6 +425,123 @@ def table_mutant(seed: bytes, run: int, number: int) -> bytes:
             rng.choice((_bits, _bytes, _cut, _delete, _insert, _repeat))(data, rng, b"")
         del data[LONGEST:]
     return bytes(data)
+
+
+PIECES = (
+    *(b"cos\nsystem\n", b"(ios\nsystem\n", b"\x8c\2os\x8c\6system\x93", b"ctorch\nFloatStorage\n", b"\x82\1"),
+    *(
+        b"(",
+        b"t",
+        b")",
+        b"\x85",
+        b"\x86",
+        b"]",
+        b"a",
+        b"e",
+        b"}",
+        b"s",
+        b"u",
+        b"R",
+        b"b",
+        b"o",
+        b"\x81",
+        b"Q",
+    ),
+    *(b"N", b"\x88", b"K\0", b"J\xff\xff\xff\xff", b"\x8a\x08" + b"\x7f" * 8, b"\x8a\xff", b"\x8b\0\0\0\x7f"),
+    *(b"G" + b"\xff" * 8, b"X\0\0\0\0", b"X\xff\xff\xff\xff", b"\x8d" + b"\x7f" * 8, b"U\1x", b"h\0", b"q\0"),
+    *(
+        b"j\xff\xff\xff\xff",
+        b"\x94",
+        b"\x95" + b"\xff" * 8,
+        b"0",
+        b"1",
+        b"2",
+        b".",
+        b"\x80\4",
+        b"\x8f",
+        b"\x97",
+    ),
+)
+
+
+def _instruction(data: bytearray, rng: random.Random, _other: bytes) -> None:
+    """Put a pickle instruction in place of another or between two, once or very often."""
+    places = [place for _, _, place in _instructions(bytes(data))]
+    at = rng.choice(places) if places else _at(data, rng)
+    piece = rng.choice(PIECES) * rng.choice((1, 1, 1, 1, 2, 3, 30_000))
+    data[at : at + rng.choice((0, 0, 1, len(piece)))] = piece
+
+
+def _part_of_a_tensor(data: bytearray, rng: random.Random, _other: bytes) -> None:
+    """Another size, stride, offset, number of values, key or kind of storage: the pickle stays sound."""
+    found = [
+        (name, value, place)
+        for name, value, place in _instructions(bytes(data))
+        if name in ("LONG1", "GLOBAL")
+    ]
+    if not found:
+        return _number(data, rng, b"")
+    name, value, place = rng.choice(found)
+    if name == "GLOBAL":
+        kind = rng.choice(
+            (b"Float", b"Double", b"Half", b"BFloat16", b"Long", b"Bool", b"Char", b"ComplexFloat")
+        )
+        end = data.find(b"Storage", place)
+        if str(value).endswith("Storage"):
+            data[place + len(b"ctorch\n") : end] = kind
+        return None
+    other = rng.choice(
+        (0, 1, 2, 3, -1, value + 1, value - 1, 2 * value, 1 << 20, 1 << 40, 1 << 62, -(1 << 62))
+    )
+    data[place : place + 2 + data[place + 1]] = b"\x8a\x09" + other.to_bytes(9, "little", signed=True)
+    return None
+
+
+@functools.lru_cache(maxsize=4)  # most mutants begin with the same pickle
+def _instructions(data: bytes) -> list[tuple[str, Any, int]]:
+    """Name, argument and place of every instruction up to the first that is none."""
+    found = []
+    with contextlib.suppress(ValueError, DeprecationWarning):  # of odd escapes in texts
+        for opcode, argument, place in pickletools.genops(data):
+            found.append((opcode.name, argument, place))
+    return found
+
+
+PICKLE_MUTATIONS = (*(_part_of_a_tensor,) * 4, *(_instruction,) * 3, _bytes, _number, _cut, _delete)
+
+
+def checkpoint_mutant(seed: bytes, run: int, number: int) -> bytes:
+    """A PyTorch checkpoint: a damaged archive, or a sound one around something else; the first is sound."""
+    if number == 0:  # few are: a slow machine might not come to one
+        return seed
+    rng = random.Random(f"{run}/{number}")
+    if rng.random() < 0.25:
+        data = bytearray(seed)
+        directory = data.find(b"PK\1\2")
+        tail, damaged = data[directory:], rng.random() < 0.6
+        part = tail if damaged else data
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            rng.choice((_bits, _bytes, _number, _cut, _delete, _insert))(part, rng, b"")
+        return bytes(data[:directory] + tail if damaged else data)
+    with zipfile.ZipFile(io.BytesIO(seed)) as archive:
+        entries = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+    names = sorted(entries)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        kind = rng.random()
+        if kind < 0.8:
+            change = rng.choice(PICKLE_MUTATIONS)
+            change(entries.setdefault("archive/data.pkl", bytearray()), rng, b"")
+        elif kind < 0.9:
+            entries.pop(rng.choice(names), None)
+        else:
+            rng.choice((_floats, _cut, _delete, _insert))(
+                entries.setdefault(rng.choice(names), bytearray()), rng, b""
+            )
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", rng.choice((0, 0, 0, 0, 0, zipfile.ZIP_DEFLATED))) as archive:
+        for name, data in entries.items():
+            archive.writestr(zipfile.ZipInfo(name), bytes(data), archive.compression)
+    return memory.getvalue()
 
 
 def onnx_mutant(seed: bytes, run: int, number: int) -> bytes:

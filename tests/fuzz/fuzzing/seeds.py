@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from fuzzing import ogg
+from fuzzing import ogg, torchfile
 
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
@@ -211,6 +211,18 @@ def safetensors_seed(folder: Path) -> Path:
     return path
 
 
+def checkpoint_seed(folder: Path) -> Path:
+    """The same network as `torch.save` would write it, counts of updates included."""
+    rng = np.random.default_rng(13)
+    tensors = {
+        key: rng.random(shape, np.float32) if shape else np.array(1)
+        for key, shape in state_shapes(model_header().config).items()
+    }
+    path = folder / "tiny.pt"
+    path.write_bytes(torchfile.checkpoint(tensors))
+    return path
+
+
 def onnx_seed(folder: Path) -> Path | None:
     """A network of two layers that has the inputs, outputs and metadata of an exported one."""
     try:
@@ -256,4 +268,5 @@ def write_seeds(folder: Path) -> None:
             (folder / kind / name).write_bytes(data)
     (folder / "models").mkdir(exist_ok=True)
     safetensors_seed(folder / "models")
+    checkpoint_seed(folder / "models")
     onnx_seed(folder / "models")

@@ -328,6 +328,26 @@ def safetensors(data: bytes, _rng: random.Random, scratch: Path) -> str:
     return expect(ModelError, lambda: _opens(path))
 
 
+def checkpoint(data: bytes, _rng: random.Random, scratch: Path) -> str:
+    """Read a PyTorch checkpoint and, where it can be read, make a model of it."""
+    from dymn_cli.model.layout import is_optional, state_shapes
+    from dymn_cli.store.convert import convert
+
+    path = scratch / "mutant.pt"
+    path.write_bytes(data)
+
+    def run() -> str:
+        header, tensors = convert(path, name="mutant", purpose=None)
+        shapes = {key: s for key, s in state_shapes(header.config).items() if not is_optional(key)}
+        holds({key: tensor.shape for key, tensor in tensors.items()} == shapes, "other tensors")
+        for tensor in tensors.values():
+            holds(tensor.dtype == np.float32 and tensor.flags.c_contiguous, f"{tensor.dtype} numbers")
+            holds(np.isfinite(tensor).all(), "not finite")
+        return "valid"
+
+    return expect(ModelError, run)
+
+
 def onnx(data: bytes, _rng: random.Random, scratch: Path) -> str:
     """Load an ONNX file and, where it loads, run it."""
     path = scratch / "mutant.onnx"
@@ -406,5 +426,8 @@ def misbehave(data: bytes, _rng: random.Random, _scratch: Path) -> str:
 
 TARGETS: dict[str, Callable[[bytes, random.Random, Path], str]] = {
     function.__name__: function
-    for function in (audio, taste, whole_of, tagger, array, safetensors, onnx, thresholds, names, misbehave)
+    for function in (
+        *(audio, taste, whole_of, tagger, array, safetensors, checkpoint, onnx, thresholds, names),
+        misbehave,
+    )
 }

@@ -48,6 +48,8 @@ def bytes_of(job: dict[str, Any], seeds: dict[str, dict[str, bytes]]) -> bytes:
         return mutations.table_mutant(tables[number % len(tables)], run, number)
     if target == "safetensors":
         return mutations.safetensors_mutant(seeds["models"]["tiny.safetensors"], run, number)
+    if target == "checkpoint":
+        return mutations.checkpoint_mutant(seeds["models"]["tiny.pt"], run, number)
     if target == "onnx":
         return mutations.onnx_mutant(seeds["models"]["tiny.onnx"], run, number)
     return mutations.mutant(seeds["audio"], run, number)
