@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
+# As the program does: where several tests run at once, threads of linear algebra wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
+
+sys.path.insert(0, str(ROOT / "tests" / "loopback"))
+pytest_plugins = ["loopback"]  # the server on loopback
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Check", "checks_table", "examine"]
 
 COLUMNS = ("name", "state", "detail", "hint")
-REQUIRED = ("numpy", "soundfile", "soxr", "onnxruntime", "safetensors", "typer", "rich", "platformdirs")
+REQUIRED = (
+    "numpy",
+    "soundfile",
+    "soxr",
+    "onnxruntime",
+    "safetensors",
+    "typer",
+    "rich",
+    "platformdirs",
+    "filelock",
+)
 EXTRAS = {
     "torch": "training, GPUs, a second runtime",
     "torchaudio": "training only",
@@ -234,7 +244,7 @@ def _weights(model: str) -> Check:
         size, digest = found.stat().st_size, sha256_of(found)
         return Check("weights", "ok", f"{found}: {bytes_text(size)}, SHA-256 {digest[:12]}…")
     weights = read_weights(found)  # holds the file to the hash in the manifest
-    facts = f"{bytes_text(found.size_bytes)}, SHA-256 {weights.sha256[:12]}… as it should be"
+    facts = f"{bytes_text(found.size_bytes or 0)}, SHA-256 {weights.sha256[:12]}… as it should be"
     return Check("weights", "ok", f"{found.name}: {facts}, in {found.path.parent}")
 
 

@@ -1,26 +1,44 @@
-"""The models that have a name: `weights/models.toml`, and where their files lie.
+"""The models that have a name: `weights/models.toml`, those that the user added, and where their files lie.
 
 The folder `weights/` is part of the wheel (as `dymn_cli/weights`); in a checkout, editable installs
-included, it lies beside the package. A name in the manifest is a file in that folder with a known
-SHA-256; any other model is given by its path.
+included, it lies beside the package. A name in the manifest is
+
+* bundled: a file in that folder with a known SHA-256, or
+* published: a checkpoint on the web, which is there once `dymn models pull` has fetched and converted it.
+
+Those, and the user's own, lie in the local store (`dymn_cli.store.local`), with the SHA-256 that their file
+had when it was put there. Any other model is given by its path.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import os
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urljoin
 
-from dymn_cli.errors import UsageError, WeightsMissingError
+from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError
+from dymn_cli.store import local
+from dymn_cli.store.local import cache_folder
+
+if TYPE_CHECKING:
+    from dymn_cli.frontend.melbank import FrontEndConfig
+    from dymn_cli.model.config import ModelConfig
 
 __all__ = [
     "DEFAULT_MODEL",
+    "PATH_SUFFIXES",
+    "Checkpoint",
+    "Example",
+    "Figure",
     "ModelSpec",
     "cache_folder",
+    "known_names",
+    "known_specs",
     "model_spec",
     "model_specs",
     "resolve",
@@ -29,19 +47,67 @@ __all__ = [
 
 DEFAULT_MODEL = "dymn04_kd"
 MANIFEST = "models.toml"
-PATH_SUFFIXES = (".safetensors", ".onnx")
+PATH_SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".ckpt")
+REINSTALL = "reinstall: pip install --force-reinstall dymn"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A mean average precision on the evaluation set of AudioSet, in percent, and who says so.
+
+    `source` is "paper" (average over runs), "README" (of the release) or "file name" (of this very file).
+    """
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A published file, and what is known of it: `None` where it is not.
+
+    Args:
+        file: its name.
+        url: where it is published.
+        sha256: of the file.
+        git_blob: git's hash of it, see `dymn_cli.store.identity`.
+        size_bytes: of the file.
+    """
+
+    file: str
+    url: str
+    sha256: str | None = None
+    git_blob: str | None = None
+    size_bytes: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the file can be told from any other."""
+        return self.sha256 is not None or self.git_blob is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Scores that were published for the example clip of the release, `metro_station-paris.wav`.
+
+    Args:
+        source: who published them, and how they were computed.
+        tolerance: largest difference that this explains.
+        scores: (label, score), best first.
+    """
+
+    source: str
+    tolerance: float
+    scores: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What the manifest says of a model.
+    """What is known of a model by its name.
 
     Args:
         name: what `-m` takes.
-        architecture: name in `dymn_cli.model.config.ARCHITECTURES`.
-        file: file name in the folder of weights.
-        sha256: of that file.
-        size_bytes: of that file.
+        architecture: name in `dymn_cli.model.config.ARCHITECTURES`; "custom" for others of the user's.
         parameters: number of trained values.
         macs: multiply-accumulates for 10 s of audio.
         embedding_size: values in an embedding.
@@ -49,13 +115,21 @@ class ModelSpec:
         licence: SPDX expression.
         source: who trained it, from what.
         summary: one line for lists.
+        n_classes: outputs of the network.
+        purpose: "tags", or "embeddings" where the classes are no sounds.
+        hop_ms: from one frame of its log-mel to the next.
+        n_mels: bands of its log-mel.
+        file: name of its file in its folder; "" where it has not been pulled.
+        sha256: of that file, likewise.
+        size_bytes: of that file; None where it has not been pulled.
+        figures: how good it is, as published.
+        checkpoint: what it is pulled from; None for bundled and own models.
+        example: published scores of the example clip.
+        origin: "bundled" with dymn, "published" elsewhere, or the user's "own".
     """
 
     name: str
     architecture: str
-    file: str
-    sha256: str
-    size_bytes: int
     parameters: int
     macs: int
     embedding_size: int
@@ -63,11 +137,53 @@ class ModelSpec:
     licence: str
     source: str
     summary: str
+    n_classes: int = 527
+    purpose: Literal["tags", "embeddings"] = "tags"
+    hop_ms: int = 10
+    n_mels: int = 128
+    file: str = ""
+    sha256: str = ""
+    size_bytes: int | None = None
+    figures: tuple[Figure, ...] = ()
+    checkpoint: Checkpoint | None = None
+    example: Example | None = None
+    origin: Literal["bundled", "published", "own"] = "bundled"
 
     @property
     def path(self) -> Path:
         """Where the file should lie; it is not checked."""
-        return weights_folder() / self.file
+        folder = weights_folder() if self.origin == "bundled" else local.model_folder(self.name)
+        return folder / self.file
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its file lies where it should; what is in it is checked when it is loaded."""
+        return bool(self.file) and self.path.is_file()
+
+    @property
+    def remedy(self) -> str:
+        """What helps where its file is missing or damaged."""
+        if self.origin == "bundled":
+            return REINSTALL
+        if self.origin == "published":
+            return f"dymn models pull {self.name}"
+        return f"dymn models remove {self.name}, then convert or import it again"
+
+    @property
+    def config(self) -> ModelConfig:
+        """The network of a model of the manifest."""
+        from dymn_cli.model.config import ARCHITECTURES
+
+        plain = ARCHITECTURES[self.architecture].with_classes(self.n_classes)
+        return dataclasses.replace(plain, temperature=self.temperature)
+
+    @property
+    def front_end(self) -> FrontEndConfig:
+        """The log-mel of a model of the manifest."""
+        from dymn_cli.frontend.melbank import FrontEndConfig  # brings NumPy, which lists of names do not need
+
+        usual = FrontEndConfig()
+        return dataclasses.replace(usual, n_hop=self.hop_ms * usual.rate_hz // 1000, n_mels=self.n_mels)
 
 
 @cache
@@ -81,61 +197,128 @@ def weights_folder() -> Path:
     for folder in (package / "weights", package.parent / "weights"):
         if (folder / MANIFEST).is_file():
             return folder
-    raise WeightsMissingError(
-        "this installation has no folder of weights", hint="reinstall: pip install --force-reinstall dymn"
-    )
-
-
-def cache_folder() -> Path:
-    """Where files that can be fetched again are kept: DYMN_HOME, else the platform's cache folder.
-
-    It need not exist.
-    """
-    home = os.environ.get("DYMN_HOME")
-    if home:
-        return Path(home).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("dymn", appauthor=False)
+    raise WeightsMissingError("this installation has no folder of weights", hint=REINSTALL)
 
 
 @cache
 def model_specs() -> tuple[ModelSpec, ...]:
-    """All models of the manifest, in its order.
+    """All models of the manifest, in its order, whatever has been pulled.
 
     Raises:
         WeightsMissingError: the manifest is missing or not readable.
     """
     path = weights_folder() / MANIFEST
     try:
-        tables: list[dict[str, Any]] = tomllib.loads(path.read_text("utf-8"))["model"]
-        return tuple(ModelSpec(**table) for table in tables)
-    except (OSError, KeyError, TypeError, ValueError) as exc:
+        manifest = tomllib.loads(path.read_text("utf-8"))
+        return tuple(_spec(table, manifest.get("release", "")) for table in manifest["model"])
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as exc:
         raise WeightsMissingError(f"{path}: not a readable manifest: {exc}") from exc
 
 
+def _spec(table: dict[str, Any], release: str) -> ModelSpec:
+    fields = dict(table)
+    figures = tuple(Figure(**figure) for figure in fields.pop("mAP", ()))
+    example = fields.pop("example", None)
+    if example is not None:
+        fields["example"] = Example(**{**example, "scores": tuple(example["scores"].items())})
+    if (checkpoint := fields.pop("checkpoint", None)) is None:
+        return ModelSpec(**fields, figures=figures)
+    found = Checkpoint(url=urljoin(release, checkpoint["file"]), **checkpoint)
+    return ModelSpec(**fields, figures=figures, checkpoint=found, origin="published")
+
+
+def known_names() -> tuple[str, ...]:
+    """Every name: those of the manifest, then the user's own.
+
+    Raises:
+        WeightsMissingError: the manifest is missing or not readable.
+    """
+    return tuple(dict.fromkeys([*(spec.name for spec in model_specs()), *local.own_names()]))
+
+
+def known_specs() -> tuple[ModelSpec, ...]:
+    """Every model that has a name, as far as it is there; one whose record is damaged is as if not pulled.
+
+    Raises:
+        WeightsMissingError: the manifest is missing or not readable.
+    """
+    manifest = {spec.name: spec for spec in model_specs()}
+    specs = []
+    for name in known_names():
+        try:
+            record = local.record_of(name)
+        except ModelError:
+            record = None
+        if name in manifest:
+            specs.append(_merged(manifest[name], record))
+        elif record is not None:
+            specs.append(_own(record))
+    return tuple(specs)
+
+
+def _merged(spec: ModelSpec, record: local.Record | None) -> ModelSpec:
+    """What the manifest says of a model, with what the store knows of its file."""
+    if record is None or spec.origin == "bundled":
+        return spec
+    if record.origin == "own":  # it was here before the manifest had a model of that name
+        return _own(record)
+    return dataclasses.replace(spec, file=record.file, sha256=record.sha256, size_bytes=record.size_bytes)
+
+
+def _own(record: local.Record) -> ModelSpec:
+    return ModelSpec(
+        name=record.name,
+        architecture=record.architecture,
+        parameters=record.parameters,
+        macs=record.macs,
+        embedding_size=record.embedding_size,
+        temperature=record.temperature,
+        licence="",
+        source=record.checkpoint_from,
+        summary=f"your own, {record.n_classes} classes",
+        n_classes=record.n_classes,
+        purpose="embeddings" if record.purpose == "embeddings" else "tags",
+        hop_ms=record.hop_ms,
+        n_mels=record.n_mels,
+        file=record.file,
+        sha256=record.sha256,
+        size_bytes=record.size_bytes,
+        origin="own",
+    )
+
+
 def model_spec(name: str) -> ModelSpec:
-    """The model of that name.
+    """The model of that name, whether it is there or not.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
+        ModelError: what the store knows of it is damaged.
     """
-    specs = {spec.name: spec for spec in model_specs()}
-    if name in specs:
-        return specs[name]
-    near = ", ".join(difflib.get_close_matches(name, specs, n=3, cutoff=0.4) or list(specs)[:3])
+    spec = next((spec for spec in model_specs() if spec.name == name), None)
+    record = None if spec is not None and spec.origin == "bundled" else local.record_of(name)
+    if spec is not None:
+        return _merged(spec, record)
+    if record is not None:
+        return _own(record)
+    names = known_names()
+    near = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3])
+    suffixes = f"{', '.join(PATH_SUFFIXES[:-1])} or {PATH_SUFFIXES[-1]}"
     raise UsageError(
         f"no model is called {name!r}",
-        hint=f"nearest: {near}; all: dymn models list; or the path of a {' or '.join(PATH_SUFFIXES)} file",
+        hint=f"nearest: {near}; all: dymn models list; or the path of a {suffixes} file",
     )
 
 
 def resolve(name_or_path: str) -> ModelSpec | Path:
     """A model by name, or a file by path: what has a known suffix or a slash is a path.
 
+    An ONNX file that was imported under a name comes back as its path, after its hash has been checked.
+
     Raises:
         UsageError: no model of that name.
-        WeightsMissingError: no file at that path, or the named model's file is gone.
+        WeightsMissingError: no file at that path; or the model of that name has to be pulled first.
+        ChecksumError: an imported ONNX file is not what it was.
+        ModelError: what the store knows of it is damaged.
     """
     path = Path(name_or_path)
     if path.suffix in PATH_SUFFIXES or len(path.parts) > 1:
@@ -143,12 +326,25 @@ def resolve(name_or_path: str) -> ModelSpec | Path:
             raise WeightsMissingError(f"{name_or_path}: no such file", hint="named models: dymn models list")
         return path
     spec = model_spec(name_or_path)
+    if not spec.file:
+        raise WeightsMissingError(f"{spec.name} is not on this machine yet", hint=spec.remedy)
     if not spec.path.is_file():
-        raise WeightsMissingError(
-            f"the weights of {spec.name} are missing: {spec.file}",
-            hint="reinstall: pip install --force-reinstall dymn",
-        )
+        raise WeightsMissingError(f"the weights of {spec.name} are missing: {spec.file}", hint=spec.remedy)
+    if spec.path.suffix == ".onnx":
+        _require_hash(spec)
+        return spec.path
     return spec
+
+
+def _require_hash(spec: ModelSpec) -> None:
+    from dymn_cli.store.identity import identify
+
+    sha256 = identify(spec.path).sha256
+    if sha256 != spec.sha256:
+        raise ChecksumError(
+            f"{spec.name}: SHA-256 is {sha256[:12]}…, it was {spec.sha256[:12]}… when it was imported",
+            hint=spec.remedy,
+        )
 
 
 def _is_file(path: Path) -> bool:

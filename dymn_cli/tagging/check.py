@@ -1,7 +1,7 @@
 """Does a model answer as it should here, and how long does each stage of tagging take?
 
-Nothing is compared with stored answers: weights are data, and better ones may come at any time. What must
-hold for all of them: finite answers, the same ones each time, and the same from both runtimes.
+What must hold for every model: finite answers, the same ones each time, and the same from both runtimes. Some
+published models can also be held to the scores that were published for an example clip (`check_example`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,10 +19,10 @@ import numpy as np
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import to_mono_32k
 from dymn_cli.audio.windows import WindowPlan, windows
-from dymn_cli.errors import BackendUnavailableError, ModelError
+from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.runtime.select import open_backend
-from dymn_cli.store.registry import resolve
+from dymn_cli.store.registry import model_spec, model_specs, resolve
 from dymn_cli.tagging.aggregate import sigmoid
 
 if TYPE_CHECKING:
@@ -30,8 +31,18 @@ if TYPE_CHECKING:
     from dymn_cli.audio.decode import Source
     from dymn_cli.results import ModelInfo
     from dymn_cli.runtime.base import Answer, Backend
+    from dymn_cli.store.weights import ModelHeader
 
-__all__ = ["TOLERANCE", "ModelCheck", "StageTimes", "Trial", "check_model", "try_clip"]
+__all__ = [
+    "TOLERANCE",
+    "ExampleCheck",
+    "ModelCheck",
+    "StageTimes",
+    "Trial",
+    "check_example",
+    "check_model",
+    "try_clip",
+]
 
 TOLERANCE = 1e-4
 """Largest difference between two runtimes, relative to the largest absolute value (at least 1)."""
@@ -40,6 +51,7 @@ _Result = TypeVar("_Result")
 
 PLAN = WindowPlan()
 REPEATS = 3
+EXAMPLE_SLACK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,44 +60,51 @@ class ModelCheck:
 
     Args:
         info: name, hash, runtime and device that answered.
+        header: what the model is.
         difference: from PyTorch's answer, as `TOLERANCE` measures it; None where that was not asked.
         unasked: why PyTorch was not asked, or None.
     """
 
     info: ModelInfo
+    header: ModelHeader
     difference: float | None
     unasked: str | None
 
 
-def check_model(model: str) -> ModelCheck:
+def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
     """Load a model and have it answer a synthetic sound twice; where PyTorch is installed, there as well.
 
     Args:
-        model: name, or path of a .safetensors or .onnx file.
+        model: name, or path of a model file.
+        clip: a recording whose first window it must answer, too.
 
     Raises:
+        InputError: the clip cannot be read.
         UsageError: no model of that name.
         WeightsMissingError: its file is not there.
         ChecksumError: its file is not that of the manifest.
         ModelError: it cannot be loaded, or an answer is not as it should be.
     """
     backend = open_backend(model, n_samples=PLAN.n_window)
-    mels = LogMel(backend.header.front_end)(_sound(backend.header.front_end.rate_hz))
+    log_mel = LogMel(backend.header.front_end)
+    mels = log_mel(_sound(backend.header.front_end.rate_hz))
+    if clip is not None:
+        mels = np.concatenate([mels, log_mel(_first_window(clip))])
     answer = _answer(backend, mels)
     again = backend.run(mels)
     if any(not np.array_equal(one, other) for one, other in zip(answer, again, strict=True)):
         raise ModelError(f"{model}: two answers to the same sound differ")
     unasked = _why_not_torch(model, backend)
     if unasked is not None:
-        return ModelCheck(backend.info, None, unasked)
+        return ModelCheck(backend.info, backend.header, None, unasked)
     try:
         other = open_backend(model, backend="torch", n_samples=PLAN.n_window)
     except BackendUnavailableError as exc:
-        return ModelCheck(backend.info, None, exc.message)
+        return ModelCheck(backend.info, backend.header, None, exc.message)
     difference = _difference(answer, _answer(other, mels))
     if not difference <= TOLERANCE:  # so put, NaN fails
         raise ModelError(f"{model}: {backend.info.backend} and PyTorch differ by {difference:.1e}")
-    return ModelCheck(backend.info, difference, None)
+    return ModelCheck(backend.info, backend.header, difference, None)
 
 
 def _sound(rate_hz: int) -> NDArray[np.float32]:
@@ -116,6 +135,67 @@ def _why_not_torch(model: str, backend: Backend) -> str | None:
 def _difference(one: Answer, other: Answer) -> float:
     parts = zip(one, other, strict=True)
     return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in parts)
+
+
+# ---------------------------------------------------------------------- published scores
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCheck:
+    """A model's scores of the published example clip beside the published ones.
+
+    Args:
+        source: who published the scores, and how they were computed.
+        tolerance: largest difference that this explains.
+        rows: (label, published score, score here), best first.
+    """
+
+    source: str
+    tolerance: float
+    rows: tuple[tuple[str, float, float], ...]
+
+    @property
+    def difference(self) -> float:
+        """The largest one."""
+        return max(abs(here - published) for _, published, here in self.rows)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the model says here what it said there."""
+        return self.difference <= self.tolerance  # NaN does not
+
+
+def check_example(model: str, clip: Source) -> ExampleCheck:
+    """Hold a published model to the scores that were published for `metro_station-paris.wav`.
+
+    Args:
+        model: name of a model.
+        clip: the user's copy of that recording, of about 10 s.
+
+    Raises:
+        UsageError: no scores were published for the model, or it is another clip.
+        InputError: the clip cannot be read.
+        ModelError: the model cannot be used.
+    """
+    example = model_spec(model).example
+    if example is None:
+        with_scores = ", ".join(spec.name for spec in model_specs() if spec.example is not None)
+        raise UsageError(f"no scores of an example clip are published for {model}", hint=with_scores)
+    with open_audio(clip) as reader:
+        found = list(islice(windows(to_mono_32k(reader), PLAN), 2))
+        duration_s, name = found[-1].end_s, reader.name
+    if abs(duration_s - PLAN.window_s) > EXAMPLE_SLACK_S:
+        raise UsageError(
+            f"{name}: the example clip has {PLAN.window_s:g} s, this one {'more' if found[1:] else 'less'}",
+            hint="it is resources/metro_station-paris.wav of github.com/fschmid56/EfficientAT",
+        )
+    backend = open_backend(model, n_samples=PLAN.n_window)
+    vocabulary = backend.header.vocabulary
+    scores = sigmoid(_answer(backend, LogMel(backend.header.front_end)(found[0].samples)).logits[0])
+    rows = [
+        (label, published, float(scores[vocabulary.find(label).index])) for label, published in example.scores
+    ]
+    return ExampleCheck(example.source, example.tolerance, tuple(rows))
 
 
 # ---------------------------------------------------------------------- one clip, stage by stage

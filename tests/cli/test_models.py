@@ -1,4 +1,4 @@
-"""`dymn models`: list, path and verify."""
+"""`dymn models`: list, path and verify; test_pull.py and test_own_models.py have the rest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from dymn_cli.cli.app import run
 from dymn_cli.store import registry
 from dymn_cli.store.registry import DEFAULT_MODEL, model_spec
 from dymn_cli.store.weights import read_weights, save_weights, sha256_of
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty store."""
+    monkeypatch.setenv("DYMN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -53,11 +60,21 @@ def test_list_in_a_pipe_has_whole_numbers(dymn):
         "embedding_size",
         "licence",
         "summary",
+        "origin",
+        "map",
+        "map_source",
+        "purpose",
+        "download_bytes",
     ]
+    assert all(len(row) == len(header) for row in models)
     (default,) = [row for row in models if row[0] == DEFAULT_MODEL]
     assert default[1] == "ready"
     assert int(default[2]) == model_spec(DEFAULT_MODEL).path.stat().st_size
     assert [int(cell) for cell in default[3:6]] == [1_961_239, 117_432_704, 384]
+    assert default[8:] == ["bundled", "", "", "tags", ""]
+    (published,) = [row for row in models if row[0] == "mn10_as"]
+    assert published[1:4] == ["available", "", "4876831"]
+    assert published[8:] == ["published", "47.1", "file name", "tags", "19708753"]
 
 
 def test_list_as_json(dymn):
@@ -66,15 +83,26 @@ def test_list_as_json(dymn):
     (default,) = [model for model in document["models"] if model["default"]]
     assert default["name"] == DEFAULT_MODEL
     assert default["sha256"] == sha256_of(model_spec(DEFAULT_MODEL).path)
+    assert default["download"] is None
+    (published,) = [model for model in document["models"] if model["name"] == "dymn20_as"]
+    assert (published["state"], published["sha256"], published["size_bytes"]) == ("available", None, None)
+    assert [figure["mAP"] for figure in published["figures"]] == [49.0, 49.1, 49.3]
+    assert [figure["source"] for figure in published["figures"]] == ["paper", "README", "file name"]
+    assert published["download"]["url"].endswith("/v0.0.1/dymn20_as_mAP_493.pt")
+    (hop,) = [model for model in document["models"] if model["name"] == "mn10_as_hop_15"]
+    assert (hop["hop_ms"], hop["n_mels"]) == (15, 128)
 
 
 def test_list_on_a_terminal_fits_80_columns(dymn):
     ran = dymn.terminal("models", "list", columns=80, env={"NO_COLOR": "1"})
-    heading, model, summary = ran.out.splitlines()[:3]
-    assert heading.split() == ["name", "state", "size", "parameters", "MACs", "embedding", "licence"]
-    assert model.split()[:8] == [DEFAULT_MODEL, "ready", "7.9", "MB", "1.96", "M", "117", "M"]
-    assert summary.endswith("(the default)")
+    heading, model, published = ran.out.splitlines()[:3]
+    assert heading.split() == ["name", "state", "size", "params", "MACs", "mAP", "licence"]
+    assert model.split() == [DEFAULT_MODEL, "bundled", "7.9", "MB", "1.96", "M", "117", "M", "MIT"]
+    assert published.split()[:4] == ["dymn04_as", "available", "~7.8", "MB"]
+    assert published.split()[-3:] == ["45.0", "paper", "MIT"]
+    assert "dymn04_kd is the default" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
+    assert len(ran.out.splitlines()) == 1 + len(registry.model_specs()) + 2
 
 
 @pytest.mark.parametrize(("spoil", "state"), [("remove", "missing"), ("shorten", "damaged")])
@@ -101,6 +129,12 @@ def test_path_of_an_unknown_model_names_the_nearest(dymn):
     assert f"nearest: {DEFAULT_MODEL}" in ran.err
 
 
+def test_path_of_a_model_that_was_not_pulled_says_how_to_get_it(dymn):
+    ran = dymn("models", "path", "dymn10_as")
+    assert (ran.returncode, ran.stdout) == (4, b"")
+    assert ran.err == "dymn: error: dymn10_as is not on this machine yet; dymn models pull dymn10_as\n"
+
+
 def test_path_of_missing_weights_is_exit_code_4(other_weights, capsysbinary):
     other_weights.unlink()
     assert run(["models", "path", DEFAULT_MODEL]) == 4
@@ -109,11 +143,8 @@ def test_path_of_missing_weights_is_exit_code_4(other_weights, capsysbinary):
 def test_verify_finds_the_shipped_models_sound(dymn):
     ran = dymn("models", "verify")
     assert (ran.returncode, ran.stderr) == (0, b"")
-    assert [row[:2] for row in ran.rows] == [[spec.name, "ok"] for spec in registry.model_specs()]
-    assert all(
-        sha256_of(spec.path)[:12] in row[2]
-        for spec, row in zip(registry.model_specs(), ran.rows, strict=True)
-    )
+    assert [row[:2] for row in ran.rows] == [[DEFAULT_MODEL, "ok"]]  # of published ones none has been pulled
+    assert sha256_of(model_spec(DEFAULT_MODEL).path)[:12] in ran.rows[0][2]
 
 
 def test_verify_asks_pytorch_too_where_it_is_installed(capsysbinary):
@@ -183,5 +214,6 @@ def test_verify_as_a_table_folds_within_the_width(without_torch, monkeypatch, ca
 def test_the_group_explains_its_commands(dymn):
     ran = dymn("models", "-h")
     assert ran.returncode == 0
-    assert "\n  dymn models list\n  dymn models verify\n" in ran.out
-    assert all(f"\n  {name} " in ran.out for name in ("list", "path", "verify"))
+    assert "\n  dymn models list\n  dymn models pull dymn10_as\n  dymn models verify\n" in ran.out
+    names = ("list", "path", "pull", "remove", "verify", "convert", "import")
+    assert all(f"\n  {name} " in ran.out for name in names)

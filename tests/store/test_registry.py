@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dymn_cli.errors import UsageError, WeightsMissingError
+from dymn_cli.audio.resample import RATE_HZ
+from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError
+from dymn_cli.labels import Vocabulary
 from dymn_cli.model.complexity import complexity
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.store import registry
+from dymn_cli.store.local import Record, adopt, locked
 from dymn_cli.store.registry import (
     DEFAULT_MODEL,
+    Figure,
     ModelSpec,
+    known_names,
+    known_specs,
     model_spec,
     model_specs,
     resolve,
@@ -22,8 +30,18 @@ from dymn_cli.store.registry import (
 )
 from dymn_cli.store.weights import read_weights
 
+BUNDLED = [spec for spec in model_specs() if spec.origin == "bundled"]
+PUBLISHED = [spec for spec in model_specs() if spec.origin == "published"]
 
-@pytest.mark.parametrize("spec", model_specs(), ids=lambda spec: spec.name)
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store."""
+    monkeypatch.setenv("DYMN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("spec", BUNDLED, ids=lambda spec: spec.name)
 def test_the_manifest_describes_the_file(spec: ModelSpec) -> None:
     data = spec.path.read_bytes()
     assert hashlib.sha256(data).hexdigest() == spec.sha256
@@ -36,6 +54,172 @@ def test_the_manifest_describes_the_file(spec: ModelSpec) -> None:
     cost = complexity(header.config)
     assert (cost.parameters, cost.macs) == (spec.parameters, spec.macs)
     assert spec.licence and spec.source and spec.summary
+
+
+@pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
+def test_the_figures_of_a_published_model_follow_from_its_architecture(spec: ModelSpec) -> None:
+    cost = complexity(
+        spec.config, n_mels=spec.front_end.n_mels, n_frames=spec.front_end.n_frames(10 * RATE_HZ)
+    )
+    assert (spec.parameters, spec.macs) == (cost.parameters, cost.macs)
+    assert spec.embedding_size == spec.config.embedding_size
+    assert spec.config.n_classes == (1000 if spec.name.endswith("_im") else 527)
+    assert spec.purpose == ("embeddings" if spec.name.endswith("_im") else "tags")
+    assert spec.temperature == (30.0 if spec.name.endswith("_im") else 1.0)
+    assert (spec.file, spec.sha256, spec.size_bytes) == ("", "", None)
+    assert spec.licence == "MIT"
+    assert spec.source and spec.summary
+
+
+@pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
+def test_names_files_and_figures_of_published_models_agree(spec: ModelSpec) -> None:
+    found = spec.checkpoint
+    assert found is not None
+    assert found.url == f"https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{found.file}"
+    assert re.sub(r"(_mAP_\d+)?\.pt$", "", found.file) == re.sub(r"_as_\d$", "_as", spec.name)
+    assert spec.name.startswith((f"{spec.architecture}_as", f"{spec.architecture}_im"))
+    figures = {figure.source: figure.value for figure in spec.figures}
+    assert set(figures) <= {"paper", "README", "file name"}
+    in_name = re.search(r"_mAP_(\d{3})\.pt$", found.file)
+    assert figures.get("file name") == (int(in_name[1]) / 10 if in_name else None)
+    hop, mels = re.search(r"_hop_(\d+)$", spec.name), re.search(r"_mels_(\d+)$", spec.name)
+    assert spec.front_end.n_hop == (32 * int(hop[1]) if hop else 320)
+    assert spec.front_end.n_mels == (int(mels[1]) if mels else 128)
+
+
+def test_what_is_known_of_checkpoints_has_the_form_of_a_hash() -> None:
+    known = {spec.name: spec.checkpoint for spec in PUBLISHED if spec.checkpoint and spec.checkpoint.is_known}
+    assert set(known) == {"dymn04_as", "dymn10_as", "mn04_as", "mn05_as", "mn10_as", "mn20_as"}
+    for checkpoint in known.values():
+        assert re.fullmatch(r"[0-9a-f]{64}", checkpoint.sha256 or "0" * 64)
+        assert re.fullmatch(r"[0-9a-f]{40}", checkpoint.git_blob or "0" * 40)
+        assert (checkpoint.sha256 is None) != (checkpoint.git_blob is None)
+
+
+def test_the_known_hash_of_mn04_as_is_that_of_the_published_file(shared: Path) -> None:
+    data = (shared / "weights/mn04_as_mAP_432.pt").read_bytes()
+    checkpoint = model_spec("mn04_as").checkpoint
+    assert checkpoint is not None
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (checkpoint.sha256, checkpoint.size_bytes)
+
+
+def test_the_paper_says_how_good_the_dynamic_models_are() -> None:
+    averages = {spec.name: spec.figures[0] for spec in PUBLISHED if spec.figures[:1]}
+    for name, value in (("dymn04_as", 45.0), ("dymn10_as", 47.7), ("dymn20_as", 49.0)):
+        assert averages[name] == Figure(value, "paper")
+
+
+def test_published_scores_are_of_labels_that_there_are() -> None:
+    examples = {spec.name: spec.example for spec in model_specs() if spec.example}
+    assert set(examples) == {"mn04_as", "dymn10_as"}
+    for example in examples.values():
+        assert len(example.scores) == 10
+        assert all(Vocabulary.audioset().find(label).name == label for label, _ in example.scores)
+        scores = [score for _, score in example.scores]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_a_published_model_that_has_not_been_pulled_says_how_to_get_it() -> None:
+    with pytest.raises(WeightsMissingError, match="dymn10_as is not on this machine") as caught:
+        resolve("dymn10_as")
+    assert caught.value.hint == "dymn models pull dymn10_as"
+    assert not model_spec("dymn10_as").is_there
+    assert model_spec(DEFAULT_MODEL).is_there
+
+
+def put(name: str, data: bytes = b"numbers", suffix: str = ".safetensors", **changes: object) -> Record:
+    """A model in the local store."""
+    record = Record(
+        name=name,
+        origin="own",
+        file=f"{name}-1{suffix}",
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        checkpoint_sha256="0" * 64,
+        checkpoint_from="best.pt",
+        recognised_by="user",
+        architecture="mn01",
+        n_classes=3,
+        purpose="tags",
+        hop_ms=15,
+        n_mels=64,
+        parameters=1,
+        macs=2,
+        embedding_size=96,
+        temperature=1.0,
+    )
+    record = dataclasses.replace(record, **changes)
+    with locked(name, lambda: None) as folder:
+        (folder / "untested").write_bytes(data)
+        adopt(record, folder / "untested")
+    return record
+
+
+def test_a_pulled_model_is_what_the_manifest_says_with_the_file_of_the_store() -> None:
+    record = put("dymn10_as", origin="published")
+    spec = resolve("dymn10_as")
+    assert isinstance(spec, ModelSpec)
+    assert (spec.path, spec.sha256, spec.size_bytes) == (record.path, record.sha256, 7)
+    assert (spec.parameters, spec.origin) == (10_548_479, "published")
+    record.path.unlink()
+    with pytest.raises(WeightsMissingError, match="are missing") as caught:
+        resolve("dymn10_as")
+    assert caught.value.hint == "dymn models pull dymn10_as"
+
+
+def test_a_model_of_ones_own_has_a_name_beside_the_others() -> None:
+    put("my-birds", purpose="embeddings")
+    spec = resolve("my-birds")
+    assert isinstance(spec, ModelSpec)
+    assert (spec.origin, spec.architecture, spec.n_classes, spec.purpose) == ("own", "mn01", 3, "embeddings")
+    assert (spec.hop_ms, spec.n_mels, spec.embedding_size) == (15, 64, 96)
+    assert known_names()[-1] == "my-birds"
+    assert known_specs()[-1] == spec
+    with pytest.raises(UsageError) as caught:
+        resolve("my-bird")
+    assert "my-birds" in (caught.value.hint or "")
+
+
+def test_a_model_of_the_store_is_held_to_its_hash_whenever_it_is_read() -> None:
+    record = put("my-birds")
+    record.path.write_bytes(b"other numbers")
+    with pytest.raises(ChecksumError, match="SHA-256"):
+        read_weights(resolve("my-birds"))
+
+
+def test_an_imported_onnx_file_is_a_path_that_has_been_checked() -> None:
+    record = put("mine", suffix=".onnx")
+    assert resolve("mine") == record.path
+    record.path.write_bytes(b"other numbers")
+    with pytest.raises(ChecksumError, match="when it was imported") as caught:
+        resolve("mine")
+    assert "dymn models remove mine" in (caught.value.hint or "")
+
+
+def test_a_name_that_the_user_had_first_stays_the_users() -> None:
+    record = put("mn01_as")
+    assert model_spec("mn01_as").origin == "own"
+    assert resolve("mn01_as").path == record.path  # type: ignore[union-attr]
+
+
+def test_what_ships_cannot_be_replaced_by_the_store() -> None:
+    put(DEFAULT_MODEL)
+    assert model_spec(DEFAULT_MODEL).origin == "bundled"
+    assert model_spec(DEFAULT_MODEL).path.parent == weights_folder()
+
+
+def test_a_damaged_record_spoils_no_list_and_no_other_model(home: Path) -> None:
+    put("mine")
+    put("mn01_as", origin="published")
+    for name in ("mine", "mn01_as"):
+        (home / "models" / name / "record.json").write_text("{")
+    specs = {spec.name: spec for spec in known_specs()}
+    assert "mine" not in specs
+    assert specs["mn01_as"].file == ""
+    for name in ("mine", "mn01_as"):
+        with pytest.raises(ModelError, match="not a readable record"):
+            resolve(name)
+    assert resolve(DEFAULT_MODEL)
 
 
 def test_the_default_model_is_in_the_manifest_and_on_disk() -> None:
@@ -55,7 +239,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(typo: str) -> None:
 
 def test_what_looks_like_a_path_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("mine.safetensors", "mine.onnx"):
+    for name in ("mine.safetensors", "mine.onnx", "mine.pt", "mine.pth", "mine.ckpt"):
         (tmp_path / name).touch()
         assert resolve(name) == Path(name)
         assert resolve(f"./{name}") == Path(name)

@@ -11,7 +11,7 @@ from dymn_cli.demo import demo_clips
 from dymn_cli.errors import BackendUnavailableError, ChecksumError, ModelError, UsageError
 from dymn_cli.runtime.base import Answer
 from dymn_cli.runtime.onnx import OnnxBackend
-from dymn_cli.store.registry import DEFAULT_MODEL
+from dymn_cli.store.registry import DEFAULT_MODEL, Example, model_spec
 from dymn_cli.tagging import check
 
 
@@ -85,6 +85,65 @@ def test_a_file_that_is_not_the_manifests_is_found(monkeypatch, without_torch):
     monkeypatch.setattr(select, "resolve", lambda name: wrong)
     with pytest.raises(ChecksumError):
         check.check_model(DEFAULT_MODEL)
+
+
+def test_a_clip_is_answered_as_well_as_the_synthetic_sound(answers, without_torch):
+    seen = []
+    answers(lambda answer, n: seen.append(len(answer.logits)) or answer)
+    passed = check.check_model(DEFAULT_MODEL, clip=demo_clips()[0].path)
+    assert seen == [2, 2]
+    assert passed.header.name == DEFAULT_MODEL
+
+
+# ---------------------------------------------------------------------- published scores
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """As if these scores had been published for the default model and the example clip."""
+
+    def publish(scores, tolerance=0.01):
+        published = dataclasses.replace(
+            model_spec(DEFAULT_MODEL), example=Example("a test", tolerance, tuple(scores.items()))
+        )
+        monkeypatch.setattr(check, "model_spec", lambda name: published)
+
+    return publish
+
+
+@pytest.fixture(scope="module")
+def ten_seconds():
+    return np.random.default_rng(0).normal(0, 0.1, 320_000).astype(np.float32), 32_000
+
+
+def test_scores_are_held_to_the_published_ones(example, ten_seconds):
+    from dymn_cli import Tagger
+
+    with Tagger() as tagger:
+        tags = tagger.tag(ten_seconds, top=3).tags
+    example({tag.label: tag.score for tag in tags})
+    found = check.check_example(DEFAULT_MODEL, ten_seconds)
+    assert found.difference < 1e-6
+    assert found.holds
+    example({**{tag.label: tag.score for tag in tags}, tags[0].label: tags[0].score - 0.05})
+    found = check.check_example(DEFAULT_MODEL, ten_seconds)
+    assert found.difference == pytest.approx(0.05, abs=1e-6)
+    assert not found.holds
+    assert [row[0] for row in found.rows] == [tag.label for tag in tags]
+
+
+@pytest.mark.parametrize("seconds", [3, 9.4, 10.6, 25])
+def test_a_clip_of_another_length_is_not_the_example(example, ten_seconds, seconds):
+    example({"Speech": 0.5})
+    samples = np.resize(ten_seconds[0], round(seconds * 32_000))
+    with pytest.raises(UsageError, match="more" if seconds > 10 else "less"):
+        check.check_example(DEFAULT_MODEL, (samples, 32_000))
+
+
+def test_a_model_without_published_scores_says_which_have_some(ten_seconds):
+    with pytest.raises(UsageError) as caught:
+        check.check_example(DEFAULT_MODEL, ten_seconds)
+    assert caught.value.hint == "dymn10_as, mn04_as"
 
 
 def test_an_unknown_model_is_a_usage_error():

@@ -1,0 +1,34 @@
+"""`dymn models`: which there are, getting them, whether they are what they should be, and one's own.
+
+show     list, path
+fetch    pull, remove
+verify   verify
+own      convert, import
+"""
+
+from __future__ import annotations
+
+import typer
+
+from dymn_cli.cli.help import Program
+from dymn_cli.cli.models import fetch, own, show, verify
+from dymn_cli.cli.params import CONTEXT
+
+__all__ = ["register"]
+
+HELP = """The models that have a name: list them, pull them, verify them, add your own.
+
+  dymn models list
+  dymn models pull dymn10_as
+  dymn models verify
+
+The model of a command is chosen with -m or DYMN_MODEL. Only pull goes to the network.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group and its commands."""
+    group = typer.Typer(cls=Program, rich_markup_mode=None, context_settings=CONTEXT, help=HELP)
+    for part in (show, fetch, verify, own):
+        part.register(group)
+    app.add_typer(group, name="models")

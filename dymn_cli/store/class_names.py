@@ -1,0 +1,60 @@
+"""The classes of a model of one's own, from a file: a name a line, or a column of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from dymn_cli.errors import UsageError
+from dymn_cli.labels import Vocabulary
+
+__all__ = ["read_class_names"]
+
+COLUMNS = ("display_name", "label", "name", "class")
+LARGEST = 16 << 20
+
+
+def read_class_names(path: Path) -> Vocabulary:
+    """Read the names of classes, in the order of the network's outputs.
+
+    Args:
+        path: a text file with a name a line, which may contain commas; or, with the suffix .csv, a table with
+            a header in which a column is called display_name (as AudioSet has it), label, name or class.
+
+    Raises:
+        UsageError: it cannot be read, has no such column, or an empty or repeated name.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        text = data.decode("utf-8-sig")
+    except OSError as exc:
+        raise UsageError(f"--labels {path}: {(exc.strerror or str(exc)).lower()}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"--labels {path}: not UTF-8 text") from exc
+    if len(data) > LARGEST:
+        raise UsageError(f"--labels {path}: too large for a list of names")
+    names = _column(text, path) if path.suffix.lower() == ".csv" else _lines(text)
+    try:
+        return Vocabulary.from_names(names)
+    except UsageError as error:
+        raise UsageError(f"--labels {path}: {error.message.removeprefix('vocabulary: ')}") from error
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.strip() for line in text.splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _column(text: str, path: Path) -> list[str]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as exc:
+        raise UsageError(f"--labels {path}: not a readable CSV file: {exc}") from exc
+    for column in COLUMNS:
+        if rows and column in rows[0]:
+            return [(row[column] or "").strip() for row in rows]
+    raise UsageError(f"--labels {path}: no column of names", hint=f"one of {', '.join(COLUMNS)}")

@@ -1,0 +1,45 @@
+"""How a file is recognised: its SHA-256 and the name that git would give it.
+
+git names a file by the SHA-1 of "blob ", its size, a zero byte and its content (Pro Git, "Git Objects").
+That is weaker than SHA-256, but of some published files it is all that is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dymn_cli.errors import WeightsMissingError
+
+__all__ = ["Identity", "identify"]
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a file is, whatever it is called; digests in lower-case hexadecimal."""
+
+    sha256: str
+    git_blob: str
+    size_bytes: int
+
+
+def identify(path: Path) -> Identity:
+    """Read a file once and say what it is.
+
+    Raises:
+        WeightsMissingError: it cannot be read.
+    """
+    sha256 = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            while chunk := file.read(CHUNK):
+                sha256.update(chunk)
+                blob.update(chunk)
+    except OSError as exc:
+        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+    return Identity(sha256.hexdigest(), blob.hexdigest(), size)
