@@ -6,7 +6,9 @@ that has that rate already passes through untouched.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soxr
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
     from dymn_cli.audio.decode import AudioReader
 
-__all__ = ["RATE_HZ", "channels_32k", "to_mono_32k"]
+    Resample = Callable[[Iterable[NDArray[np.float32]]], Iterator[NDArray[np.float32]]]
+    """Takes the blocks of a signal and gives them at 32 kHz: who does it, if not soxr."""
+
+__all__ = ["RATE_HZ", "Response", "channels_32k", "response", "to_mono_32k"]
 
 RATE_HZ = 32_000
 """Sample rate that the models were trained on: 320,000 samples are 10 s."""
@@ -30,13 +35,19 @@ QUALITY = "HQ"
 # out of the processor's cache and are slower, not faster.
 BLOCK_VALUES = 1 << 17
 
+REACH = 256  # samples of the lower of both rates, on each side: beyond, the filter is below 5e-8
+MOST_VALUES = 1 << 21  # of a response: 8 MB
 
-def to_mono_32k(reader: AudioReader, channel: str = "mix") -> Iterator[NDArray[np.float32]]:
+
+def to_mono_32k(
+    reader: AudioReader, channel: str = "mix", resample: Resample | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Decode one signal at 32 kHz.
 
     Args:
         reader: an open source; it is read to its end.
         channel: "mix" for the mean of the channels, or a channel's number from "0".
+        resample: does it instead of soxr.
 
     Returns:
         Blocks of (n,) float32, of bounded size whatever the rate.
@@ -46,20 +57,24 @@ def to_mono_32k(reader: AudioReader, channel: str = "mix") -> Iterator[NDArray[n
         InputError: the source has no such channel; while iterating also what `AudioReader.blocks` raises.
     """
     select = _selection(reader, channel)
-    return _resampled(map(select, reader.blocks(_block_frames(reader))), reader.info.rate_hz, 1)
+    blocks = map(select, reader.blocks(_block_frames(reader)))
+    return _resampled(blocks, reader.info.rate_hz, 1) if resample is None else resample(blocks)
 
 
-def channels_32k(reader: AudioReader) -> Iterator[NDArray[np.float32]]:
+def channels_32k(reader: AudioReader, resample: Resample | None = None) -> Iterator[NDArray[np.float32]]:
     """Decode all channels at 32 kHz in one pass.
 
     Args:
         reader: an open source; it is read to its end.
+        resample: does it instead of soxr.
 
     Returns:
         Blocks of (n, channels) float32, of bounded size whatever the rate; while iterating, raises what
         `AudioReader.blocks` raises.
     """
-    return _resampled(reader.blocks(_block_frames(reader)), reader.info.rate_hz, reader.info.channels)
+    blocks = reader.blocks(_block_frames(reader))
+    info = reader.info
+    return _resampled(blocks, info.rate_hz, info.channels) if resample is None else resample(blocks)
 
 
 def _block_frames(reader: AudioReader) -> int:
@@ -108,3 +123,52 @@ def _resampled(
     out = stream.resample_chunk(rest, last=True)
     if len(out):
         yield out
+
+
+# ---------------------------------------------------------------------- the same filter, for whoever else
+
+
+class Response(NamedTuple):
+    """What soxr does to a signal of one rate, as a matrix: see `dymn_cli.frontend.torch_resample`.
+
+    Args:
+        matrix: (period + 2·reach, L) float32, from samples of the input to L of the output.
+        period: M, samples of the input that become L of the output.
+    """
+
+    matrix: NDArray[np.float32]
+    period: int
+
+
+@cache
+def response(rate_hz: int) -> Response | None:
+    """The filter between a rate and 32 kHz, measured from soxr with pulses.
+
+    With 32,000 / rate = L / M, a pulse at sample n of the input comes out as y[m] = h(m·M − n·L): pulses
+    that are far enough apart, with M a multiple of their distance but for one, show all of h.
+
+    Returns:
+        None for 32 kHz, where there is nothing to do, and for rates in no simple ratio to it: their matrix
+        would be larger than it is worth.
+    """
+    divisor = math.gcd(rate_hz, RATE_HZ)
+    n_out, period = RATE_HZ // divisor, rate_hz // divisor
+    reach = math.ceil(REACH * max(1.0, period / n_out))
+    if rate_hz == RATE_HZ or n_out * (period + 2 * reach) > MOST_VALUES:
+        return None
+    distance = 2 * reach + 1
+    distance += (1 - distance) % period
+    pulses = reach + distance * np.arange(period)
+    signal = np.zeros(int(pulses[-1]) + reach + 1)
+    signal[pulses] = 1.0
+    heard = soxr.resample(signal, rate_hz, RATE_HZ, quality=QUALITY)
+    filtered = np.zeros(2 * reach * n_out + 1)  # h, from −reach to reach samples of the input
+    for pulse in pulses.tolist():
+        first, last = -(-(pulse - reach) * n_out // period), (pulse + reach) * n_out // period
+        places = np.arange(first, min(last, len(heard) - 1) + 1)
+        filtered[places * period - pulse * n_out + reach * n_out] = heard[places]
+    rows = np.arange(period + 2 * reach)[:, np.newaxis] - reach
+    places = np.arange(n_out) * period - rows * n_out + reach * n_out
+    inside = (places >= 0) & (places < len(filtered))
+    matrix = np.where(inside, filtered[np.clip(places, 0, len(filtered) - 1)], 0.0)
+    return Response(matrix.astype(np.float32), period)

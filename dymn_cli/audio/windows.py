@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Pad", "Window", "WindowPlan", "windows"]
+__all__ = ["Pad", "Tape", "Window", "WindowPlan", "require_audio", "windows"]
 
 Pad = Literal["repeat", "zero", "none"]
 
@@ -112,7 +112,7 @@ def windows(blocks: Iterable[NDArray[np.float32]], plan: WindowPlan) -> Iterator
     Raises:
         EmptyAudioError: the signal ends before 50 ms.
     """
-    tape = _Tape()
+    tape = Tape()
     n_window, n_hop = plan.n_window, plan.n_hop
     start = 0
     for block in blocks:
@@ -128,10 +128,9 @@ def windows(blocks: Iterable[NDArray[np.float32]], plan: WindowPlan) -> Iterator
         yield Window(tape.end - n_window, tape.end, tape.cut(tape.end - n_window, tape.end))
 
 
-def _short(tape: _Tape, plan: WindowPlan) -> Window:
+def _short(tape: Tape, plan: WindowPlan) -> Window:
     end = tape.end
-    if end < MIN_SAMPLES:
-        raise EmptyAudioError(f"{end / RATE_HZ * 1000:.1f} ms of audio, at least 50 ms are needed")
+    require_audio(end)
     samples = tape.cut(0, end)
     if plan.pad == "repeat":
         return Window(0, end, np.resize(samples, (plan.n_window, *samples.shape[1:])), "repeat")
@@ -142,7 +141,17 @@ def _short(tape: _Tape, plan: WindowPlan) -> Window:
     return Window(0, end, samples)
 
 
-class _Tape:
+def require_audio(n_samples: int) -> None:
+    """Refuse a source that is too short to be heard.
+
+    Raises:
+        EmptyAudioError: under 50 ms.
+    """
+    if n_samples < MIN_SAMPLES:
+        raise EmptyAudioError(f"{n_samples / RATE_HZ * 1000:.1f} ms of audio, at least 50 ms are needed")
+
+
+class Tape:
     """The end of a signal, as the blocks it came in; positions count from the signal's start."""
 
     def __init__(self) -> None:

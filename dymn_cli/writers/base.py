@@ -109,16 +109,18 @@ class EmbeddingOptions:
         provenance: goes into every format, or into a file beside it.
         size: D, values of an embedding.
         header: whether tsv and csv begin with the names of their columns; None is the format's default.
+        csv_safe: in csv and in the index of a matrix, as for tags.
     """
 
     provenance: Provenance
     size: int
     header: bool | None = None
+    csv_safe: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingRow:
-    """The embedding of a stretch of one channel of one source: a window, or the whole clip.
+    """The embedding of a stretch of one channel of one source: a window, a frame, or the clip.
 
     Args:
         source: the name as it was given.

@@ -30,6 +30,7 @@ __all__ = [
     "ONE_SOURCE",
     "TAG_FORMATS",
     "WITHOUT_PROVENANCE",
+    "WITH_CSV",
     "choose_format",
     "embedding_writer",
     "event_writer",
@@ -72,6 +73,9 @@ ONE_SOURCE = frozenset(name for name, kind in _SPAN_WRITERS.items() if not kind.
 
 BINARY = frozenset({"npy", "parquet"})
 """Formats that are no text for a terminal."""
+
+WITH_CSV = frozenset({"csv", "npy"})
+"""Formats that a spreadsheet may open, or a part of them: the index of a matrix."""
 
 _OTHER_SUFFIXES = {"ndjson": "jsonl", "pq": "parquet"}
 _AMBIGUOUS_SUFFIXES = {"txt": "audacity or raven"}
@@ -125,7 +129,7 @@ def tag_writer(
         OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, TAG_FORMATS)
-    _check_safe(known, options)
+    _check_safe(known, options.csv_safe)
     if options.layout == "wide":
         if known != "csv":
             raise UsageError(f"the format {known} has no wide layout", hint="--format csv has one")
@@ -161,7 +165,7 @@ def event_writer(
         OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, EVENT_FORMATS)
-    _check_safe(known, options)
+    _check_safe(known, options.csv_safe)
     if known == "parquet":
         from dymn_cli.writers.to_parquet import ParquetEvents
 
@@ -173,8 +177,8 @@ def event_writer(
     return _EVENT_WRITERS[known](stream, options)
 
 
-def _check_safe(known: str, options: WriterOptions) -> None:
-    if options.csv_safe and known != "csv":
+def _check_safe(known: str, csv_safe: bool) -> None:
+    if csv_safe and known not in WITH_CSV:
         raise UsageError(
             f"--csv-safe is about csv; {known} is written as it is", hint="leave it out, or --format csv"
         )
@@ -192,9 +196,10 @@ def embedding_writer(
         index: gets the index of an npy matrix.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: there is no such format, or it has not that option.
     """
     known = _known(name, name, EMBEDDING_FORMATS)
+    _check_safe(known, options.csv_safe)
     if known == "npy":
         from dymn_cli.writers.to_npy import NpyEmbeddings
 

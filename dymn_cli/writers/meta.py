@@ -21,14 +21,17 @@ __all__ = ["META_SCHEMA", "meta_document", "model_object", "options_object"]
 META_SCHEMA = "dymn.meta/1"
 
 
-def model_object(model: ModelInfo) -> dict[str, str]:
-    """Who answered."""
-    return {
+def model_object(model: ModelInfo) -> dict[str, Any]:
+    """Who answered; an ensemble also lists its `models`."""
+    document: dict[str, Any] = {
         "name": readable(model.name),
         "sha256": model.sha256,
         "backend": model.backend,
         "provider": model.provider,
     }
+    if model.members:
+        document["models"] = [model_object(member) for member in model.members]
+    return document
 
 
 def options_object(provenance: Provenance) -> dict[str, OptionValue]:

@@ -15,7 +15,7 @@ from dymn_cli.results import ClipResult, Event, SourceEvents, Tag
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
 from dymn_cli.writers.spelling import seconds
 
-__all__ = ["EmbeddingRows", "EventRows", "LongRows", "RowWriter"]
+__all__ = ["EmbeddingRows", "EventRows", "LongRows", "RowWriter", "as_text"]
 
 T_contra = TypeVar("T_contra", contravariant=True)
 Cells = Iterable[object]
@@ -59,10 +59,10 @@ class RowWriter(Writer[T_contra]):
         self.hand_over(b"".join(map(self._bytes, self.rows(result))))
 
     def _bytes(self, cells: Cells) -> bytes:
-        return type(self).line(map(_as_text, cells) if self._safe else cells)
+        return type(self).line(map(as_text, cells) if self._safe else cells)
 
 
-def _as_text(cell: object) -> object:
+def as_text(cell: object) -> object:
     """The cell as a spreadsheet takes for text; numbers are no danger, negative ones included."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
@@ -117,7 +117,7 @@ class EmbeddingRows(RowWriter[Sequence[EmbeddingRow]]):
     """A row an embedding: its place, then its values, each as short as reads back as the same float32."""
 
     def __init__(self, stream: BinaryIO, options: EmbeddingOptions) -> None:
-        super().__init__(stream, header=options.header)
+        super().__init__(stream, header=options.header, safe=options.csv_safe)
         self._options = options
 
     @property

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, EmbeddingWriter
+from dymn_cli.writers.rows import as_text
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
@@ -29,7 +30,7 @@ class NpyEmbeddings(EmbeddingWriter):
 
     Args:
         stream: gets the matrix; must be seekable.
-        options: D.
+        options: D, and whether the index is safe for spreadsheets.
         index: gets the index, or None where there is no place for it.
     """
 
@@ -37,6 +38,7 @@ class NpyEmbeddings(EmbeddingWriter):
         super().__init__(stream)
         self._index = index
         self._size = options.size
+        self._safe = options.csv_safe
         self._n_rows = 0
 
     def begin(self) -> None:
@@ -77,4 +79,4 @@ class NpyEmbeddings(EmbeddingWriter):
 
     def _write_index(self, cells: tuple[object, ...]) -> None:
         if self._index is not None:
-            self._index.write(csv_line(cells))
+            self._index.write(csv_line(map(as_text, cells) if self._safe else cells))

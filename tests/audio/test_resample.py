@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from dymn_cli.audio.decode import open_audio
-from dymn_cli.audio.resample import RATE_HZ, channels_32k, to_mono_32k
+from dymn_cli.audio.resample import RATE_HZ, channels_32k, response, to_mono_32k
 from dymn_cli.audio.windows import WindowPlan, windows
 from dymn_cli.errors import InputError, UsageError
 
@@ -135,3 +135,35 @@ def test_the_metro_clip_is_resampled_as_the_checkpoints_were_fed(shared: Path) -
         heard = np.concatenate(list(to_mono_32k(reader)))
     assert len(heard) == 320_000
     np.testing.assert_array_equal(heard, soxr.resample(samples, rate_hz, 32_000, quality="HQ"))
+
+
+# ---------------------------------------------------------------------- for whoever resamples elsewhere
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 44_100, 96_000])
+def test_the_response_is_what_soxr_does_to_any_signal(rate_hz: int) -> None:
+    """Its rows and columns are the samples of a stretch, and what becomes of them."""
+    found = response(rate_hz)
+    assert found is not None
+    reach, n_out = (len(found.matrix) - found.period) // 2, found.matrix.shape[1]
+    assert n_out * rate_hz == found.period * RATE_HZ
+    noise = np.random.default_rng(6).uniform(-1, 1, 9 * found.period + 4 * reach).astype(np.float32)
+    first = -(-reach // found.period) + 1  # the first stretch that is far enough from the start
+    stretch = noise[first * found.period - reach :][: len(found.matrix)]
+    expected = soxr.resample(noise, rate_hz, RATE_HZ, quality="HQ")[first * n_out :][:n_out]
+    np.testing.assert_allclose(stretch @ found.matrix, expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("rate_hz", [32_000, 12_345, 44_101, 1])
+def test_where_there_is_nothing_to_do_or_no_simple_ratio_there_is_no_response(rate_hz: int) -> None:
+    assert response(rate_hz) is None
+
+
+def test_somebody_else_may_resample() -> None:
+    samples = np.random.default_rng(7).uniform(-1, 1, (5_000, 2)).astype(np.float32)
+    with open_audio((samples, 44_100)) as reader:
+        got = np.concatenate(list(to_mono_32k(reader, "1", lambda blocks: (2 * block for block in blocks))))
+    np.testing.assert_array_equal(got, 2 * samples[:, 1])
+    with open_audio((samples, 44_100)) as reader:
+        got = np.concatenate(list(channels_32k(reader, lambda blocks: (2 * block for block in blocks))))
+    np.testing.assert_array_equal(got, 2 * samples)

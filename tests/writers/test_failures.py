@@ -25,6 +25,15 @@ def test_a_row_a_source_that_can_be_tried_again(failure: Failure, tmp_path: Path
     assert frame["hint"].tolist() == ["decode it again", ""]
 
 
+def test_a_safe_list_holds_no_formula(tmp_path: Path) -> None:
+    failure = Failure("=1+2.wav", "CorruptAudioError", "=1+2.wav: cut short", "-x", 3)
+    write_failures(str(tmp_path / "plain.csv"), [failure])
+    write_failures(str(tmp_path / "safe.csv"), [failure], csv_safe=True)
+    plain, safe = ((tmp_path / name).read_bytes().splitlines() for name in ("plain.csv", "safe.csv"))
+    assert plain[1] == b"=1+2.wav,CorruptAudioError,=1+2.wav: cut short,-x"
+    assert safe == [plain[0], b"'=1+2.wav,CorruptAudioError,'=1+2.wav: cut short,'-x"]
+
+
 def test_no_failures_is_an_answer_too(tmp_path: Path) -> None:
     write_failures(str(tmp_path / "failed.csv"), [])
     assert (tmp_path / "failed.csv").read_bytes() == b"source,error,message,hint\n"

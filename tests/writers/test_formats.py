@@ -12,13 +12,14 @@ import pytest
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Label
 from dymn_cli.results import ClipResult, Failure, SourceEvents
-from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Provenance, WriterOptions
 from dymn_cli.writers.formats import (
     BINARY,
     EMBEDDING_FORMATS,
     EVENT_FORMATS,
     ONE_SOURCE,
     TAG_FORMATS,
+    WITH_CSV,
     choose_format,
     embedding_writer,
     event_writer,
@@ -169,6 +170,16 @@ def test_only_csv_can_be_made_safe(name: str, options: Options) -> None:
         tag_writer(name, io.BytesIO(), options(csv_safe=True))
     with pytest.raises(UsageError, match="--csv-safe is about csv"):
         event_writer(name, io.BytesIO(), options(csv_safe=True))
+
+
+@pytest.mark.parametrize("name", ["csv", "npy", "tsv", "jsonl"])
+def test_embeddings_that_a_spreadsheet_may_open_can_be_made_safe(name: str, provenance: Provenance) -> None:
+    writing = EmbeddingOptions(provenance=provenance, size=3, csv_safe=True)
+    if name in WITH_CSV:
+        embedding_writer(name, io.BytesIO(), writing)
+        return
+    with pytest.raises(UsageError, match="--csv-safe is about csv"):
+        embedding_writer(name, io.BytesIO(), writing)
 
 
 @pytest.mark.parametrize("precision", [-1, 10])

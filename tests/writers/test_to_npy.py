@@ -29,6 +29,15 @@ def test_same_bytes_as_numpy_would_save(rows: list[EmbeddingRow], embedding_opti
     )
 
 
+def test_a_safe_index_holds_no_formula(embedding_options: Options) -> None:
+    for safe, name in ((False, b"=1+2.wav"), (True, b"'=1+2.wav")):
+        index = io.BytesIO()
+        writer = NpyEmbeddings(io.BytesIO(), embedding_options(csv_safe=safe), index)
+        writer.begin()
+        writer.write([EmbeddingRow("=1+2.wav", "mix", 0, 1.5, np.zeros(3, np.float32))])
+        assert index.getvalue().splitlines()[1] == b"0," + name + b",mix,0.0,1.5"
+
+
 @pytest.mark.parametrize("n_rows", [0, 1, 9, 10, 1001])
 def test_the_header_fits_any_number_of_rows(n_rows: int, tmp_path: Path, embedding_options: Options) -> None:
     values = np.random.default_rng(1).standard_normal((n_rows, 384)).astype(np.float32)

@@ -1,0 +1,304 @@
+"""DyMN and MN as the HEAR benchmark asks for them (needs torch).
+
+    model = load_model("mn10_as")                                   # "" is the model that dymn ships
+    embedding = get_scene_embeddings(audio, model)                  # (n_sounds, D)
+    embeddings, timestamps = get_timestamp_embeddings(audio, model)    # (n_sounds, n, D), (n_sounds, n) ms
+
+What HEAR asks (https://hearbenchmark.com/hear-api.html), in our words:
+
+* the module has these three functions; a model is loaded from a path, or without one;
+* the model is a `torch.nn.Module` that says `sample_rate`, `scene_embedding_size` and
+  `timestamp_embedding_size`, and computes on the device that it was moved to;
+* audio is a batch (n_sounds, n_samples) in [-1, 1] at that rate, mono, of any length up to 20 minutes; the
+  sounds of a batch are of one length, and none must change what another one gets;
+* a scene embedding is one float32 vector for a sound;
+* timestamp embeddings are float32 vectors for moments at regular distances, best no more than 50 ms apart;
+  with them come those moments, centres in milliseconds, for every sound of the batch, from about 0 to no
+  further than the end of the audio, and not drifting from it.
+
+What is computed here:
+
+* A scene embedding is what `Tagger.embed` and `dymn embed` give: windows of 10 s, the last one ending with
+  the sound, a shorter sound repeated up to it; the embedding before the classifier, its mean over windows.
+* A timestamp embedding is a frame of `dymn_cli.audio.frames`, as in `dymn embed --per frame`: the network
+  hears 160 ms around every 50 ms, the sound mirrored at its ends. (Its own time axis has a step of 320 ms.)
+* A sound of less than 50 ms is first repeated up to that.
+* Memory is bounded: besides audio and result, no more than a batch of windows is held, 10 s of them on a CPU.
+
+The embedding alone is the default. The authors of MN had better results in HEAR, in speech most of all, with
+means over feature maps inside the network beside or instead of it ("Low-Complexity Audio Embedding
+Extractors", arXiv 2303.01879); `load_model(..., features=LEVELS)` gives their usual choice.
+
+    python -m heareval.embeddings.runner dymn_cli.hear --model mn10_as --tasks-dir tasks/
+
+For other settings, a module of three lines takes the place of this one there: these functions imported, and
+`load_model` with the arguments wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dymn_cli.audio.frames import FRAME_HOP_S, FRAME_WINDOW_S, FramePlan, frames
+from dymn_cli.audio.windows import MIN_SAMPLES, WindowPlan, windows
+from dymn_cli.errors import BackendUnavailableError, EmptyAudioError, UsageError
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.store.registry import DEFAULT_MODEL, resolve
+from dymn_cli.store.weights import read_weights
+
+try:
+    import torch
+    from torch import Tensor, nn
+
+    from dymn_cli.frontend.torch_logmel import TorchLogMel
+    from dymn_cli.model.backbone import Backbone
+    from dymn_cli.model.build import restore
+except ImportError as exc:
+    raise BackendUnavailableError(
+        f"PyTorch cannot be loaded: {exc}", hint="HEAR's interface is made of it: pip install 'dymn[torch]'"
+    ) from exc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["LEVELS", "HearModel", "get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
+
+LEVELS = ("block5", "block11", "block13", "block15", "mel")
+"""Features of several levels, as in `mn10_all_b_mel_avgs` of github.com/fschmid56/EfficientAT_HEAR."""
+
+# Samples that the network hears at once: 64 frames of 160 ms, or one window of 10 s, the fastest on a CPU.
+CPU_BATCH = 64 * 5120
+GPU_BATCH = 16 * CPU_BATCH
+BLOCK = 1 << 16
+
+
+class HearModel(nn.Module):
+    """A network with its front end, from samples to features.
+
+    Args:
+        network: a DyMN or MN.
+        front_end: the numbers of its log-mel.
+        features: what an embedding is made of, in this order: "embedding" (the network's own), "block1" to
+            "block15" (mean over frequency and time of what comes out of a block), "mel" (mean over time of
+            the log-mel), "logits".
+        window_s: seconds that a timestamp embedding hears.
+        hop_s: seconds from one to the next.
+
+    Attributes:
+        sample_rate: 32,000 Hz.
+        scene_embedding_size: values of a scene embedding.
+        timestamp_embedding_size: values of a timestamp embedding; the same.
+
+    Raises:
+        UsageError: no such feature, none at all, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        network: Backbone,
+        front_end: FrontEndConfig,
+        *,
+        features: Sequence[str] = ("embedding",),
+        window_s: float = FRAME_WINDOW_S,
+        hop_s: float = FRAME_HOP_S,
+    ) -> None:
+        super().__init__()
+        self.frames = FramePlan(window_s, hop_s)
+        self.features = (features,) if isinstance(features, str) else tuple(features)
+        sizes = _sizes(network, front_end)
+        for name in self.features:
+            if name not in sizes:
+                raise UsageError(f"no feature {name!r}", hint=f"there are {', '.join(sizes)}")
+        if not self.features:
+            raise UsageError("an embedding needs a feature", hint=f"there are {', '.join(sizes)}")
+        self.log_mel = TorchLogMel(front_end)
+        self.network = network
+        self.sample_rate = front_end.rate_hz
+        self.scene_embedding_size = sum(sizes[name] for name in self.features)
+        self.timestamp_embedding_size = self.scene_embedding_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.network.parameters()).device
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Map windows of samples (n, n_samples) to features (n, scene_embedding_size) float32."""
+        mel = self.log_mel(samples)
+        if self.features == ("embedding",):
+            embedding: Tensor = self.network(mel)[1]
+            return embedding.float()
+        maps = self.network.feature_maps(mel)
+        logits, embedding = self.network.forward_head(maps[-1])
+        found = {"mel": mel.mean(dim=(1, 3)), "logits": logits, "embedding": embedding}
+        for name in self.features:
+            if name.startswith("block"):
+                found[name] = maps[int(name.removeprefix("block"))].mean(dim=(2, 3))
+        return torch.cat([found[name].float() for name in self.features], dim=1)
+
+
+def _sizes(network: Backbone, front_end: FrontEndConfig) -> dict[str, int]:
+    """Values of each feature, by its name."""
+    config = network.config
+    blocks = {f"block{number}": block.out_channels for number, block in enumerate(config.blocks, start=1)}
+    return {
+        "embedding": config.embedding_size,
+        **blocks,
+        "mel": front_end.n_mels,
+        "logits": config.n_classes,
+    }
+
+
+def load_model(
+    model_file_path: str | os.PathLike[str] = "",
+    *,
+    features: Sequence[str] = ("embedding",),
+    window_s: float = FRAME_WINDOW_S,
+    hop_s: float = FRAME_HOP_S,
+) -> HearModel:
+    """Load a model on the CPU; `.to(device)` moves it.
+
+    Args:
+        model_file_path: a .safetensors or .pt file, or the name of a model; "" for the one that dymn ships.
+        features: see `HearModel`.
+        window_s: likewise.
+        hop_s: likewise.
+
+    Raises:
+        UsageError: no model of that name, no such feature, or a value out of range.
+        ModelError: the model cannot be used.
+    """
+    name = os.fspath(model_file_path) or DEFAULT_MODEL
+    found = resolve(name)
+    if isinstance(found, Path) and found.suffix == ".onnx":
+        raise BackendUnavailableError(
+            f"{found}: PyTorch cannot run an ONNX file",
+            hint="HEAR needs the .safetensors or .pt file of the model",
+        )
+    weights = read_weights(found)
+    tensors = {key: torch.from_numpy(value) for key, value in weights.tensors.items()}
+    network = restore(tensors, weights.header.config)
+    front_end = weights.header.front_end
+    return HearModel(network, front_end, features=features, window_s=window_s, hop_s=hop_s).eval()
+
+
+def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
+    """An embedding for each sound.
+
+    Args:
+        audio: (n_sounds, n_samples) in [-1, 1] at 32 kHz, on any device.
+        model: of `load_model`.
+
+    Returns:
+        (n_sounds, model.scene_embedding_size) float32, where the audio is; without a gradient.
+
+    Raises:
+        EmptyAudioError: sounds without a sample.
+        UsageError: no batch of sounds.
+    """
+    n_sounds, n_samples = _shape(audio)
+    plan = WindowPlan()
+    cuts = (window.samples for window in windows(_positions(n_samples), plan))
+    # As `Aggregator` does it: in float64, which not every device has.
+    sums = torch.zeros(n_sounds, model.scene_embedding_size, dtype=torch.float64)
+    n_windows = 0
+    for heard in _heard(model, audio, cuts, plan.n_window):
+        sums.index_add_(0, heard.sounds, heard.embeddings.cpu().double())
+        n_windows = int(heard.numbers[-1]) + 1
+    return (sums / max(n_windows, 1)).float().to(audio.device)
+
+
+def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
+    """Embeddings of each sound at regular moments.
+
+    Args:
+        audio: (n_sounds, n_samples) in [-1, 1] at 32 kHz, on any device.
+        model: of `load_model`.
+
+    Returns:
+        Embeddings (n_sounds, n_timestamps, model.timestamp_embedding_size) and the moments that they are
+        centred on, in milliseconds (n_sounds, n_timestamps): 0, hop, 2 hop, ... up to the end of the audio.
+        Both are float32, where the audio is, and without a gradient.
+
+    Raises:
+        EmptyAudioError: sounds without a sample.
+        UsageError: no batch of sounds.
+    """
+    n_sounds, n_samples = _shape(audio)
+    plan = model.frames
+    n_frames = plan.n_frames(n_samples)  # fewer than are cut, where a very short sound is repeated
+    cuts = (frame.samples for frame in islice(frames(_positions(n_samples), plan), n_frames))
+    shape = (n_sounds, n_frames, model.timestamp_embedding_size)
+    embeddings = torch.empty(shape, device=audio.device)
+    for heard in _heard(model, audio, cuts, plan.n_window):
+        embeddings[heard.sounds, heard.numbers] = heard.embeddings.to(audio.device)
+    # From whole samples, so that no rounding of the hop adds up.
+    milliseconds = torch.arange(n_frames, dtype=torch.float64) * plan.n_hop * 1000 / model.sample_rate
+    return embeddings, milliseconds.float().to(audio.device).repeat(n_sounds, 1)
+
+
+def _shape(audio: Tensor) -> tuple[int, int]:
+    """Sounds and samples of a batch that can be used."""
+    if not (isinstance(audio, Tensor) and audio.ndim == 2 and audio.is_floating_point()):
+        raise UsageError("audio must be a tensor of floats (n_sounds, n_samples)")
+    n_sounds, n_samples = audio.shape
+    if not n_samples:
+        raise EmptyAudioError("the sounds have no samples")
+    if not torch.isfinite(audio).all():
+        raise UsageError("audio must be finite: it holds NaN or infinity")
+    return n_sounds, n_samples
+
+
+def _positions(n_samples: int) -> Iterator[NDArray[Any]]:
+    """Positions in a sound, block by block: cut, they say where the pieces of all its like come from."""
+    if n_samples < MIN_SAMPLES:
+        yield np.resize(np.arange(n_samples), MIN_SAMPLES)
+        return
+    for start in range(0, n_samples, BLOCK):
+        yield np.arange(start, min(start + BLOCK, n_samples))
+
+
+class _Heard(NamedTuple):
+    """What the network says of some pieces: (n,) whose they are, (n,) which of these, (n, D) embeddings."""
+
+    sounds: Tensor
+    numbers: Tensor
+    embeddings: Tensor
+
+
+def _heard(model: HearModel, audio: Tensor, cuts: Iterable[NDArray[Any]], n_window: int) -> Iterator[_Heard]:
+    """Put the same pieces of all sounds through the network, a few at a time, the earlier ones first.
+
+    Kernels may round differently for batches of other sizes, so all batches have one size, the last one
+    filled up with silence.
+    """
+    device = model.device
+    size = max(1, (CPU_BATCH if device.type == "cpu" else GPU_BATCH) // n_window)
+    pieces = ((sound, number, cut) for number, cut in enumerate(cuts) for sound in range(len(audio)))
+    with torch.no_grad(), _evaluating(model):
+        while batch := list(islice(pieces, size)):
+            sounds = torch.tensor([sound for sound, _, _ in batch])
+            where = torch.from_numpy(np.stack([cut for _, _, cut in batch])).to(audio.device)
+            samples = torch.zeros(size, n_window, device=device)
+            samples[: len(batch)] = audio[sounds.to(audio.device)[:, None], where].to(device).float()
+            numbers = torch.tensor([number for _, number, _ in batch])
+            yield _Heard(sounds, numbers, model(samples)[: len(batch)])
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Whatever mode the caller has it in: in training, batch norm looks at the neighbours."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
