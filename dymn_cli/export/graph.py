@@ -21,15 +21,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from dymn_cli.export.nodes import Nodes
 from dymn_cli.model.config import ARCHITECTURES, POSITIONS, ModelConfig
 from dymn_cli.store.registry import weights_folder
 
@@ -99,36 +99,16 @@ class Coefficients:
     lines: dict[Position, str]
 
 
-class _Graph(ABC):
-    """Nodes and initialisers while a graph is being written: all that does not depend on the form."""
+class _Graph(Nodes, ABC):
+    """The graph of an architecture: all that does not depend on the form."""
 
     batch: int | str
     opsets: tuple[onnx.OperatorSetIdProto, ...] = (helper.make_opsetid("", OPSET),)
 
     def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
         self.config = config
-        self.nodes: list[onnx.NodeProto] = []
         self.weights: list[TensorProto] = []
-        self.constants: dict[str, TensorProto] = {}
-
-    # ------------------------------------------------------------------ a small vocabulary
-
-    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def split(self, x: str, outputs: Sequence[str], sizes: Sequence[int], axis: int) -> list[str]:
-        inputs = [x, self.ints(*sizes)]
-        self.nodes.append(helper.make_node("Split", inputs, list(outputs), name=f"{x}.split", axis=axis))
-        return list(outputs)
-
-    def constant(self, name: str, values: np.ndarray[Any, Any]) -> str:
-        self.constants.setdefault(name, numpy_helper.from_array(values, name))
-        return name
-
-    def ints(self, *values: int) -> str:
-        name = "ints_" + "_".join(str(v).replace("-", "m") for v in values)
-        return self.constant(name, np.array(values, np.int64))
 
     def weight(self, name: str, *shape: int) -> str:
         """Declare an initialiser whose values come later; ONNX wants a place for external data."""
@@ -139,9 +119,6 @@ class _Graph(ABC):
             entry.key, entry.value = key, value
         self.weights.append(tensor)
         return name
-
-    def reshape(self, x: str, output: str, *shape: int) -> str:
-        return self.node("Reshape", [x, self.ints(*shape)], output)
 
     def mean(self, x: str, output: str, *axes: int, keep: bool = False) -> str:
         return self.node("ReduceMean", [x, self.ints(*axes)], output, keepdims=int(keep))

@@ -2,65 +2,74 @@
 
     mel (batch, 1, n_mels, n_frames) float32 ──▶ logits (batch, n_classes), embedding (batch, D)
 
-Batch and frames are dynamic. The weights lie in the file with every BatchNorm folded into the convolution
-before it. The metadata hold what `dymn_cli.store.weights.ModelHeader` writes, and for other tools
+or, with the front end in the file, for whoever has nothing but samples, a browser for instance:
+
+    waveform (batch, n_samples) float32, 32 kHz mono ──▶ scores (batch, n_classes), logits, embedding
+
+Batch, frames and samples are dynamic. The weights lie in the file with every BatchNorm folded into the
+convolution before it, in float32 or as `dymn_cli.export.precision` stores them. The metadata hold what
+`dymn_cli.store.weights.ModelHeader` writes, and for other tools
 
     dymn.sha256       of the weights that the file was made from
     dymn.rate_hz      samples per second of the front end (all of it: `dymn.front_end`)
     dymn.window_s     seconds of audio that the model was trained on
     dymn.label_names  JSON list with the name of each logit
+    dymn.precision    float32, float16 or int8: how the weights are stored
 
 The PyTorch exporters have no part in this. A DyMN mixes the kernels of each clip; its modules do that with
 the batch folded into the groups of one convolution, and tracing that freezes the batch at the size of
 the example. So the graph is built by hand (`dymn_cli.export.graph`), and nobody has to take its
 word: the bytes are run in onnxruntime against the PyTorch model before the file gets its name, and the
-export fails where they differ.
+export fails where they differ (`dymn_cli.export.parity` says by how much).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
-
-import numpy as np
+from typing import Literal, get_args
 
 import dymn_cli
+from dymn_cli.demo import demo_clips
 from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError
-from dymn_cli.frontend.logmel import LogMel
-from dymn_cli.runtime.base import Answer
 from dymn_cli.runtime.fold import fold
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import Weights, read_weights
-from dymn_cli.tagging.aggregate import sigmoid
 from dymn_cli.writers.target import open_target
 
 try:
     import onnx
-    import onnxruntime as ort
-    import torch
     from onnx import TensorProto, numpy_helper
 
+    from dymn_cli.export.frontend_graph import with_front_end
     from dymn_cli.export.graph import OPSET, build_graph
-    from dymn_cli.model.build import restore
+    from dymn_cli.export.parity import (
+        Bounds,
+        ExportedFile,
+        ExportTiming,
+        Heard,
+        ParityCase,
+        Reference,
+        bounds_of,
+        compare,
+        measure,
+        require,
+    )
+    from dymn_cli.export.precision import Precision, store_weights
 except ImportError as exc:
     raise BackendUnavailableError(
         f"the export needs onnx, onnxruntime and PyTorch: {exc}", hint="pip install 'dymn[export]'"
     ) from exc
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from dymn_cli.frontend.melbank import FrontEndConfig
-
 __all__ = [
-    "TOLERANCE",
     "ExportForm",
+    "ExportOptions",
     "ExportReport",
-    "ParityCase",
+    "TensorInfo",
     "export_onnx",
     "exportable",
     "self_contained",
@@ -68,37 +77,50 @@ __all__ = [
 
 ExportForm = Literal["any", "one"]
 
-TOLERANCE = 1e-4
 WINDOW_S = 10.0
-MIN_EMBEDDING = 1e-3
 MAX_BYTES = 2**31 - 2**20  # a protocol buffer ends at 2 GiB; the graph itself needs less than a MiB
-LENGTHS = (1000, 437, 63)  # frames: the usual window, and odd ones that every stride rounds up
-CASES = (("noise",), ("chirp",), ("clicks",), ("silence",), ("noise", "chirp", "clicks"))
 
 
 @dataclass(frozen=True, slots=True)
-class ParityCase:
-    """The largest differences between the written file and PyTorch on one batch.
+class ExportOptions:
+    """What kind of file.
 
     Args:
-        signals: what was heard, one name for each clip of the batch.
-        n_frames: frames of each clip.
-        logit: largest |Δ| of a logit.
-        score: largest |Δ| of a score, after the sigmoid.
-        embedding: largest |Δ| of an embedding, relative to its largest absolute value (or to 0.001, where
-            all of it is smaller: a network that was never trained answers with next to nothing).
+        form: "any" batch; or "one" clip a call, which a CPU computes faster.
+        precision: how weights are stored.
+        with_frontend: whether it takes samples instead of log-mels.
+
+    Raises:
+        UsageError: no such form or precision.
     """
 
-    signals: tuple[str, ...]
-    n_frames: int
-    logit: float
-    score: float
-    embedding: float
+    form: ExportForm = "any"
+    precision: Precision = "float32"
+    with_frontend: bool = False
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("form", self.form, get_args(ExportForm)),
+            ("precision", self.precision, get_args(Precision)),
+        ):
+            if value not in known:
+                raise UsageError(f"no {what} {value!r}", hint=f"one of {', '.join(known)}")
 
     @property
-    def worst(self) -> float:
-        """The largest of the three; NaN where one is."""
-        return float(np.max([self.logit, self.score, self.embedding]))
+    def is_plain(self) -> bool:
+        """Whether it is the network in float32 and nothing else."""
+        return self.precision == "float32" and not self.with_frontend
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """An input or output of the file, float32; a dimension that is a name takes any size."""
+
+    name: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(map(str, self.shape))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +129,53 @@ class ExportReport:
 
     Args:
         name: of the model.
-        form: "any" batch, or "one" clip a call.
+        options: the kind of file.
         sha256: of the file.
         size_bytes: of the file.
+        float32_bytes: of the file if its weights were stored in float32.
         opset: version of the ONNX operators.
-        tolerance: what no difference exceeds.
-        cases: the differences, one row for each batch that was tried.
+        inputs: what it takes.
+        outputs: what it answers.
+        bounds: what no case exceeds; that of log-mels is for the clips that ship.
+        cases: the differences: batches of synthetic sounds, then recordings.
+        timing: how fast it is beside the plain file, or None for that one.
     """
 
     name: str
-    form: ExportForm
+    options: ExportOptions
     sha256: str
     size_bytes: int
+    float32_bytes: int
     opset: int
-    tolerance: float
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    bounds: Bounds
     cases: tuple[ParityCase, ...]
+    timing: ExportTiming | None = field(compare=False)
 
     @property
-    def worst(self) -> ParityCase:
-        """The case with the largest difference."""
-        return max(self.cases, key=lambda case: case.worst)
+    def worst(self) -> float:
+        """The largest difference of what the bounds are about."""
+        return max(case.worst(self.bounds.parts) for case in self.cases)
+
+    @property
+    def clips(self) -> tuple[ParityCase, ...]:
+        """The recordings among the cases."""
+        return tuple(case for case in self.cases if case.is_clip)
+
+    @property
+    def n_windows(self) -> int:
+        """Windows of recordings that were compared."""
+        return sum(case.n_windows for case in self.clips)
+
+    @property
+    def n_same_top(self) -> int:
+        """Those of them on whose highest class both agree."""
+        return sum(case.n_same_top for case in self.clips)
 
 
 def exportable(model: str) -> Weights:
-    """Read a model that can be exported: by name, or from a .safetensors file.
+    """Read a model that can be exported: by name, or from a .safetensors or .pt file.
 
     Raises:
         UsageError: no model of that name.
@@ -140,53 +185,111 @@ def exportable(model: str) -> Weights:
     if isinstance(found, Path) and found.suffix == ".onnx":
         raise ModelError(
             f"{model}: an ONNX file already",
-            hint="export the .safetensors file or the name that it came from",
+            hint="export the model that it came from",
         )
     return read_weights(found)
 
 
 def export_onnx(
-    weights: Weights, out: str | Path, *, form: ExportForm = "any", force: bool = False
+    weights: Weights,
+    out: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    clips: Sequence[str | Path] = (),
+    force: bool = False,
 ) -> ExportReport:
     """Write a model as one ONNX file, and prove it: the file appears only if PyTorch gives the same answers.
 
     Args:
         weights: the model.
         out: the file; "-" is standard output.
-        form: "any" batch; or "one" clip a call, which a CPU computes faster.
+        options: the kind of file; by default the network in float32 for any batch.
+        clips: recordings to compare on, besides those that ship with the package.
         force: replace a file that exists.
 
     Returns:
-        The report: the largest differences on synthetic sounds, in batches of one and of three.
+        The report: the largest differences on synthetic sounds, in batches of one and of three, and on the
+        clips.
 
     Raises:
         OutputError: the file exists, or cannot be written.
-        ModelError: the weights do not fit their config, or the answers differ by more than `TOLERANCE`.
-        UsageError: no such form.
+        ModelError: the weights do not fit their config, or the answers differ by more than the bounds.
+        InputError: a clip cannot be read.
     """
+    options = options or ExportOptions()
     target = open_target(str(out), force=force)
-    model = self_contained(weights, form)
-    _check(model)
-    data = model.SerializeToString(deterministic=True)
-    cases = tuple(_parity(data, weights, form))
-    report = ExportReport(
-        weights.header.name, form, hashlib.sha256(data).hexdigest(), len(data), OPSET, TOLERANCE, cases
+    reference = Reference(weights)
+    sounds = tuple(reference.sounds(one_clip=options.form == "one"))
+    plain = None
+    if not options.is_plain:  # first the graph as such, then what is special of this file
+        plain = ExportedFile(_bytes(self_contained(weights, ExportOptions(options.form))))
+        _prove(plain, ([heard] for heard in sounds), bounds_of("float32", with_frontend=False), weights)
+    model = self_contained(weights, options)
+    data = _bytes(model)
+    file = ExportedFile(data)
+    bounds = bounds_of(options.precision, with_frontend=options.with_frontend)
+    scores_only = dataclasses.replace(bounds, log_mel=None)
+    shipped = (reference.windows(clip.path) for clip in demo_clips())
+    others = (reference.windows(Path(clip)) for clip in clips)
+    cases = (
+        *_prove(file, ([heard] for heard in sounds), scores_only, weights),
+        *_prove(file, shipped, bounds, weights),
+        *_prove(file, others, scores_only, weights),
     )
-    _require_parity(report)
+    report = ExportReport(
+        name=weights.header.name,
+        options=options,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        float32_bytes=_float32_bytes(weights, options, len(data)),
+        opset=OPSET,
+        inputs=tuple(_info(value) for value in model.graph.input),
+        outputs=tuple(_info(value) for value in model.graph.output),
+        bounds=bounds,
+        cases=cases,
+        timing=measure(plain, file, reference.log_mel) if plain else None,
+    )
     with target:
         target.stream.write(data)
     return report
 
 
-def self_contained(weights: Weights, form: ExportForm = "any") -> onnx.ModelProto:
+def _prove(
+    file: ExportedFile, heard: Iterable[Iterable[Heard]], bounds: Bounds, weights: Weights
+) -> tuple[ParityCase, ...]:
+    cases = []
+    for every in heard:
+        cases.append(compare(file, every))
+        require(cases[-1], bounds, weights.header.name)
+    return tuple(cases)
+
+
+def self_contained(weights: Weights, options: ExportOptions | None = None) -> onnx.ModelProto:
     """Make the graph of a model with its weights and metadata in it; equal models give equal bytes.
 
     Raises:
-        ModelError: the weights do not fit their config, or are too large.
-        UsageError: no such form.
+        ModelError: the weights do not fit their config, or are too large; the front end has no graph.
     """
-    if form not in get_args(ExportForm):
-        raise UsageError(f"no form {form!r}", hint=f"one of {', '.join(get_args(ExportForm))}")
+    options = options or ExportOptions()
+    header = weights.header
+    model = store_weights(_network(weights, options.form), header.config, options.precision)
+    given = "`mel` is the log-mel that metadata dymn.front_end describes"
+    if options.with_frontend:
+        model = with_front_end(model, header.front_end)
+        given = (
+            f"`waveform` is mono at {header.front_end.rate_hz} Hz in [-1, 1],"
+            f" {header.front_end.min_samples} samples or more; `scores` are the sigmoids of `logits`"
+        )
+    onnx.helper.set_model_props(model, {**_metadata(weights), "dymn.precision": options.precision})
+    model.producer_version = dymn_cli.__version__
+    model.doc_string = (
+        f"{header.name}: {given}; `logits` are in the order of dymn.label_names, a score is the sigmoid of"
+        " one; `embedding` is what the classifier reads."
+    )
+    return model
+
+
+def _network(weights: Weights, form: ExportForm) -> onnx.ModelProto:
     header = weights.header
     model = build_graph(header.config, form)
     graph = model.graph
@@ -202,13 +305,24 @@ def self_contained(weights: Weights, form: ExportForm = "any") -> onnx.ModelProt
     graph.input.extend(inputs)
     _fix(graph.input[0], n_mels=header.front_end.n_mels)
     _fix(graph.output[0], n_classes=header.config.n_classes)
-    onnx.helper.set_model_props(model, _metadata(weights))
-    model.producer_version = dymn_cli.__version__
-    model.doc_string = (
-        f"{header.name}: `mel` is the log-mel that metadata dymn.front_end describes; `logits` are in the"
-        " order of dymn.label_names, a score is the sigmoid of one; `embedding` is what the classifier reads."
-    )
     return model
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    _check(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _float32_bytes(weights: Weights, options: ExportOptions, size_bytes: int) -> int:
+    if options.precision == "float32":
+        return size_bytes
+    whole = ExportOptions(options.form, with_frontend=options.with_frontend)
+    return int(self_contained(weights, whole).ByteSize())
+
+
+def _info(value: onnx.ValueInfoProto) -> TensorInfo:
+    dims = value.type.tensor_type.shape.dim
+    return TensorInfo(value.name, tuple(dim.dim_param or dim.dim_value for dim in dims))
 
 
 def _metadata(weights: Weights) -> dict[str, str]:
@@ -235,77 +349,3 @@ def _check(model: onnx.ModelProto) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise ModelError(f"the graph is no valid ONNX: {reason}") from exc
-
-
-# ---------------------------------------------------------------------- parity
-
-
-def _parity(data: bytes, weights: Weights, form: ExportForm) -> Iterator[ParityCase]:
-    session = _session(data)
-    tensors = {key: torch.from_numpy(value) for key, value in weights.tensors.items()}
-    module = restore(tensors, weights.header.config)
-    log_mel = LogMel(weights.header.front_end)
-    for n_frames in LENGTHS:
-        sounds = _sounds(weights.header.front_end, n_frames)
-        for signals in CASES:
-            if form == "one" and len(signals) > 1:
-                continue
-            mels = log_mel(np.stack([sounds[name] for name in signals]))
-            with torch.inference_mode():
-                expected = Answer(*(part.numpy() for part in module(torch.from_numpy(mels))))
-            got = Answer(*session.run(list(Answer._fields), {"mel": mels}))
-            yield _compare(signals, n_frames, got, expected)
-
-
-def _session(data: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors only: they come back as exceptions as well
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
-        raise ModelError(f"onnxruntime cannot load the exported model: {reason}") from exc
-
-
-def _compare(signals: tuple[str, ...], n_frames: int, got: Answer, expected: Answer) -> ParityCase:
-    if [part.shape for part in got] != [part.shape for part in expected]:
-        raise ModelError("the exported model gives answers of another shape than PyTorch")
-    scale = max(_largest(expected.embedding), MIN_EMBEDDING)
-    return ParityCase(
-        signals=signals,
-        n_frames=n_frames,
-        logit=_largest(got.logits - expected.logits),
-        score=_largest(sigmoid(got.logits) - sigmoid(expected.logits)),
-        embedding=_largest(got.embedding - expected.embedding) / scale,
-    )
-
-
-def _largest(values: NDArray[np.float32]) -> float:
-    return float(np.abs(values).max())
-
-
-def _require_parity(report: ExportReport) -> None:
-    for case in report.cases:
-        if not case.worst <= report.tolerance:  # so put, NaN fails
-            raise ModelError(
-                f"{report.name}: as ONNX it differs from PyTorch by {case.worst:.1e} on"
-                f" {', '.join(case.signals)} of {case.n_frames} frames, more than {report.tolerance:g};"
-                " nothing was written",
-                hint="the model still runs with --backend torch; please report this",
-            )
-
-
-def _sounds(front_end: FrontEndConfig, n_frames: int) -> dict[str, NDArray[np.float32]]:
-    """Sounds that leave no part of the network idle, each of `n_frames` frames; always the same."""
-    n_samples = max(n_frames * front_end.n_hop, front_end.min_samples)
-    time_s = np.arange(n_samples) / front_end.rate_hz
-    duration_s = n_samples / front_end.rate_hz
-    clicks = np.zeros(n_samples)
-    clicks[:: front_end.rate_hz // 8] = 0.9
-    sounds = {
-        "noise": np.random.default_rng(0).normal(0.0, 0.1, n_samples),
-        "chirp": 0.5 * np.sin(np.pi * front_end.fmax_hz / duration_s * time_s**2),
-        "clicks": clicks,
-        "silence": np.zeros(n_samples),
-    }
-    return {name: samples.astype(np.float32) for name, samples in sounds.items()}

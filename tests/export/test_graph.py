@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from dymn_cli.export.graph import IR_VERSION, OPSET, Form, build_graph, ship
-from dymn_cli.export.onnx_file import self_contained
+from dymn_cli.export.onnx_file import ExportForm, ExportOptions, self_contained
 from dymn_cli.model.build import restore
 from dymn_cli.model.config import ARCHITECTURES, BLOCK_MASKS, ModelConfig
 from dymn_cli.runtime.fold import fold
@@ -207,9 +207,9 @@ def test_golden_answers_of_the_published_implementation(name: str, shared: Path,
 
 @pytest.mark.parametrize("form", ["any", "one"])
 def test_plain_forms_are_valid_onnx_of_an_old_version(
-    form: Form, lively: Callable[[ModelConfig], Weights]
+    form: ExportForm, lively: Callable[[ModelConfig], Weights]
 ) -> None:
-    model = self_contained(lively(dymn()), form)
+    model = self_contained(lively(dymn()), ExportOptions(form))
     onnx.checker.check_model(model, full_check=True)
     assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (9, [("", 18)])
     assert (IR_VERSION, OPSET) == (9, 18)

@@ -13,11 +13,29 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import soundfile
 import torch
 
-from dymn_cli.errors import BackendUnavailableError, ModelError, OutputError, UsageError
-from dymn_cli.export import onnx_file
-from dymn_cli.export.onnx_file import ExportReport, ParityCase, export_onnx, exportable
+from dymn_cli.demo import demo_clips
+from dymn_cli.errors import (
+    BackendUnavailableError,
+    ModelError,
+    OutputError,
+    UnsupportedAudioError,
+    UsageError,
+)
+from dymn_cli.export import onnx_file, parity, precision
+from dymn_cli.export.onnx_file import (
+    ExportOptions,
+    ExportReport,
+    TensorInfo,
+    export_onnx,
+    exportable,
+    self_contained,
+)
+from dymn_cli.export.parity import ParityCase
+from dymn_cli.export.precision import Precision
+from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.backbone import Backbone
@@ -55,6 +73,12 @@ def small() -> Weights:
     return Weights(ModelHeader("small", SMALL, FrontEndConfig(n_mels=64), names), "4" * 64, tensors)
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic sounds of one length only, for exports whose report is not looked at."""
+    monkeypatch.setattr(parity, "LENGTHS", (63,))
+
+
 def run(path: Path, mels: np.ndarray) -> list[np.ndarray]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -68,19 +92,29 @@ def sizes(value: onnx.ValueInfoProto) -> list[int | str]:
 
 def test_the_report_holds_single_clips_batches_and_odd_lengths(exported: tuple[Path, ExportReport]) -> None:
     _, report = exported
-    assert (report.name, report.form, report.opset, report.tolerance) == ("dymn04_kd", "any", 18, 1e-4)
-    assert {(len(case.signals), case.n_frames) for case in report.cases} == {
+    assert (report.name, report.options, report.opset) == ("dymn04_kd", ExportOptions(), 18)
+    sounds = [case for case in report.cases if not case.is_clip]
+    assert {(len(case.signals), case.n_frames) for case in sounds} == {
         (n, n_frames) for n in (1, 3) for n_frames in (1000, 437, 63)
     }
-    assert {name for case in report.cases for name in case.signals} == {"noise", "chirp", "clicks", "silence"}
-    assert 0 < report.worst.worst <= 1e-4
-    assert all(max(case.logit, case.score, case.embedding) <= report.worst.worst for case in report.cases)
+    assert {name for case in sounds for name in case.signals} == {"noise", "chirp", "clicks", "silence"}
+    assert 0 < report.worst <= report.bounds.largest == 1e-4
+    assert all(max(case.logit, case.score, case.embedding) <= report.worst for case in report.cases)
+
+
+def test_the_report_holds_recordings(exported: tuple[Path, ExportReport]) -> None:
+    _, report = exported
+    assert [case.signals for case in report.clips] == [(f"{clip.name}.flac",) for clip in demo_clips()]
+    assert report.n_same_top == report.n_windows == 3
+    assert report.timing is None
 
 
 def test_the_report_describes_the_file(exported: tuple[Path, ExportReport]) -> None:
     path, report = exported
     data = path.read_bytes()
-    assert report.size_bytes == len(data)
+    assert report.size_bytes == report.float32_bytes == len(data)
+    assert list(map(str, report.inputs)) == ["mel (batch, 1, 128, n_frames)"]
+    assert report.outputs == (TensorInfo("logits", ("batch", 527)), TensorInfo("embedding", ("batch", 384)))
     assert report.sha256 == hashlib.sha256(data).hexdigest()
 
 
@@ -107,6 +141,7 @@ def test_the_metadata_say_what_goes_in_and_what_comes_out(
     assert meta["dymn.sha256"] == model_spec("dymn04_kd").sha256
     assert (meta["dymn.rate_hz"], meta["dymn.window_s"]) == ("32000", "10")
     assert json.loads(meta["dymn.front_end"])["n_hop"] == 320
+    assert meta["dymn.precision"] == "float32"
 
 
 def test_the_file_is_a_model_that_dymn_takes(exported: tuple[Path, ExportReport], shipped: Weights) -> None:
@@ -120,6 +155,7 @@ def test_the_file_is_a_model_that_dymn_takes(exported: tuple[Path, ExportReport]
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+@pytest.mark.usefixtures("short")
 def test_the_same_model_gives_the_same_bytes(small: Weights, tmp_path: Path) -> None:
     first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
     reports = [export_onnx(small, path) for path in (first, second)]
@@ -127,6 +163,7 @@ def test_the_same_model_gives_the_same_bytes(small: Weights, tmp_path: Path) -> 
     assert reports[0] == reports[1]
 
 
+@pytest.mark.usefixtures("short")
 def test_a_model_without_a_shipped_graph_runs_once_exported(
     small: Weights, mels: np.ndarray, tmp_path: Path
 ) -> None:
@@ -143,9 +180,10 @@ def test_a_model_without_a_shipped_graph_runs_once_exported(
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+@pytest.mark.usefixtures("short")
 def test_the_form_for_one_clip_takes_one_clip(small: Weights, mels: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "one.onnx"
-    report = export_onnx(small, path, form="one")
+    report = export_onnx(small, path, ExportOptions("one"))
     assert {len(case.signals) for case in report.cases} == {1}
     assert sizes(onnx.load(path).graph.input[0]) == [1, 1, 64, "n_frames"]
     with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
@@ -154,6 +192,7 @@ def test_the_form_for_one_clip_takes_one_clip(small: Weights, mels: np.ndarray, 
     assert backend.run(mels).logits.shape == (3, 3)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("error", [1e-3, np.nan])
 def test_a_file_that_departs_from_pytorch_is_never_there(
     error: float, small: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -164,7 +203,7 @@ def test_a_file_that_departs_from_pytorch_is_never_there(
             module.classifier[-1].bias += error
         return module
 
-    monkeypatch.setattr(onnx_file, "restore", wrong)
+    monkeypatch.setattr(parity, "restore", wrong)
     old = tmp_path / "old.onnx"
     old.write_bytes(b"what was there")
     for path, force in ((tmp_path / "new.onnx", False), (old, True)):
@@ -174,6 +213,7 @@ def test_a_file_that_departs_from_pytorch_is_never_there(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"old.onnx": b"what was there"}
 
 
+@pytest.mark.usefixtures("short")
 def test_a_file_that_exists_is_only_replaced_by_force(
     small: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,22 +232,113 @@ def test_a_file_that_exists_is_only_replaced_by_force(
 def test_an_onnx_file_is_not_exported_again(exported: tuple[Path, ExportReport]) -> None:
     with pytest.raises(ModelError, match="ONNX file already") as caught:
         exportable(str(exported[0]))
-    assert "safetensors" in (caught.value.hint or "")
+    assert "came from" in (caught.value.hint or "")
 
 
 def test_what_does_not_fit_together_is_refused(small: Weights, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no form") as caught:
-        export_onnx(small, tmp_path / "x.onnx", form="one-blocked-16")  # type: ignore[arg-type]
+        ExportOptions("one-blocked-16")  # type: ignore[arg-type]
     assert "any, one" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="no precision") as caught:
+        ExportOptions(precision="int4")  # type: ignore[arg-type]
+    assert "float32, float16, int8" in (caught.value.hint or "")
     other = replace(small, header=replace(small.header, config=replace(SMALL, width=0.2)))
-    with pytest.raises(ModelError, match="the architecture has"):
+    with pytest.raises(ModelError, match="these weights do not fit"):
         export_onnx(other, tmp_path / "x.onnx")
+    with pytest.raises(ModelError, match="the architecture has"):
+        self_contained(other)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_worst_case_counts_every_difference() -> None:
-    assert ParityCase(("noise",), 1000, 1e-6, 2e-6, 3e-5).worst == 3e-5
-    assert np.isnan(ParityCase(("noise",), 1000, 1e-6, np.nan, 3e-5).worst)
+    case = ParityCase(("noise",), 1000, 1e-6, 2e-6, 3e-5)
+    assert case.worst() == 3e-5
+    assert case.worst(("score",)) == 2e-6
+    assert np.isnan(ParityCase(("noise",), 1000, 1e-6, np.nan, 3e-5).worst())
+
+
+# ---------------------------------------------------------------------- fewer bits, and the front end inside
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("kind", "bound", "share"), [("float16", 1e-2, 0.53), ("int8", 5e-2, 0.35)])
+def test_the_shipped_model_in_fewer_bits_keeps_its_answers(
+    kind: Precision, bound: float, share: float, shipped: Weights, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.onnx"
+    report = export_onnx(shipped, path, ExportOptions(precision=kind))
+    assert report.size_bytes == path.stat().st_size < share * report.float32_bytes
+    assert bound / 1000 < report.worst <= bound == report.bounds.largest
+    assert report.n_same_top == report.n_windows == 3
+    assert report.timing is not None
+    meta = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert meta["dymn.precision"] == kind
+
+    by_file = open_backend(str(path), n_samples=320_000)
+    assert by_file.header == shipped.header
+    assert by_file.info.sha256 == report.sha256
+    samples, rate_hz = soundfile.read(demo_clips()[0].path, dtype="float32")
+    assert rate_hz == 32_000
+    mels = LogMel()(samples)
+    scores, others = (
+        1 / (1 + np.exp(-backend.run(mels).logits))
+        for backend in (by_file, open_backend("dymn04_kd", n_samples=320_000))
+    )
+    assert scores.argmax() == others.argmax()
+    np.testing.assert_allclose(scores, others, atol=bound)
+
+
+@pytest.mark.usefixtures("short")
+def test_with_its_front_end_a_file_takes_samples(small: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "whole.onnx"
+    report = export_onnx(small, path, ExportOptions(precision="int8", with_frontend=True))
+    assert list(map(str, report.inputs)) == ["waveform (batch, n_samples)"]
+    assert [output.name for output in report.outputs] == ["scores", "logits", "embedding"]
+    assert report.outputs[0].shape == report.outputs[1].shape == ("batch", 3)
+    assert all(0 < case.log_mel <= report.bounds.log_mel == 5e-5 for case in report.clips)
+    model = onnx.load(path)
+    assert [(value.name, sizes(value)) for value in model.graph.input] == [
+        ("waveform", ["batch", "n_samples"])
+    ]
+    assert "waveform" in model.doc_string and "32000 Hz" in model.doc_string
+    with pytest.raises(ModelError, match="front end") as caught:
+        open_backend(str(path), n_samples=320_000)
+    assert "--with-frontend" in (caught.value.hint or "")
+
+
+@pytest.mark.usefixtures("short")
+def test_recordings_of_the_user_are_compared_too(small: Weights, tmp_path: Path) -> None:
+    clip = tmp_path / "mine.wav"
+    soundfile.write(clip, np.random.default_rng(0).normal(0, 0.1, 16_000 * 12), 16_000)
+    report = export_onnx(small, tmp_path / "m.onnx", ExportOptions("one"), clips=[clip])
+    assert (report.clips[-1].signals, report.clips[-1].n_windows) == (("mine.wav",), 2)
+    clip.write_bytes(b"no sound")
+    with pytest.raises(UnsupportedAudioError):
+        export_onnx(small, tmp_path / "other.onnx", ExportOptions("one"), clips=[clip])
+    assert not (tmp_path / "other.onnx").exists()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_broken_quantisation_is_refused(
+    shipped: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "LEVELS", 3)  # not 255 different weights but seven
+    with pytest.raises(ModelError, match=r"more than 0\.05; nothing was written") as caught:
+        export_onnx(shipped, tmp_path / "m.onnx", ExportOptions(precision="int8"))
+    assert "--int8" in (caught.value.hint or "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("short")
+def test_weights_beyond_half_precision_are_refused(small: Weights, tmp_path: Path) -> None:
+    tensors = dict(small.tensors)
+    tensors["classifier.2.weight"] = tensors["classifier.2.weight"] * np.float32(1e8)
+    tensors["classifier.5.weight"] = tensors["classifier.5.weight"] * np.float32(1e-8)
+    huge = replace(small, tensors=tensors)
+    assert export_onnx(huge, tmp_path / "whole.onnx").size_bytes > 0
+    with pytest.raises(ModelError, match="nothing was written"):
+        export_onnx(huge, tmp_path / "half.onnx", ExportOptions(precision="float16"))
+    assert not (tmp_path / "half.onnx").exists()
 
 
 @pytest.mark.parametrize("library", ["torch", "onnx"])
@@ -215,7 +346,8 @@ def test_without_its_libraries_the_export_says_how_to_get_them(
     library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, "dymn_cli.export.onnx_file")
+    for name in [name for name in sys.modules if name.startswith("dymn_cli.export.")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(BackendUnavailableError) as caught:
         importlib.import_module("dymn_cli.export.onnx_file")
     assert "pip install 'dymn[export]'" in (caught.value.hint or "")
