@@ -9,11 +9,12 @@ Arrays are NumPy float32; this module itself does not import NumPy.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -57,12 +58,39 @@ class AudioInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Who answered: name and SHA-256 of the weights, and what ran them."""
+    """Who answered: name and SHA-256 of the weights, and what ran them.
+
+    Args:
+        name: of the model; of an ensemble, its members' names joined by "+".
+        sha256: of its file; of an ensemble, that of its members' hashes, in lower-case hexadecimal, each
+            followed by a line feed, in the order given.
+        backend: the runtime: "onnx" or "torch"; of an ensemble whose members have several, joined by "+".
+        provider: where it runs, in the runtime's own words; likewise.
+        members: of an ensemble, in the order given; empty for a single model.
+    """
 
     name: str
     sha256: str
     backend: str
     provider: str
+    members: tuple[ModelInfo, ...] = ()
+
+    @classmethod
+    def of_ensemble(cls, members: Sequence[ModelInfo]) -> ModelInfo:
+        """What is said of several models that answer together."""
+        hashes = "".join(f"{member.sha256}\n" for member in members)
+        return cls(
+            "+".join(member.name for member in members),
+            hashlib.sha256(hashes.encode()).hexdigest(),
+            _common([member.backend for member in members]),
+            _common([member.provider for member in members]),
+            tuple(members),
+        )
+
+
+def _common(words: Sequence[str]) -> str:
+    """The word that all members share, or those of all of them in order."""
+    return words[0] if len(set(words)) == 1 else "+".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +143,8 @@ class ClipResult:
         duration_s: seconds that were decoded.
         tags: the selection, best first.
         scores: (n_classes,) float32 in [0, 1], aggregated over the windows, before any selection.
-        embedding: (embedding_size,) float32, mean over the windows.
+        embedding: (embedding_size,) float32, mean over the windows; (0,) for an ensemble, unless its members'
+            embeddings are concatenated.
         n_windows: how many windows the clip had.
         windows: the tags of each window, where they were asked for.
         warnings: one line each: repeated up to the window, truncated, ...

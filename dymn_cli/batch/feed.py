@@ -4,6 +4,10 @@
     worker: source ──▶ log-mels ─┼──▶ batches of windows, whoever they are of ──▶ network ──▶ results
     worker: source ──▶ log-mels ─┘
 
+Where the GPU computes log-mels as well, the workers send the samples of windows instead. They resample even
+then, which costs them less than decoding does; by the same filter as the GPU would, see
+`dymn_cli.audio.resample.response`. For an ensemble, they send a log-mel for each front end in it.
+
 A GPU wants many windows in a call, and a process for each worker would hold the model as often. So windows of
 different sources share a batch. Kernels may round differently for batches of other sizes, so all batches have
 one size, the last one filled up with zeros: what a window is answered does not depend on its neighbours as
@@ -30,24 +34,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dymn_cli.frontend.melbank import FrontEndConfig
+    from dymn_cli.runtime.base import Mels
     from dymn_cli.tagging.tagger import Tagger
 
 __all__ = ["Decoding", "Feeding"]
 
-MELS_IN_A_PART = 4  # 0.5 MB each
+WINDOWS_IN_A_PART = 4  # log-mels of 0.5 MB each, or samples of 1.3 MB
 NO_SAMPLES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding(Work):
-    """What a worker does that has no model: its parts are log-mels.
+    """What a worker does that has no model: its parts are windows, as log-mels or as samples.
 
     Args:
-        front_end: the numbers of the log-mel.
+        front_ends: the numbers of each log-mel; empty where samples are wanted.
         facts: of the model that waits for them.
     """
 
-    front_end: FrontEndConfig
+    front_ends: tuple[FrontEndConfig, ...]
     facts: Facts
 
     @classmethod
@@ -59,7 +64,7 @@ class Decoding(Work):
             work.device,
             work.batch_size,
             work.options,
-            front_end=tagger.front_end,
+            front_ends=tagger.front_ends if tagger.on_device is None else (),
             facts=Facts.of(tagger),
         )
 
@@ -74,39 +79,40 @@ class Decoding(Work):
         emit: Callable[[bytes], None],
         progress: Callable[[float, float | None], None],
     ) -> tuple[bytes, Summary]:
-        """Decode a source: its log-mels as parts, what it is as the body.
+        """Decode a source: its windows as parts, what it is as the body.
 
         Raises:
             InputError: the source cannot be used.
         """
         source = sys.stdin.buffer if name == "-" else name
         with Analysis.of_cuts(source, self.options, name=name) as analysis:
-            mels = CutMels(LogMel(self.front_end), analysis.plan)
-            rows: list[tuple[Cut, NDArray[np.float32]]] = []
+            mels = CutMels([LogMel(config) for config in self.front_ends], analysis.plan)
+            rows: list[tuple[Cut, list[NDArray[np.float32]]]] = []
             for cut in analysis.cuts():
-                rows.append((cut, mels(cut)))
-                if len(rows) == MELS_IN_A_PART:
-                    emit(_mel_part(rows))
+                rows.append((cut, mels([cut]) or [cut.samples]))
+                if len(rows) == WINDOWS_IN_A_PART:
+                    emit(_part(rows))
                     rows = []
                 progress(cut.end_s, analysis.audio.duration_s)
         if rows:
-            emit(_mel_part(rows))
+            emit(_part(rows))
         info = analysis.audio
         header = [info.rate_hz, info.channels, info.n_frames, info.container, info.codec]
         return packed(header, []), Summary(analysis.duration_s, analysis.warnings)
 
 
-def _mel_part(rows: list[tuple[Cut, NDArray[np.float32]]]) -> bytes:
-    header = [[cut.channel, cut.start, cut.start_s, cut.end_s] for cut, _ in rows]
-    return packed(header, [mel for _, mel in rows])
+def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
+    header = [[cut.channel, cut.start, cut.start_s, cut.end_s, len(cut.samples)] for cut, _ in rows]
+    return packed(header, [array for _, arrays in rows for array in arrays])
 
 
 class _Waiting(NamedTuple):
-    """A window that waits for its batch."""
+    """A window that waits for its batch: all its log-mels in one row of numbers, or its samples."""
 
     name: str
     cut: Cut
-    mel: NDArray[np.float32]
+    n_samples: int
+    values: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -188,28 +194,41 @@ class Feeding:
 
     def _enqueue(self, part: Part) -> None:
         header, values = unpacked(part.body, 1)
-        mels = values.reshape(len(header), 1, self._tagger.front_end.n_mels, -1)
-        for (channel, start, start_s, end_s), mel in zip(header, mels, strict=True):
-            self._queue.append(_Waiting(part.name, Cut(channel, start, start_s, end_s, NO_SAMPLES), mel))
+        rows = values.reshape(len(header), -1)
+        for (channel, start, start_s, end_s, n_samples), row in zip(header, rows, strict=True):
+            cut = Cut(channel, start, start_s, end_s, NO_SAMPLES)
+            self._queue.append(_Waiting(part.name, cut, n_samples, row))
         self._sources[part.name].n_waiting += len(header)
         while len(self._queue) >= self._tagger.batch_size:
             self._ask()
 
     def _ask(self) -> None:
         """One call of the network, for the windows that have waited longest and are of one length."""
-        shape = self._queue[0].mel.shape
+        n_samples = self._queue[0].n_samples
         batch: list[_Waiting] = []
-        while self._queue and self._queue[0].mel.shape == shape and len(batch) < self._tagger.batch_size:
+        while self._queue and self._queue[0].n_samples == n_samples and len(batch) < self._tagger.batch_size:
             batch.append(self._queue.popleft())
-        mels = np.zeros((self._tagger.batch_size, *shape), np.float32)
-        for row, waiting in zip(mels, batch, strict=False):
-            row[...] = waiting.mel
-        answers = self._tagger.answer([waiting.cut for waiting in batch], mels)
+        rows = np.zeros((self._tagger.batch_size, len(batch[0].values)), np.float32)
+        for row, waiting in zip(rows, batch, strict=False):
+            row[:] = waiting.values
+        answers = self._tagger.answer([waiting.cut for waiting in batch], self._mels(rows, n_samples))
         for waiting, answer in zip(batch, answers, strict=True):
             source = self._sources[waiting.name]
             source.joined.add(answer)
             source.n_waiting -= 1
             self._end_if_complete(waiting.name)
+
+    def _mels(self, rows: NDArray[np.float32], n_samples: int) -> list[Mels]:
+        """Log-mels of a batch for each front end, from the rows that came."""
+        device, front_ends = self._tagger.on_device, self._tagger.front_ends
+        if device is not None:
+            return [device.log_mel(config, rows) for config in front_ends]
+        mels: list[Mels] = []
+        for config in front_ends:
+            n_frames = config.n_frames(n_samples)
+            mel, rows = np.split(rows, [config.n_mels * n_frames], axis=1)
+            mels.append(mel.reshape(len(rows), 1, config.n_mels, n_frames))
+        return mels
 
     def _end_if_complete(self, name: str) -> None:
         source = self._sources[name]

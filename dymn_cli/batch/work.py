@@ -50,18 +50,20 @@ class Work:
     """What to find out of every source.
 
     Args:
-        model: name or path.
+        model: name or path, or those of an ensemble.
         backend: "auto", "onnx" or "torch".
-        device: "auto", "cpu", "cuda[:N]" or "mps".
+        device: as `dymn_cli.runtime.devices` spells them.
         batch_size: windows in one call of the network, or None.
         options: how to cut, join and select; with `windows`, tags of each window are kept.
         keep_scores: keep all scores of each channel.
         keep_embedding: keep the embedding of each channel.
         keep_window_embeddings: keep the embedding of each window.
         events: find events, and what counts as one; None for none.
+        concat: the embeddings of an ensemble's models are kept, one after the other.
+        tags: scores are wanted; without them, models that cannot tag will do.
     """
 
-    model: str
+    model: str | tuple[str, ...]
     backend: str
     device: str
     batch_size: int | None
@@ -70,19 +72,32 @@ class Work:
     keep_embedding: bool = False
     keep_window_embeddings: bool = False
     events: EventOptions | None = None
+    concat: bool = False
+    tags: bool = True
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
-        """The tagger that the work needs."""
+        """The tagger that the work needs.
+
+        Raises:
+            UsageError: an unknown model, or one that cannot do the work.
+            ModelError: it cannot be loaded.
+        """
         from dymn_cli.tagging.tagger import Tagger
 
-        return Tagger(
+        tagger = Tagger(
             self.model,
             backend=self.backend,
             device=self.device,
             threads=threads,
             batch_size=self.batch_size,
+            concat=self.concat,
             options=self.options,
         )
+        if self.tags:
+            tagger.require_tags()
+        if self.keep_embedding or self.keep_window_embeddings:
+            tagger.require_embedding()
+        return tagger
 
     def do(
         self,

@@ -47,6 +47,8 @@ def work_of(
     scores: bool = False,
     embeddings: str | None = None,
     events: EventOptions | None = None,
+    concat: bool = False,
+    tags: bool = True,
 ) -> Work:
     """What is to be found out of each source.
 
@@ -54,21 +56,25 @@ def work_of(
         model: which model, and what runs it.
         options: how to cut, join and select.
         scores: whether all scores are kept, not only those of the tags.
-        embeddings: "clip" or "window", where embeddings are kept.
+        embeddings: "clip", "window" or "frame", where embeddings are kept.
         events: what counts as an event, where they are looked for.
+        concat: see `Work`.
+        tags: likewise.
     """
     from dymn_cli.batch.work import Work
 
     return Work(
-        model.model,
+        model.models,
         model.backend,
         model.device,
         model.batch_size,
         options,
         keep_scores=scores,
         keep_embedding=embeddings == "clip",
-        keep_window_embeddings=embeddings == "window",
+        keep_window_embeddings=embeddings in ("window", "frame"),
         events=events,
+        concat=concat,
+        tags=tags,
     )
 
 
@@ -77,10 +83,12 @@ def provenance_of(facts: Facts, options: TagOptions, *, per: str | None = None) 
     from dymn_cli import __version__
     from dymn_cli.writers import Provenance
 
+    frames = options.frames
+    hop_s = options.window_s if options.hop_s is None else options.hop_s
     cut = (
-        ("window_s", options.window_s),
-        ("hop_s", options.window_s if options.hop_s is None else options.hop_s),
-        ("pad", options.pad),
+        ("window_s", options.window_s if frames is None else frames.window_s),
+        ("hop_s", hop_s if frames is None else frames.hop_s),
+        ("pad", options.pad if frames is None else "mirror"),
         ("channel", options.channel),
     )
     if per is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.cli.listing import bytes_text, grid
 from dymn_cli.errors import DymnError
+from dymn_cli.runtime.devices import TorchFacts, parse_device
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +42,6 @@ REQUIRED = (
 )
 EXTRAS = {
     "torch": "training, GPUs, a second runtime",
-    "torchaudio": "training only",
     "onnx": "dymn export",
     "av": "m4a, AAC, WMA and video",
 }
@@ -59,6 +59,12 @@ REINSTALL = "pip install --force-reinstall dymn"
 CLIP = "siren"
 N_TOP = 5  # the expected label must be among so many
 IMPORT_LIMIT_S = 120
+TORCH_FACTS = """
+import dataclasses, json, sys, torch
+sys.path.insert(0, sys.argv[1])
+from dymn_cli.runtime.torch import torch_facts
+print(json.dumps(dataclasses.asdict(torch_facts())))
+"""
 
 State = Literal["ok", "absent", "warn", "fail"]
 STYLES: dict[State, str] = {"ok": "green", "absent": "dim", "warn": "bold yellow", "fail": "bold red"}
@@ -87,12 +93,18 @@ def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTi
     """
     importing = {name: _start_import(name) for name in EXTRAS}
     checks = list(_parts())
-    checks += [_extra(name, purpose, importing[name]) for name, purpose in EXTRAS.items()]
+    loaded = {name: _loaded(name, process) for name, process in importing.items()}
+    checks += [_extra(name, purpose, loaded[name]) for name, purpose in EXTRAS.items()]
     checks += [_cores(), _cache(), *_environment(), _guarded("weights", lambda: _weights(model))]
     trial = _try(model, backend, device)
+    torch = loaded.get("torch")
     if isinstance(trial, Check):
-        return [*checks, trial], None
-    return [*checks, *_runtime(trial), _self_test(trial, model)], trial.times
+        return [*checks, *_devices("", torch), trial], None
+    kind = parse_device(device).kind
+    checks += [_runtime(trial), *_devices(kind, torch), _self_test(trial, model)]
+    if kind != "cpu":
+        checks.append(_guarded("agreement", lambda: _agreement(trial, model)))
+    return checks, trial.times
 
 
 def _guarded(name: str, work: Callable[[], Check]) -> Check:
@@ -161,9 +173,9 @@ def _start_import(name: str) -> subprocess.Popen[str] | None:
     """Import an extra elsewhere: it may take seconds, and a library that does not fit may crash."""
     if _version(name) is None:
         return None
-    say = "print(torch.cuda.device_count())" if name == "torch" else ""
+    code = TORCH_FACTS if name == "torch" else f"import {name}"
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", f"import {name}\n{say}"],
+        [sys.executable, "-P", "-c", code, str(Path(__file__).parents[2])],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -172,21 +184,37 @@ def _start_import(name: str) -> subprocess.Popen[str] | None:
     )
 
 
-def _extra(name: str, purpose: str, importing: subprocess.Popen[str] | None) -> Check:
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """How loading an extra ended: what it printed, or why it failed."""
+
+    out: str = ""
+    failure: str | None = None
+
+
+def _loaded(name: str, importing: subprocess.Popen[str] | None) -> _Loaded | None:
+    """Wait for an extra to be loaded; None where it is not installed."""
     if importing is None:
-        return Check(name, "absent", f"not installed; for {purpose}", _how_to_get(name))
+        return None
     try:
         out, err = importing.communicate(timeout=IMPORT_LIMIT_S)
     except subprocess.TimeoutExpired:
         importing.kill()
         importing.communicate()
-        return Check(name, "warn", f"{_version(name)} takes more than {IMPORT_LIMIT_S} s to load", None)
+        return _Loaded(failure=f"takes more than {IMPORT_LIMIT_S} s to load")
     if importing.returncode:
         last = next(iter(err.strip().splitlines()[-1:]), f"exit code {importing.returncode}")
-        hint = f"only {purpose} needs it; reinstall it, for torchaudio in the version of torch"
-        return Check(name, "warn", f"{_version(name)} cannot be loaded: {last}", hint)
-    gpus = f", CUDA devices: {out.strip().splitlines()[-1]}" if name == "torch" else ""
-    return Check(name, "ok", f"{_version(name)}{gpus}; for {purpose}")
+        return _Loaded(failure=f"cannot be loaded: {last}")
+    return _Loaded(out)
+
+
+def _extra(name: str, purpose: str, loaded: _Loaded | None) -> Check:
+    if loaded is None:
+        return Check(name, "absent", f"not installed; for {purpose}", _how_to_get(name))
+    if loaded.failure is not None:
+        hint = f"only {purpose} needs it; reinstall it: {_how_to_get(name)}"
+        return Check(name, "warn", f"{_version(name)} {loaded.failure}", hint)
+    return Check(name, "ok", f"{_version(name)}; for {purpose}")
 
 
 def _how_to_get(name: str) -> str:
@@ -268,7 +296,7 @@ def _clip() -> DemoClip:
     return next(clip for clip in demo_clips() if clip.name == CLIP)
 
 
-def _runtime(trial: Trial) -> Iterator[Check]:
+def _runtime(trial: Trial) -> Check:
     where = f"{trial.info.backend} on {trial.info.provider}"
     form = trial.form or ""
     if form.startswith("one-blocked-"):
@@ -276,11 +304,38 @@ def _runtime(trial: Trial) -> Iterator[Check]:
         where += f", with channels in blocks of {blocks}, the fastest form"
     elif form == "one":
         where += ", in its plain form: this processor has no blocked one, which would be faster"
-    yield Check("runtime", "ok", where)
-    on_cpu = trial.info.provider in ("CPUExecutionProvider", "cpu")
-    if on_cpu and shutil.which("nvidia-smi"):
-        hint = "GPUs are used where asked for: --device cuda, with onnxruntime-gpu or dymn[torch]"
-        yield Check("gpu", "absent", "an NVIDIA driver is installed, and the CPU is used", hint)
+    elif trial.front_end_there:
+        where += ", with resampling and log-mels there as well"
+    return Check("runtime", "ok", where)
+
+
+def _devices(in_use: str, torch: _Loaded | None) -> Iterator[Check]:
+    """A line for each device that there is, or that one would look for."""
+    from dymn_cli.cli.devices import devices_here
+
+    try:
+        from dymn_cli.runtime.onnx import providers
+
+        offered = providers()
+    except Exception:  # a broken onnxruntime has a line of its own
+        offered = ()
+    facts = None
+    if torch is not None and torch.failure is None:
+        facts = TorchFacts(**json.loads(torch.out.splitlines()[-1]))
+    for found in devices_here(in_use, offered, facts):
+        yield Check(found.kind, "ok" if found.is_there else "absent", found.detail, found.hint)
+
+
+def _agreement(trial: Trial, model: str) -> Check:
+    """Whether a device says what the CPU says."""
+    from dymn_cli.tagging.check import DEVICE_TOLERANCE, try_clip
+
+    cpu = try_clip(_clip().path, model)
+    difference = float(abs(trial.scores - cpu.scores).max())
+    detail = f"scores differ from the CPU's by {difference:.4f} at most"
+    if difference <= DEVICE_TOLERANCE:
+        return Check("agreement", "ok", detail)
+    return Check("agreement", "warn", f"{detail}; {DEVICE_TOLERANCE:g} is usual", "--device cpu is exact")
 
 
 def _self_test(trial: Trial, model: str) -> Check:

@@ -13,6 +13,7 @@ from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
     BatchOptions,
+    CsvSafe,
     InputOptions,
     ModelOptions,
     OutDir,
@@ -175,15 +176,7 @@ def events(
         int,
         typer.Option("--precision", metavar="N", help="Decimals of scores.", rich_help_panel=OUTPUT_PANEL),
     ] = 4,
-    csv_safe: Annotated[
-        bool,
-        typer.Option(
-            "--csv-safe",
-            metavar="",
-            help="csv: an apostrophe before texts that a spreadsheet would run as a formula.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
-    ] = False,
+    csv_safe: CsvSafe = False,
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.analysis import work_of
@@ -248,7 +241,7 @@ def events(
                 results_on_terminal=to_terminal,
                 notes_in_result=format_name == "table",
             )
-            save_failures(outcome, inputs, places.failures, talk)
+            save_failures(outcome, inputs, places.failures, talk, csv_safe=csv_safe)
             run.require_result(outcome)
         run.journal.close(discard=outcome.is_complete)
     finish(outcome, alone=run.total == 1)

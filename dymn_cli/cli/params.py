@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_type_hints
@@ -25,6 +26,8 @@ from dymn_cli.cli.help import Command
 __all__ = [
     "BackendName",
     "BatchOptions",
+    "Concat",
+    "CsvSafe",
     "DeviceName",
     "FileOptions",
     "InputOptions",
@@ -40,6 +43,9 @@ __all__ = [
     "complete_label",
     "complete_model",
 ]
+
+DEFAULT_MODEL = "dymn04_kd"
+MODEL_VARIABLE = "DYMN_MODEL"
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -115,9 +121,9 @@ def complete_label(incomplete: str) -> list[str]:
 
 def complete_model(incomplete: str) -> list[str]:
     """Names of models for the completion of shells; where none fits, they complete files."""
-    from dymn_cli.store.registry import model_specs
+    from dymn_cli.store.registry import known_names
 
-    return [spec.name for spec in model_specs() if spec.name.startswith(incomplete)]
+    return [name for name in known_names() if name.startswith(incomplete)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +212,8 @@ ModelName = Annotated[
         "-m",
         "--model",
         metavar="NAME|PATH",
-        envvar="DYMN_MODEL",
-        help="A model by name, or a .safetensors or .onnx file.",
+        envvar=MODEL_VARIABLE,
+        help="A model by name, or its file.",
         rich_help_panel=MODEL,
         autocompletion=complete_model,
     ),
@@ -229,9 +235,9 @@ DeviceName = Annotated[
     str,
     typer.Option(
         "--device",
-        metavar="auto|cpu|cuda[:N]|mps",
+        metavar="auto|cpu|cuda[:N]|mps|...",
         envvar="DYMN_DEVICE",
-        help="Where it runs.",
+        help="Where it runs; also coreml, directml, openvino, ...: dymn doctor says what is there.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -239,9 +245,22 @@ DeviceName = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """Which model, and what runs it."""
+    """Which model or models, and what runs them."""
 
-    model: ModelName = "dymn04_kd"
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="NAME|PATH",
+            # Not read by typer, which would split the path of a file at its spaces.
+            help="A model by name, or its file; repeat it for an ensemble."
+            f"  [env var: {MODEL_VARIABLE}; default: {DEFAULT_MODEL}]",
+            show_default=False,
+            rich_help_panel=MODEL,
+            autocompletion=complete_model,
+        ),
+    ] = field(default_factory=list)
     backend: BackendName = "auto"
     device: DeviceName = "auto"
     threads: Annotated[
@@ -262,6 +281,22 @@ class ModelOptions:
             rich_help_panel=MODEL,
         ),
     ] = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are asked for, or the usual one."""
+        return tuple(self.model) or (os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,)
+
+
+Concat = Annotated[
+    bool,
+    typer.Option(
+        "--concat",
+        metavar="",
+        help="Of several models: their embeddings one after the other.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +479,17 @@ OutDir = Annotated[
         "--out-dir",
         metavar="DIR",
         help="A file for each input, in DIR, which mirrors their folders.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+CsvSafe = Annotated[
+    bool,
+    typer.Option(
+        "--csv-safe",
+        metavar="",
+        help="csv: an apostrophe before texts that a spreadsheet would run as a formula.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -115,7 +115,9 @@ def dry_run(inputs: FileOptions, batch: BatchOptions) -> None:
     print_names(named_sources(inputs, batch.shard)[1])
 
 
-def save_failures(outcome: Outcome, inputs: FileOptions, out: str | None, talk: Talk) -> None:
+def save_failures(
+    outcome: Outcome, inputs: FileOptions, out: str | None, talk: Talk, *, csv_safe: bool = False
+) -> None:
     """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results.
 
     Raises:
@@ -124,7 +126,7 @@ def save_failures(outcome: Outcome, inputs: FileOptions, out: str | None, talk: 
     from dymn_cli.cli import sources
 
     has_file = journal_path(out) is not None and _is_worth_a_file(outcome)
-    sources.save_failures(outcome, inputs, out if has_file else None, talk)
+    sources.save_failures(outcome, inputs, out if has_file else None, talk, csv_safe=csv_safe)
 
 
 def _is_worth_a_file(outcome: Outcome) -> bool:

@@ -250,7 +250,9 @@ def _tell_warnings(worked: Worked, name: str, outcome: Outcome, talk: Talk) -> N
             talk.note(f"{name}: {text}")
 
 
-def save_failures(outcome: HasFailures, options: FileOptions, out: str | None, talk: Talk) -> None:
+def save_failures(
+    outcome: HasFailures, options: FileOptions, out: str | None, talk: Talk, *, csv_safe: bool = False
+) -> None:
     """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results.
 
     Args:
@@ -258,6 +260,7 @@ def save_failures(outcome: HasFailures, options: FileOptions, out: str | None, t
         options: may name a file.
         out: the file of results, where there is one.
         talk: says where the list is.
+        csv_safe: see `write_failures`.
 
     Raises:
         OutputError: the list cannot be written.
@@ -267,7 +270,7 @@ def save_failures(outcome: HasFailures, options: FileOptions, out: str | None, t
     beside = None if out is None else f"{out}.failures.csv"
     path = options.failures or (beside if outcome.failures else None)
     if path is not None:
-        write_failures(path, outcome.failures, force=True)
+        write_failures(path, outcome.failures, force=True, csv_safe=csv_safe)
         if outcome.failures:
             talk.note(f"what failed is listed in {path}")
     if beside is not None and not outcome.failures:

@@ -12,6 +12,8 @@ from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
     BatchOptions,
+    Concat,
+    CsvSafe,
     InputOptions,
     ModelOptions,
     OutDir,
@@ -77,15 +79,8 @@ def tag(
         int,
         typer.Option("--precision", metavar="N", help="Decimals of scores.", rich_help_panel=OUTPUT_PANEL),
     ] = 4,
-    csv_safe: Annotated[
-        bool,
-        typer.Option(
-            "--csv-safe",
-            metavar="",
-            help="csv: an apostrophe before texts that a spreadsheet would run as a formula.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
-    ] = False,
+    concat: Concat = False,
+    csv_safe: CsvSafe = False,
 ) -> None:
     """Tag every source and write what was kept."""
     from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
@@ -118,7 +113,9 @@ def tag(
     require_writable(output, places)
     options = tag_options(inputs, time, select, windows=windows)
     per = ("window" if windows else "clip") if vectors is not None else None
-    work = work_of(model, options, scores=layout == "matrix", embeddings=per)
+    if concat and per is None:
+        raise UsageError("--concat is for embeddings", hint="--embed FILE writes them beside the tags")
+    work = work_of(model, options, scores=layout == "matrix", embeddings=per, concat=concat)
     with open_run(
         work,
         inputs,
@@ -149,7 +146,7 @@ def tag(
                 lambda: open_tags(output.out, format_name, writing, force=force, console=console),
                 lambda stream, _: tag_writer(format_name, stream, writing),
             ) as results,
-            open_beside(embed, vectors, run, options, per, force=force) as embeddings,
+            open_beside(embed, vectors, run, options, per, force=force, csv_safe=csv_safe) as embeddings,
         ):
 
             def write(name: str) -> None:
@@ -167,7 +164,7 @@ def tag(
                 results_on_terminal=to_terminal,
                 notes_in_result=format_name == "table",
             )
-            save_failures(outcome, inputs, places.failures, talk)
+            save_failures(outcome, inputs, places.failures, talk, csv_safe=csv_safe)
             run.require_result(outcome)
         run.journal.close(discard=outcome.is_complete)
     finish(outcome, alone=run.total == 1)

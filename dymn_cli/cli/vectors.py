@@ -29,7 +29,14 @@ def embedding_format(out: str | None) -> str | None:
 
 @contextmanager
 def open_beside(
-    out: str | None, format_name: str | None, run: Run, options: TagOptions, per: str | None, *, force: bool
+    out: str | None,
+    format_name: str | None,
+    run: Run,
+    options: TagOptions,
+    per: str | None,
+    *,
+    force: bool,
+    csv_safe: bool = False,
 ) -> Iterator[EmbeddingWriter | None]:
     """The writer of the embeddings that a run over tags keeps, or None where it keeps none.
 
@@ -40,6 +47,7 @@ def open_beside(
         options: how sources are cut.
         per: "clip" or "window".
         force: replace what exists.
+        csv_safe: as for the tags, in formats that a spreadsheet may open.
 
     Raises:
         OutputError: the file exists or cannot be written.
@@ -47,9 +55,13 @@ def open_beside(
     if out is None or format_name is None:
         yield None
         return
-    from dymn_cli.writers import EmbeddingOptions, open_embeddings
+    from dymn_cli.writers import WITH_CSV, EmbeddingOptions, open_embeddings
 
     facts = run.engine.facts
-    writing = EmbeddingOptions(provenance=provenance_of(facts, options, per=per), size=facts.embedding_size)
+    writing = EmbeddingOptions(
+        provenance=provenance_of(facts, options, per=per),
+        size=facts.embedding_size,
+        csv_safe=csv_safe and format_name in WITH_CSV,
+    )
     with open_embeddings(out, format_name, writing, force=force) as writer:
         yield writer

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.results import ModelInfo
     from dymn_cli.store.weights import ModelHeader
 
-__all__ = ["Answer", "Backend"]
+__all__ = ["Answer", "Backend", "DeviceFrontEnd", "Mels"]
+
+Mels = Any
+"""Log-mels (n, 1, n_mels, n_frames) float32: a NumPy array, or what a `DeviceFrontEnd` gave."""
 
 
 class Answer(NamedTuple):
@@ -36,6 +42,24 @@ class Backend(Protocol):
         """Whether it computes on the CPU: then one window a call is the fastest."""
         ...
 
-    def run(self, mels: NDArray[np.float32]) -> Answer:
+    def run(self, mels: Mels) -> Answer:
         """The network's answer for a batch of log-mels."""
+        ...
+
+
+@runtime_checkable
+class DeviceFrontEnd(Protocol):
+    """A backend that computes what comes before the network as well, on its device.
+
+    What it gives is what the front end on the CPU gives, as far as float32 goes.
+    """
+
+    def log_mel(self, config: FrontEndConfig, samples: NDArray[np.float32]) -> Mels:
+        """Log-mels of windows (n, n_samples), left on the device for `run`."""
+        ...
+
+    def resample(
+        self, blocks: Iterable[NDArray[np.float32]], matrix: NDArray[np.float32], period: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Blocks of (n,) or (n, channels) at 32 kHz, by a filter of `dymn_cli.audio.resample.response`."""
         ...

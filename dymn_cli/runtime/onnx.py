@@ -9,10 +9,12 @@ third of the time, since onnxruntime need not invent a symbol for every unknown 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import threading
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
@@ -21,6 +23,7 @@ from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingE
 from dymn_cli.model.config import architecture_of
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
+from dymn_cli.runtime.devices import PROVIDERS, Device, how_to_get, parse_device, why_not_onnx
 from dymn_cli.runtime.fold import fold
 from dymn_cli.store.registry import weights_folder
 from dymn_cli.store.weights import ModelHeader
@@ -39,13 +42,11 @@ __all__ = [
     "OnnxFileBackend",
     "block_size",
     "graph_path",
-    "has_device",
     "mel_input",
     "providers",
 ]
 
 OUTPUTS = ["logits", "embedding"]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def graph_path(config: ModelConfig, form: str) -> Path:
@@ -69,7 +70,7 @@ class OnnxBackend:
 
     Args:
         weights: the model.
-        device: "cpu", "cuda" or "cuda:N".
+        device: as `dymn_cli.runtime.devices` spells them.
         threads: for one window; several windows at once are the caller's threads.
         n_frames: frames of the usual window; a session of fixed size is kept for it, and one of dynamic
             size is made when another length comes.
@@ -86,7 +87,7 @@ class OnnxBackend:
         self, weights: Weights, *, device: str = "cpu", threads: int = 1, n_frames: int | None = None
     ) -> None:
         self.header = weights.header
-        self._provider = _provider(device)
+        self._device = _offered(device)
         self._threads = threads
         folded = fold(weights.header.config, weights.tensors)
         self._head = {name: value for name, value in folded.items() if name.startswith("head.")}
@@ -98,6 +99,7 @@ class OnnxBackend:
         self.form = self._choose_form()
         self._sessions: dict[int | None, ort.InferenceSession] = {}
         self._lock = threading.Lock()
+        self._turn = _turn(self._device)
         self._fixed = n_frames
         provider = self._session(n_frames).get_providers()[0]
         self.info = ModelInfo(weights.header.name, weights.sha256, "onnx", provider)
@@ -111,10 +113,11 @@ class OnnxBackend:
         """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
         n_frames = mels.shape[-1]
         session = self._session(n_frames if n_frames == self._fixed else None)
-        return _answer(session, mels, self._head, one_a_call=self.on_cpu)
+        with self._turn:
+            return _answer(session, mels, self._head, one_a_call=self.on_cpu)
 
     def _choose_form(self) -> str:
-        if not self.header.config.is_dynamic or self._provider.name != PROVIDERS["cpu"]:
+        if not self.header.config.is_dynamic or self._device.kind != "cpu":
             return "any"
         size = block_size()
         return f"one-blocked-{size}" if size else "one"
@@ -131,7 +134,7 @@ class OnnxBackend:
         graph += mel_input(batch, self.header.front_end.n_mels if n_frames else None, n_frames)
         options = _options(self._threads)
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
-        return _open(graph, options, self._provider)
+        return _open(graph, options, self._device)
 
 
 class OnnxFileBackend:
@@ -148,7 +151,9 @@ class OnnxFileBackend:
             data = path.read_bytes()
         except OSError as exc:
             raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
-        self._session = _open(data, _options(threads), _provider(device))
+        place = _offered(device)
+        self._turn = _turn(place)
+        self._session = _open(data, _options(threads), place)
         try:
             meta = self._session.get_modelmeta().custom_metadata_map
             inputs = [given.name for given in self._session.get_inputs()]
@@ -158,6 +163,11 @@ class OnnxFileBackend:
         self.header = ModelHeader.from_metadata(meta, str(path))
         config = self.header.config
         expected = dict(zip(OUTPUTS, (config.n_classes, config.embedding_size), strict=True))
+        if inputs == ["waveform"]:
+            raise ModelError(
+                f"{path}: has its own front end: it is for other runtimes",
+                hint="dymn takes the model by name, or a file exported without --with-frontend",
+            )
         if sizes != expected or inputs != ["mel"]:
             raise ModelError(f"{path}: its inputs and outputs are not those that its metadata describes")
         sha256, provider = hashlib.sha256(data).hexdigest(), self._session.get_providers()[0]
@@ -171,14 +181,13 @@ class OnnxFileBackend:
 
     def run(self, mels: NDArray[np.float32]) -> Answer:
         """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
-        return _answer(self._session, mels, {}, one_a_call=self.on_cpu or self._one_clip)
+        with self._turn:
+            return _answer(self._session, mels, {}, one_a_call=self.on_cpu or self._one_clip)
 
 
-class _Provider(NamedTuple):
-    """An execution provider as onnxruntime takes it."""
-
-    name: str
-    options: dict[str, str]
+def _turn(device: Device) -> contextlib.AbstractContextManager[object]:
+    """One call at a time but on the CPU: some providers allow no more, and none gains by it."""
+    return contextlib.nullcontext() if device.kind == "cpu" else threading.Lock()
 
 
 def _answer(
@@ -211,18 +220,33 @@ def _options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _open(graph: bytes, options: ort.SessionOptions, provider: _Provider) -> ort.InferenceSession:
+def _open(graph: bytes, options: ort.SessionOptions, device: Device) -> ort.InferenceSession:
+    provider = PROVIDERS[device.kind]
+    if device.kind in ("cuda", "tensorrt"):
+        _find_cuda_libraries()
+    if device.kind == "directml":
+        options.enable_mem_pattern = False  # which it does not support
     try:
         # Its fallback to other providers says so on standard output.
-        session = ort.InferenceSession(graph, options, providers=[tuple(provider)], enable_fallback=0)
+        session = ort.InferenceSession(
+            graph, options, providers=[(provider, device.provider_options)], enable_fallback=0
+        )
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
         raise ModelError(f"onnxruntime cannot load the model: {_first_line(exc)}") from exc
-    if session.get_providers()[0] != provider.name:  # it falls back to the CPU without a word
+    if session.get_providers()[0] != provider:  # it falls back to the CPU without a word
         raise BackendUnavailableError(
-            f"onnxruntime could not start {provider.name}",
+            f"onnxruntime could not start {provider}",
             hint="check the driver and the libraries that it needs; --device cpu works everywhere",
         )
     return session
+
+
+def _find_cuda_libraries() -> None:
+    """Load CUDA's libraries from where pip installs them, if they are there."""
+    preload = getattr(ort, "preload_dlls", None)  # from 1.21
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):  # what it misses it says on standard output
+            preload()
 
 
 def providers() -> tuple[str, ...]:
@@ -230,20 +254,14 @@ def providers() -> tuple[str, ...]:
     return tuple(ort.get_available_providers())
 
 
-def has_device(device: str) -> bool:
-    """Whether this installation of onnxruntime was built for "cpu", "cuda" or "cuda:N"."""
-    return PROVIDERS.get(device.split(":")[0]) in providers()
-
-
-def _provider(device: str) -> _Provider:
-    if not has_device(device):
-        offers = ", ".join(providers())
+def _offered(name: str) -> Device:
+    device = parse_device(name)
+    reason = why_not_onnx(device.kind, providers())
+    if reason is not None:
         raise BackendUnavailableError(
-            f"onnxruntime has no device {device!r} here",
-            hint=f"it offers {offers}; for CUDA: pip install onnxruntime-gpu; or --backend torch",
+            f"onnxruntime has no device {name!r} here: {reason}", hint=how_to_get(device.kind)
         )
-    kind, _, number = device.partition(":")
-    return _Provider(PROVIDERS[kind], {"device_id": number} if number else {})
+    return device
 
 
 # ---------------------------------------------------------------------- the size of the input

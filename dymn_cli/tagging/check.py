@@ -21,6 +21,7 @@ from dymn_cli.audio.resample import to_mono_32k
 from dymn_cli.audio.windows import WindowPlan, windows
 from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.runtime.base import DeviceFrontEnd
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import model_spec, model_specs, resolve
 from dymn_cli.tagging.aggregate import sigmoid
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
     from dymn_cli.audio.decode import Source
     from dymn_cli.results import ModelInfo
-    from dymn_cli.runtime.base import Answer, Backend
+    from dymn_cli.runtime.base import Answer, Backend, Mels
     from dymn_cli.store.weights import ModelHeader
 
 __all__ = [
+    "DEVICE_TOLERANCE",
     "TOLERANCE",
     "ExampleCheck",
     "ModelCheck",
@@ -46,6 +48,9 @@ __all__ = [
 
 TOLERANCE = 1e-4
 """Largest difference between two runtimes, relative to the largest absolute value (at least 1)."""
+
+DEVICE_TOLERANCE = 2e-3
+"""Largest difference of a score on a GPU from that on the CPU."""
 
 _Result = TypeVar("_Result")
 
@@ -116,7 +121,7 @@ def _sound(rate_hz: int) -> NDArray[np.float32]:
     return samples
 
 
-def _answer(backend: Backend, mels: NDArray[np.float32]) -> Answer:
+def _answer(backend: Backend, mels: Mels) -> Answer:
     answer = backend.run(mels)
     if not all(np.isfinite(part).all() for part in answer):
         raise ModelError(f"{backend.info.name}: {backend.info.backend} answers with NaN or infinity")
@@ -214,12 +219,20 @@ class StageTimes:
 class Trial:
     """What a model says of the first window of a clip, labels best first, and how long it took.
 
-    `form` is the graph that ran, see `dymn_cli.export.graph`; None where none of ours did.
+    Args:
+        info: name, hash, runtime and device that answered.
+        form: the graph that ran, see `dymn_cli.export.graph`; None where none of ours did.
+        front_end_there: whether the device computed the log-mel, too.
+        labels: all labels, best first.
+        scores: (n_classes,) float32, in the model's order.
+        times: of each stage.
     """
 
     info: ModelInfo
     form: str | None
+    front_end_there: bool
     labels: tuple[str, ...]
+    scores: NDArray[np.float32]
     times: StageTimes
 
 
@@ -232,13 +245,25 @@ def try_clip(source: Source, model: str, *, backend: str = "auto", device: str =
         ModelError: the model cannot be loaded or gives no answer.
     """
     runtime = open_backend(model, backend=backend, device=device, n_samples=PLAN.n_window)
-    log_mel = LogMel(runtime.header.front_end)
+    log_mel = _front_end(runtime)
     window, decode_ms = _timed(lambda: _first_window(source))
     mels, log_mel_ms = _timed(lambda: log_mel(window))
     answer, model_ms = _timed(lambda: _answer(runtime, mels))
-    order = np.argsort(-sigmoid(answer.logits[0]), kind="stable")
+    scores = sigmoid(answer.logits[0])
+    order = np.argsort(-scores, kind="stable")
     labels = tuple(runtime.header.vocabulary[int(index)].name for index in order)
-    return Trial(runtime.info, _form(runtime), labels, StageTimes(decode_ms, log_mel_ms, model_ms))
+    there = isinstance(runtime, DeviceFrontEnd)
+    times = StageTimes(decode_ms, log_mel_ms, model_ms)
+    return Trial(runtime.info, _form(runtime), there, labels, scores, times)
+
+
+def _front_end(backend: Backend) -> Callable[[NDArray[np.float32]], Mels]:
+    """What computes the log-mel of a window, where the tagger has it computed."""
+    config = backend.header.front_end
+    if isinstance(backend, DeviceFrontEnd):
+        device = backend
+        return lambda window: device.log_mel(config, window[np.newaxis])
+    return LogMel(config)
 
 
 def _form(backend: Backend) -> str | None:

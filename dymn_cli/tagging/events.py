@@ -415,8 +415,9 @@ def events_of(
 
     Raises:
         InputError: the source cannot be used.
-        UsageError: an unknown label in the options.
+        UsageError: an unknown label in the options, or a model that does not tag.
     """
+    tagger.require_tags()
     with tagger.analyse(source, name=name) as analysis:
         detector = SourceDetector(options or EventOptions(), tagger, source=analysis.name)
         events = [event for row in analysis for event in detector.add(row)] + detector.finish()

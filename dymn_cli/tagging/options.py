@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from dymn_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dymn_cli.audio.frames import FramePlan
 
 __all__ = ["Aggregate", "TagOptions"]
 
@@ -29,6 +32,8 @@ class TagOptions:
         labels: keep only these: names, `/m/…` ids or slugs; empty for all.
         thresholds: (label, lowest score) pairs, the label spelled in any of those ways.
         windows: also keep the tags of every window.
+        frames: cut the source into these frames instead of windows; `window_s`, `hop_s` and `pad` do not
+            count then.
 
     Raises:
         UsageError: a value outside its range.
@@ -44,6 +49,7 @@ class TagOptions:
     labels: tuple[str, ...] = ()
     thresholds: tuple[tuple[str, float], ...] = ()
     windows: bool = False
+    frames: FramePlan | None = None
 
     def __post_init__(self) -> None:
         if self.aggregate not in get_args(Aggregate):

@@ -9,6 +9,10 @@ Windows are computed on several threads (NumPy's FFT and onnxruntime release the
 come out in order. A window's answer does not depend on how many threads there are or what else is in
 flight. Windows that overlap share log-mel frames (see `dymn_cli.frontend.sharing`), which changes no bit of
 them: a thread takes a few neighbouring windows at once, and computes what they share once.
+
+Several models are asked together (see `dymn_cli.runtime.ensemble`): a source is decoded, resampled and cut
+once, and its log-mel is computed once for each front end among theirs. On a GPU, PyTorch also resamples and
+computes log-mels there; then this process only decodes and cuts.
 """
 
 from __future__ import annotations
@@ -18,18 +22,21 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from dymn_cli.audio.decode import AudioReader, open_audio
-from dymn_cli.audio.resample import channels_32k, to_mono_32k
+from dymn_cli.audio.frames import Frame, FramePlan, frames
+from dymn_cli.audio.resample import channels_32k, response, to_mono_32k
 from dymn_cli.audio.windows import Window, WindowPlan, windows
 from dymn_cli.errors import InputError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.sharing import SharedLogMel
 from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
+from dymn_cli.runtime.ensemble import Ensemble
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL
 from dymn_cli.tagging.aggregate import Aggregator, Selection, sigmoid
@@ -42,15 +49,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dymn_cli.audio.decode import Source
+    from dymn_cli.audio.resample import Resample
     from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.labels import Vocabulary
     from dymn_cli.results import AudioInfo, ModelInfo, Tag
+    from dymn_cli.runtime.base import DeviceFrontEnd, Mels
 
 __all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Tagger", "usable_cores"]
 
 GPU_BATCH = 16
+GPU_THREADS = 2  # one waits for the GPU, one prepares what it does next
 MOST_WAITING = 64  # overlapping windows in memory, 1.3 MB each, however many threads share them
 MOST_TOGETHER = 16
+
+Plan = WindowPlan | FramePlan
 
 
 class ChannelWindow(NamedTuple):
@@ -61,19 +73,21 @@ class ChannelWindow(NamedTuple):
 
 
 class Tagger:
-    """A model, ready to say what is in a recording.
+    """A model, or an ensemble of several, ready to say what is in a recording.
 
     Args:
-        model: name of a model, or path of a .safetensors or .onnx file.
+        model: name of a model, or path of a .safetensors or .onnx file; of several, their scores are those of
+            the mean of their logits.
         backend: "auto", "onnx" or "torch".
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto" (the CPU), "cpu", "cuda[:N]", "mps", or another of `dymn_cli.runtime.devices`.
         threads: windows computed at the same time; None for one a core.
         batch_size: windows in one call of the network: 1 is the fastest on a CPU.
+        concat: the embedding of several models is theirs one after the other; without it, they have none.
         options: defaults for every call; keyword arguments of a call change single ones.
 
     Raises:
-        UsageError: an unknown name or a value out of range.
-        ModelError: the model cannot be loaded.
+        UsageError: an unknown name, a value out of range, or models that do not go together.
+        ModelError: a model cannot be loaded.
 
     A tagger may be used from several threads. It can be closed, or used in a `with` statement; closing
     ends its threads.
@@ -81,12 +95,13 @@ class Tagger:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = DEFAULT_MODEL,
         *,
         backend: str = "auto",
         device: str = "auto",
         threads: int | None = None,
         batch_size: int | None = None,
+        concat: bool = False,
         options: TagOptions | None = None,
     ) -> None:
         for what, value in (("threads", threads), ("batch size", batch_size)):
@@ -94,23 +109,28 @@ class Tagger:
                 raise UsageError(f"{what} must be at least 1, not {value}")
         self.options = options or TagOptions()
         plan = _plan(self.options)
-        self._backend = open_backend(
-            os.fspath(model), backend=backend, device=device, n_samples=plan.n_window
+        names = [model] if isinstance(model, str | os.PathLike) else list(model)
+        self._models = Ensemble(
+            [
+                open_backend(os.fspath(name), backend=backend, device=device, n_samples=plan.n_window)
+                for name in names
+            ],
+            concat=concat,
         )
-        self._log_mel = LogMel(self._backend.header.front_end)
-        self._batch_size = batch_size or (1 if self._backend.on_cpu else GPU_BATCH)
-        self._n_threads = threads or usable_cores()
+        self._log_mels = tuple(LogMel(config) for config in self._models.front_ends)
+        self._batch_size = batch_size or (1 if self._models.on_cpu else GPU_BATCH)
+        self._n_threads = threads or (usable_cores() if self.on_device is None else GPU_THREADS)
         self._pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="dymn")  # starts none yet
 
     @property
     def model(self) -> ModelInfo:
         """Who answers: name and hash of the weights, runtime and device."""
-        return self._backend.info
+        return self._models.info
 
     @property
     def vocabulary(self) -> Vocabulary:
         """The labels, in the order of the scores."""
-        return self._backend.header.vocabulary
+        return self._models.vocabulary
 
     @property
     def batch_size(self) -> int:
@@ -118,14 +138,35 @@ class Tagger:
         return self._batch_size
 
     @property
-    def front_end(self) -> FrontEndConfig:
-        """The numbers of the model's log-mel."""
-        return self._backend.header.front_end
+    def front_ends(self) -> tuple[FrontEndConfig, ...]:
+        """The numbers of the log-mel; an ensemble has as many as there are different ones in it."""
+        return self._models.front_ends
+
+    @property
+    def on_device(self) -> DeviceFrontEnd | None:
+        """What resamples and computes log-mels on a GPU; None where this process does."""
+        return self._models.on_device
 
     @property
     def embedding_size(self) -> int:
-        """Values in an embedding."""
-        return self._backend.header.config.embedding_size
+        """Values in an embedding; 0 for an ensemble without `concat`."""
+        return self._models.embedding_size
+
+    def require_tags(self) -> None:
+        """Refuse a model whose classes are no sounds, as those trained on ImageNet.
+
+        Raises:
+            UsageError: it is one, or one of the ensemble.
+        """
+        self._models.require_tags()
+
+    def require_embedding(self) -> None:
+        """Refuse an ensemble without `concat`.
+
+        Raises:
+            UsageError: it is one.
+        """
+        self._models.require_embedding()
 
     # ------------------------------------------------------------------ one source
 
@@ -140,10 +181,10 @@ class Tagger:
         Raises:
             InputError: the source cannot be used (`AudioNotFoundError`, `UnsupportedAudioError`,
                 `CorruptAudioError`, `EmptyAudioError`).
-            UsageError: an unknown label, a value out of range, or `channel="each"`: see `tag_channels`.
+            UsageError: an unknown label, a value out of range, `channel="each"` (see `tag_channels`), or a
+                model that does not tag.
         """
-        if self._with(changes).channel == "each":
-            raise UsageError("one result is one channel", hint="Tagger.tag_channels gives one for each")
+        self._require_one_channel(changes)
         return self.tag_channels(source, name=name, **changes)[0]
 
     def tag_channels(
@@ -153,8 +194,12 @@ class Tagger:
 
         Raises:
             InputError: the source cannot be used.
-            UsageError: an unknown label or a value out of range.
+            UsageError: an unknown label, a value out of range, or a model that does not tag.
         """
+        self.require_tags()
+        return self._results(source, name, changes)
+
+    def _results(self, source: Source, name: str | None, changes: dict[str, Any]) -> tuple[ClipResult, ...]:
         options = self._with(changes)
         selection = Selection(options, self.vocabulary)
         joined: dict[str, Aggregator] = {}
@@ -190,8 +235,11 @@ class Tagger:
 
         Raises:
             InputError: the source cannot be used.
+            UsageError: a value out of range, `channel="each"`, or an ensemble without `concat`.
         """
-        return self.tag(source, name=name, **changes).embedding
+        self.require_embedding()
+        self._require_one_channel(changes)
+        return self._results(source, name, changes)[0].embedding
 
     def analyse(self, source: Source, *, name: str | None = None, **changes: Any) -> Analysis:
         """Open a source and stream its windows; to be used in a `with` statement.
@@ -218,8 +266,9 @@ class Tagger:
         """Tag sources one after the other, in order; one that fails gives a `Failure`, and the rest goes on.
 
         Raises:
-            UsageError: an unknown label or a value out of range.
+            UsageError: an unknown label, a value out of range, or a model that does not tag.
         """
+        self.require_tags()
         Selection(self._with(changes), self.vocabulary)  # an unknown label is no failure of a source
         for source in sources:
             try:
@@ -248,13 +297,21 @@ class Tagger:
             known = ", ".join(field.name for field in dataclasses.fields(TagOptions))
             raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
 
-    def answer(self, cuts: Sequence[Cut], mels: NDArray[np.float32]) -> list[ChannelWindow]:
-        """What the network says of cuts, from their log-mels (n, 1, n_mels, n_frames), in one call.
+    def _require_one_channel(self, changes: dict[str, Any]) -> None:
+        if self._with(changes).channel == "each":
+            raise UsageError("one result is one channel", hint="Tagger.tag_channels gives one for each")
+
+    def answer(self, cuts: Sequence[Cut], mels: Sequence[Mels]) -> list[ChannelWindow]:
+        """What the network says of cuts, in one call.
+
+        Args:
+            cuts: n windows; `mels` may have more rows than that, which are not looked at.
+            mels: their log-mels (n, 1, n_mels, n_frames), for each of `front_ends`.
 
         Raises:
             ModelError: it fails, or answers with NaN.
         """
-        answer = self._backend.run(mels)
+        answer = self._models.run(mels)
         if not np.isfinite(answer.logits).all():
             raise ModelError(f"{self.model.name} answers with NaN or infinity", hint="dymn models verify")
         scores = sigmoid(answer.logits)
@@ -266,28 +323,30 @@ class Tagger:
             for n, cut in enumerate(cuts)
         ]
 
-    def _scores(self, group: list[Cut], mels: CutMels) -> list[ChannelWindow]:
-        """Log-mel and network for a few cuts: what runs on a thread."""
-        return [
-            row
-            for batch in _split(group, self._batch_size)
-            for row in self.answer(batch, np.concatenate([mels(cut) for cut in batch]))
-        ]
+    def _mels(self, plan: Plan) -> CutMels | DeviceMels:
+        """What computes the log-mels of neighbouring cuts."""
+        if self.on_device is not None:
+            return DeviceMels(self.on_device, self.front_ends)
+        return CutMels(self._log_mels, plan)
 
-    def _together(self, plan: WindowPlan) -> int:
+    def _scores(self, group: list[Cut], mels: CutMels | DeviceMels) -> list[ChannelWindow]:
+        """Log-mel and network for a few cuts: what runs on a thread."""
+        return [row for batch in _split(group, self._batch_size) for row in self.answer(batch, mels(batch))]
+
+    def _together(self, plan: Plan) -> int:
         """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
         return min(-(-plan.n_window // plan.n_hop), MOST_TOGETHER, 1 + MOST_WAITING // (self._n_threads + 1))
 
-    def _run(self, cuts: Iterator[Cut], plan: WindowPlan) -> Iterator[ChannelWindow]:
+    def _run(self, cuts: Iterator[Cut], plan: Plan) -> Iterator[ChannelWindow]:
         """All cuts, in order; several at a time where there are several."""
-        shared = _shares_frames(plan, self._log_mel)
+        shared = any(_shares_frames(plan, log_mel) for log_mel in self._log_mels)
         size = self._batch_size * (self._together(plan) if shared and self._batch_size == 1 else 1)
         groups = iter(lambda: list(islice(cuts, size)), [])
         head = list(islice(groups, 2))
         if len(head) == 1:  # all there is: each thread gets a part of it
             head = _split(head[0], max(self._batch_size, -(-len(head[0]) // self._n_threads)))
         if len(head) < 2 or self._n_threads == 1:
-            mels = CutMels(self._log_mel, plan)
+            mels = self._mels(plan)
             for group in chain(head, groups):
                 yield from self._scores(group, mels)
             return
@@ -295,8 +354,7 @@ class Tagger:
         most = 2 * self._n_threads if size == 1 else self._n_threads + 1
         try:
             for group in chain(head, groups):
-                mels = CutMels(self._log_mel, plan)
-                flying.append(self._pool.submit(self._scores, group, mels))
+                flying.append(self._pool.submit(self._scores, group, self._mels(plan)))
                 if len(flying) > most:
                     yield from flying.popleft().result()
             while flying:
@@ -320,21 +378,44 @@ class CutMels:
     """Log-mels of the cuts of one source, in order; where windows overlap, they share frames.
 
     Args:
-        log_mel: what computes frames.
+        log_mels: what computes frames, for each front end.
         plan: how the source is cut.
     """
 
-    def __init__(self, log_mel: LogMel, plan: WindowPlan) -> None:
-        self._log_mel = log_mel
-        self._of_channel: dict[str, SharedLogMel] | None = {} if _shares_frames(plan, log_mel) else None
+    def __init__(self, log_mels: Sequence[LogMel], plan: Plan) -> None:
+        self._log_mels = [(log_mel, _shares_frames(plan, log_mel)) for log_mel in log_mels]
+        self._of_channel: dict[tuple[int, str], SharedLogMel] = {}
 
-    def __call__(self, cut: Cut) -> NDArray[np.float32]:
-        """Log-mel (1, 1, n_mels, n_frames)."""
-        if self._of_channel is None:
-            return self._log_mel(cut.samples)
-        if cut.channel not in self._of_channel:
-            self._of_channel[cut.channel] = SharedLogMel(self._log_mel)
-        return self._of_channel[cut.channel](cut.start, cut.samples)
+    def __call__(self, cuts: Sequence[Cut]) -> list[NDArray[np.float32]]:
+        """Log-mels (n, 1, n_mels, n_frames) of cuts of one length, for each front end."""
+        return [np.concatenate([self._mel(n, cut) for cut in cuts]) for n in range(len(self._log_mels))]
+
+    def _mel(self, number: int, cut: Cut) -> NDArray[np.float32]:
+        log_mel, is_shared = self._log_mels[number]
+        if not is_shared:
+            return log_mel(cut.samples)
+        place = number, cut.channel
+        if place not in self._of_channel:
+            self._of_channel[place] = SharedLogMel(log_mel)
+        return self._of_channel[place](cut.start, cut.samples)
+
+
+class DeviceMels:
+    """Log-mels of cuts, computed on a GPU: there, sharing frames would cost more than it saves.
+
+    Args:
+        device: computes them.
+        front_ends: the numbers of each.
+    """
+
+    def __init__(self, device: DeviceFrontEnd, front_ends: Sequence[FrontEndConfig]) -> None:
+        self._device = device
+        self._front_ends = front_ends
+
+    def __call__(self, cuts: Sequence[Cut]) -> list[Mels]:
+        """Log-mels (n, 1, n_mels, n_frames) of cuts of one length, for each front end."""
+        samples = np.stack([cut.samples for cut in cuts])
+        return [self._device.log_mel(config, samples) for config in self._front_ends]
 
 
 class Analysis:
@@ -349,9 +430,7 @@ class Analysis:
     `duration_s` and `warnings` are complete after the last window.
     """
 
-    def __init__(
-        self, tagger: Tagger | None, reader: AudioReader, options: TagOptions, plan: WindowPlan
-    ) -> None:
+    def __init__(self, tagger: Tagger | None, reader: AudioReader, options: TagOptions, plan: Plan) -> None:
         self._tagger = tagger
         self._reader = reader
         self._options = options
@@ -390,15 +469,32 @@ class Analysis:
         """The windows as samples, on their way to the network: instead of asking the model."""
         channel = self._options.channel
         every = channel == "each"
-        blocks = channels_32k(self._reader) if every else to_mono_32k(self._reader, channel)
-        for window in windows(blocks, self.plan):
-            self._note(window)
+        resample = self._resample()
+        blocks = (
+            channels_32k(self._reader, resample) if every else to_mono_32k(self._reader, channel, resample)
+        )
+        for piece in self._pieces(blocks):
             if not every:
-                yield Cut(channel, window.start, window.start_s, window.end_s, window.samples)
+                yield Cut(channel, piece.start, piece.start_s, piece.end_s, piece.samples)
                 continue
             for number in range(self.audio.channels):
-                samples = np.ascontiguousarray(window.samples[:, number])
-                yield Cut(str(number), window.start, window.start_s, window.end_s, samples)
+                samples = np.ascontiguousarray(piece.samples[:, number])
+                yield Cut(str(number), piece.start, piece.start_s, piece.end_s, samples)
+
+    def _resample(self) -> Resample | None:
+        """The GPU, where it can take over from soxr."""
+        device = None if self._tagger is None else self._tagger.on_device
+        if device is None or (found := response(self.audio.rate_hz)) is None:
+            return None
+        return partial(device.resample, matrix=found.matrix, period=found.period)
+
+    def _pieces(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[Window | Frame]:
+        if isinstance(self.plan, FramePlan):
+            yield from frames(blocks, self.plan)
+            return
+        for window in windows(blocks, self.plan):
+            self._note(window)
+            yield window
 
     def _note(self, window: Window) -> None:
         if window.end - window.start >= self.plan.n_window:
@@ -423,11 +519,11 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _plan(options: TagOptions) -> WindowPlan:
-    return WindowPlan(options.window_s, options.hop_s, options.pad)
+def _plan(options: TagOptions) -> Plan:
+    return options.frames or WindowPlan(options.window_s, options.hop_s, options.pad)
 
 
-def _shares_frames(plan: WindowPlan, log_mel: LogMel) -> bool:
+def _shares_frames(plan: Plan, log_mel: LogMel) -> bool:
     """Whether frames of a window are frames of the one before as well."""
     return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.n_hop == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+from checkpoints import state_dict
 
+from dymn_cli.audio.frames import FramePlan
 from dymn_cli.batch.discover import Found
 from dymn_cli.batch.feed import Decoding, Feeding
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Pool
 from dymn_cli.batch.run import Engine, InProcess, open_engine, run
 from dymn_cli.batch.work import Reader, Work
-from dymn_cli.errors import ModelError
+from dymn_cli.errors import ModelError, UsageError
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.runtime.base import Answer
+from dymn_cli.store.weights import ModelHeader, read_weights, save_weights
+from dymn_cli.tagging import tagger as tagger_module
 from dymn_cli.tagging.events import EventOptions
 from dymn_cli.tagging.options import TagOptions
 
@@ -68,6 +76,17 @@ def results(engine: Engine, work: Work, files: list[str]) -> list[Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Files of three small models, two of them with one front end."""
+    paths = []
+    for name, seed, numbers in (("a", 1, {}), ("b", 2, {"n_hop": 800, "n_mels": 64}), ("c", 3, {})):
+        header = ModelHeader(name, ARCHITECTURES["mn01"], FrontEndConfig(**numbers), Vocabulary.audioset())
+        paths.append(tmp_path_factory.mktemp("models") / f"{name}.safetensors")
+        save_weights(paths[-1], header, state_dict(header.config, seed))
+    return tuple(map(str, paths))
+
+
 @pytest.fixture
 def feeding() -> Iterator[Any]:
     """Makes an engine for work, on this machine's CPU."""
@@ -98,12 +117,79 @@ def test_results_are_those_of_a_model_that_decodes_itself(
     assert len(expected) > 40
 
 
+def test_frames_are_those_of_a_model_that_decodes_itself(feeding: Any, files: list[str]) -> None:
+    options = TagOptions(frames=FramePlan(0.2, 0.1))
+    work = Work("dymn04_kd", "onnx", "cpu", BATCH, options, keep_scores=True, keep_window_embeddings=True)
+    few = files[:3]
+    expected = results(InProcess(work, work.open_tagger(1)), work, few)
+    assert results(feeding(work), work, few) == expected
+    assert len(expected) > 11 + 43 + 5
+
+
+@pytest.mark.parametrize("pad", ["repeat", "none"])
+def test_an_ensemble_is_fed_a_log_mel_for_each_front_end(
+    feeding: Any, files: list[str], small_models: tuple[str, ...], pad: str
+) -> None:
+    options = TagOptions(window_s=1.0, hop_s=0.5, windows=True, channel="each", pad=pad)  # type: ignore[arg-type]
+    work = Work(
+        small_models, "onnx", "cpu", BATCH, options,
+        keep_scores=True, keep_window_embeddings=True, concat=True,
+    )  # fmt: skip
+    expected = results(InProcess(work, work.open_tagger(1)), work, files)
+    assert results(feeding(work), work, files) == expected
+    assert len(expected) > 40
+
+
+def test_an_ensemble_in_workers_answers_as_here(files: list[str], small_models: tuple[str, ...]) -> None:
+    work = Work(small_models, "onnx", "cpu", None, TagOptions(window_s=1.0), keep_scores=True)
+    expected = results(InProcess(work, work.open_tagger(1)), work, files)
+    with contextlib.closing(Pool(work, 2)) as pool:
+        assert pool.facts.model.name == "a+b+c"
+        assert results(pool, work, files) == expected
+
+
+def test_work_that_a_model_cannot_do_is_refused_before_it_begins(small_models: tuple[str, ...]) -> None:
+    for keep in ({"keep_embedding": True}, {"keep_window_embeddings": True}):
+        with pytest.raises(UsageError, match="no embedding of its own"):
+            Pool(Work(small_models, "onnx", "cpu", None, TagOptions(), **keep), 1)
+
+
+def test_where_the_device_computes_log_mels_it_is_fed_samples(
+    feeding: Any, files: list[str], small_models: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from dymn_cli.runtime.torch import TorchGpuBackend
+
+    work = Work(small_models, "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5), keep_scores=True)
+    expected = results(InProcess(work, work.open_tagger(1)), work, files)
+    heard: list[tuple[int, ...]] = []
+    plain = TorchGpuBackend.log_mel
+
+    def spy(self: Any, config: FrontEndConfig, samples: np.ndarray) -> Any:
+        heard.append(samples.shape)
+        return plain(self, config, samples)
+
+    monkeypatch.setattr(TorchGpuBackend, "log_mel", spy)
+    monkeypatch.setattr(
+        tagger_module,
+        "open_backend",
+        lambda name, **_: TorchGpuBackend(read_weights(Path(name)), device="cpu"),
+    )
+    found = results(feeding(work), work, files)
+    assert set(heard) == {(BATCH, 32_000)}
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        if one and isinstance(one[0], bytes):
+            scores, wanted = (np.frombuffer(each[0], np.float32) for each in (one, other))
+            np.testing.assert_allclose(scores, wanted, atol=0.02)
+
+
 def test_all_batches_have_one_size_and_windows_of_several_sources(
     feeding: Any, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = Work("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5))
     engine = feeding(work)
-    backend, sizes = engine._tagger._backend, []
+    (backend,), sizes = engine._tagger._models.members, []
     answer = type(backend).run
 
     def spy(self: Any, mels: np.ndarray) -> Answer:
@@ -127,7 +213,7 @@ def test_a_model_that_fails_ends_the_run(
     def fail(self: Any, mels: np.ndarray) -> Answer:
         raise ModelError("out of memory on the device")
 
-    monkeypatch.setattr(type(engine._tagger._backend), "run", fail)
+    monkeypatch.setattr(type(engine._tagger._models.members[0]), "run", fail)
     with pytest.raises(ModelError, match="out of memory"):
         results(engine, work, files)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from importlib import metadata
 
 import pytest
 
 from dymn_cli.cli import checks as parts
 from dymn_cli.cli.app import run
+from dymn_cli.store.registry import resolve
+from dymn_cli.store.weights import read_weights
 from dymn_cli.tagging import check
 
 
@@ -57,7 +60,7 @@ def test_a_terminal_gets_a_line_a_check_within_80_columns(dymn):
     assert ran.returncode == 0
     lines = ran.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert any(line.startswith("ok      self-test ") for line in lines)
+    assert any(re.match("ok +self-test +hears", line) for line in lines)
     assert ran.err == "dymn: all is well\n"
 
 
@@ -68,7 +71,7 @@ def test_an_extra_that_cannot_be_loaded_is_a_warning_that_says_why(monkeypatch, 
         "Metadata-Version: 2.1\nName: torchaudio\nVersion: 9.9\n"
     )
     (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol: x')\n")
-    monkeypatch.setattr(parts, "EXTRAS", {"torchaudio": "training only"})
+    monkeypatch.setattr(parts, "EXTRAS", {"torchaudio": "nothing but this test"})
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     code, found = checks()
@@ -76,7 +79,39 @@ def test_an_extra_that_cannot_be_loaded_is_a_warning_that_says_why(monkeypatch, 
     state, detail, hint = found["torchaudio"]
     assert state == "warn"
     assert detail == "9.9 cannot be loaded: OSError: libtorchaudio.so: undefined symbol: x"
-    assert "training" in hint
+    assert hint == "only nothing but this test needs it; reinstall it: pip install torchaudio"
+
+
+def test_it_says_which_devices_are_there_and_why_others_are_not(dymn):
+    pytest.importorskip("torch")
+    found = {row[0]: row[1:] for row in dymn("doctor").rows}
+    state, detail, _ = found["cuda"]
+    assert state == "ok" or "PyTorch" in detail
+    assert metadata.version("torch") in found["torch"][1]
+
+
+def test_a_device_is_held_to_the_answers_of_the_cpu(monkeypatch, checks):
+    """What runs on a GPU, on this machine's CPU."""
+    pytest.importorskip("torch")
+    from dymn_cli.runtime.torch import TorchGpuBackend
+
+    real = check.open_backend
+
+    def open_backend(model, *, device="auto", **options):
+        if device == "auto":
+            return real(model, **options)
+        return TorchGpuBackend(read_weights(resolve(model)), device="cpu")
+
+    monkeypatch.setattr(check, "open_backend", open_backend)
+    code, found = checks("--device", "cuda")
+    assert code == 0
+    runtime = ("ok", "torch on cpu float16, with resampling and log-mels there as well", "")
+    assert found["runtime"] == runtime
+    state, detail, _ = found["agreement"]
+    assert (state, detail.startswith("scores differ from the CPU's by 0.0")) == ("ok", True)
+    monkeypatch.setattr(check, "DEVICE_TOLERANCE", 0.0)
+    code, found = checks("--device", "cuda")
+    assert (code, found["agreement"][0]) == (0, "warn")
 
 
 def test_an_extra_that_is_not_there_says_what_brings_it(monkeypatch, capsysbinary):

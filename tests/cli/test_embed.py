@@ -66,6 +66,39 @@ def test_a_row_for_each_window_in_exact_places(fake: Fake, dymn: Any, zoo: str) 
     assert [float(row["start_s"]) for row in index_of(dymn, "more.index.csv")] == [2.5 * n for n in range(9)]
 
 
+def test_a_row_for_each_frame(fake: Fake, dymn: Any, record: Record) -> None:
+    record("pair.wav", (CAT, 0.5), (DUCK, 0.52))
+    assert fake("embed", "pair.wav", "--per", "frame", "-o", "emb.npy").returncode == 0
+    numbers = heard(np.load(dymn.cwd / "emb.npy"))
+    assert (numbers[:9], numbers[12:]) == ([CAT] * 9, [DUCK] * 9)
+    rows = index_of(dymn, "emb.index.csv")
+    assert [(row["start_s"], row["end_s"]) for row in (*rows[:2], rows[-1])] == [
+        ("0.0", "0.025"),
+        ("0.025", "0.075"),
+        ("0.975", "1.02"),
+    ]
+    options = json.loads((dymn.cwd / "emb.meta.json").read_bytes())["options"]
+    assert options == {"window_s": 0.16, "hop_s": 0.05, "pad": "mirror", "channel": "mix", "per": "frame"}
+
+
+def test_frames_have_the_hop_and_the_window_that_they_are_given(fake: Fake, dymn: Any, zoo: str) -> None:
+    ran = fake("embed", zoo, "--per", "frame", "--hop", 1, "-f", "csv", "--no-header")
+    assert [float(row.split(",")[3]) for row in ran.out.splitlines()] == [*(n + 0.5 for n in range(25)), 25.0]
+    assert fake("embed", zoo, "--per", "frame", "--hop", 1, "-o", "emb.npy").returncode == 0
+    assert json.loads((dymn.cwd / "emb.meta.json").read_bytes())["options"]["window_s"] == 1.0
+    ran = fake("embed", zoo, "--per", "frame", "--hop", 2.5, "--window", 5)
+    documents = [json.loads(line) for line in ran.out.splitlines()]
+    assert [document["embedding"].index(1.0) for document in documents[:4]] == [CAT] * 4
+    assert documents[0]["options"]["window_s"] == 5.0
+
+
+def test_frames_of_each_channel(fake: Fake, dymn: Any, record: Record) -> None:
+    record("stereo.wav", [(CAT, 1)], [(DUCK, 1)])
+    fake("embed", "stereo.wav", "--per", "frame", "--hop", 0.5, "--channel", "each", "-o", "emb.npy")
+    assert heard(np.load(dymn.cwd / "emb.npy")) == [CAT, DUCK] * 3
+    assert [row["channel"] for row in index_of(dymn, "emb.index.csv")] == ["0", "1"] * 3
+
+
 def test_a_row_for_each_channel(fake: Fake, dymn: Any, record: Record) -> None:
     record("stereo.wav", [(CAT, 10)], [(DUCK, 10)])
     fake("embed", "stereo.wav", "--channel", "each", "-o", "emb.npy")
@@ -125,7 +158,11 @@ def test_if_nothing_can_be_read_there_is_no_matrix(fake: Fake, dymn: Any) -> Non
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--per", "frame"], 2, "--per 'frame'; clip or window"),
+        (["--per", "second"], 2, "--per 'second'; clip, window or frame"),
+        (["--per", "frame", "--pad", "zero"], 2, "--pad is for windows"),
+        (["--per", "frame", "--hop", "0.001"], 2, "a hop of 0.001 s"),
+        (["--per", "frame", "--window", "0.1", "--hop", "0.2"], 2, "a hop of 0.2 s"),
+        (["--csv-safe"], 2, "--csv-safe is about csv; jsonl"),
         (["-f", "table"], 2, "unknown format 'table'; nearest: "),
         (["-o", "emb.txt"], 2, ".txt"),
         (["--hop", "11"], 2, "a hop of 11 s"),
@@ -138,6 +175,72 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     ran = fake("embed", zoo, *words)
     assert (ran.returncode, ran.stdout, ran.err.count("\n")) == (code, b"", 1)
     assert said in ran.err
+
+
+def test_a_safe_csv_is_safe_in_the_index_and_the_list_of_failures(
+    fake: Fake, dymn: Any, record: Record
+) -> None:
+    record("=1+2.wav", (CAT, 1))
+    (dymn.cwd / "@broken.wav").write_bytes(b"RIFF")
+    names = ("=1+2.wav", "@broken.wav")
+    assert fake("embed", *names, "-o", "plain.npy").returncode == 6
+    assert fake("embed", *names, "-o", "safe.npy", "--csv-safe").returncode == 6
+    assert fake("embed", *names, "-o", "safe.csv", "--csv-safe").returncode == 6
+    assert fake("tag", *names, "-o", "t.csv", "--embed", "too.npy", "--csv-safe").returncode == 6
+    assert fake("events", *names, "-o", "e.csv", "--csv-safe").returncode == 6
+    assert index_of(dymn, "plain.index.csv")[0]["source"] == "=1+2.wav"
+    for index in ("safe.index.csv", "safe.csv", "too.index.csv"):
+        assert index_of(dymn, index)[0]["source"] == "'=1+2.wav"
+    assert index_of(dymn, "plain.npy.failures.csv")[0]["source"] == "@broken.wav"
+    for out in ("safe.npy", "safe.csv", "t.csv", "e.csv"):
+        failed = index_of(dymn, f"{out}.failures.csv")[0]
+        assert failed["source"] == "'@broken.wav"
+        assert failed["message"].startswith("'@broken.wav")
+
+
+def test_embeddings_as_json_beside_a_safe_csv_are_as_they_are(fake: Fake, dymn: Any, record: Record) -> None:
+    record("=1+2.wav", (CAT, 1))
+    ran = fake("tag", "=1+2.wav", "-o", "t.csv", "--embed", "e.jsonl", "--csv-safe")
+    assert ran.returncode == 0
+    assert json.loads((dymn.cwd / "e.jsonl").read_bytes())["source"] == "=1+2.wav"
+
+
+FRAMES = ("--per", "frame", "--hop", 0.5)
+
+
+def test_frames_are_the_same_bytes_from_workers_shares_and_a_second_try(
+    dymn: Any, folder: str, record: Record
+) -> None:
+    (dymn.cwd / folder / "empty.wav").unlink()
+    assert dymn("embed", folder, *FRAMES, "-o", "one.npy", "-j", 1, "--no-resume").returncode == 6
+    workers = ("-j", 2, "--limit-per-file", 60)
+    assert dymn("embed", folder, *FRAMES, "-o", "two.npy", *workers).returncode == 6
+    for number in (1, 2):
+        shard = ("--shard", f"{number}/2", "-o", f"s{number}.npy")
+        assert dymn("embed", folder, *FRAMES, *shard).returncode in (0, 6)
+    assert dymn("merge", "s1.npy", "s2.npy", "-o", "all.npy").returncode == 0
+    for suffix in ("npy", "index.csv", "meta.json"):
+        expected = (dymn.cwd / f"one.{suffix}").read_bytes()
+        for stem in ("two", "all"):
+            assert (dymn.cwd / f"{stem}.{suffix}").read_bytes() == expected
+    # What failed is tried again; what was there is taken from the journal.
+    (dymn.cwd / folder / "broken.wav").unlink()
+    record(f"{folder}/broken.wav", (CAT, 0.6))
+    ran = dymn("embed", folder, *FRAMES, "-o", "two.npy", *workers)
+    assert ran.returncode == 0
+    assert "3 results were there already, 1 is new" in ran.err
+    assert dymn("embed", folder, *FRAMES, "-o", "new.npy").returncode == 0
+    for suffix in ("npy", "index.csv", "meta.json"):
+        assert (dymn.cwd / f"two.{suffix}").read_bytes() == (dymn.cwd / f"new.{suffix}").read_bytes()
+
+
+def test_frames_of_what_comes_through_a_pipe(dymn: Any, record: Record) -> None:
+    data = (dymn.cwd / record("a.wav", (CAT, 1.3))).read_bytes()
+    piped = dymn("embed", "-", *FRAMES, "-f", "csv", input=data)
+    assert (piped.returncode, piped.stderr) == (0, b"")
+    lines = dymn("embed", "a.wav", *FRAMES, "-f", "csv").stdout.replace(b"a.wav", b"-")
+    assert piped.stdout == lines
+    assert len(piped.stdout.splitlines()) == 4
 
 
 def test_end_to_end_with_the_real_model(dymn: Any, zoo: str) -> None:

@@ -361,7 +361,7 @@ def test_a_bad_file_of_thresholds_is_refused(fake: Fake, dymn: Any, cat: str, te
         (["-m", "none.onnx"], 4, "none.onnx: no such file"),
         (["-m", "cat.wav"], 2, "no model is called 'cat.wav'"),
         (["--backend", "onxx"], 2, "no backend 'onxx'; one of auto, onnx, torch"),
-        (["--device", "gpu"], 2, "no device 'gpu'; one of auto, cpu, cuda, cuda:N, mps"),
+        (["--device", "gpu"], 2, "no device 'gpu'; one of auto, cpu, cuda[:N], mps, coreml, "),
     ],
 )
 def test_an_unknown_model_backend_or_device(

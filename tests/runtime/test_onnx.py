@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,6 @@ from dymn_cli.runtime.onnx import (
     OnnxFileBackend,
     block_size,
     graph_path,
-    has_device,
     mel_input,
 )
 from dymn_cli.store.weights import Weights
@@ -206,16 +206,73 @@ def test_weights_of_another_architecture_are_refused(shipped: Weights) -> None:
         OnnxBackend(replace(shipped, header=header))
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu"])
-def test_a_device_that_is_not_there_is_refused_with_what_is(
-    device: str, shipped: Weights, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda", "CUDAExecutionProvider"),
+        ("cuda:1", "CUDAExecutionProvider"),
+        ("coreml", "CoreMLExecutionProvider"),
+        ("directml", "DmlExecutionProvider"),
+        ("openvino:GPU", "OpenVINOExecutionProvider"),
+        ("mps", "no device 'mps'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_the_reason_and_the_remedy(
+    device: str, said: str, shipped: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    assert not has_device(device)
-    assert has_device("cpu")
     with pytest.raises(BackendUnavailableError, match=f"no device '{device}'") as caught:
         OnnxBackend(shipped, device=device)
-    assert "CPUExecutionProvider" in (caught.value.hint or "")
+    assert said in caught.value.message
+    assert "install" in (caught.value.hint or "") or "macOS" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "options"),
+    [
+        ("cuda", "CUDAExecutionProvider", {"use_tf32": "0"}),
+        ("cuda:1", "CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"}),
+        ("directml:2", "DmlExecutionProvider", {"device_id": "2"}),
+        ("openvino", "OpenVINOExecutionProvider", {"device_type": "CPU"}),
+        ("openvino:gpu.1", "OpenVINOExecutionProvider", {"device_type": "GPU.1", "precision": "FP32"}),
+        ("coreml", "CoreMLExecutionProvider", {}),
+        ("migraphx", "MIGraphXExecutionProvider", {}),
+    ],
+)
+def test_a_provider_is_asked_for_by_its_name_and_does_the_rest_itself(
+    device: str,
+    name: str,
+    options: dict[str, str],
+    shipped: Weights,
+    onnx_backend: OnnxBackend,
+    mels: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The CPU's session stands in for the provider's, which gets whole batches of any size."""
+    asked: list[tuple[str, dict[str, str]]] = []
+    shapes: list[tuple[int, ...]] = []
+    plain = ort.InferenceSession
+
+    def pretend(graph: bytes, given: ort.SessionOptions, *, providers: list[Any], **_: object) -> Any:
+        asked.extend(providers)
+        assert given.enable_mem_pattern == (not device.startswith("directml"))
+        session = plain(graph, given, providers=["CPUExecutionProvider"])
+
+        def run(outputs: list[str], feeds: dict[str, np.ndarray]) -> Any:
+            shapes.append(feeds["mel"].shape)
+            return session.run(outputs, feeds)
+
+        return SimpleNamespace(get_providers=lambda: [name, "CPUExecutionProvider"], run=run)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [name, "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", pretend)
+    backend = OnnxBackend(shipped, device=device)
+    answer = backend.run(mels[..., :200])
+    assert asked[0] == (name, options)
+    assert (backend.info.provider, backend.on_cpu, backend.form) == (name, False, "any")
+    assert shapes == [(3, 1, 128, 200)]
+    for got, want in zip(answer, onnx_backend.run(mels[..., :200]), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-4)
 
 
 def test_a_gpu_that_does_not_start_is_an_error_not_a_slow_run(
@@ -233,7 +290,7 @@ def test_a_gpu_that_does_not_start_is_an_error_not_a_slow_run(
     monkeypatch.setattr(ort, "InferenceSession", fall_back)
     with pytest.raises(BackendUnavailableError, match="could not start CUDA"):
         OnnxBackend(shipped, device="cuda:1")
-    assert [(name, int(options["device_id"])) for name, options in asked] == [("CUDAExecutionProvider", 1)]
+    assert asked == [("CUDAExecutionProvider", {"use_tf32": "0", "device_id": "1"})]
 
 
 def test_an_input_of_another_size_is_a_model_error(onnx_backend: OnnxBackend) -> None:

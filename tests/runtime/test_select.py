@@ -8,11 +8,14 @@ from pathlib import Path
 
 import onnxruntime as ort
 import pytest
+from checkpoints import state_dict
 
 from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError, WeightsMissingError
+from dymn_cli.model.config import ModelConfig
 from dymn_cli.runtime import onnx as onnx_module
 from dymn_cli.runtime import torch as torch_module
 from dymn_cli.runtime.base import Backend
+from dymn_cli.runtime.devices import TorchFacts
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.weights import Weights, save_weights
 
@@ -35,6 +38,19 @@ def would_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(onnx_module, "OnnxBackend", announce("onnx"))
     monkeypatch.setattr(torch_module, "TorchBackend", announce("torch"))
+    monkeypatch.setattr(torch_module, "TorchGpuBackend", announce("all in torch"))
+
+
+def torch_is(monkeypatch: pytest.MonkeyPatch, built_for: str | None, n_cuda: int = 0) -> None:
+    """Pretend what PyTorch finds."""
+    facts = TorchFacts("9.9", built_for, n_cuda, mps=False)
+    monkeypatch.setattr(torch_module, "torch_facts", lambda: facts)
+
+
+def onnxruntime_has(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Pretend what onnxruntime was built with."""
+    offered = [*(f"{name}ExecutionProvider" for name in names), "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: offered)
 
 
 @pytest.mark.parametrize(
@@ -43,11 +59,13 @@ def would_open(monkeypatch: pytest.MonkeyPatch) -> None:
         ("auto", "auto", ("onnx", "cpu")),
         ("auto", "cpu", ("onnx", "cpu")),
         ("auto", "mps", ("torch", "mps")),
-        ("auto", "cuda:1", ("torch", "cuda:1")),  # this onnxruntime has no CUDA
+        ("auto", "coreml", ("onnx", "coreml")),
+        ("auto", "directml:1", ("onnx", "directml:1")),
+        ("auto", "openvino:gpu", ("onnx", "openvino:GPU")),
         ("onnx", "auto", ("onnx", "cpu")),
         ("onnx", "cuda", ("onnx", "cuda")),
         ("torch", "auto", ("torch", "cpu")),
-        ("torch", "cuda:1", ("torch", "cuda:1")),
+        ("torch", "cuda:1", ("all in torch", "cuda:1")),
     ],
 )
 def test_who_runs_where(
@@ -57,20 +75,68 @@ def test_who_runs_where(
     would_open: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    onnxruntime_has(monkeypatch)
+    torch_is(monkeypatch, None)
     with pytest.raises(Opened) as caught:
         open_backend("dymn04_kd", backend=backend, device=device, n_samples=WINDOW)
     assert caught.value.args[0] == expected
 
 
-def test_onnxruntime_with_cuda_is_preferred_on_a_gpu(
-    would_open: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("built_for", "n_cuda", "providers", "expected"),
+    [
+        ("CUDA 12.8", 2, ["CUDA"], ("all in torch", "cuda:1")),  # it does the log-mel there, too
+        ("ROCm 6.2", 2, [], ("all in torch", "cuda:1")),
+        ("CUDA 12.8", 1, ["CUDA"], ("onnx", "cuda:1")),
+        ("CUDA 12.8", 0, ["CUDA"], ("onnx", "cuda:1")),
+        (None, 0, ["CUDA"], ("onnx", "cuda:1")),
+    ],
+)
+def test_on_a_gpu_it_is_whoever_has_it_and_pytorch_first(
+    built_for: str | None,
+    n_cuda: int,
+    providers: list[str],
+    expected: tuple[str, str],
+    would_open: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    torch_is(monkeypatch, built_for, n_cuda)
+    onnxruntime_has(monkeypatch, *providers)
+    with pytest.raises(Opened) as caught:
+        open_backend("dymn04_kd", device="cuda:1", n_samples=WINDOW)
+    assert caught.value.args[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("built_for", "n_cuda", "reason"),
+    [
+        (None, 0, "PyTorch 9.9 is a build without CUDA"),
+        ("CUDA 12.8", 0, "PyTorch 9.9 for CUDA 12.8 finds no GPU"),
+        ("CUDA 12.8", 1, "PyTorch finds 1 GPU, counted from 0"),
+    ],
+)
+def test_a_gpu_that_nobody_has_is_refused_with_both_reasons(
+    built_for: str | None, n_cuda: int, reason: str, would_open: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_is(monkeypatch, built_for, n_cuda)
+    onnxruntime_has(monkeypatch)
+    with pytest.raises(BackendUnavailableError, match="nothing here has the device 'cuda:1'") as caught:
+        open_backend("dymn04_kd", device="cuda:1", n_samples=WINDOW)
+    assert reason in caught.value.message
+    assert "without CUDAExecutionProvider" in caught.value.message
+    assert "onnxruntime-gpu" in (caught.value.hint or "")
+
+
+def test_without_pytorch_a_gpu_is_onnxruntimes(would_open: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "dymn_cli.runtime.torch")
+    onnxruntime_has(monkeypatch, "CUDA")
     with pytest.raises(Opened) as caught:
         open_backend("dymn04_kd", device="cuda", n_samples=WINDOW)
     assert caught.value.args[0] == ("onnx", "cuda")
+    onnxruntime_has(monkeypatch)
+    with pytest.raises(BackendUnavailableError, match="PyTorch is not there, and this onnxruntime"):
+        open_backend("dymn04_kd", device="cuda", n_samples=WINDOW)
 
 
 def test_an_architecture_without_a_graph_goes_to_pytorch(
@@ -82,6 +148,17 @@ def test_an_architecture_without_a_graph_goes_to_pytorch(
     with pytest.raises(Opened) as caught:
         open_backend(str(path), n_samples=WINDOW)
     assert caught.value.args[0] == ("torch", "cpu")
+
+
+def test_without_a_graph_a_device_of_onnxruntime_is_of_no_use(
+    shipped: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime_has(monkeypatch, "CoreML")
+    config = ModelConfig(family="mn", width=0.16)
+    path = tmp_path / "odd.safetensors"
+    save_weights(path, replace(shipped.header, config=config), state_dict(config))
+    with pytest.raises(BackendUnavailableError, match="no ready-made onnxruntime graph"):
+        open_backend(str(path), device="coreml", n_samples=WINDOW)
 
 
 def test_a_model_by_path_is_the_model_by_name(shipped: Weights, tmp_path: Path) -> None:
@@ -99,6 +176,11 @@ def test_a_model_by_path_is_the_model_by_name(shipped: Weights, tmp_path: Path) 
         ({"device": "gpu"}, "no device 'gpu'", "cuda"),
         ({"device": "cuda:x"}, "no device 'cuda:x'", "cuda"),
         ({"device": "cpu\n"}, "no device", "cuda"),
+        ({"device": "cpu:1"}, "no device 'cpu:1'", "auto, cpu"),
+        ({"device": "cuda:"}, "no device 'cuda:'", "cuda"),
+        ({"device": "coreml:0"}, "no device 'coreml:0'", "coreml"),
+        ({"device": "openvino:FPGA"}, "no device 'openvino:FPGA'", "openvino"),
+        ({"device": ""}, "no device ''", "auto"),
     ],
 )
 def test_unknown_backends_and_devices_are_usage_errors(

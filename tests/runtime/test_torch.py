@@ -9,12 +9,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from dymn_cli.audio.decode import open_audio
+from dymn_cli.audio.resample import response, to_mono_32k
 from dymn_cli.errors import BackendUnavailableError, ModelError
+from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.model.config import ModelConfig
+from dymn_cli.runtime.base import DeviceFrontEnd
 from dymn_cli.runtime.onnx import OnnxBackend
-from dymn_cli.runtime.torch import TorchBackend
+from dymn_cli.runtime.torch import FULL_STAGES, TorchBackend, TorchGpuBackend
 from dymn_cli.store.weights import Weights
+from dymn_cli.tagging.aggregate import sigmoid
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,7 @@ def test_the_answer_says_who_computed_it(torch_backend: TorchBackend, shipped: W
     assert torch_backend.on_cpu
 
 
-@pytest.mark.parametrize("device", ["cuda:77", "abacus"])
+@pytest.mark.parametrize("device", ["cuda:77", "mps", "openvino"])
 def test_a_device_that_is_not_there_is_refused(device: str, shipped: Weights) -> None:
     with pytest.raises(BackendUnavailableError, match=f"no device '{device}'") as caught:
         TorchBackend(shipped, device=device)
@@ -83,3 +90,80 @@ def test_without_pytorch_the_module_says_how_to_get_it(monkeypatch: pytest.Monke
         importlib.import_module("dymn_cli.runtime.torch")
     assert "pip install 'dymn[torch]'" in (caught.value.hint or "")
     assert "--backend onnx" in (caught.value.hint or "")
+
+
+# ---------------------------------------------------------------------- the whole way on a device
+
+
+@pytest.fixture(scope="module")
+def gpu_backend(shipped: Weights) -> TorchGpuBackend:
+    """What runs on a GPU, on this machine's CPU."""
+    return TorchGpuBackend(shipped, device="cpu")
+
+
+def test_half_precision_answers_alike(
+    gpu_backend: TorchGpuBackend, onnx_backend: OnnxBackend, mels: np.ndarray
+) -> None:
+    got, want = gpu_backend.run(mels[..., :300]), onnx_backend.run(mels[..., :300])
+    assert got.logits.dtype == got.embedding.dtype == np.float32
+    assert (got.logits.shape, got.embedding.shape) == ((3, 527), (3, 384))
+    assert np.abs(sigmoid(got.logits) - sigmoid(want.logits)).max() < 2e-3
+    assert 0 < np.abs(got.embedding - want.embedding).max() < 0.05
+
+
+def test_half_precision_is_for_the_later_stages_of_a_whole_batch(
+    gpu_backend: TorchGpuBackend, mels: np.ndarray
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def note(_module: object, _given: object, out: torch.Tensor) -> None:
+        seen.append((torch.is_autocast_enabled("cpu"), len(out)))
+
+    hooks = [stage.register_forward_hook(note) for stage in gpu_backend._model.stages]
+    gpu_backend.run(mels[..., :100])
+    for hook in hooks:
+        hook.remove()
+    assert seen == [(False, 3)] * FULL_STAGES + [(True, 3)] * (17 - FULL_STAGES)
+
+
+def test_the_log_mel_is_computed_there_and_taken_from_there(gpu_backend: TorchGpuBackend) -> None:
+    samples = np.random.default_rng(1).normal(0, 0.1, (2, 16_000)).astype(np.float32)
+    for config in (FrontEndConfig(), FrontEndConfig(n_hop=800, n_mels=64)):
+        mels = gpu_backend.log_mel(config, samples)
+        assert isinstance(mels, torch.Tensor)
+        np.testing.assert_allclose(mels.numpy(), LogMel(config)(samples), atol=1e-4)
+    given = gpu_backend.run(gpu_backend.log_mel(FrontEndConfig(), samples))
+    computed = gpu_backend.run(LogMel()(samples))
+    assert np.abs(sigmoid(given.logits) - sigmoid(computed.logits)).max() < 1e-3
+
+
+def test_it_resamples_as_soxr_does(gpu_backend: TorchGpuBackend) -> None:
+    samples = np.random.default_rng(2).normal(0, 0.1, 20_000).astype(np.float32)
+    found = response(48_000)
+    assert found is not None
+    with open_audio((samples, 48_000)) as reader:
+        want = np.concatenate(list(to_mono_32k(reader)))
+    got = np.concatenate(list(gpu_backend.resample([samples], found.matrix, found.period)))
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_who_computed_it_and_how_is_said(gpu_backend: TorchGpuBackend, torch_backend: TorchBackend) -> None:
+    assert (gpu_backend.info.backend, gpu_backend.info.provider) == ("torch", "cpu float16")
+    assert not gpu_backend.on_cpu
+    assert isinstance(gpu_backend, DeviceFrontEnd)
+    assert not isinstance(torch_backend, DeviceFrontEnd)
+
+
+def test_a_device_that_fails_is_a_model_error(
+    gpu_backend: TorchGpuBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(torch.Tensor, "unfold", fail)
+    for work in (
+        lambda: gpu_backend.log_mel(FrontEndConfig(), np.zeros((1, 16_000), np.float32)),
+        lambda: list(gpu_backend.resample([np.zeros(9000, np.float32)], *response(48_000))),
+    ):
+        with pytest.raises(ModelError, match=r"cannot run the model: CUDA out of memory\.$"):
+            work()

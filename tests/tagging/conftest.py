@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from checkpoints import state_dict
 
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
-from dymn_cli.store.weights import ModelHeader
+from dymn_cli.store.weights import ModelHeader, Purpose, save_weights
 from dymn_cli.tagging import tagger as tagger_module
 
 N_MELS, FMAX_HZ = 128, 15_000.0
@@ -76,3 +78,28 @@ def tone() -> Callable[..., np.ndarray]:
 def animals() -> SimpleNamespace:
     """Numbers of some labels, as AudioSet counts them."""
     return SimpleNamespace(animal=72, pets=73, cat=81, purr=82, horse=87, duck=104, quack=105)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`small_model("hop_5", n_hop=160)`: a file of the smallest MN with random weights and that front end."""
+
+    def make(
+        name: str,
+        seed: int = 0,
+        *,
+        architecture: str = "mn01",
+        purpose: Purpose = "tags",
+        vocabulary: Vocabulary | None = None,
+        **numbers: int,
+    ) -> Path:
+        config = ARCHITECTURES[architecture]
+        if vocabulary is not None:
+            config = config.with_classes(len(vocabulary))
+        labels = vocabulary or Vocabulary.audioset()
+        header = ModelHeader(name, config, FrontEndConfig(**numbers), labels, purpose)
+        path = tmp_path_factory.mktemp("models") / f"{name}.safetensors"
+        save_weights(path, header, state_dict(config, seed))
+        return path
+
+    return make

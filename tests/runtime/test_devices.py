@@ -1,0 +1,88 @@
+"""The spelling of devices, and the reasons why one cannot be had."""
+
+from __future__ import annotations
+
+import onnxruntime as ort
+import pytest
+
+from dymn_cli.errors import UsageError
+from dymn_cli.runtime.devices import (
+    PROVIDERS,
+    SPELLINGS,
+    Device,
+    TorchFacts,
+    how_to_get,
+    parse_device,
+    why_not_onnx,
+    why_not_torch,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "which"),
+    [
+        ("auto", "cpu", ""),
+        ("cpu", "cpu", ""),
+        ("cuda", "cuda", ""),
+        ("cuda:3", "cuda", "3"),
+        ("mps", "mps", ""),
+        ("directml:0", "directml", "0"),
+        ("openvino:npu", "openvino", "NPU"),
+        ("openvino:GPU.1", "openvino", "GPU.1"),
+    ],
+)
+def test_devices_and_which_of_their_kind(text: str, kind: str, which: str) -> None:
+    device = parse_device(text)
+    assert (device.kind, device.which) == (kind, which)
+    assert parse_device(str(device)) == device
+
+
+@pytest.mark.parametrize(
+    "text", ["", "CPU", "cuda:", "cuda:-1", "cuda:1:2", "cuda:\u0661", "mps:0", "auto:1"]
+)
+def test_what_is_no_device_is_answered_with_those_that_are(text: str) -> None:
+    with pytest.raises(UsageError, match="no device") as caught:
+        parse_device(text)
+    assert SPELLINGS in (caught.value.hint or "")
+
+
+def test_every_device_is_spelled_out_and_has_a_remedy() -> None:
+    for kind in (*PROVIDERS, "mps"):
+        assert kind in SPELLINGS
+        assert "--device cpu" in how_to_get(kind)
+
+
+def test_the_names_of_the_providers_are_onnxruntimes() -> None:
+    assert set(PROVIDERS.values()) <= set(ort.get_all_providers())
+
+
+def test_onnxruntime_can_what_it_was_built_with() -> None:
+    offered = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert why_not_onnx("cuda", offered) is None
+    assert why_not_onnx("cpu", offered) is None
+    assert why_not_onnx("coreml", offered) == "this onnxruntime was built without CoreMLExecutionProvider"
+    assert why_not_onnx("mps", offered) == "mps is for PyTorch alone"
+
+
+@pytest.mark.parametrize(
+    ("device", "facts", "reason"),
+    [
+        (Device("cpu"), TorchFacts("2.9", None, 0, mps=False), None),
+        (Device("cuda"), TorchFacts("2.9", "CUDA 12.8", 1, mps=False), None),
+        (Device("cuda", "1"), TorchFacts("2.9", "ROCm 6.2", 2, mps=False), None),
+        (
+            Device("cuda"),
+            TorchFacts("2.9+cpu", None, 0, mps=False),
+            "PyTorch 2.9+cpu is a build without CUDA",
+        ),
+        (Device("cuda"), TorchFacts("2.9", "CUDA 12.8", 0, mps=False), "finds no GPU that it can use"),
+        (Device("cuda", "2"), TorchFacts("2.9", "CUDA 12.8", 2, mps=False), "finds 2 GPUs, counted from 0"),
+        (Device("mps"), TorchFacts("2.9", None, 0, mps=True), None),
+        (Device("mps"), TorchFacts("2.9", None, 0, mps=False), "PyTorch 2.9 finds no Apple GPU"),
+        (Device("openvino"), TorchFacts("2.9", None, 0, mps=False), "openvino is for onnxruntime alone"),
+        (Device("cpu"), None, "PyTorch is not there"),
+    ],
+)
+def test_pytorch_can_what_it_finds(device: Device, facts: TorchFacts | None, reason: str | None) -> None:
+    found = why_not_torch(device, facts)
+    assert found is None if reason is None else reason in (found or "")
