@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dymn_cli.audio.windows import WindowPlan
 from dymn_cli.batch.pool import Pool
@@ -29,6 +29,9 @@ from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import usable_cores
+
+if TYPE_CHECKING:
+    from dymn_cli.bench.baseline import Baseline
 
 __all__ = ["BenchOptions", "run_bench"]
 
@@ -143,7 +146,7 @@ class _Bench:
             form: copies(paths, self._folder / form, self.n_clips) for form, paths in self._originals.items()
         }
 
-    def _open_baseline(self) -> Callable[[Path], Any] | None:
+    def _open_baseline(self) -> Baseline | None:
         if not self.options.baseline:
             return None
         from dymn_cli.bench.baseline import Baseline
@@ -210,7 +213,7 @@ class _Bench:
         self._tell("measuring a long recording")
         yield from self._length(pools[self.jobs])
         if self._baseline is not None:
-            self._tell("measuring the baseline")
+            self._tell(f"measuring the baseline, {self._baseline.note}")
             yield from self._against_baseline(self._baseline, pools[self.jobs])
 
     def _start(self) -> Iterator[Figure]:
@@ -312,7 +315,7 @@ class _Bench:
 
     # ------------------------------------------------------------------ the reference way
 
-    def _against_baseline(self, baseline: Callable[[Path], Any], pool: WarmEngine) -> Iterator[Figure]:
+    def _against_baseline(self, baseline: Baseline, pool: WarmEngine) -> Iterator[Figure]:
         runs = len(BASELINE_FORMATS) * (1 + 1 / self.jobs)
         n_ours = self._clips_for(BASELINE_SHARE, runs)
         n_theirs = max(2, round(n_ours / BASELINE_SLOWER))

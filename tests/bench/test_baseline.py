@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,35 @@ def test_the_mel_bank_is_computed_for_every_clip(
     for path in originals["wav"][:2]:
         baseline(path)
     assert len(computed) == 2
+
+
+def fake_torchaudio(monkeypatch: pytest.MonkeyPatch, **contents: object) -> None:
+    for name in ("torchaudio", "torchaudio.compliance", "torchaudio.compliance.kaldi"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    for name, value in contents.items():
+        monkeypatch.setattr(sys.modules["torchaudio.compliance.kaldi"], name, value, raising=False)
+
+
+def test_the_mel_bank_is_that_of_torchaudio_where_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def get_mel_banks(*args: float, **warp: float) -> tuple[torch.Tensor, None]:
+        asked.append((args, warp["vtln_warp_factor"]))
+        return torch.ones(128, 512), None
+
+    fake_torchaudio(monkeypatch, get_mel_banks=get_mel_banks)
+    baseline = Baseline("dymn04_kd", threads=1)
+    assert baseline.note == "with torchaudio's mel bank"
+    bank = baseline.bank(FrontEndConfig())
+    assert asked == [((128, 1024, 32_000, 0.0, 15_000.0), 1.0)]
+    assert bank.shape == (128, 513)
+    assert bank[:, :512].min() == 1
+    assert bank[:, 512].max() == 0
+
+
+def test_where_torchaudio_does_not_load_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio.compliance.kaldi", None)
+    assert "torchaudio is not installed" in Baseline("dymn04_kd", threads=1).note
 
 
 def test_it_needs_weights_that_pytorch_can_hold(tmp_path: Path) -> None:
