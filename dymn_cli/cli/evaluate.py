@@ -1,0 +1,302 @@
+"""`dymn eval`: how good is a model, or a finished result?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dymn_cli.cli.console import Talk, is_stdout
+from dymn_cli.cli.judging import Jobs
+from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
+from dymn_cli.cli.params import ModelOptions, OutputOptions, TalkOptions, command
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dymn_cli.labels import Vocabulary
+    from dymn_cli.train.truth import LabelMap, Matched, Truth
+
+__all__ = ["register"]
+
+HELP = """Judge a model, or a finished result, by what is really to be heard.
+
+  dymn eval recordings/ --truth truth.csv -m model.safetensors
+  dymn eval tags.csv --truth truth.csv --plot eval.png
+  dymn eval sounds/                        sub-folders are the classes
+
+INPUT is audio, or a result of dymn tag with all scores (-k 0 or --layout matrix, and --precision 9 where
+they are low): csv, tsv, jsonl or json.
+The truth is a folder with a sub-folder per class, or a table: file,label[;label...], or as AudioSet,
+FSD50K, ESC-50, OpenMIC or TAU have theirs. Its labels are names, ids or slugs of the model's; --map says
+what others mean.
+
+Per class: average precision, ROC AUC, d', and the threshold with the best F1, or with --at-precision the
+lowest one that is precise enough; --write-thresholds writes them for dymn tag --thresholds. Means are over
+the classes that some recording has. Accuracy: how often the highest score is right. Formats: table, tsv,
+csv, json; columns: label, mid, n_positive, average_precision, auc, d_prime, threshold, precision, recall,
+f1. Answers of the model are remembered: judging the same recordings again takes no time.
+"""
+
+TRUTH = "What is true"
+MOST_NAMED = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "eval", help=HELP)(evaluate_inputs)
+
+
+def evaluate_inputs(
+    *,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT", help="Files and folders, or results of dymn tag.", show_default=False
+        ),
+    ],
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            "--truth",
+            metavar="FILE|DIR",
+            help="Labels of the recordings (default: the sub-folders of INPUT).",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="INPUT is esc50, fsd50k, openmic or tau, as its archives unpack.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="NAME",
+            help="Only this part or fold of the data: train, val, test, 1, ...",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.csv",
+            help="What labels of the truth mean: columns truth,label.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unknown",
+            metavar="",
+            help="Leave out labels that are none of the model's.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = False,
+    model: ModelOptions,
+    jobs: Jobs = None,
+    output: OutputOptions,
+    at_precision: Annotated[
+        float | None,
+        typer.Option(
+            "--at-precision",
+            metavar="P",
+            help="Thresholds that reach this precision, not the best F1.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    write_thresholds: Annotated[
+        str | None,
+        typer.Option(
+            "--write-thresholds",
+            metavar="FILE.csv",
+            help="Write them for --thresholds of dymn tag.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE.png",
+            help="A picture: classes, reliability, confusions; png, svg or pdf.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    talking: TalkOptions,
+) -> None:
+    """Judge the inputs."""
+    from dymn_cli.cli import judging
+
+    talk = Talk.of(talking)
+    form = judging.choose_output(output)
+    if at_precision is not None and not 0 < at_precision <= 1:
+        raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
+    judging.check_outputs(output.out, write_thresholds, plot, force=output.force)
+    if plot is not None:
+        from dymn_cli.train.plots import check_picture
+
+        check_picture(plot)
+    from dymn_cli.train.evaluation import evaluate
+    from dymn_cli.train.score_table import SUFFIXES
+    from dymn_cli.train.thresholds import write_thresholds as write
+    from dymn_cli.train.truth import read_label_map
+
+    gone = next((name for name in inputs if not Path(name).exists()), None)
+    if gone is not None:
+        raise AudioNotFoundError(f"{gone}: no such file")
+    mapping = read_label_map(label_map) if label_map is not None else {}
+    said = _truth(inputs, truth, dataset, part)
+    judging.tell(talk, said.notes)
+    finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]
+    if finished and dataset is None:
+        if len(finished) < len(inputs):
+            raise UsageError("results and audio are judged one by one", hint=f"without {finished[0]}")
+        scores, vocabulary, matched, n_failed = _of_results(inputs, said, mapping, ignore_unknown, talk)
+    else:
+        scores, vocabulary, matched, n_failed = _of_audio(
+            inputs, said, mapping, ignore_unknown, talk, model, jobs, from_truth=dataset is not None
+        )
+    judging.tell(talk, list(_notes(matched)))
+    evaluation = evaluate(
+        scores,
+        matched.truth,
+        [(label.mid, label.name) for label in vocabulary],
+        known=matched.known,
+        precision=at_precision,
+    )
+    document = evaluation.document()
+    judging.write_evaluation(
+        evaluation, document, output.out, form, talk, header=output.header, force=output.force
+    )
+    if write_thresholds is not None:
+        write(write_thresholds, evaluation.thresholds, force=output.force)
+    if plot is not None:
+        from dymn_cli.train.plots import draw_evaluation
+
+        draw_evaluation(evaluation, plot, title=Path(inputs[0]).name or inputs[0], force=output.force)
+    if form != "table" or not is_stdout(output.out):
+        size = f"{judging.count(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
+        talk.note(f"{size}: {judging.figures(evaluation)}")
+    judging.end_with(n_failed, evaluation.n_clips)
+
+
+def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str | None) -> Truth:
+    """What is true, by what was asked for.
+
+    Raises:
+        UsageError: it is not clear what that is.
+        InputError: it cannot be read.
+    """
+    from dymn_cli.train.layouts import read_layout
+    from dymn_cli.train.truth import Truth, read_truth
+
+    if dataset is not None:
+        if truth is not None or len(inputs) > 1:
+            raise UsageError("--dataset takes one folder, which has its own truth")
+        data = read_layout(dataset, inputs[0])
+        said = Truth.of(data)
+    elif truth is not None:
+        said = read_truth(truth)
+    elif len(inputs) == 1 and Path(inputs[0]).is_dir():
+        said = read_truth(inputs[0])
+    else:
+        raise UsageError(
+            "what is really to be heard?",
+            hint="--truth FILE.csv, or name a folder with a sub-folder per class",
+        )
+    if part is None:
+        return said
+    return said.only(part)
+
+
+def _of_results(
+    inputs: list[str], said: Truth, mapping: LabelMap, ignore_unknown: bool, talk: Talk
+) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
+    from dymn_cli.cli import judging
+    from dymn_cli.train.score_table import read_scores
+    from dymn_cli.train.truth import match
+
+    table = read_scores(inputs)
+    for note in table.notes:
+        talk.warning(note)
+    judging.tell(talk, table.notes)
+    if table.failed:
+        talk.warning(f"{len(table.failed)} recordings gave no result, the first is {table.failed[0]}")
+    matched = match(said, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
+    return table.scores[matched.recordings], table.vocabulary, matched, len(table.failed)
+
+
+def _of_audio(
+    inputs: list[str],
+    said: Truth,
+    mapping: LabelMap,
+    ignore_unknown: bool,
+    talk: Talk,
+    model: ModelOptions,
+    jobs: int | None,
+    *,
+    from_truth: bool,
+) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
+    import numpy as np
+
+    from dymn_cli.batch.discover import find
+    from dymn_cli.cli import judging
+    from dymn_cli.train.answers import work_for
+    from dymn_cli.train.truth import match
+
+    problems = []
+    if from_truth:
+        names = [row.name for row in said.rows]
+    else:
+        found = list(find(inputs))
+        problems = [one.problem for one in found if one.problem is not None]
+        names = [one.name for one in found if one.problem is None]
+    for problem in problems:
+        talk.warning(problem.message, problem.hint)
+    if not names:
+        raise InputError(f"{inputs[0]}: no recordings")
+    models = model.models
+    work = work_for(models[0] if len(models) == 1 else models, model.backend, model.device, scores=True)
+    with work.open_tagger(1) as tagger:
+        vocabulary = tagger.vocabulary
+    # Labels are looked up first: a word that the model does not know is said before any work is done.
+    matched = match(said, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
+    wanted = [names[n] for n in matched.recordings]
+    with judging.ask(wanted, work, talk, jobs=jobs, threads=model.threads) as answers:
+        scores = answers.scores()
+        kept = np.array(answers.answered, np.intp)
+    n_failed = len(answers.failures) + len(problems)
+    return scores, vocabulary, matched.only(kept), n_failed
+
+
+def _notes(matched: Matched) -> list[str]:
+    """What is worth knowing of how truth and recordings fit together."""
+    notes = []
+    if matched.without_truth:
+        notes.append(
+            f"{len(matched.without_truth)} recordings are not in the truth and are left out,"
+            f" the first is {matched.without_truth[0]}"
+        )
+    if matched.without_recording:
+        notes.append(
+            f"{len(matched.without_recording)} recordings of the truth have no scores,"
+            f" the first is {matched.without_recording[0]}"
+        )
+    if matched.ignored:
+        from dymn_cli.train.datasets import listed
+
+        notes.append(f"labels that are left out: {listed(matched.ignored, 8)}")
+    if matched.n_dropped:
+        notes.append(f"{matched.n_dropped} recordings have no other label and are left out")
+    return notes

@@ -1,0 +1,136 @@
+"""The measures that taggers are judged by, in NumPy.
+
+    average precision   mean of the precision at each recording that has the class, by descending score
+    ROC AUC             how often a recording with the class has the higher score of a pair; ties count half
+    d′                  √2 · Φ⁻¹(AUC), as for AudioSet (Hershey et al., ICASSP 2017)
+
+Equal scores cannot be told apart, so they enter together: the figures do not depend on the order of files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Bin", "Curve", "average_precision", "curve_of", "d_prime", "reliability", "roc_auc"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """What each threshold does: one entry for each different score, the highest first.
+
+    Args:
+        thresholds: (k,) the scores.
+        hits: (k,) recordings with the class at or above them.
+        alarms: (k,) recordings without it at or above them.
+    """
+
+    thresholds: NDArray[np.float64]
+    hits: NDArray[np.float64]
+    alarms: NDArray[np.float64]
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """(k,) how many of what is reported is right."""
+        return np.asarray(self.hits / (self.hits + self.alarms))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """(k,) how much of what there is is reported."""
+        return np.asarray(self.hits / self.hits[-1])
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """(k,) the harmonic mean of both."""
+        return np.asarray(2 * self.hits / (self.hits + self.alarms + self.hits[-1]))
+
+
+def curve_of(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> Curve:
+    """The curve of one class.
+
+    Args:
+        scores: (n,) finite.
+        truth: (n,) which recordings have the class; at least one.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, right = scores[order], truth[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of each run of equal scores
+    hits = np.cumsum(right, dtype=np.float64)[last]
+    return Curve(ranked[last].astype(np.float64), hits, last + 1 - hits)
+
+
+def average_precision(curve: Curve) -> float:
+    """Average precision, in (0, 1]."""
+    gained = np.diff(curve.recall, prepend=0.0)
+    return float(np.sum(gained * curve.precision))
+
+
+def roc_auc(curve: Curve) -> float:
+    """Area under the receiver operating characteristic; NaN where every recording has the class."""
+    n_without = curve.alarms[-1]
+    if not n_without:
+        return math.nan
+    hits = np.concatenate([[0.0], curve.hits])
+    steps = np.diff(curve.alarms, prepend=0.0)
+    return float(np.sum(steps * (hits[1:] + hits[:-1]) / 2) / (n_without * curve.hits[-1]))
+
+
+def d_prime(auc: float) -> float:
+    """The distance of two normal distributions with this AUC, in standard deviations; infinite at 0 and 1."""
+    if math.isnan(auc):
+        return math.nan
+    if auc <= 0 or auc >= 1:
+        return math.copysign(math.inf, auc - 0.5)
+    return math.sqrt(2) * NormalDist().inv_cdf(auc)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Scores between two bounds: how high they are in the mean, and how often they are right.
+
+    Args:
+        low: bound, included.
+        high: bound, included in the last bin only.
+        count: scores between them.
+        mean_score: of these.
+        share: of these that belong to a class the recording has.
+    """
+
+    low: float
+    high: float
+    count: int
+    mean_score: float
+    share: float
+
+
+def reliability(
+    scores: NDArray[np.floating], truth: NDArray[np.bool_], *, n_bins: int = 10
+) -> tuple[tuple[Bin, ...], float]:
+    """Whether scores are probabilities: bins that hold any, and how far they are off.
+
+    Args:
+        scores: (n,) in [0, 1].
+        truth: (n,).
+        n_bins: of the same width.
+
+    Returns:
+        The bins, and the expected calibration error: the mean over all scores of what their bin is off.
+    """
+    which = np.minimum((np.asarray(scores, np.float64) * n_bins).astype(int), n_bins - 1)
+    counts = np.bincount(which, minlength=n_bins)
+    sums = np.bincount(which, scores, n_bins)
+    right = np.bincount(which, truth, n_bins)
+    bins = tuple(
+        Bin(n / n_bins, (n + 1) / n_bins, int(count), float(sums[n] / count), float(right[n] / count))
+        for n, count in enumerate(counts)
+        if count
+    )
+    off = sum(one.count * abs(one.mean_score - one.share) for one in bins)
+    return bins, float(off / max(len(scores), 1))

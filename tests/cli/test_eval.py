@@ -1,0 +1,203 @@
+"""`dymn eval`: how good is a model, or a finished result?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dymn_cli.labels import Vocabulary
+
+Record = Callable[..., str]
+Fake = Callable[..., Any]
+
+LABELS = Vocabulary.audioset()
+BANDS = (72, 81, 87)  # the fake model hears the label of the loudest band
+
+
+@pytest.fixture
+def home(fake: Fake, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a run in this process remembers what it has computed."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("DYMN_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def truth(home: Path, dymn: Any, record: Record) -> str:
+    """Six recordings and a table of what they are; of one of them it is wrong."""
+    rows = []
+    for n, band in enumerate((*BANDS, *BANDS)):
+        record(f"sounds/{n}.wav", (band, 0.5))
+        said = BANDS[0] if n == 5 else band
+        rows.append([f"{n}.wav", LABELS[said].name])
+    write_csv(dymn.cwd / "truth.csv", [["file", "label"], *rows])
+    return "truth.csv"
+
+
+def write_csv(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_audio_is_tagged_and_judged(fake: Fake, truth: str) -> None:
+    ran = fake("eval", "sounds", "--truth", truth, "-f", "csv")
+    assert ran.returncode == 0, ran.err
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [row["label"] for row in rows] == [LABELS[band].name for band in BANDS]
+    assert [row["mid"] for row in rows] == [LABELS[band].mid for band in BANDS]
+    assert [row["n_positive"] for row in rows] == ["3", "2", "1"]
+    assert float(rows[1]["average_precision"]) == 1
+    assert float(rows[0]["average_precision"]) < 1
+    assert "6 recordings, 3 classes: mean average precision" in ran.err
+    assert "accuracy 83.3%" in ran.err
+
+
+@pytest.mark.parametrize(
+    "options", [["-f", "csv", "--layout", "matrix"], ["-f", "csv", "-k", "0"], ["-f", "jsonl", "-k", "0"]]
+)
+def test_a_finished_result_gives_the_same_figures(fake: Fake, truth: str, options: list[str]) -> None:
+    form = options[1]
+    assert fake("tag", "sounds", "-o", f"tags.{form}", "--precision", 9, *options).returncode == 0
+    one = fake("eval", "sounds", "--truth", truth, "-f", "json")
+    other = fake("eval", f"tags.{form}", "--truth", truth, "-f", "json")
+    assert (one.returncode, other.returncode) == (0, 0), other.err
+    first, second = json.loads(one.out), json.loads(other.out)
+    assert second["schema"] == "dymn.eval/1"
+    assert second["mean_average_precision"] == pytest.approx(first["mean_average_precision"])
+    assert second["accuracy"] == pytest.approx(first["accuracy"])
+    assert {c["label"]: c["threshold"] for c in second["classes"]} == {
+        c["label"]: c["threshold"] for c in first["classes"]
+    }
+
+
+def test_a_result_that_was_cut_is_said_to_be_rough(fake: Fake, truth: str) -> None:
+    assert fake("tag", "sounds", "-o", "tags.csv", "-k", 3).returncode == 0
+    ran = fake("eval", "tags.csv", "--truth", truth)
+    assert ran.returncode == 0
+    assert "warning: tags.csv holds 3 of 527 scores of a recording, the others count as 0" in ran.err
+
+
+def test_thresholds_are_what_the_tagger_takes(fake: Fake, truth: str, dymn: Any) -> None:
+    ran = fake("eval", "sounds", "--truth", truth, "--write-thresholds", "limits.csv", "--at-precision", 0.9)
+    assert ran.returncode == 0, ran.err
+    assert (dymn.cwd / "limits.csv").read_text().startswith("mid,label,threshold\n")
+    tagged = fake("tag", "sounds/0.wav", "--thresholds", "limits.csv", "-k", 1)
+    assert tagged.rows[0][5] == LABELS[BANDS[0]].name
+
+
+def test_sub_folders_are_the_classes(fake: Fake, home: Path, record: Record, dymn: Any) -> None:
+    for band in BANDS[:2]:
+        for n in range(2):
+            record(f"named/{LABELS[band].slug}/{n}.wav", (band, 0.5))
+    ran = fake("eval", "named", "-f", "table")
+    assert ran.returncode == 0, ran.err
+    assert "accuracy 100.0%" in ran.out
+    assert "is ↓ taken for →" in ran.out
+
+
+def test_words_of_the_truth_are_mapped_or_left_out(fake: Fake, home: Path, record: Record, dymn: Any) -> None:
+    for name, band in (("a", BANDS[0]), ("b", BANDS[1]), ("c", BANDS[2])):
+        record(f"{name}.wav", (band, 0.5))
+    write_csv(
+        dymn.cwd / "t.csv",
+        [["file", "label"], ["a.wav", "klong"], ["b.wav", LABELS[BANDS[1]].name], ["c.wav", "pling"]],
+    )
+    refused = fake("eval", "a.wav", "b.wav", "c.wav", "--truth", "t.csv")
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert "t.csv: 2 labels are none of the model's: klong, pling" in refused.err
+    write_csv(dymn.cwd / "map.csv", [["truth", "label"], ["klong", LABELS[BANDS[0]].name]])
+    ran = fake("eval", "a.wav", "b.wav", "c.wav", "--truth", "t.csv", "--map", "map.csv", "--ignore-unknown")
+    assert ran.returncode == 0, ran.err
+    assert [row[0] for row in ran.rows] == [LABELS[BANDS[0]].name, LABELS[BANDS[1]].name]
+    assert "labels that are left out: pling" in ran.err
+    assert "1 recordings have no other label and are left out" in ran.err
+
+
+def test_what_is_on_one_side_only_is_told(fake: Fake, truth: str, dymn: Any, record: Record) -> None:
+    record("sounds/more.wav", (BANDS[0], 0.5))
+    with (dymn.cwd / truth).open("a") as file:
+        file.write(f"gone.wav,{LABELS[BANDS[0]].name}\n")
+    ran = fake("eval", "sounds", "--truth", truth)
+    assert ran.returncode == 0
+    assert "1 recordings are not in the truth and are left out, the first is sounds/more.wav" in ran.err
+    assert "1 recordings of the truth have no scores, the first is gone.wav" in ran.err
+
+
+def test_broken_recordings_cost_only_themselves(fake: Fake, truth: str, dymn: Any) -> None:
+    (dymn.cwd / "sounds/0.wav").write_bytes(b"RIFF")
+    ran = fake("eval", "sounds", "--truth", truth, "-f", "json")
+    assert ran.returncode == 6
+    assert json.loads(ran.out)["n_clips"] == 5
+    assert "dymn: error: 1 of 6 recordings could not be used" in ran.err
+
+
+def test_a_published_data_set_and_one_of_its_folds(fake: Fake, home: Path, dymn: Any, record: Record) -> None:
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    for n, band in enumerate((*BANDS, *BANDS)):
+        record(f"ESC-50-master/audio/{n}.wav", (band, 0.5))
+        lines.append(f"{n}.wav,{1 + n // 3},0,{LABELS[band].slug},False,{n},A")
+    (dymn.cwd / "ESC-50-master/meta").mkdir()
+    (dymn.cwd / "ESC-50-master/meta/esc50.csv").write_text("\n".join([*lines, ""]))
+    every = fake("eval", "ESC-50-master", "--dataset", "esc50", "-f", "json")
+    part = fake("eval", "ESC-50-master", "--dataset", "esc50", "--part", 2, "-f", "json")
+    assert (every.returncode, part.returncode) == (0, 0), every.err
+    assert (json.loads(every.out)["n_clips"], json.loads(part.out)["n_clips"]) == (6, 3)
+    assert "has no part '9'; 1, 2" in fake("eval", "ESC-50-master", "--dataset", "esc50", "--part", 9).err
+
+
+def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any) -> None:
+    pytest.importorskip("matplotlib")
+    ran = fake("eval", "sounds", "--truth", truth, "-o", "eval.json", "--plot", "eval.svg")
+    assert (ran.returncode, ran.stdout) == (0, b"")
+    assert json.loads((dymn.cwd / "eval.json").read_text())["n_classes"] == 3
+    assert (dymn.cwd / "eval.svg").read_text().startswith("<?xml")
+    again = fake("eval", "sounds", "--truth", truth, "-o", "eval.json")
+    assert (again.returncode, again.err) == (
+        5,
+        "dymn: error: eval.json: the file exists; --force replaces it\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["sounds/0.wav"], 2, "what is really to be heard?"),
+        (["none.wav", "--truth", "truth.csv"], 3, "none.wav: no such file"),
+        (["sounds", "--truth", "none.csv"], 3, "none.csv: no such file"),
+        (["sounds", "--truth", "empty.csv"], 3, "empty.csv: empty"),
+        (["sounds", "--truth", "other.csv"], 3, "other.csv: says nothing of these recordings"),
+        (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is no score between 0 and 1"),
+        (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio are judged one by one"),
+        (["sounds", "--truth", "truth.csv", "-f", "xml"], 2, "unknown format 'xml'"),
+        (["sounds", "--truth", "truth.csv", "-o", "eval.xlsx"], 2, "eval.xlsx: which form?"),
+        (["sounds", "--truth", "truth.csv", "--at-precision", 0], 2, "no share between 0 and 1"),
+        (["sounds", "--truth", "truth.csv", "--plot", "x.gif"], 2, "x.gif: no kind of picture"),
+        (["sounds", "--truth", "truth.csv", "--map", "truth.csv"], 2, "must name the columns truth,label"),
+        (["sounds", "--truth", "truth.csv", "--dataset", "esc50"], 2, "--dataset takes one folder"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_line(
+    fake: Fake, truth: str, dymn: Any, arguments: list[Any], code: int, said: str
+) -> None:
+    (dymn.cwd / "empty.csv").touch()
+    (dymn.cwd / "other.csv").write_text("file,label\nx.wav,Dog\n")
+    header = "source,channel,start_s,end_s,rank,label,mid,score"
+    (dymn.cwd / "nan.csv").write_text(f"{header}\n0.wav,mix,0.0,1.0,1,Dog,,nan\n")
+    ran = fake("eval", *arguments, "-q")
+    assert (ran.returncode, ran.stdout) == (code, b"")
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_the_bundled_model_in_a_process_of_its_own(dymn: Any, record: Record) -> None:
+    record("a.wav", (81, 0.5))
+    (dymn.cwd / "t.csv").write_text("file,label\na.wav,Speech\n")
+    ran = dymn("eval", "a.wav", "--truth", "t.csv")
+    assert ran.returncode == 0, ran.err
+    assert ran.rows[0][:4] == ["Speech", "/m/09x0r", "1", "1"]
