@@ -52,7 +52,7 @@ class _MaxOfLines(torch.autograd.Function):
         n, channels, frequency, time = x.shape
         column = x.reshape(n * channels, frequency * time, 1)
         rest = gradients[0]
-        of_x = torch.zeros_like(x)
+        of_x = torch.zeros_like(rest)  # in half precision x may have another type than its gradient
         of_slopes, of_intercepts = [], []
         # From the last line down: what it is on top of is no other line's.
         for m in range(slopes.shape[2] - 1, -1, -1):
@@ -65,4 +65,4 @@ class _MaxOfLines(torch.autograd.Function):
             of_intercepts.append(share.sum(dim=(2, 3)))
         slope_gradient = torch.stack(of_slopes[::-1], dim=2)
         intercept_gradient = torch.stack(of_intercepts[::-1], dim=2)
-        return of_x, slope_gradient.to(slopes.dtype), intercept_gradient.to(slopes.dtype)
+        return of_x.to(x.dtype), slope_gradient.to(slopes.dtype), intercept_gradient.to(slopes.dtype)

@@ -1,0 +1,277 @@
+"""What `dymn finetune` does where PyTorch is installed: the whole network is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dymn_cli.cli.judging import MOST_TOLD
+from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal
+from dymn_cli.errors import BackendUnavailableError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dymn_cli.cli.console import Talk
+    from dymn_cli.train.datasets import Dataset
+    from dymn_cli.train.finetune import FinetuneRun
+    from dymn_cli.train.folds import Plan
+    from dymn_cli.train.labelled import LabelledAudio
+    from dymn_cli.train.tuning import TuningRecipe
+
+__all__ = ["TuningOptions", "train_whole", "why_not_whole"]
+
+RECIPE_PANEL, RUN_PANEL = "End-to-end training", "The run"
+TOLD = {"map": "mAP {:.2f}", "accuracy": "{:.0%} right"}
+
+
+@dataclass(frozen=True, slots=True)
+class TuningOptions:
+    """How a whole network is trained; None for what depends on the data."""
+
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            metavar="N",
+            help="How often each recording is heard (default: see above).",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="X",
+            help="Peak learning rate (default: see above).",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", metavar="N", help="Recordings in a step.", rich_help_panel=RECIPE_PANEL),
+    ] = None
+    window: Annotated[
+        float | None,
+        typer.Option(
+            "--window",
+            metavar="S",
+            help="Seconds heard of a recording (default: the longest, up to 10).",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = None
+    mixup: Annotated[
+        bool,
+        typer.Option(
+            "--mixup/--no-mixup",
+            metavar="",
+            help="Mix recordings with each other, as waveforms and as log-mels.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = True
+    spec_augment: Annotated[
+        bool,
+        typer.Option(
+            "--spec-augment/--no-spec-augment",
+            metavar="",
+            help="Blank stripes of bands and frames.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = False
+    patience: Annotated[
+        int,
+        typer.Option(
+            "--patience",
+            metavar="N",
+            help="Stop after N epochs without a gain on recordings held out for that; 0: never.",
+            rich_help_panel=RECIPE_PANEL,
+        ),
+    ] = 0
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            help="Threads on the CPU (default: one a core).",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = None
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help="Folder for decoded audio (default: in the cache of dymn).",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = None
+    work: Annotated[
+        str | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            help="Checkpoint and log (default: OUT.train).",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            metavar="",
+            help="Go on where an earlier run to the same output stopped.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = True
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-every",
+            metavar="MIN",
+            help="Minutes between checkpoints.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = 5.0
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given, as they are spelled."""
+        names = [
+            field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default
+        ]
+        return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def why_not_whole() -> str | None:
+    """Why only a last layer can be trained here; None where PyTorch is installed."""
+    # Threads that wait for each other by spinning are in the way of whatever else runs here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        from dymn_cli.train import device  # noqa: F401 - the extra may be missing
+    except BackendUnavailableError as exc:
+        return exc.message
+    return None
+
+
+def train_whole(
+    dataset: Dataset,
+    layout: str | None,
+    model: str,
+    device: str,
+    divide: Callable[[Dataset], Plan],
+    options: TuningOptions,
+    *,
+    out: str,
+    name: str,
+    seed: int,
+    talk: Talk,
+) -> tuple[FinetuneRun, int]:
+    """Train a network end to end, or go on training it.
+
+    Args:
+        dataset: recordings with labels.
+        layout: the published data set that it is, or None.
+        model: the one to begin with, by name or path.
+        device: where it is trained.
+        divide: makes the plan of what is held out.
+        options: how.
+        out: where the model will go.
+        name: what it is called.
+        seed: of all that is drawn.
+        talk: the voice of the run.
+
+    Returns:
+        The finished run, and how many recordings could not be used.
+
+    Raises:
+        UsageError: options that make no sense.
+        InputError: no recording can be decoded.
+        ModelError: the model cannot be used, or training diverged.
+        OutputError: the working folder cannot be written, or holds a run with other settings.
+        KeyboardInterrupt: the run was interrupted, and can be continued.
+    """
+    from dymn_cli.train.device import choose_device, set_threads
+    from dymn_cli.train.finetune import FinetuneOptions, FinetuneRun
+    from dymn_cli.train.teachers import load_model
+
+    minutes = options.checkpoint_every
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads {options.threads}: at least 1")
+    if not minutes >= 0:
+        raise UsageError(f"--checkpoint-every {minutes:g} is no time")
+    divide(dataset)  # what is wrong with it is said before any work is done
+    _recipe(options, layout, 0.0)
+    threads = set_threads(options.threads)
+    where = choose_device(device)
+    base = load_model(model, where)
+    audio, n_failed = _decode(dataset, options, threads, talk)
+    recipe = _recipe(options, layout, audio.longest_s)
+    plan = divide(audio.dataset)
+    work = Path(options.work or f"{out}.train")
+    run_options = FinetuneOptions(
+        work, name, seed=seed, checkpoint_every_s=60 * minutes, resume=options.resume
+    )
+    run = FinetuneRun(audio, plan, base, recipe, run_options, where, talk.note)
+    _say(run, recipe, base.header.name, plan, str(where), work, talk)
+    with (
+        stop_on_signal(talk) as request,
+        Display(talk, run.stages, TOLD, measures_aloud=False) as display,
+    ):
+        ended = run.run(display, request)
+    if ended == "interrupted":
+        end_interrupted(talk, request)
+    return run, n_failed + len(dataset.missing)
+
+
+def _recipe(options: TuningOptions, layout: str | None, longest_s: float) -> TuningRecipe:
+    """The recipe, with what the options say of it."""
+    from dymn_cli.train.tuning import LONGEST_WINDOW_S, SHORTEST_WINDOW_S, usual_recipe
+
+    window_s = min(max(longest_s, SHORTEST_WINDOW_S), LONGEST_WINDOW_S)
+    changes: dict[str, Any] = {
+        "epochs": options.epochs,
+        "rate": options.rate,
+        "batch": options.batch,
+        "window_s": round(window_s, 3) if options.window is None else options.window,
+        "spec_augment": options.spec_augment,
+        "patience": options.patience,
+    }
+    if not options.mixup:
+        changes |= {"mixup": 0.0, "mix_waves": 0.0}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(usual_recipe(layout), **given)
+
+
+def _decode(dataset: Dataset, options: TuningOptions, threads: int, talk: Talk) -> tuple[LabelledAudio, int]:
+    """The recordings, decoded, and how many cannot be."""
+    from dymn_cli.results import Failure
+    from dymn_cli.store.local import cache_folder
+    from dymn_cli.train.labelled import open_labelled
+
+    folder = Path(options.cache) if options.cache else cache_folder() / "clips"
+    with talk.progress(len(dataset.examples), shared_with_results=False) as tally:
+        audio, skipped = open_labelled(
+            dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
+        )
+    for number, (path, reason) in enumerate(skipped):
+        if number < MOST_TOLD or talk.verbosity:
+            talk.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
+    return audio, len(skipped)
+
+
+def _say(
+    run: FinetuneRun, recipe: TuningRecipe, base: str, plan: Plan, where: str, work: Path, talk: Talk
+) -> None:
+    """What is about to be done, aloud."""
+    how_often = f"{len(run.stages)} trainings: {plan.words}, then all" if plan.n_folds > 1 else plan.words
+    talk.note(how_often)
+    talk.note(
+        f"{base}, end to end: {recipe.epochs} epochs in batches of {recipe.batch}, {recipe.window_s:g} s of a"
+        f" recording, peak rate {recipe.rate:g}; {run.n_steps:,} steps on {where}"
+    )
+    talk.note(f"checkpoint and log: {work}")

@@ -1,0 +1,43 @@
+"""Where a training run computes, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+
+from dymn_cli.errors import BackendUnavailableError
+
+try:
+    import torch
+except ImportError as exc:
+    raise BackendUnavailableError(
+        f"PyTorch cannot be loaded: {exc}", hint="training needs: pip install 'dymn[train]'"
+    ) from exc
+
+__all__ = ["choose_device", "set_threads"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU there is, else the CPU.
+
+    Raises:
+        BackendUnavailableError: PyTorch has no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as exc:  # a build without CUDA asserts
+        reason = str(exc).strip().splitlines()[0]
+        raise BackendUnavailableError(
+            f"PyTorch has no device {name!r} here: {reason}", hint="--device cpu works everywhere"
+        ) from exc
+    return device
+
+
+def set_threads(n: int | None) -> int:
+    """Let PyTorch use so many threads on the CPU, one a core where None; returns the number."""
+    if n is None:
+        n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(n)
+    return n

@@ -1,0 +1,428 @@
+"""A whole distillation: stages one after the other, in a working folder that an interrupted run goes on from.
+
+WORK/checkpoint.safetensors   state of the run (`dymn_cli.train.checkpoint`)
+WORK/student.safetensors      the student as it was at the last measurement, a model like any other
+WORK/log.jsonl                losses and measures
+WORK/split.json               which groups are held out
+WORK/skipped.csv              recordings that could not be read
+WORK/run.json                 all that the run depends on
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.model.backbone import Backbone
+from dymn_cli.store.weights import ModelHeader, save_weights
+from dymn_cli.train.checkpoint import Saved, TrainState, read_state, restore_state, save_state
+from dymn_cli.train.distillation import Distillation, make_optimizer
+from dymn_cli.train.ema import Average
+from dymn_cli.train.lesson import Prepared, TeacherSet
+from dymn_cli.train.log import RunLog
+from dymn_cli.train.loop import Ended, LoopPlan, StepReport, Watch, make_scaler, train
+from dymn_cli.train.recipe import scaled_steps
+from dymn_cli.train.splits import write_split
+from dymn_cli.train.student import can_teach_blocks
+from dymn_cli.train.workplace import claimed
+
+__all__ = ["Budget", "DistillRun", "RunOptions"]
+
+CALIBRATION_STEPS = 4
+LOGGED_STEPS = 400  # lines of losses in the log of a stage, however long it is
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long a run is: hours here, or steps.
+
+    Hours become steps once, at the beginning, by the speed of a few of them; from then on the run is that
+    many steps long.
+
+    Args:
+        hours: or None, where steps are given.
+        steps: of the whole run, or of each of its stages.
+
+    Raises:
+        UsageError: both or none, or numbers that are no length of a run.
+    """
+
+    hours: float | None = None
+    steps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.hours is None) == (not self.steps):
+            raise UsageError("a run is so many hours or so many steps long", hint="give one of them")
+        if self.hours is not None and not 0 < self.hours < 1e5:
+            raise UsageError(f"{self.hours:g} hours are no time to train")
+        if not all(1 <= n < 1 << 40 for n in self.steps):
+            raise UsageError(f"{min(self.steps)} steps are no run: from 1 on")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is done; nothing here changes its result, but for the seed and the budget.
+
+    Args:
+        work: the working folder.
+        name: of the student.
+        budget: how long.
+        seed: of weights, draws and dropout.
+        group_by: what a group is, for the file of the split.
+        evaluations: measurements in a stage.
+        checkpoint_every_s: seconds between checkpoints.
+        data_threads: threads that make batches.
+        resume: go on where an earlier run with this folder stopped.
+    """
+
+    work: Path
+    name: str
+    budget: Budget
+    seed: int = 0
+    group_by: str = "folder"
+    evaluations: int = 10
+    checkpoint_every_s: float = 300.0
+    data_threads: int = 1
+    resume: bool = True
+
+
+class DistillRun:
+    """A run: made from its parts, then `run`.
+
+    Args:
+        prepared: data and teachers.
+        teachers: likewise.
+        student: freshly made.
+        header: of the student.
+        began_as: "random", or the hash of a model.
+        options: how.
+        tell: takes lines for people.
+
+    Raises:
+        OutputError: the working folder cannot be written, or holds a run with other settings.
+        UsageError: block-wise training without a teacher of the student's shape.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        teachers: TeacherSet,
+        student: Backbone,
+        header: ModelHeader,
+        began_as: str,
+        options: RunOptions,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.prepared, self.lesson = prepared, prepared.lesson
+        self.recipe = self.lesson.recipe
+        self.student = student.to(self.lesson.device)
+        self.header = dataclasses.replace(header, name=options.name)
+        self.options = options
+        self._tell = tell
+        self._require_hints(teachers)
+        self._half = self.lesson.device.type == "cuda"
+        self.fingerprint = {
+            "recipe": self.recipe.to_dict(),
+            "seed": options.seed,
+            "student": json.loads(header.config.to_json()),
+            "began_as": began_as,
+            "teachers": list(teachers.identity),
+            "data": self.lesson.corpus.fingerprint,
+            "held_out": _digest(prepared.split.held_out),
+        }
+        self._checkpoint = options.work / "checkpoint.safetensors"
+        self._resumed()  # a run with other settings is told of before any work
+
+    def _require_hints(self, teachers: TeacherSet) -> None:
+        if not any(stage.mode == "blockwise" for stage in self.recipe.stages):
+            return
+        if not can_teach_blocks(teachers.live, self.header.config, self.header.front_end):
+            raise UsageError(
+                "block-wise training needs a teacher with the student's channels in every block",
+                hint="for example mn04_as for dymn04; --blockwise 0 leaves this stage out",
+            )
+
+    def _resumed(self) -> Saved | None:
+        work = self.options.work
+        if not self.options.resume or not self._checkpoint.is_file():
+            return None
+        saved = read_state(self._checkpoint)
+        then = saved.fields.get("fingerprint", {})
+        changed = [key for key in self.fingerprint if then.get(key) != self.fingerprint[key]]
+        wanted = _described(self.options.budget)
+        if saved.fields.get("budget") != wanted:
+            changed.append("budget")
+        if changed:
+            raise OutputError(
+                f"{work} holds a run with another {' and '.join(changed)}",
+                hint="--no-resume starts over, --work DIR trains elsewhere",
+            )
+        return saved
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self, watch: Watch, should_stop: Callable[[], bool] = lambda: False) -> Ended:
+        """Train, or go on training.
+
+        Args:
+            watch: is told how it goes.
+            should_stop: asked after each step; the run can be continued then.
+
+        Raises:
+            ModelError: training diverged.
+            OutputError: the working folder cannot be written.
+        """
+        with claimed(self.options.work):
+            return self._run(watch, should_stop)
+
+    def _run(self, watch: Watch, should_stop: Callable[[], bool]) -> Ended:
+        saved = self._resumed()
+        if saved is None:
+            steps = self._plan_steps()
+            if self.recipe.fitted_start and self.fingerprint["began_as"] == "random":
+                self._task(0, steps).fit_start()
+        else:
+            steps = tuple(int(n) for n in saved.fields["steps"])
+            self._tell(f"going on at stage {saved.stage + 1}, step {saved.fields['step']:,}")
+        self._describe(steps)
+        number = 0 if saved is None else saved.stage
+        reached = (0, 0) if saved is None else (saved.stage, int(saved.fields["step"]))
+        ended: Ended = "finished"
+        elapsed_s = 0.0
+        with RunLog(self.options.work / "log.jsonl", stage=reached[0], step=reached[1]) as log:
+            while number < len(self.recipe.stages):
+                state = self._state(number, elapsed_s)
+                if saved is not None:
+                    restore_state(saved, state)
+                    saved = None
+                elif number == 0:
+                    self._save(state, steps)
+                task = self._task(number, steps)
+                observer = _Observer(watch, log, steps[number], functools.partial(self._snapshot, state))
+                ended = train(
+                    task,
+                    state,
+                    self._loop_plan(number, steps),
+                    watch=observer,
+                    save=lambda state: self._save(state, steps),
+                    should_stop=should_stop,
+                )
+                elapsed_s = state.elapsed_s
+                if ended == "interrupted":
+                    return ended
+                self.student.load_state_dict(state.weights)
+                number += 1
+        return ended
+
+    def _state(self, number: int, elapsed_s: float) -> TrainState:
+        stage = self.recipe.stages[number]
+        return TrainState(
+            model=self.student,
+            optimizer=make_optimizer(stage, self.student),
+            average=Average(self.student, stage.average) if stage.average else None,
+            stage=number,
+            elapsed_s=elapsed_s,
+            scaler=make_scaler(self.lesson.device, half_precision=self._half),
+        )
+
+    def _task(self, number: int, steps: tuple[int, ...]) -> Distillation:
+        total = sum(steps)
+        return Distillation(
+            self.lesson,
+            self.student,
+            self.recipe.stages[number],
+            number=number,
+            n_steps=steps[number],
+            done_before=sum(steps[:number]) / total,
+            share=steps[number] / total,
+        )
+
+    def _loop_plan(self, number: int, steps: tuple[int, ...]) -> LoopPlan:
+        stage, options = self.recipe.stages[number], self.options
+        return LoopPlan(
+            n_steps=steps[number],
+            rates=stage.rates,
+            batch_size=stage.batch,
+            seed=options.seed,
+            evaluations=options.evaluations,
+            checkpoint_every_s=options.checkpoint_every_s,
+            data_threads=options.data_threads,
+            clip_norm=stage.clip_norm,
+            half_precision=self._half,
+        )
+
+    def _plan_steps(self) -> tuple[int, ...]:
+        """Steps of each stage, from the budget."""
+        stages, budget = self.recipe.stages, self.options.budget
+        if len(budget.steps) == len(stages):
+            return budget.steps
+        if len(budget.steps) > 1:
+            raise UsageError(
+                f"steps for {len(budget.steps)} stages, and the run has {len(stages)}",
+                hint="one number for the whole run, or one for each stage",
+            )
+        if budget.steps:
+            return scaled_steps(stages, budget.steps[0])
+        assert budget.hours is not None
+        total = sum(stage.share for stage in stages)
+        steps = []
+        for number, stage in enumerate(stages):
+            seconds = self._seconds_per_step(number)
+            n = max(round(budget.hours * 3600 * stage.share / total / seconds), 1)
+            self._tell(
+                f"stage {number + 1}, {stage.mode}: {1000 * seconds / stage.batch:.0f} ms a clip of"
+                f" {stage.window_s:g} s, {n:,} steps of {stage.batch} clips"
+            )
+            steps.append(n)
+        self._tell(f"the same run anywhere: --steps {','.join(map(str, steps))}")
+        return tuple(steps)
+
+    def _seconds_per_step(self, number: int) -> float:
+        """Time a few steps on a copy of the student, the first of them apart."""
+        stage = self.recipe.stages[number]
+        scratch = copy.deepcopy(self.student)
+        lesson = dataclasses.replace(self.lesson, held_out=None)
+        task = Distillation(lesson, scratch, stage, number=number, n_steps=CALIBRATION_STEPS + 1)
+        state = TrainState(
+            scratch,
+            make_optimizer(stage, scratch),
+            Average(scratch, stage.average) if stage.average else None,
+            scaler=make_scaler(lesson.device, half_precision=self._half),
+        )
+        plan = dataclasses.replace(
+            self._loop_plan(number, (CALIBRATION_STEPS + 1,) * (number + 1)), rates=stage.rates
+        )
+        timer = _Timer()
+        train(task, state, plan, watch=timer, save=lambda state: None)
+        return timer.seconds_per_step
+
+    # ------------------------------------------------------------------ files
+
+    def _save(self, state: TrainState, steps: tuple[int, ...]) -> None:
+        fields = {
+            "fingerprint": self.fingerprint,
+            "budget": _described(self.options.budget),
+            "steps": list(steps),
+        }
+        save_state(self._checkpoint, state, fields)
+
+    def _snapshot(self, state: TrainState) -> None:
+        self.save_student(self.options.work / "student.safetensors", state.weights)
+
+    def save_student(self, path: Path, weights: Mapping[str, torch.Tensor] | None = None) -> str:
+        """Write the student as a model, and return its SHA-256.
+
+        Args:
+            path: of the file.
+            weights: its state dict; as it is now where None.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        state = self.student.state_dict() if weights is None else weights
+        tensors = {
+            key: value.detach().cpu().numpy()
+            for key, value in state.items()
+            if not key.endswith("num_batches_tracked")
+        }
+        return save_weights(path, self.header, tensors)
+
+    def _describe(self, steps: tuple[int, ...]) -> None:
+        """Write what the run is."""
+        options, corpus = self.options, self.lesson.corpus
+        write_split(
+            options.work / "split.json",
+            self.prepared.split,
+            corpus.groups,
+            group_by=options.group_by,
+            seed=options.seed,
+        )
+        document = {
+            "schema": "dymn.distill/1",
+            **self.fingerprint,
+            "steps": list(steps),
+            "device": str(self.lesson.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+        try:
+            (options.work / "run.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+            skipped = options.work / "skipped.csv"
+            if self.prepared.skipped:
+                with skipped.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                    writer = csv.writer(file, lineterminator="\n")
+                    writer.writerows([("recording", "reason"), *self.prepared.skipped])
+            else:
+                skipped.unlink(missing_ok=True)
+        except OSError as exc:
+            raise OutputError(f"{options.work}: {(exc.strerror or str(exc)).lower()}") from exc
+
+
+class _Observer:
+    """Passes on how it goes, and writes it down."""
+
+    def __init__(self, watch: Watch, log: RunLog, n_steps: int, snapshot: Callable[[], None]) -> None:
+        self._watch, self._log, self._snapshot = watch, log, snapshot
+        self._every = max(n_steps // LOGGED_STEPS, 1)
+
+    def step(self, report: StepReport) -> None:
+        if report.step % self._every == 0:
+            self._log.write(_fields(report))
+        self._watch.step(report)
+
+    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
+        self._log.write(
+            {**_fields(report), "held_out": {key: round(value, 5) for key, value in measures.items()}}
+        )
+        self._snapshot()
+        self._watch.evaluated(report, measures)
+
+
+class _Timer:
+    """Times steps, without the first."""
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+
+    def step(self, report: StepReport) -> None:
+        self._ends.append(time.monotonic())
+
+    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
+        """Not asked for."""
+
+    @property
+    def seconds_per_step(self) -> float:
+        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+
+
+def _fields(report: StepReport) -> dict[str, Any]:
+    return {
+        "stage": report.stage,
+        "step": report.step,
+        "of": report.n_steps,
+        **{name: round(value, 5) for name, value in report.losses.items()},
+        "rate": float(f"{report.rate:.4g}"),
+        "clips_per_s": round(report.clips_per_s, 2),
+        "elapsed_s": round(report.elapsed_s, 1),
+    }
+
+
+def _described(budget: Budget) -> dict[str, Any]:
+    return {"hours": budget.hours, "steps": list(budget.steps)}
+
+
+def _digest(names: tuple[str, ...]) -> str:
+    text = "\n".join(names).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text).hexdigest()[:16]

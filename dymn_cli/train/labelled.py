@@ -1,0 +1,97 @@
+"""Recordings with labels, decoded once: excerpts to learn from, and windows to be judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dymn_cli.audio.resample import RATE_HZ
+from dymn_cli.audio.windows import WindowPlan, windows
+from dymn_cli.frontend import FrontEndConfig
+from dymn_cli.train.cache import FULL_SCALE, PIECE_S, ClipCache, Decoded, open_cache
+from dymn_cli.train.corpus import cut_or_repeat
+from dymn_cli.train.recordings import Recording
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dymn_cli.train.datasets import Dataset
+
+__all__ = ["LabelledAudio", "open_labelled"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledAudio:
+    """The samples of a data set.
+
+    Args:
+        dataset: recordings and labels; those that could be decoded.
+        start: (n_examples + 1,) where each recording begins in `samples`, and where the last ends.
+        samples: (n,) int16 at 32 kHz, on disk.
+        fingerprint: changes with the recordings.
+    """
+
+    dataset: Dataset
+    start: NDArray[np.int64]
+    samples: NDArray[Any]
+    fingerprint: str
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds of the longest recording."""
+        return float(np.diff(self.start).max() / RATE_HZ)
+
+    def excerpt(self, example: int, n_samples: int, generator: np.random.Generator) -> NDArray[np.float32]:
+        """(n_samples,) of a recording: from anywhere in a longer one; a shorter one repeated."""
+        return cut_or_repeat(self._of(example), n_samples, generator)
+
+    def windows(self, example: int) -> Iterator[NDArray[np.float32]]:
+        """(n_window,) each: a recording as `dymn tag` cuts it."""
+        samples, size = self._of(example), PIECE_S * RATE_HZ
+        blocks = (
+            samples[first : first + size].astype(np.float32) / np.float32(FULL_SCALE)
+            for first in range(0, len(samples), size)
+        )
+        return (window.samples for window in windows(blocks, WindowPlan()))
+
+    def _of(self, example: int) -> NDArray[Any]:
+        return self.samples[self.start[example] : self.start[example + 1]]
+
+
+def open_labelled(
+    dataset: Dataset, folder: Path, *, threads: int = 2, done: Decoded = lambda n_all, seconds: None
+) -> tuple[LabelledAudio, list[tuple[str, str]]]:
+    """Decode the recordings of a data set, or find them decoded.
+
+    Args:
+        dataset: what to decode.
+        folder: where decoded audio lies (see `dymn_cli.train.cache`).
+        threads: that decode.
+        done: is told after each recording how many there are, and how many seconds this one has.
+
+    Returns:
+        The recordings that could be decoded; the paths of the others, each with the reason.
+
+    Raises:
+        InputError: not one of them can be decoded.
+        OutputError: there is no place for what is decoded.
+    """
+    recordings = [Recording(example.path, example.path, "") for example in dataset.examples]
+    cache = open_cache(
+        recordings, folder, kind="samples", front_end=FrontEndConfig(), threads=threads, done=done
+    )
+    kept, start = _spans(cache)
+    skipped = [(recordings[number].path, reason) for number, reason in cache.skipped]
+    return LabelledAudio(dataset.only(kept), start, cache.rows, cache.fingerprint), skipped
+
+
+def _spans(cache: ClipCache) -> tuple[list[int], NDArray[np.int64]]:
+    """The recordings that are there, and where each begins: the pieces of a long one follow each other."""
+    lengths: dict[int, int] = {}
+    for clip in cache.clips:
+        lengths[clip.recording] = lengths.get(clip.recording, 0) + clip.length
+    return list(lengths), np.cumsum([0, *lengths.values()], dtype=np.int64)

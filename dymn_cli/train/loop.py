@@ -1,0 +1,235 @@
+"""The steps of training: batch, loss, gradient, update; checkpoints; going on where a run stopped.
+
+What is trained, on what and by which loss is a `Task`; distillation and fine-tuning are two of them. A run is
+the same bits on a CPU whether it is interrupted or not: a step depends on the seed, its number, and the state
+that checkpoints hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from dymn_cli.errors import ModelError
+from dymn_cli.train.checkpoint import TrainState
+from dymn_cli.train.prefetch import prefetched
+from dymn_cli.train.schedule import RateSchedule
+
+__all__ = ["Ended", "LoopPlan", "Losses", "StepReport", "Task", "Watch", "make_scaler", "train"]
+
+Ended = Literal["finished", "stopped early", "interrupted"]
+B = TypeVar("B")
+
+SMOOTHING = 0.98  # of the losses that are shown
+SEED_STRIDE = 1_000_003  # seeds of torch's own generator, one for each step
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What a step is judged by: `total` is minimised, `parts` are told."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+class Task(Protocol[B]):
+    """What is trained."""
+
+    def batch(self, step: int) -> B:
+        """The data of a step; any thread may ask for it."""
+        ...
+
+    def loss(self, batch: B, step: int) -> Losses:
+        """Loss of the network on a batch; called with the network in training mode."""
+        ...
+
+    def evaluate(self, state: TrainState) -> tuple[dict[str, float], bool]:
+        """Measures of the network as it stands, and whether training should stop; may change the notes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPlan:
+    """How long a stage is, and how it goes.
+
+    Args:
+        n_steps: steps of the stage.
+        rates: learning rate over the stage.
+        batch_size: clips in a step, for the speed that is shown.
+        seed: of what torch draws by itself (dropout).
+        evaluations: how often the network is measured, evenly, the last time at the end.
+        checkpoint_every_s: seconds from one checkpoint to the next.
+        data_threads: threads that make batches.
+        clip_norm: largest norm of a gradient; none where 0.
+        half_precision: float16 where it is safe, on GPUs.
+    """
+
+    n_steps: int
+    rates: RateSchedule
+    batch_size: int
+    seed: int
+    evaluations: int = 10
+    checkpoint_every_s: float = 300.0
+    data_threads: int = 1
+    clip_norm: float = 0.0
+    half_precision: bool = False
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether the network is measured once so many steps are done."""
+        if step >= self.n_steps:
+            return True
+        n = self.evaluations
+        return step * n // self.n_steps > (step - 1) * n // self.n_steps
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """How the run stands after a step; losses are smoothed over the last fifty or so."""
+
+    stage: int
+    step: int
+    n_steps: int
+    losses: Mapping[str, float]
+    rate: float
+    clips_per_s: float
+    left_s: float
+    elapsed_s: float
+
+
+class Watch(Protocol):
+    """Who is told how it goes."""
+
+    def step(self, report: StepReport) -> None:
+        """After each step."""
+        ...
+
+    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
+        """After each measurement."""
+        ...
+
+
+class _Pace:
+    """Smoothed losses and speed, for reports."""
+
+    def __init__(self, plan: LoopPlan, state: TrainState) -> None:
+        self._plan, self._state = plan, state
+        self._losses: dict[str, float] = {}
+        self._weight = 0.0
+        self._seconds = 0.0
+        self._n_steps = 0
+
+    def report(self, losses: Losses, rate: float, seconds: float) -> StepReport:
+        self._weight = SMOOTHING * self._weight + 1 - SMOOTHING
+        for name, value in {"loss": losses.total, **losses.parts}.items():
+            held = self._losses.get(name, 0.0)
+            self._losses[name] = SMOOTHING * held + (1 - SMOOTHING) * float(value)
+        self._seconds += seconds
+        self._n_steps += 1
+        per_step = self._seconds / self._n_steps
+        return StepReport(
+            stage=self._state.stage,
+            step=self._state.step,
+            n_steps=self._plan.n_steps,
+            losses={name: value / self._weight for name, value in self._losses.items()},
+            rate=rate,
+            clips_per_s=self._plan.batch_size / max(per_step, 1e-9),
+            left_s=(self._plan.n_steps - self._state.step) * per_step,
+            elapsed_s=self._state.elapsed_s,
+        )
+
+
+def make_scaler(device: torch.device, *, half_precision: bool) -> torch.amp.GradScaler | None:
+    """What keeps small gradients from vanishing in float16, where that is used."""
+    return torch.amp.GradScaler(device.type) if half_precision else None
+
+
+def train(
+    task: Task[B],
+    state: TrainState,
+    plan: LoopPlan,
+    *,
+    watch: Watch,
+    save: Callable[[TrainState], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """Do the steps of a stage that are still to be done.
+
+    Args:
+        task: what is trained.
+        state: where it stands; changed in place.
+        plan: how long and how.
+        watch: is told how it goes.
+        save: writes a checkpoint; called now and then, on interruption and at the end.
+        should_stop: asked after each step.
+
+    Raises:
+        ModelError: the loss is no number any more.
+    """
+    saved_at = time.monotonic()
+    pace = _Pace(plan, state)
+    device = next(state.model.parameters()).device
+    batches = prefetched(task.batch, state.step, plan.n_steps, threads=plan.data_threads)
+    with contextlib.closing(batches):  # type: ignore[type-var] # a generator is closed like a file
+        begun = time.monotonic()
+        for batch in batches:
+            rate = plan.rates.at(state.step / plan.n_steps)
+            losses = _step(task, state, plan, batch, rate, device)
+            seconds = time.monotonic() - begun
+            state.elapsed_s += seconds
+            report = pace.report(losses, rate, seconds)
+            watch.step(report)
+            stops = False
+            if plan.evaluates_after(state.step):
+                measures, stops = task.evaluate(state)
+                watch.evaluated(report, measures)
+            interrupted = should_stop()
+            ends = stops or interrupted or state.step >= plan.n_steps
+            if ends or time.monotonic() - saved_at >= plan.checkpoint_every_s:
+                save(state)
+                saved_at = time.monotonic()
+            if stops:
+                return "stopped early"
+            if interrupted and state.step < plan.n_steps:
+                return "interrupted"
+            begun = time.monotonic()
+    return "finished"
+
+
+def _step(
+    task: Task[B], state: TrainState, plan: LoopPlan, batch: B, rate: float, device: torch.device
+) -> Losses:
+    torch.manual_seed(plan.seed * SEED_STRIDE + state.stage * 7919 + state.step)
+    state.model.train()
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group.get("rate_scale", 1.0)
+    with torch.autocast(device.type, torch.float16, enabled=plan.half_precision):
+        losses = task.loss(batch, state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    total = losses.total
+    if not math.isfinite(float(total.detach())):
+        raise ModelError(
+            f"training diverged: the loss at step {state.step} is {float(total.detach())}",
+            hint="a lower --rate, or another --seed; the last checkpoint is from before",
+        )
+    scaler = state.scaler
+    (total if scaler is None else scaler.scale(total)).backward()  # type: ignore[no-untyped-call]
+    if plan.clip_norm:
+        if scaler is not None:
+            scaler.unscale_(state.optimizer)
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), plan.clip_norm)
+    if scaler is None:
+        state.optimizer.step()
+    else:
+        scaler.step(state.optimizer)
+        scaler.update()
+    state.step += 1
+    if state.average is not None:
+        state.average.update(state.model)
+    return Losses(total.detach(), {name: value.detach() for name, value in losses.parts.items()})

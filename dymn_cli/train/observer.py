@@ -1,0 +1,72 @@
+"""Who stands between the steps of a run and those who watch it: writes the log, and counts what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dymn_cli.train.log import RunLog
+    from dymn_cli.train.loop import StepReport, Watch
+
+__all__ = ["Observer"]
+
+LOGGED_STEPS = 400  # lines of losses in the log of a stage, however long it is
+
+
+class Observer:
+    """Passes on how a stage goes, and writes it down.
+
+    Args:
+        watch: is told what it is told, with the time that all stages will still take.
+        log: takes a line now and then, and one for each measurement.
+        n_steps: of this stage.
+        later: steps of the stages after this one.
+        measured: is called after each measurement.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        log: RunLog,
+        n_steps: int,
+        *,
+        later: Sequence[int] = (),
+        measured: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._watch, self._log, self._measured = watch, log, measured
+        self._every = max(n_steps // LOGGED_STEPS, 1)
+        self._n_steps, self._later = n_steps, sum(later)
+
+    def step(self, report: StepReport) -> None:
+        """After each step."""
+        if report.step % self._every == 0:
+            self._log.write(_fields(report))
+        self._watch.step(self._whole(report))
+
+    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
+        """After each measurement."""
+        if measures:
+            held_out = {key: round(value, 5) for key, value in measures.items()}
+            self._log.write({**_fields(report), "held_out": held_out})
+        self._measured()
+        self._watch.evaluated(self._whole(report), measures)
+
+    def _whole(self, report: StepReport) -> StepReport:
+        """With the time that the later stages will take at this pace."""
+        left = self._n_steps - report.step
+        per_step = report.left_s / left if left else report.elapsed_s / max(report.step, 1)
+        return dataclasses.replace(report, left_s=report.left_s + self._later * per_step)
+
+
+def _fields(report: StepReport) -> dict[str, Any]:
+    return {
+        "stage": report.stage,
+        "step": report.step,
+        "of": report.n_steps,
+        **{name: round(value, 5) for name, value in report.losses.items()},
+        "rate": float(f"{report.rate:.4g}"),
+        "clips_per_s": round(report.clips_per_s, 2),
+        "elapsed_s": round(report.elapsed_s, 1),
+    }

@@ -1,0 +1,97 @@
+"""The recipe of end-to-end fine-tuning: every number that it depends on, besides data and model.
+
+Section V of the paper: Adam without weight decay; 80 epochs (warm-up 10, ramp-down 65, 5 at 1 %); mixup
+of waveforms and of log-mels, gain, roll, mel bands with perturbed edges; Dy-Conv temperature 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from dymn_cli.errors import UsageError
+from dymn_cli.train.schedule import FINE_TUNING, RateSchedule
+
+__all__ = ["LONGEST_WINDOW_S", "PUBLISHED", "SHORTEST_WINDOW_S", "TuningRecipe", "usual_recipe"]
+
+LONGEST_WINDOW_S, SHORTEST_WINDOW_S = 10.0, 1.0  # where nothing is said: the longest recording within these
+
+
+@dataclass(frozen=True, slots=True)
+class TuningRecipe:
+    """How a network is fine-tuned.
+
+    Args:
+        epochs: how often each recording is heard; the schedule is stretched to it.
+        rate: peak learning rate.
+        batch: recordings in a step.
+        fit_head: begin with a head that fits what the network hears already, not with a random one.
+        window_s: seconds that are heard of a recording.
+        gain_db: each is made louder or softer by up to so much.
+        roll_s: and shifted by up to so much, either way, in a circle.
+        mix_waves: share of the recordings that another one is added to; Beta(2, 2) has the parts.
+        mixup: alpha of the Beta distribution that log-mels are mixed by; 0 for none.
+        perturb_bands: draw the edges of the mel bank anew for each step.
+        spec_augment: blank a stripe of bands and one of frames in each log-mel.
+        patience: end when so many epochs in a row have not lowered the loss on recordings that are held out
+            for that alone; 0 to train all epochs.
+
+    Raises:
+        UsageError: a value that makes no sense.
+    """
+
+    epochs: int = int(FINE_TUNING.epochs)
+    rate: float = 1e-3
+    batch: int = 8
+    fit_head: bool = True
+    window_s: float = LONGEST_WINDOW_S
+    gain_db: float = 7.0
+    roll_s: float = 0.125
+    mix_waves: float = 0.5
+    mixup: float = 0.3
+    perturb_bands: bool = True
+    spec_augment: bool = False
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, message: str) -> None:
+            if not holds:
+                raise UsageError(message)
+
+        require(1 <= self.epochs <= 1_000_000, f"{self.epochs} epochs are no training: from 1 on")
+        require(2 <= self.batch <= 65_536, f"a batch of {self.batch}: at least 2 recordings")
+        require(math.isfinite(self.window_s), "a window must have some length")
+        require(0.5 <= self.window_s <= 60, f"a window of {self.window_s:g} s is not within 0.5 to 60 s")
+        require(self.patience >= 0, f"a patience of {self.patience} epochs: 0 trains all of them")
+        RateSchedule("fine-tuning", self.rate)  # says so where the rate is none
+
+    @property
+    def rates(self) -> RateSchedule:
+        """Learning rate over the training."""
+        return RateSchedule("fine-tuning", self.rate)
+
+    def n_steps(self, n_examples: int) -> int:
+        """Steps of a training on so many recordings."""
+        return max(round(self.epochs * n_examples / self.batch), 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, for fingerprints and logs."""
+        return dataclasses.asdict(self)
+
+
+PUBLISHED = {"esc50": (4e-5, 64), "fsd50k": (4e-5, 32), "openmic": (2e-5, 32), "tau": (3e-4, 32)}
+"""Peak rate and batch of the published runs of DyMN-M, by data set."""
+
+
+def usual_recipe(dataset: str | None = None) -> TuningRecipe:
+    """What is done where nothing else is said.
+
+    Args:
+        dataset: a published data set by name, or None for one's own.
+    """
+    if dataset is None or dataset not in PUBLISHED:
+        return TuningRecipe()
+    rate, batch = PUBLISHED[dataset]
+    return TuningRecipe(rate=rate, batch=batch)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dymn_cli.frontend import FrontEndConfig, LogMel
+from dymn_cli.train.mixing import MixOptions, mix_log_mels
+
+FRONT_END = FrontEndConfig()
+PLAIN = MixOptions(
+    n_clips=(1.0,),
+    gain_db=(0.0, 0.0),
+    below_db=(0.0, 0.0),
+    tilt_db=0.0,
+    limit=0.0,
+    shift_bands=0,
+    speed=1.0,
+    place_once=0.0,
+    noise=0.0,
+)
+
+
+def noise(seed: int, level: float = 0.1, seconds: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, level, round(32_000 * seconds)).astype(np.float32)
+
+
+def rows(samples: np.ndarray) -> np.ndarray:
+    return LogMel()(samples)[0, 0].T.astype(np.float16)
+
+
+def mix(clips: list[np.ndarray], n_frames: int = 100, seed: int = 0, **changes: object) -> np.ndarray:
+    options = dataclasses.replace(PLAIN, **changes)
+    return mix_log_mels(clips, n_frames, FRONT_END, options, np.random.default_rng(seed))
+
+
+def power(mel: np.ndarray) -> np.ndarray:
+    return np.exp(mel.astype(np.float64) * 5 - 4.5)
+
+
+def test_a_clip_left_alone_is_itself() -> None:
+    clip = rows(noise(0))
+    mixed = mix([clip])
+    assert mixed.shape == (128, 100)
+    start = int(np.abs(clip[:, 60].astype(np.float32)[:, None] - mixed[60]).min(axis=1).argmin())
+    assert start >= 0
+    # Repeated from anywhere: the same frames in a circle.
+    assert np.allclose(np.sort(mixed, axis=1), np.sort(clip.T.astype(np.float32), axis=1), atol=1e-3)
+
+
+def test_powers_of_sounds_add_up() -> None:
+    one, other = noise(1), noise(2)
+    mixed = mix([rows(one), rows(other)])
+    together = LogMel()(one + other)[0, 0]
+    assert power(mixed[40:]).mean() == pytest.approx(power(together[40:]).mean(), rel=0.1)
+    assert power(mixed).mean() == pytest.approx(2 * power(rows(one)).mean(), rel=0.1)
+
+
+def test_gain_is_in_decibels() -> None:
+    clip = rows(noise(0, 0.02))
+    louder = mix([clip], gain_db=(10.0, 10.0))
+    assert power(louder).mean() / power(mix([clip])).mean() == pytest.approx(10, rel=0.01)
+
+
+def test_a_further_clip_lies_below_the_first() -> None:
+    loud, soft = rows(noise(1, 0.5)), rows(noise(2, 0.001))
+    mixed = mix([soft, loud], below_db=(20.0, 20.0), place_once=0.0)
+    assert power(mixed).mean() / power(mix([soft])).mean() == pytest.approx(1.01, abs=0.02)
+
+
+def test_a_longer_clip_is_cut_a_shorter_one_repeated_or_heard_once() -> None:
+    long, short = rows(noise(1, seconds=3)), rows(noise(2, seconds=0.3))
+    assert mix([long], n_frames=50).shape == (128, 50)
+    repeated = mix([short, short], place_once=0.0)
+    once = mix([short, short], place_once=1.0)
+    energy = power(once).mean(axis=0)
+    assert power(repeated).mean() > power(once).mean()
+    assert (energy > 1.4 * np.median(energy)).sum() in range(20, 35)
+
+
+def test_bands_move_up_and_silence_moves_in() -> None:
+    clip = rows(noise(0))
+    shifts = [mix([clip], seed=seed, shift_bands=3) for seed in range(12)]
+    floor = (np.log(1e-5) + 4.5) / 5
+    empty = {(int((m[:4, 0] < floor + 0.01).sum()), int((m[-4:, 0] < floor + 0.01).sum())) for m in shifts}
+    assert any(low >= 2 for low, _ in empty)
+    assert any(high >= 2 for _, high in empty)
+
+
+def test_silence_gives_silence() -> None:
+    silent = rows(np.zeros(32_000, np.float32))
+    mixed = mix([silent, silent], gain_db=(5.0, 5.0))
+    assert np.allclose(mixed, (np.log(1e-5) + 4.5) / 5, atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_mix_is_finite_and_depends_on_the_generator_alone(seed: int) -> None:
+    clips = [rows(noise(1)), rows(noise(2, seconds=0.1)), rows(noise(3, seconds=4))]
+    options = MixOptions()
+    first, again = (
+        mix_log_mels(clips, 80, FRONT_END, options, np.random.default_rng(seed)) for _ in range(2)
+    )
+    assert np.isfinite(first).all()
+    assert (first == again).all()
+    assert first.dtype == np.float32
