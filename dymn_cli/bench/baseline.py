@@ -92,7 +92,7 @@ def _choose_bank() -> tuple[Bank, str]:
     """How the mel bank is made, and in words."""
     try:
         from torchaudio.compliance.kaldi import get_mel_banks
-    except (ImportError, OSError) as exc:
+    except (ImportError, OSError, RuntimeError) as exc:
         reason = (
             "is not installed"
             if isinstance(exc, ModuleNotFoundError)

@@ -91,6 +91,21 @@ def test_where_torchaudio_does_not_load_it_says_so(monkeypatch: pytest.MonkeyPat
     assert "torchaudio is not installed" in Baseline("dymn04_kd", threads=1).note
 
 
+@pytest.mark.parametrize("failure", [OSError("libcudart.so.13"), RuntimeError("different CUDA versions")])
+def test_a_torchaudio_of_another_build_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    class Refusing:
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name.partition(".")[0] == "torchaudio":
+                raise failure
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    assert "does not load beside this build" in Baseline("dymn04_kd", threads=1).note
+
+
 def test_it_needs_weights_that_pytorch_can_hold(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"")
