@@ -103,7 +103,7 @@ def test_a_torchaudio_of_another_build_is_no_error(
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
-    assert "does not load beside this build" in Baseline("dymn04_kd", threads=1).note
+    assert "does not load beside this PyTorch" in Baseline("dymn04_kd", threads=1).note
 
 
 def test_it_needs_weights_that_pytorch_can_hold(tmp_path: Path) -> None:
