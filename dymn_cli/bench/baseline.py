@@ -11,8 +11,8 @@ What the example of the published models does, put together from the same librar
 
 It is no straw man: librosa's own checks and copies are left out, no gradients are kept, and nothing is
 written. The mel bank is torchaudio's, as it is in the example; where torchaudio cannot be loaded it is ours,
-which is made faster. torchaudio's wheels load beside the build of PyTorch that they were made for, and beside
-no other.
+which is the same within 2e-5 and takes a fraction of a millisecond, too. torchaudio's wheels load beside the
+build of PyTorch that they were made for, and beside no other.
 """
 
 from __future__ import annotations
@@ -93,12 +93,9 @@ def _choose_bank() -> tuple[Bank, str]:
     try:
         from torchaudio.compliance.kaldi import get_mel_banks
     except (ImportError, OSError, RuntimeError) as exc:
-        reason = (
-            "is not installed"
-            if isinstance(exc, ModuleNotFoundError)
-            else "does not load beside this PyTorch"
-        )
-        return own_bank, f"torchaudio {reason}: with dymn's mel bank, which is made faster"
+        missing = isinstance(exc, ModuleNotFoundError)
+        reason = "is not installed" if missing else "does not load beside this PyTorch"
+        return own_bank, f"with dymn's own mel bank, as torchaudio {reason}"
 
     def kaldi_bank(config: FrontEndConfig) -> torch.Tensor:
         low, high = config.fmin_hz, config.fmax_hz
