@@ -19,7 +19,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from dymn_cli.cli import bench, demo, doctor, embed, events, export, info, labels, merge, models, tag
+from dymn_cli.cli import (
+    bench,
+    demo,
+    distill,
+    doctor,
+    embed,
+    evaluate,
+    events,
+    export,
+    finetune,
+    info,
+    labels,
+    merge,
+    models,
+    tag,
+)
 from dymn_cli.cli.console import CHOICES, Talk
 from dymn_cli.cli.help import Program
 from dymn_cli.cli.params import CONTEXT
@@ -41,9 +56,10 @@ HELP = """What is to be heard in a recording? AudioSet labels, embeddings and ta
 Each command explains itself: dymn tag -h.
 """
 
-EPILOG = """Environment: DYMN_MODEL, DYMN_BACKEND and DYMN_DEVICE set defaults; DYMN_DEBUG=1 shows traces;
-NO_COLOR and FORCE_COLOR are respected. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 input, 4 model,
-5 output, 6 some inputs failed, 130 interrupted."""
+EPILOG = """Environment: DYMN_MODEL, DYMN_BACKEND and DYMN_DEVICE set defaults; DYMN_HOME is where pulled
+models lie; DYMN_MIRROR is where they come from; DYMN_OFFLINE=1 forbids the network; DYMN_DEBUG=1 shows
+traces; NO_COLOR and FORCE_COLOR are respected. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 input,
+4 model, 5 output, 6 some inputs failed, 130 interrupted."""
 
 
 class _Root(Program):
@@ -84,7 +100,10 @@ app = typer.Typer(
     help=HELP,
     epilog=EPILOG,
 )
-for module in (tag, events, embed, merge, labels, models, info, doctor, bench, demo, export):
+COMMANDS = (
+    tag, events, embed, merge, labels, models, info, doctor, bench, demo, export, distill, finetune, evaluate
+)  # fmt: skip
+for module in COMMANDS:
     module.register(app)
 
 

@@ -54,7 +54,9 @@ class Bar(Tally):
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         left = self.left_s
         eta = f", {span(left)} left" if left else ""
-        self._progress.update(self._task, total=self.total, completed=self._completed, text=f"{self.pace}{failed}{eta}")
+        self._progress.update(
+            self._task, total=self.total, completed=self._completed, text=f"{self.pace}{failed}{eta}"
+        )
 
     @property
     def _completed(self) -> float:

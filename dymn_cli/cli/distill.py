@@ -284,7 +284,8 @@ def _prepare(
     lesson = prepared.lesson
     if prepared.skipped:
         first = prepared.skipped[0][1]
-        talk.warning(f"{len(prepared.skipped)} recordings cannot be used; the first: {first}")
+        n = len(prepared.skipped)
+        talk.warning(f"{n} recording{'s' if n > 1 else ''} cannot be used; the first: {first}")
     held = 0 if lesson.held_out is None else len(lesson.held_out.indices)
     talk.note(
         f"{len(prepared.training):,} clips of {len(prepared.split.training):,} groups to learn from,"

@@ -56,6 +56,16 @@ class TuningOptions:
         int | None,
         typer.Option("--batch", metavar="N", help="Recordings in a step.", rich_help_panel=RECIPE_PANEL),
     ] = None
+    fit_head: Annotated[
+        bool | None,
+        typer.Option(
+            "--fit-head/--random-head",
+            metavar="",
+            help="What the last layer begins as (default: see above).",
+            rich_help_panel=RECIPE_PANEL,
+            show_default=False,
+        ),
+    ] = None
     window: Annotated[
         float | None,
         typer.Option(
@@ -237,6 +247,7 @@ def _recipe(options: TuningOptions, layout: str | None, longest_s: float) -> Tun
         "epochs": options.epochs,
         "rate": options.rate,
         "batch": options.batch,
+        "fit_head": options.fit_head,
         "window_s": round(window_s, 3) if options.window is None else options.window,
         "spec_augment": options.spec_augment,
         "patience": options.patience,

@@ -33,6 +33,7 @@ from dymn_cli.train.ema import Average
 from dymn_cli.train.lesson import Prepared, TeacherSet
 from dymn_cli.train.log import RunLog
 from dymn_cli.train.loop import Ended, LoopPlan, StepReport, Watch, make_scaler, train
+from dymn_cli.train.observer import Observer
 from dymn_cli.train.recipe import scaled_steps
 from dymn_cli.train.splits import write_split
 from dymn_cli.train.student import can_teach_blocks
@@ -41,7 +42,6 @@ from dymn_cli.train.workplace import claimed
 __all__ = ["Budget", "DistillRun", "RunOptions"]
 
 CALIBRATION_STEPS = 4
-LOGGED_STEPS = 400  # lines of losses in the log of a stage, however long it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,13 @@ class DistillRun:
                 elif number == 0:
                     self._save(state, steps)
                 task = self._task(number, steps)
-                observer = _Observer(watch, log, steps[number], functools.partial(self._snapshot, state))
+                observer = Observer(
+                    watch,
+                    log,
+                    steps[number],
+                    later=steps[number + 1 :],
+                    measured=functools.partial(self._snapshot, state),
+                )
                 ended = train(
                     task,
                     state,
@@ -370,26 +376,6 @@ class DistillRun:
             raise OutputError(f"{options.work}: {(exc.strerror or str(exc)).lower()}") from exc
 
 
-class _Observer:
-    """Passes on how it goes, and writes it down."""
-
-    def __init__(self, watch: Watch, log: RunLog, n_steps: int, snapshot: Callable[[], None]) -> None:
-        self._watch, self._log, self._snapshot = watch, log, snapshot
-        self._every = max(n_steps // LOGGED_STEPS, 1)
-
-    def step(self, report: StepReport) -> None:
-        if report.step % self._every == 0:
-            self._log.write(_fields(report))
-        self._watch.step(report)
-
-    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
-        self._log.write(
-            {**_fields(report), "held_out": {key: round(value, 5) for key, value in measures.items()}}
-        )
-        self._snapshot()
-        self._watch.evaluated(report, measures)
-
-
 class _Timer:
     """Times steps, without the first."""
 
@@ -405,18 +391,6 @@ class _Timer:
     @property
     def seconds_per_step(self) -> float:
         return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
-
-
-def _fields(report: StepReport) -> dict[str, Any]:
-    return {
-        "stage": report.stage,
-        "step": report.step,
-        "of": report.n_steps,
-        **{name: round(value, 5) for name, value in report.losses.items()},
-        "rate": float(f"{report.rate:.4g}"),
-        "clips_per_s": round(report.clips_per_s, 2),
-        "elapsed_s": round(report.elapsed_s, 1),
-    }
 
 
 def _described(budget: Budget) -> dict[str, Any]:

@@ -232,7 +232,7 @@ class Distillation:
         return self._whole(mel, maps, scores, batch)
 
     def _taught(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
-        """The teacher's scores, what the student hears, and the teacher's feature maps where it gives hints."""
+        """The teacher's scores, what the student hears, and the teacher's maps where it gives hints."""
         mels = self._log_mels(batch)
         mel = mels[self.lesson.front_end]
         if self.lesson.teacher is None:

@@ -26,13 +26,14 @@ from dymn_cli.errors import OutputError
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.labels import Vocabulary
 from dymn_cli.train.checkpoint import Saved, TrainState, read_state, restore_state, save_state
-from dymn_cli.train.finetuning import FineTuning, measures_of, scores_of
-from dymn_cli.train.first_head import fit_head, hidden_features
+from dymn_cli.train.finetuning import FineTuning, measures_of
+from dymn_cli.train.first_head import fit_head
 from dymn_cli.train.folds import make_folds
 from dymn_cli.train.log import RunLog
 from dymn_cli.train.loop import Ended, LoopPlan, Watch, make_scaler, train
 from dymn_cli.train.observer import Observer
 from dymn_cli.train.trained import Trained
+from dymn_cli.train.windowed import hidden_features, scores_of
 from dymn_cli.train.workplace import claimed
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ of dymn is a sigmoid, and says how sure it is of one class whatever the others d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from dymn_cli.train.augment import (
 from dymn_cli.train.evaluation import evaluate
 from dymn_cli.train.loop import Losses
 from dymn_cli.train.sampling import step_generator
+from dymn_cli.train.windowed import scores_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from dymn_cli.train.labelled import LabelledAudio
     from dymn_cli.train.tuning import TuningRecipe
 
-__all__ = ["FineTuning", "Ordered", "TuningBatch", "masked_loss", "measures_of", "scores_of"]
+__all__ = ["FineTuning", "Ordered", "TuningBatch", "masked_loss", "measures_of"]
 
-AT_ONCE = 8  # windows that are judged together
 ORDER, BATCH, STRIPES = 0, 1, 2  # what a generator is for
 PURPOSES = 10  # numbers of purposes that a stage has for itself
 MOST_BANDS, MOST_FRAMES = 3 / 8, 1 / 5  # widest stripes that are blanked, as shares of the log-mel
@@ -249,35 +248,3 @@ def masked_loss(logits: Tensor, present: Tensor, known: Tensor) -> Tensor:
     """
     z = logits.float()
     return (known * F.softplus(z) - present * z).sum() / len(z)
-
-
-def scores_of(
-    network: Backbone,
-    front_end: TorchLogMel,
-    audio: LabelledAudio,
-    examples: Sequence[int] | NDArray[np.intp],
-) -> NDArray[np.float32]:
-    """Scores (n, n_classes) of recordings as `dymn tag` has them: the highest of their windows.
-
-    The network is left in evaluation mode.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    scores = np.zeros((len(examples), network.config.n_classes), np.float32)
-    held: list[tuple[int, NDArray[np.float32]]] = []
-
-    def ask() -> None:
-        with torch.inference_mode():
-            samples = torch.from_numpy(np.stack([window for _, window in held])).to(device)
-            answers = torch.sigmoid(network(front_end(samples))[0].float()).cpu().numpy()
-        np.maximum.at(scores, [place for place, _ in held], answers)
-        held.clear()
-
-    for place, example in enumerate(examples):
-        for window in audio.windows(int(example)):
-            held.append((place, window))
-            if len(held) == AT_ONCE:
-                ask()
-    if held:
-        ask()
-    return scores

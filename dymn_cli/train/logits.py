@@ -131,7 +131,7 @@ def _index_of(path: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise UsageError(
-        f"{path}: which clip has which row?",
+        f"{path}: no index says which clip has which row",
         hint=f"--teacher-index FILE, or a file {candidates[0].name} beside it",
     )
 

@@ -1,7 +1,10 @@
 """The recipe of end-to-end fine-tuning: every number that it depends on, besides data and model.
 
-Section V of the paper: Adam without weight decay; 80 epochs (warm-up 10, ramp-down 65, 5 at 1 %); mixup
-of waveforms and of log-mels, gain, roll, mel bands with perturbed edges; Dy-Conv temperature 1.
+Section V of the paper: Adam without weight decay; 80 epochs (warm-up 10, ramp-down 65, 5 at 1 %); mixup of
+waveforms and of log-mels, gain, roll, mel bands with perturbed edges; Dy-Conv temperature 1; a random head.
+
+For data of one's own the schedule is squeezed into 20 epochs, and the head begins as a logistic regression:
+with ten recordings a class, that was right more often than a random head at any rate that was tried.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ class TuningRecipe:
         UsageError: a value that makes no sense.
     """
 
-    epochs: int = int(FINE_TUNING.epochs)
-    rate: float = 1e-3
+    epochs: int = 20
+    rate: float = 1e-4
     batch: int = 8
     fit_head: bool = True
     window_s: float = LONGEST_WINDOW_S
@@ -94,4 +97,4 @@ def usual_recipe(dataset: str | None = None) -> TuningRecipe:
     if dataset is None or dataset not in PUBLISHED:
         return TuningRecipe()
     rate, batch = PUBLISHED[dataset]
-    return TuningRecipe(rate=rate, batch=batch)
+    return TuningRecipe(epochs=round(FINE_TUNING.epochs), rate=rate, batch=batch, fit_head=False)

@@ -146,7 +146,7 @@ def test_damaged_recordings_are_listed(
     arguments[1] = str(data)
     out = tmp_path / "student.safetensors"
     assert run([*arguments, "-o", str(out), "--steps", "1"]) == 0
-    assert "1 recordings cannot be used; the first: source0/broken.wav" in capfd.readouterr().err
+    assert "1 recording cannot be used; the first: source0/broken.wav" in capfd.readouterr().err
     lines = (tmp_path / "student.safetensors.train" / "skipped.csv").read_text().splitlines()
     assert lines[0] == "recording,reason"
     assert lines[1].startswith("source0/broken.wav,")

@@ -271,12 +271,14 @@ def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: Worl
     before.fit_start()
     fitted = before.loss(batch, 0)
     assert fitted.parts["hints"] < first.parts["hints"]
-    assert fitted.parts["kl"] < 0.7 * first.parts["kl"]
-    scores, mel, maps = before._taught(batch)
+    assert fitted.parts["kl"] < 0.8 * first.parts["kl"]
+    scores, _, maps = before._taught(batch)
     for number in (3, 9):
         stage, x = student.stages[number], maps[number - 1]
         assert torch.allclose(stage(x).mean(dim=(0, 2, 3)), maps[number].mean(dim=(0, 2, 3)), atol=0.5)
-    assert torch.sigmoid(student.classifier[-1].bias).mean() == pytest.approx(scores.mean().item(), rel=0.3)
+    assert torch.sigmoid(student.classifier[-1].bias).mean().item() == pytest.approx(
+        scores.mean().item(), rel=0.3
+    )
 
 
 def test_the_temperature_falls_over_the_run(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -27,19 +28,21 @@ from dymn_cli.store.weights import ModelHeader, save_weights  # noqa: E402
 from dymn_cli.tagging.tagger import Tagger  # noqa: E402
 from dymn_cli.train.datasets import Dataset, Example  # noqa: E402
 from dymn_cli.train.finetune import FinetuneOptions, FinetuneRun  # noqa: E402
-from dymn_cli.train.finetuning import FineTuning, Ordered, masked_loss, scores_of  # noqa: E402
+from dymn_cli.train.finetuning import FineTuning, Ordered, masked_loss  # noqa: E402
+from dymn_cli.train.first_head import fit_head  # noqa: E402
 from dymn_cli.train.folds import Plan, plan_of  # noqa: E402
 from dymn_cli.train.labelled import LabelledAudio, open_labelled  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
 from dymn_cli.train.teachers import LoadedModel, load_model  # noqa: E402
 from dymn_cli.train.trained import Trained  # noqa: E402
 from dymn_cli.train.tuning import PUBLISHED, TuningRecipe, usual_recipe  # noqa: E402
+from dymn_cli.train.windowed import hidden_features, scores_of  # noqa: E402
 
 RATE_HZ = 32_000
 CPU = torch.device("cpu")
 EACH = 4  # recordings of a kind
 N = 3 * EACH
-QUICK = TuningRecipe(epochs=2, batch=4, window_s=0.5)
+QUICK = TuningRecipe(epochs=2, batch=4, window_s=0.5, fit_head=False)
 PLAIN = dataclasses.replace(QUICK, gain_db=0, roll_s=0, mix_waves=0, mixup=0, perturb_bands=False)
 
 
@@ -146,7 +149,7 @@ def finished(
 
 def test_classes_are_learned(audio: LabelledAudio, tmp_path: Path) -> None:
     base = load_model(str(weights_folder() / "dymn04_kd.safetensors"), CPU)
-    recipe = TuningRecipe(epochs=12, batch=4, window_s=0.7, rate=2e-3)
+    recipe = TuningRecipe(epochs=12, batch=4, window_s=0.7, rate=2e-3, fit_head=False)
     plan = plan_of(audio.dataset, holdout=1 / 3)
     trained, notes = finished(audio, plan, base, tmp_path / "work", recipe)
     losses = [report.losses["loss"] for report in notes.steps]
@@ -195,6 +198,32 @@ def test_scores_are_those_of_the_tagger(tiny: LoadedModel, tmp_path: Path) -> No
     with Tagger(tmp_path / "tiny.safetensors", threads=1) as tagger:
         for example, row in zip(reversed(examples), scores, strict=True):
             np.testing.assert_allclose(row, tagger.tag(example.path, top=0).scores, atol=1e-4)
+
+
+def test_a_head_that_fits_needs_no_training(audio: LabelledAudio, tmp_path: Path) -> None:
+    base = load_model(str(weights_folder() / "dymn04_kd.safetensors"), CPU)
+    network = copy.deepcopy(base.network)
+    network.reset_head(3)
+    hidden = hidden_features(network, TorchLogMel(), audio)
+    assert hidden.values.shape == (N, network.config.head_channels)
+    everything = np.arange(N)
+    learned = everything[everything % EACH != 0]
+    fit_head(network, hidden, audio, learned)
+    scores = scores_of(network, TorchLogMel(), audio, everything)
+    assert (scores.argmax(axis=1) == everything // EACH).all()
+    others = dataclasses.replace(  # what is not learned from has no say
+        audio,
+        dataset=dataclasses.replace(
+            audio.dataset,
+            examples=tuple(
+                dataclasses.replace(e, labels=(2,)) if n % EACH == 0 else e
+                for n, e in enumerate(audio.dataset.examples)
+            ),
+        ),
+    )
+    first = network.classifier[-1].weight.clone()
+    fit_head(network, hidden, others, learned)
+    assert torch.equal(first, network.classifier[-1].weight)
 
 
 # ---------------------------------------------------------------------- what it is learned from
@@ -339,7 +368,11 @@ def same(one: Trained, other: Trained) -> bool:
     )
 
 
-@pytest.mark.parametrize("recipe", [QUICK, dataclasses.replace(QUICK, patience=1)], ids=["plain", "patience"])
+@pytest.mark.parametrize(
+    "recipe",
+    [QUICK, dataclasses.replace(QUICK, patience=1), dataclasses.replace(QUICK, fit_head=True)],
+    ids=["plain", "patience", "fitted"],
+)
 def test_an_interruption_changes_nothing(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path, recipe: TuningRecipe
 ) -> None:

@@ -110,7 +110,7 @@ def test_logits_that_do_not_serve(tmp_path: Path, matrix: np.ndarray) -> None:
     with pytest.raises(WeightsMissingError):
         StoredLogits.open(str(tmp_path / "none.npy"))
     np.save(tmp_path / "logits.npy", matrix)
-    with pytest.raises(UsageError, match="which clip has which row"):
+    with pytest.raises(UsageError, match="no index says which clip has which row"):
         StoredLogits.open(str(tmp_path / "logits.npy"))
     with pytest.raises(ModelError, match="has row 9"):
         StoredLogits(matrix, {"a": 9}, "x")
