@@ -223,11 +223,14 @@ def _how_to_get(name: str) -> str:
         wanted = metadata.requires("dymn") or []
     except metadata.PackageNotFoundError:
         wanted = []
+    extras = []
     for requirement in wanted:
         package, _, marker = requirement.partition(";")
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
         if extra and re.split(r"[^\w-]", package.strip())[0] == name:
-            return f"pip install 'dymn[{extra[1]}]'"
+            extras.append(extra[1])
+    if extras:  # the extra for working on dymn has them all
+        return f"pip install 'dymn[{min(extras, key=lambda extra: extra == 'dev')}]'"
     return f"pip install {name}"
 
 

@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage, HTTPResponse, InvalidURL
+from io import FileIO
 from pathlib import Path
 from typing import IO, NoReturn, Protocol
 from urllib import request
@@ -337,7 +338,7 @@ class _Job:
         """Append the body to what is there, and be content only with all of it."""
         n_bytes = start
         with os_errors(self.partial):
-            file = self.partial.open("r+b" if start else "wb")
+            file = self.partial.open("r+b" if start else "wb", buffering=0)
         with file:
             with os_errors(self.partial):
                 file.seek(start)
@@ -361,10 +362,12 @@ class _Job:
             raise _AgainError(_words(exc, self.patience.timeout_s)) from exc
 
 
-def _write(file: IO[bytes], chunk: bytes, path: Path) -> None:
+def _write(file: FileIO, chunk: bytes, path: Path) -> None:
+    """Write all of a chunk; nothing is buffered, so that closing a file on a full disk fails no more."""
+    rest = memoryview(chunk)
     try:
-        file.write(chunk)
-        file.flush()
+        while rest:
+            rest = rest[file.write(rest) :]
     except OSError as exc:
         hint = "free some space; the same command then goes on" if exc.errno in FULL else None
         raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}", hint=hint) from exc

@@ -65,21 +65,21 @@ def test_a_terminal_gets_a_line_a_check_within_80_columns(dymn):
 
 
 def test_an_extra_that_cannot_be_loaded_is_a_warning_that_says_why(monkeypatch, checks, tmp_path):
-    """As torchaudio, beside a PyTorch that it was not built for."""
-    (tmp_path / "torchaudio-9.9.dist-info").mkdir()
-    (tmp_path / "torchaudio-9.9.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torchaudio\nVersion: 9.9\n"
+    """As an extension beside a PyTorch that it was not built for."""
+    (tmp_path / "strangeaudio-9.9.dist-info").mkdir()
+    (tmp_path / "strangeaudio-9.9.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: strangeaudio\nVersion: 9.9\n"
     )
-    (tmp_path / "torchaudio.py").write_text("raise OSError('libtorchaudio.so: undefined symbol: x')\n")
-    monkeypatch.setattr(parts, "EXTRAS", {"torchaudio": "nothing but this test"})
+    (tmp_path / "strangeaudio.py").write_text("raise OSError('libstrangeaudio.so: undefined symbol: x')\n")
+    monkeypatch.setattr(parts, "EXTRAS", {"strangeaudio": "nothing but this test"})
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     code, found = checks()
     assert code == 0
-    state, detail, hint = found["torchaudio"]
+    state, detail, hint = found["strangeaudio"]
     assert state == "warn"
-    assert detail == "9.9 cannot be loaded: OSError: libtorchaudio.so: undefined symbol: x"
-    assert hint == "only nothing but this test needs it; reinstall it: pip install torchaudio"
+    assert detail == "9.9 cannot be loaded: OSError: libstrangeaudio.so: undefined symbol: x"
+    assert hint == "only nothing but this test needs it; reinstall it: pip install strangeaudio"
 
 
 def test_it_says_which_devices_are_there_and_why_others_are_not(dymn):
