@@ -4,7 +4,8 @@ Section V of the paper: Adam without weight decay; 80 epochs (warm-up 10, ramp-d
 waveforms and of log-mels, gain, roll, mel bands with perturbed edges; Dy-Conv temperature 1; a random head.
 
 For data of one's own the schedule is squeezed into 20 epochs, and the head begins as a logistic regression:
-with ten recordings a class, that was right more often than a random head at any rate that was tried.
+with ten recordings a class, that was right more often than a random head on one of two tasks that were tried
+(families of instruments, 0.82 against at most 0.75), and no different on the other.
 """
 
 from __future__ import annotations
