@@ -37,7 +37,7 @@ from dymn_cli.train.observer import Observer
 from dymn_cli.train.recipe import scaled_steps
 from dymn_cli.train.splits import write_split
 from dymn_cli.train.student import can_teach_blocks
-from dymn_cli.train.workplace import claimed
+from dymn_cli.train.workplace import claimed, require_same
 
 __all__ = ["Budget", "DistillRun", "RunOptions"]
 
@@ -159,16 +159,8 @@ class DistillRun:
         if not self.options.resume or not self._checkpoint.is_file():
             return None
         saved = read_state(self._checkpoint)
-        then = saved.fields.get("fingerprint", {})
-        changed = [key for key in self.fingerprint if then.get(key) != self.fingerprint[key]]
-        wanted = _described(self.options.budget)
-        if saved.fields.get("budget") != wanted:
-            changed.append("budget")
-        if changed:
-            raise OutputError(
-                f"{work} holds a run with another {' and '.join(changed)}",
-                hint="--no-resume starts over, --work DIR trains elsewhere",
-            )
+        then = {**saved.fields.get("fingerprint", {}), "budget": saved.fields.get("budget")}
+        require_same(work, then, {**self.fingerprint, "budget": _described(self.options.budget)})
         return saved
 
     # ------------------------------------------------------------------ the run

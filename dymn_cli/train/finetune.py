@@ -34,7 +34,7 @@ from dymn_cli.train.loop import Ended, LoopPlan, Watch, make_scaler, train
 from dymn_cli.train.observer import Observer
 from dymn_cli.train.trained import Trained
 from dymn_cli.train.windowed import hidden_features, scores_of
-from dymn_cli.train.workplace import claimed
+from dymn_cli.train.workplace import claimed, require_same
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,13 +179,7 @@ class FinetuneRun:
         if not self._options.resume or not self._checkpoint.is_file():
             return None
         saved = read_state(self._checkpoint)
-        then = saved.fields.get("fingerprint", {})
-        changed = [key for key, value in self.fingerprint.items() if then.get(key) != value]
-        if changed:
-            raise OutputError(
-                f"{work} holds a run with another {' and '.join(changed)}",
-                hint="--no-resume starts over, --work DIR trains elsewhere",
-            )
+        require_same(work, saved.fields.get("fingerprint", {}), self.fingerprint)
         return saved
 
     # ------------------------------------------------------------------ the run

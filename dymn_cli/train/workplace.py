@@ -1,14 +1,15 @@
-"""The working folder of a run: made, and held by one run at a time."""
+"""The working folder of a run: made, held by one run at a time, and gone on from by the same run only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dymn_cli.errors import OutputError
 
-__all__ = ["claimed"]
+__all__ = ["claimed", "require_same"]
 
 
 @contextmanager
@@ -36,3 +37,22 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was begun with other settings.
+
+    Args:
+        folder: where it was begun.
+        then: its settings.
+        now: the settings of this run.
+
+    Raises:
+        OutputError: they differ; it names those that do.
+    """
+    changed = [key for key, value in now.items() if then.get(key) != value]
+    if changed:
+        raise OutputError(
+            f"{folder} holds a run with another {' and '.join(changed)}",
+            hint="--no-resume starts over, --work DIR trains elsewhere",
+        )
