@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -221,15 +221,23 @@ class Distillation:
 
     # ------------------------------------------------------------------ loss
 
-    def loss(self, batch: Batch, step: int) -> Losses:
-        """Loss on a batch, in nats per clip (see `dymn_cli.train.losses`)."""
+    def parts(self, batch: Batch) -> tuple[Batch, ...]:
+        """The clips of a batch, shared out to the lanes."""
+        lanes = self.lesson.recipe.lanes_of(self.stage)
+        if lanes == 1 or batch.mels is None:
+            return (batch,)
+        return tuple(Batch(mels=mels) for mels in batch.mels.chunk(lanes))
+
+    def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
+        """Loss of a network on a batch, in nats per clip (see `dymn_cli.train.losses`)."""
+        student = cast(Backbone, network)
         done = self._done_before + self._share * step / self._n_steps
-        self.student.set_temperature(self._temperature.at(done / self.lesson.recipe.temperature_share))
+        student.set_temperature(self._temperature.at(done / self.lesson.recipe.temperature_share))
         scores, mel, maps = self._taught(batch)
         if self.stage.mode == "blockwise":
             assert maps is not None
-            return self._blockwise(mel, maps, scores)
-        return self._whole(mel, maps, scores, batch)
+            return _blockwise(student, mel, maps, scores)
+        return self._whole(student, mel, maps, scores, batch)
 
     def _taught(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         """The teacher's scores, what the student hears, and the teacher's maps where it gives hints."""
@@ -257,30 +265,21 @@ class Distillation:
             made[front_end] = mel
         return made
 
-    def _blockwise(self, mel: Tensor, maps: Sequence[Tensor], scores: Tensor) -> Losses:
-        inputs = (mel, *maps[:-1])
-        stages = zip(self.student.stages, inputs, maps, strict=True)
-        hints = torch.stack([hint_loss(stage(x), wanted) for stage, x, wanted in stages])
-        logits = self.student.classifier(maps[-1].mean(dim=(2, 3)))
-        on_scores = cross_entropy(logits, scores)
-        return Losses(
-            hints.sum() + on_scores,
-            {"hints": hints.detach().mean(), "kl": on_scores.detach() - entropy(scores)},
-        )
-
-    def _whole(self, mel: Tensor, maps: Sequence[Tensor] | None, scores: Tensor, batch: Batch) -> Losses:
+    def _whole(
+        self, student: Backbone, mel: Tensor, maps: Sequence[Tensor] | None, scores: Tensor, batch: Batch
+    ) -> Losses:
         parts: dict[str, Tensor] = {}
         labels = None if batch.labels is None else batch.labels.to(self.lesson.device)
         if labels is not None and batch.known is not None:
             labels = torch.where(batch.known.to(self.lesson.device), labels, scores)
         if maps is not None and self._matching:
-            own = self.student.feature_maps(mel)
-            logits, _ = self.student.forward_head(own[-1])
+            own = student.feature_maps(mel)
+            logits, _ = student.forward_head(own[-1])
             hints = torch.stack([hint_loss(own[number], maps[number]) for number in self._matching])
             parts["hints"] = hints.detach().mean()
             total = self.stage.hints * hints.sum()
         else:
-            logits, _ = self.student(mel)
+            logits, _ = student(mel)
             total = logits.new_zeros(())
         total = total + distillation_loss(logits, scores, labels, self.lesson.recipe.label_share)
         parts["kl"] = cross_entropy(logits.detach(), scores) - entropy(scores)
@@ -311,3 +310,16 @@ def make_optimizer(stage: Stage, network: Backbone) -> torch.optim.Optimizer:
     blocks = {"params": [value for one in network.stages for value in one.parameters()], "rate_scale": 1.0}
     head = {"params": list(network.classifier.parameters()), "rate_scale": CLASSIFIER_RATE}
     return torch.optim.AdamW([blocks, head], lr=stage.rate, weight_decay=stage.weight_decay)
+
+
+def _blockwise(student: Backbone, mel: Tensor, maps: Sequence[Tensor], scores: Tensor) -> Losses:
+    """Each stage, and the classifier, on what the teacher's stage before it says."""
+    inputs = (mel, *maps[:-1])
+    stages = zip(student.stages, inputs, maps, strict=True)
+    hints = torch.stack([hint_loss(stage(x), wanted) for stage, x, wanted in stages])
+    logits = student.classifier(maps[-1].mean(dim=(2, 3)))
+    on_scores = cross_entropy(logits, scores)
+    return Losses(
+        hints.sum() + on_scores,
+        {"hints": hints.detach().mean(), "kl": on_scores.detach() - entropy(scores)},
+    )

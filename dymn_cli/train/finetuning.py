@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import InputError
@@ -167,8 +167,12 @@ class FineTuning:
 
     # ------------------------------------------------------------------ loss
 
-    def loss(self, batch: TuningBatch, step: int) -> Losses:
-        """Loss on a batch, in nats per recording."""
+    def parts(self, batch: TuningBatch) -> tuple[TuningBatch]:
+        """The batch as it is: its recordings are mixed with each other."""
+        return (batch,)
+
+    def loss(self, batch: TuningBatch, step: int, network: nn.Module) -> Losses:
+        """Loss of a network on a batch, in nats per recording."""
         fmin_hz, fmax_hz = batch.limits_hz or (None, None)
         with torch.no_grad():
             samples = batch.samples.to(self._device, non_blocking=True)
@@ -182,7 +186,7 @@ class FineTuning:
                     most_bands=round(MOST_BANDS * mel.shape[2]),
                     most_frames=round(MOST_FRAMES * mel.shape[3]),
                 )
-        logits, _ = self._network(mel)
+        logits, _ = network(mel)
         return Losses(masked_loss(logits, batch.present.to(self._device), batch.known.to(self._device)), {})
 
     # ------------------------------------------------------------------ measures

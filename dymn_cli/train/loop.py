@@ -8,17 +8,17 @@ that checkpoints hold.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from dymn_cli.errors import ModelError
 from dymn_cli.train.checkpoint import TrainState
+from dymn_cli.train.lanes import Lanes, Losses, NotANumberError
 from dymn_cli.train.prefetch import prefetched
 from dymn_cli.train.schedule import RateSchedule
 
@@ -28,15 +28,7 @@ Ended = Literal["finished", "stopped early", "interrupted"]
 B = TypeVar("B")
 
 SMOOTHING = 0.98  # of the losses that are shown
-SEED_STRIDE = 1_000_003  # seeds of torch's own generator, one for each step
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What a step is judged by: `total` is minimised, `parts` are told."""
-
-    total: Tensor
-    parts: Mapping[str, Tensor]
+SEED_STRIDE = 1_000_003  # seeds of dropout, one for each step
 
 
 class Task(Protocol[B]):
@@ -46,8 +38,12 @@ class Task(Protocol[B]):
         """The data of a step; any thread may ask for it."""
         ...
 
-    def loss(self, batch: B, step: int) -> Losses:
-        """Loss of the network on a batch; called with the network in training mode."""
+    def parts(self, batch: B) -> Sequence[B]:
+        """The batch in as many parts of one size as the plan has lanes."""
+        ...
+
+    def loss(self, batch: B, step: int, network: nn.Module) -> Losses:
+        """Loss on a part of a batch; the network is in training mode. Several threads may ask at a time."""
         ...
 
     def evaluate(self, state: TrainState) -> tuple[dict[str, float], bool]:
@@ -68,6 +64,7 @@ class LoopPlan:
         checkpoint_every_s: seconds from one checkpoint to the next.
         data_threads: threads that make batches.
         clip_norm: largest norm of a gradient; none where 0.
+        lanes: parts of a batch that are computed side by side (`dymn_cli.train.lanes`).
         half_precision: float16 where it is safe, on GPUs.
     """
 
@@ -79,6 +76,7 @@ class LoopPlan:
     checkpoint_every_s: float = 300.0
     data_threads: int = 1
     clip_norm: float = 0.0
+    lanes: int = 1
     half_precision: bool = False
 
     def evaluates_after(self, step: int) -> bool:
@@ -176,11 +174,13 @@ def train(
     pace = _Pace(plan, state)
     device = next(state.model.parameters()).device
     batches = prefetched(task.batch, state.step, plan.n_steps, threads=plan.data_threads)
-    with contextlib.closing(batches):  # type: ignore[type-var] # a generator is closed like a file
+    closing = contextlib.closing(batches)  # type: ignore[type-var] # a generator is closed like a file
+    state.model.train()
+    with closing, Lanes(state.model, plan.lanes) as lanes:
         begun = time.monotonic()
         for batch in batches:
             rate = plan.rates.at(state.step / plan.n_steps)
-            losses = _step(task, state, plan, batch, rate, device)
+            losses = _step(task, state, plan, lanes, batch, rate, device)
             seconds = time.monotonic() - begun
             state.elapsed_s += seconds
             report = pace.report(losses, rate, seconds)
@@ -203,23 +203,34 @@ def train(
 
 
 def _step(
-    task: Task[B], state: TrainState, plan: LoopPlan, batch: B, rate: float, device: torch.device
+    task: Task[B],
+    state: TrainState,
+    plan: LoopPlan,
+    lanes: Lanes,
+    batch: B,
+    rate: float,
+    device: torch.device,
 ) -> Losses:
-    torch.manual_seed(plan.seed * SEED_STRIDE + state.stage * 7919 + state.step)
-    state.model.train()
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("rate_scale", 1.0)
-    with torch.autocast(device.type, torch.float16, enabled=plan.half_precision):
-        losses = task.loss(batch, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    total = losses.total
-    if not math.isfinite(float(total.detach())):
-        raise ModelError(
-            f"training diverged: the loss at step {state.step} is {float(total.detach())}",
-            hint="a lower --rate, or another --seed; the last checkpoint is from before",
+    step, scaler = state.step, state.scaler
+
+    def loss(part: B, network: nn.Module) -> Losses:
+        with torch.autocast(device.type, torch.float16, enabled=plan.half_precision):
+            return task.loss(part, step, network)
+
+    try:
+        losses = lanes.step(
+            task.parts(batch),
+            loss,
+            seed=plan.seed * SEED_STRIDE + state.stage * 7919 + step,
+            scaled=(lambda total: total) if scaler is None else scaler.scale,
         )
-    scaler = state.scaler
-    (total if scaler is None else scaler.scale(total)).backward()  # type: ignore[no-untyped-call]
+    except NotANumberError as exc:
+        raise ModelError(
+            f"training diverged: the loss at step {step} is {exc}",
+            hint="a lower --rate, or another --seed; the last checkpoint is from before",
+        ) from exc
     if plan.clip_norm:
         if scaler is not None:
             scaler.unscale_(state.optimizer)
@@ -232,4 +243,4 @@ def _step(
     state.step += 1
     if state.average is not None:
         state.average.update(state.model)
-    return Losses(total.detach(), {name: value.detach() for name, value in losses.parts.items()})
+    return losses

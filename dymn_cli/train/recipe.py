@@ -24,6 +24,7 @@ Mode = Literal["blockwise", "end-to-end"]
 OptimizerName = Literal["adam", "adamw"]
 
 EPOCHS, CLIPS_PER_EPOCH = 200, 100_000
+LANES = 2  # of the small recipe: for the two cores that it is made for
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Recipe:
         fitted_start: whether a random student begins with the teacher's means and spreads.
         temperature: of the Dy-Convs at the beginning; it ends at 1.
         temperature_share: of the run, until it is 1.
+        lanes: parts of a batch that are computed side by side (`dymn_cli.train.lanes`), where a batch can be
+            divided: its clips are not mixed with each other, and each part has two at least.
     """
 
     name: str
@@ -103,12 +106,18 @@ class Recipe:
     fitted_start: bool = False
     temperature: float = 1.0
     temperature_share: float = 0.15
+    lanes: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_share <= 1:
             raise UsageError(f"a share of {self.label_share:g} for labels is not in 0 to 1")
         if not self.stages:
             raise UsageError("a recipe needs a stage")
+
+    def lanes_of(self, stage: Stage) -> int:
+        """Parts of a batch in a stage."""
+        divides = self.mixes is not None and stage.batch % self.lanes == 0 and stage.batch >= 2 * self.lanes
+        return self.lanes if divides else 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for fingerprints and logs."""
@@ -160,7 +169,7 @@ def small(width: float, *, hints: float = 0.5) -> Recipe:
         average=0.999,
         clip_norm=20.0,
     )
-    return Recipe("small", (blockwise, whole), mixes=MixOptions(), fitted_start=True)
+    return Recipe("small", (blockwise, whole), mixes=MixOptions(), fitted_start=True, lanes=LANES)
 
 
 RECIPES = {"small": small, "paper": paper}

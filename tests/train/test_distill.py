@@ -252,12 +252,12 @@ def test_blocks_learn_apart_from_each_other(world: World) -> None:
     run = world.run(prepared, "work", (2, 2))
     task = Distillation(prepared.lesson, run.student.train(), recipe.stages[0], number=0, n_steps=2)
     parameters = list(run.student.stages[7].parameters())
-    losses = task.loss(task.batch(0), 0)
+    losses = task.loss(task.batch(0), 0, task.student)
     (gradient,) = torch.autograd.grad(losses.total, parameters[:1], retain_graph=True)
     with torch.no_grad():
         for value in run.student.stages[6].parameters():
             value.mul_(3.0)
-    (again,) = torch.autograd.grad(task.loss(task.batch(0), 0).total, parameters[:1])
+    (again,) = torch.autograd.grad(task.loss(task.batch(0), 0, task.student).total, parameters[:1])
     assert torch.allclose(gradient, again, rtol=1e-3, atol=1e-5)
 
 
@@ -267,9 +267,9 @@ def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: Worl
     student = world.run(prepared, "work", (1, 1)).student.train()
     before = Distillation(prepared.lesson, student, recipe.stages[0], number=0, n_steps=1)
     batch = before.batch(0)
-    first = before.loss(batch, 0)
+    first = before.loss(batch, 0, student)
     before.fit_start()
-    fitted = before.loss(batch, 0)
+    fitted = before.loss(batch, 0, student)
     assert fitted.parts["hints"] < first.parts["hints"]
     assert fitted.parts["kl"] < 0.8 * first.parts["kl"]
     scores, _, maps = before._taught(batch)
@@ -288,7 +288,7 @@ def test_the_temperature_falls_over_the_run(world: World) -> None:
     task = Distillation(prepared.lesson, run.student, recipe.stages[0], number=0, n_steps=8)
     seen = []
     for step in (0, 2, 4, 7):
-        task.loss(task.batch(step), step)
+        task.loss(task.batch(step), step, task.student)
         seen.append(run.student.layers[3].depth_conv.temperature)
     assert seen == pytest.approx([30.0, 15.5, 1.0, 1.0])
 
@@ -383,9 +383,9 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
     task = Distillation(prepared.lesson, run.student, recipe.stages[0], number=0, n_steps=1)
     batch = next(batch for batch in map(task.batch, range(30)) if not batch.known.any())
     torch.manual_seed(0)
-    unknown = task.loss(batch, 0).total.item()
+    unknown = task.loss(batch, 0, task.student).total.item()
     torch.manual_seed(0)
-    without = task.loss(dataclasses.replace(batch, labels=None), 0).total.item()
+    without = task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.item()
     assert unknown == pytest.approx(without, rel=1e-5)
     with pytest.raises(UsageError, match="mixes, which have no labels"):
         world.prepared(tiny(small(0.1)), labels=tmp_path / "labels.csv")
@@ -414,8 +414,8 @@ def test_audioset_as_hdf5_teaches_with_its_labels(world: World, tmp_path: Path, 
     batch = task.batch(0)
     known = {tuple(row) for n, row in enumerate(labels.tolist()) if n != 3}
     assert {tuple(row) for row in batch.labels.int().tolist()} <= known
-    with_labels = task.loss(batch, 0).total
-    without = task.loss(dataclasses.replace(batch, labels=None), 0).total
+    with_labels = task.loss(batch, 0, task.student).total
+    without = task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total
     assert with_labels != without
     assert run.run(Silent()) == "finished"
 

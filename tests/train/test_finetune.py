@@ -314,7 +314,7 @@ def test_stripes_are_blanked_where_asked_for(audio: LabelledAudio, tiny: LoadedM
     for blank in (False, True):
         base = LoadedModel(tiny.header, "", network)
         training = task(audio, base, dataclasses.replace(PLAIN, spec_augment=blank))
-        training.loss(training.batch(0), 0)
+        training.loss(training.batch(0), 0, network)
     plain, striped = seen
     changed = (plain != striped).float().mean()
     assert 0.02 < changed < 0.5

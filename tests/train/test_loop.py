@@ -19,16 +19,19 @@ class Fitting:
     """A small network with dropout and batch normalisation learns a fixed one."""
 
     def __init__(
-        self, model: torch.nn.Module, *, stop_at: int | None = None, nan_at: int | None = None
+        self, model: torch.nn.Module, *, stop_at: int | None = None, nan_at: int | None = None, lanes: int = 1
     ) -> None:
-        self.model, self._stop_at, self._nan_at = model, stop_at, nan_at
+        self.model, self._stop_at, self._nan_at, self._lanes = model, stop_at, nan_at, lanes
         self.asked: list[int] = []
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
 
-    def loss(self, batch: torch.Tensor, step: int) -> Losses:
-        error = (self.model(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
+    def parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return batch.chunk(self._lanes)
+
+    def loss(self, batch: torch.Tensor, step: int, network: torch.nn.Module) -> Losses:
+        error = (network(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
         if step == self._nan_at:
             error = error * float("nan")
         return Losses(error, {"half": error.detach() / 2})
@@ -64,7 +67,7 @@ PLAN = LoopPlan(n_steps=40, rates=RateSchedule("cosine", 2e-2), batch_size=16, s
 
 
 def run(state: TrainState, plan: LoopPlan = PLAN, **settings: object) -> tuple[str, Watch, Fitting]:
-    task, watch = Fitting(state.model, **settings), Watch()
+    task, watch = Fitting(state.model, lanes=plan.lanes, **settings), Watch()
     return train(task, state, plan, watch=watch, save=lambda state: None), watch, task
 
 
@@ -124,6 +127,22 @@ def test_threads_that_make_batches_change_nothing(threads: int) -> None:
     run(one)
     run(other, dataclasses.replace(PLAN, data_threads=threads))
     assert same(one.weights, other.weights)
+
+
+def test_lanes_do_not_depend_on_the_threads_that_run_them() -> None:
+    plan = dataclasses.replace(PLAN, lanes=2)
+    before, states = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            states.append(fresh())
+            run(states[-1], plan)
+    finally:
+        torch.set_num_threads(before)
+    assert same(states[0].weights, states[1].weights)
+    alone = fresh()
+    run(alone)
+    assert not same(alone.weights, states[0].weights)
 
 
 def test_a_task_may_stop_early() -> None:
