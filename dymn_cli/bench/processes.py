@@ -24,7 +24,7 @@ from dymn_cli.errors import DymnError
 
 __all__ = ["Finished", "run_dymn"]
 
-PROGRAM = "from dymn_cli.cli.app import main; main()"  # what the installed command does
+PROGRAM = "from dymn_cli.__main__ import main; main()"  # what the installed command does
 LAUNCHER = """
 import json, subprocess, sys, time
 start = time.perf_counter()

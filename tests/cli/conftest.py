@@ -35,7 +35,7 @@ from dymn_cli.store.weights import ModelHeader
 from dymn_cli.tagging import tagger as tagger_module
 
 RATE_HZ = 32_000
-DYMN = (sys.executable, "-W", "error", "-c", "from dymn_cli.cli.app import main; main()")
+DYMN = (sys.executable, "-W", "error", "-c", "from dymn_cli.__main__ import main; main()")
 SETTINGS = ("DYMN_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "PYTHON", "LC_", "LANG")
 TIMEOUT_S = 60.0
 

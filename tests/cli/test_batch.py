@@ -217,7 +217,7 @@ def uninterrupted(
     """All files of a run over the archive that nothing disturbs."""
 
     folder = tmp_path_factory.mktemp("uninterrupted")
-    code = "from dymn_cli.cli.app import main; main()"
+    code = "from dymn_cli.__main__ import main; main()"
     ran = subprocess.run(
         [sys.executable, "-c", code, *map(str, tag_arguments(archive))],
         cwd=folder,

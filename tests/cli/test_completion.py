@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="completion is tried in bash")
 
-MAIN = "from dymn_cli.cli.app import main; main()"
+MAIN = "from dymn_cli.__main__ import main; main()"
 
 
 @pytest.fixture

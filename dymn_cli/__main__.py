@@ -1,0 +1,28 @@
+"""The program as a process: `dymn`, or `python -m dymn_cli`.
+
+Worker processes import this module again, so that it imports nothing itself.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import NoReturn
+
+__all__ = ["main"]
+
+COLLECT_EVERY = 50_000  # new objects; with Python's 700, a tenth of a short run looks for garbage in imports
+
+
+def main() -> NoReturn:
+    """Entry point of the command `dymn`."""
+    gc.set_threshold(COLLECT_EVERY)
+    from dymn_cli.cli.app import main as program
+
+    try:
+        program()
+    finally:
+        gc.freeze()  # what is left ends with the process: Python need not go through all of it once more
+
+
+if __name__ == "__main__":
+    main()
