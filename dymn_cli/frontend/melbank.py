@@ -77,7 +77,7 @@ class FrontEndConfig:
             require(abs(getattr(self, name)) <= LARGEST, f"{name} is beyond ±{LARGEST:g}")
         # Far beyond any model, and near enough that a damaged file cannot ask for gigabytes.
         require(self.n_fft <= 1 << 16, "n_fft is above 65,536")
-        require(self.n_mels <= 1024, "n_mels is above 1,024")
+        require(self.n_mels <= 512, "n_mels is above 512")
         require(self.n_hop * 1000 >= self.rate_hz, "n_hop is below 1 ms")
         require(self.n_fft % 2 == 0, "n_fft must be even")
         require(2 <= self.n_window <= self.n_fft, "n_window is not in 2 ... n_fft")

@@ -81,6 +81,7 @@ def test_config_that_cannot_be_read_is_a_usage_error(text: str) -> None:
         {"scale": 0.0},
         {"preemphasis": 1.5},
         {"n_fft": 1024.0},
+        {"n_mels": 513},
     ],
 )
 def test_values_that_describe_no_front_end_are_a_usage_error(change: dict[str, float]) -> None:
