@@ -81,7 +81,7 @@ def distill(
         raise UsageError(
             "--evaluate trains nothing, and --out is for a student", hint="--compare MODEL does both"
         )
-    for number in (pupil.threads, run.measure):
+    for number in (run.threads, run.measure):
         if number is not None and number < 1:
             raise UsageError(f"{number} is not a number from 1 on", hint="--threads N, --measure N")
     if not run.checkpoint_every >= 0:
@@ -96,9 +96,9 @@ def distill(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from dymn_cli.train.device import choose_device, set_threads  # says so where PyTorch is missing
 
-    threads, device = set_threads(pupil.threads), choose_device(pupil.device)
+    threads, device = set_threads(run.threads), choose_device(pupil.device)
     if run.out is None:
-        _evaluate(data, pupil, how, device, threads, listing, talk)
+        _evaluate(data, pupil, how, run, device, threads, listing, talk)
     else:
         _train(data, pupil, how, run, run.out, device, threads, listing, talk)
 
@@ -132,7 +132,7 @@ def _train(
     )
     recipe = _recipe(how, teachers, header, talk)
     budget = _budget(how, recipe)
-    prepared = _prepare(data, recipe, teachers, header.front_end, device, how.seed, threads, talk)
+    prepared = _prepare(data, recipe, teachers, header.front_end, device, how.seed, run, threads, talk)
     work = Path(run.work or f"{out}.train")
     options = RunOptions(
         work=work,
@@ -255,6 +255,7 @@ def _prepare(
     front_end: FrontEndConfig,
     device: torch.device,
     seed: int,
+    run: WorkOptions,
     threads: int,
     talk: Talk,
     *,
@@ -262,7 +263,7 @@ def _prepare(
 ) -> Prepared:
     from dymn_cli.train.lesson import prepare
 
-    options = _data_options(data, seed)
+    options = _data_options(data, run.cache, seed)
     with talk.progress(None, shared_with_results=False) as tally:
 
         def decoded(n_all: int, seconds: float) -> None:
@@ -294,7 +295,7 @@ def _prepare(
     return prepared
 
 
-def _data_options(data: CorpusOptions, seed: int) -> DataOptions:
+def _data_options(data: CorpusOptions, cache: str | None, seed: int) -> DataOptions:
     from dymn_cli.batch.discover import parse_extensions
     from dymn_cli.store.local import cache_folder
     from dymn_cli.train.lesson import DataOptions
@@ -303,7 +304,7 @@ def _data_options(data: CorpusOptions, seed: int) -> DataOptions:
         raise UsageError("--held-out-clips cannot be negative", hint="0 for all")
     return DataOptions(
         names=tuple(data.data),
-        cache=Path(data.cache) if data.cache else cache_folder() / "clips",
+        cache=Path(cache) if cache else cache_folder() / "clips",
         extensions=parse_extensions(data.ext),
         group_by=data.group_by,
         manifest=Path(data.manifest) if data.manifest else None,
@@ -319,6 +320,7 @@ def _evaluate(
     data: CorpusOptions,
     pupil: PupilOptions,
     how: RecipeOptions,
+    run: WorkOptions,
     device: torch.device,
     threads: int,
     listing: ListOptions,
@@ -334,7 +336,16 @@ def _evaluate(
     kind = "small" if teachers.live is not None and len(front_ends) == 1 else "paper"
     recipe = RECIPES[kind](first.header.config.width)
     prepared = _prepare(
-        data, recipe, teachers, first.header.front_end, device, how.seed, threads, talk, needs_training=False
+        data,
+        recipe,
+        teachers,
+        first.header.front_end,
+        device,
+        how.seed,
+        run,
+        threads,
+        talk,
+        needs_training=False,
     )
     if prepared.lesson.held_out is None:
         raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")

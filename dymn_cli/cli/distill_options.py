@@ -8,10 +8,19 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.params import INPUT, MODEL, DeviceName, complete_model
+from dymn_cli.cli.training_options import (
+    CHECKPOINT_EVERY_MIN,
+    RUN,
+    CacheDir,
+    CheckpointEvery,
+    Resume,
+    Threads,
+    WorkDir,
+)
 
 __all__ = ["CorpusOptions", "PupilOptions", "RecipeOptions", "WorkOptions"]
 
-TRAINING, RUN = "How to train", "The run"
+TRAINING = "How to train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +80,6 @@ class CorpusOptions:
             rich_help_panel=INPUT,
         ),
     ] = 512
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Folder for decoded audio (default: in the cache of dymn).",
-            rich_help_panel=INPUT,
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,6 @@ class PupilOptions:
         ),
     ] = field(default_factory=list)
     device: DeviceName = "auto"
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", metavar="N", help="Threads on the CPU (default: one a core).", rich_help_panel=MODEL
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,30 +258,11 @@ class WorkOptions:
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Replace FILE if it exists.", rich_help_panel=RUN)
     ] = False
-    work: Annotated[
-        str | None,
-        typer.Option(
-            "--work",
-            metavar="DIR",
-            help="Checkpoint, log and split (default: FILE.train).",
-            rich_help_panel=RUN,
-        ),
-    ] = None
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--no-resume",
-            metavar="",
-            help="Go on where an earlier run to the same output stopped.",
-            rich_help_panel=RUN,
-        ),
-    ] = True
-    checkpoint_every: Annotated[
-        float,
-        typer.Option(
-            "--checkpoint-every", metavar="MIN", help="Minutes between checkpoints.", rich_help_panel=RUN
-        ),
-    ] = 5.0
+    work: WorkDir = None
+    resume: Resume = True
+    checkpoint_every: CheckpointEvery = CHECKPOINT_EVERY_MIN
+    threads: Threads = None
+    cache: CacheDir = None
     measure: Annotated[
         int,
         typer.Option(

@@ -12,6 +12,14 @@ import typer
 
 from dymn_cli.cli.judging import MOST_TOLD
 from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal
+from dymn_cli.cli.training_options import (
+    CHECKPOINT_EVERY_MIN,
+    CacheDir,
+    CheckpointEvery,
+    Resume,
+    Threads,
+    WorkDir,
+)
 from dymn_cli.errors import BackendUnavailableError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TuningOptions", "train_whole", "why_not_whole"]
 
-RECIPE_PANEL, RUN_PANEL = "End-to-end training", "The run"
+RECIPE_PANEL = "End-to-end training"
 TOLD = {"map": "mAP {:.2f}", "accuracy": "{:.0%} right"}
 
 
@@ -102,51 +110,11 @@ class TuningOptions:
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = 0
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            metavar="N",
-            help="Threads on the CPU (default: one a core).",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = None
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            "--cache",
-            metavar="DIR",
-            help="Folder for decoded audio (default: in the cache of dymn).",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = None
-    work: Annotated[
-        str | None,
-        typer.Option(
-            "--work",
-            metavar="DIR",
-            help="Checkpoint and log (default: OUT.train).",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = None
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--no-resume",
-            metavar="",
-            help="Go on where an earlier run to the same output stopped.",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = True
-    checkpoint_every: Annotated[
-        float,
-        typer.Option(
-            "--checkpoint-every",
-            metavar="MIN",
-            help="Minutes between checkpoints.",
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = 5.0
+    threads: Threads = None
+    cache: CacheDir = None
+    work: WorkDir = None
+    resume: Resume = True
+    checkpoint_every: CheckpointEvery = CHECKPOINT_EVERY_MIN
 
     @property
     def given(self) -> list[str]:

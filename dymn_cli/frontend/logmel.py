@@ -138,8 +138,8 @@ class LogMel:
             np.multiply(frames[start : start + n], self._window, out=work.frames[:n, : self.config.n_window])
             # The Hann window stands at the start of the transform instead of in its middle: a shift in
             # time changes phases, and the power has none.
-            # NumPy's annotations know double precision only. It computes in it, too, as long as `norm` is left
-            # alone, and rounds the result: four times as exact as single precision where bands are quiet.
+            # NumPy's annotations know double precision only. It computes in it, too, as long as `norm` is
+            # left alone, and rounds: four times as exact as single precision where bands are quiet.
             np.fft.rfft(work.frames[:n], out=work.spectrum[:n])  # type: ignore[arg-type]
             np.square(parts[:n], out=parts[:n])
             np.add(parts[:n, 0::2], parts[:n, 1::2], out=work.power[:n])
