@@ -120,18 +120,20 @@ def split_groups(groups: Iterable[str], share: float, seed: int) -> Split:
 
     Args:
         groups: the group of each item.
-        share: of the items, in [0, 1); with 0 none is held out.
+        share: of the items, in [0, 1]; with 0 none is held out, with 1 all of them.
         seed: of the draw.
 
     Raises:
         UsageError: a share outside that range, or one group only, which cannot be in both parts.
     """
-    if not 0 <= share < 1:
-        raise UsageError(f"a share of {share:g} cannot be held out: it must be from 0 and below 1")
+    if not 0 <= share <= 1:
+        raise UsageError(f"a share of {share:g} cannot be held out: it must be from 0 to 1")
     counts = Counter(groups)
     names = sorted(counts)
     if share == 0:
         return Split(tuple(names), ())
+    if share == 1:
+        return Split((), tuple(names))
     if len(names) < 2:
         raise UsageError(
             "nothing can be held out: all recordings are of one group",

@@ -92,9 +92,11 @@ def test_two_large_groups_are_split_all_the_same() -> None:
 
 def test_nothing_held_out_when_so_asked() -> None:
     assert split_groups(["a", "a"], 0.0, 0).held_out == ()
+    assert split_groups(["a", "a"], 1.0, 0).training == ()
+    assert split_groups(["a", "b"], 1.0, 0).held_out == ("a", "b")
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_is_a_share(share: float) -> None:
     with pytest.raises(UsageError, match="held out"):
         split_groups(["a", "b"], share, 0)
