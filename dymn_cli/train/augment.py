@@ -56,7 +56,13 @@ def band_limits(
 
 
 def mixing_partners(
-    generator: np.random.Generator, n: int, *, alpha: float, beta: float | None = None, rate: float = 1.0
+    generator: np.random.Generator,
+    n: int,
+    *,
+    alpha: float,
+    beta: float | None = None,
+    rate: float = 1.0,
+    parts: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Whom each of n items is mixed with, and the share of itself that it keeps, at least a half.
 
@@ -66,8 +72,10 @@ def mixing_partners(
         alpha: shares are max(c, 1 − c) with c from Beta(alpha, beta).
         beta: `alpha` where None.
         rate: share of the items that are mixed at all; the others keep all of themselves.
+        parts: equal parts of the batch; each item's partner is of its part.
     """
-    partners = generator.permutation(n)
+    size = n // parts
+    partners = np.concatenate([first + generator.permutation(size) for first in range(0, n, size)])
     share = generator.beta(alpha, alpha if beta is None else beta, n)
     share = np.maximum(share, 1 - share)
     share[generator.random(n) >= rate] = 1.0

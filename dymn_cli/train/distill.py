@@ -258,7 +258,6 @@ class DistillRun:
             checkpoint_every_s=options.checkpoint_every_s,
             data_threads=options.data_threads,
             clip_norm=stage.clip_norm,
-            lanes=self.recipe.lanes_of(stage),
             half_precision=self._half,
         )
 

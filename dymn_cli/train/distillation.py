@@ -22,7 +22,7 @@ from dymn_cli.model.backbone import Backbone
 from dymn_cli.model.config import TemperatureSchedule
 from dymn_cli.train.augment import band_limits, mix_scores, mix_spectrograms, mixing_partners
 from dymn_cli.train.corpus import Corpus, cut_or_repeat
-from dymn_cli.train.loop import Losses
+from dymn_cli.train.lanes import Losses, lanes_for
 from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, hint_loss
 from dymn_cli.train.mixing import mix_log_mels
 from dymn_cli.train.sampling import Sampler, step_generator
@@ -143,6 +143,14 @@ class Distillation:
         self._temperature = TemperatureSchedule(recipe.temperature, 1.0, 1)
         self._probe: Backbone | None = None
 
+    @property
+    def lanes(self) -> int:
+        """Parts of a batch; one where its clips are mixed with each other."""
+        recipe = self.lesson.recipe
+        if recipe.mixes is None:
+            return 1
+        return lanes_for(self.stage.batch, recipe.lanes, self.lesson.device)
+
     # ------------------------------------------------------------------ data
 
     def batch(self, step: int) -> Batch:
@@ -223,10 +231,10 @@ class Distillation:
 
     def parts(self, batch: Batch) -> tuple[Batch, ...]:
         """The clips of a batch, shared out to the lanes."""
-        lanes = self.lesson.recipe.lanes_of(self.stage)
-        if lanes == 1 or batch.mels is None:
+        if self.lanes == 1:
             return (batch,)
-        return tuple(Batch(mels=mels) for mels in batch.mels.chunk(lanes))
+        assert batch.mels is not None
+        return tuple(Batch(mels=mels) for mels in batch.mels.chunk(self.lanes))
 
     def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
         """Loss of a network on a batch, in nats per clip (see `dymn_cli.train.losses`)."""

@@ -31,7 +31,7 @@ from dymn_cli.train.augment import (
     spec_augment,
 )
 from dymn_cli.train.evaluation import evaluate
-from dymn_cli.train.loop import Losses
+from dymn_cli.train.lanes import Losses, lanes_for
 from dymn_cli.train.sampling import step_generator
 from dymn_cli.train.windowed import scores_of
 
@@ -64,6 +64,7 @@ class TuningBatch:
         partners: whose log-mel is mixed with whose, or None.
         share: what each keeps of itself, or None.
         limits_hz: edges of the mel bank, or None for the usual ones.
+        number: of the part that it is, of a larger batch.
     """
 
     samples: Tensor
@@ -72,6 +73,21 @@ class TuningBatch:
     partners: NDArray[np.int64] | None = None
     share: NDArray[np.float32] | None = None
     limits_hz: tuple[float, float] | None = None
+    number: int = 0
+
+    def part(self, number: int, size: int) -> TuningBatch:
+        """Recordings `number * size` and on; log-mels are mixed within a part only."""
+        first = number * size
+        mine = slice(first, first + size)
+        return TuningBatch(
+            self.samples[mine],
+            self.present[mine],
+            self.known[mine],
+            None if self.partners is None else self.partners[mine] - first,
+            None if self.share is None else self.share[mine],
+            self.limits_hz,
+            number,
+        )
 
 
 class Ordered:
@@ -139,6 +155,11 @@ class FineTuning:
         self._present = torch.from_numpy((audio.dataset.targets() & known).astype(np.float32))
         self._is_known = torch.from_numpy(known.astype(np.float32))
 
+    @property
+    def lanes(self) -> int:
+        """Parts of a batch."""
+        return lanes_for(self._recipe.batch, self._recipe.lanes, self._device)
+
     # ------------------------------------------------------------------ data
 
     def batch(self, step: int) -> TuningBatch:
@@ -160,16 +181,19 @@ class FineTuning:
             samples = roll(samples, generator, most=round(recipe.roll_s * RATE_HZ))
         partners_of_mels = share_of_mels = None
         if recipe.mixup:
-            partners_of_mels, share_of_mels = mixing_partners(generator, n, alpha=recipe.mixup)
+            partners_of_mels, share_of_mels = mixing_partners(
+                generator, n, alpha=recipe.mixup, parts=self.lanes
+            )
             present, known = (mix_scores(one, partners_of_mels, share_of_mels) for one in (present, known))
         limits_hz = band_limits(generator) if recipe.perturb_bands else None
         return TuningBatch(samples, present, known, partners_of_mels, share_of_mels, limits_hz)
 
     # ------------------------------------------------------------------ loss
 
-    def parts(self, batch: TuningBatch) -> tuple[TuningBatch]:
-        """The batch as it is: its recordings are mixed with each other."""
-        return (batch,)
+    def parts(self, batch: TuningBatch) -> tuple[TuningBatch, ...]:
+        """The recordings of a batch, shared out to the lanes."""
+        size = len(batch.samples) // self.lanes
+        return tuple(batch.part(number, size) for number in range(self.lanes))
 
     def loss(self, batch: TuningBatch, step: int, network: nn.Module) -> Losses:
         """Loss of a network on a batch, in nats per recording."""
@@ -182,7 +206,7 @@ class FineTuning:
             if self._recipe.spec_augment:
                 mel = spec_augment(
                     mel,
-                    step_generator(self._seed, self._purpose + STRIPES, step),
+                    step_generator(self._seed, self._purpose + STRIPES, step * self.lanes + batch.number),
                     most_bands=round(MOST_BANDS * mel.shape[2]),
                     most_frames=round(MOST_FRAMES * mel.shape[3]),
                 )

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["Lanes", "Losses", "NotANumberError"]
+__all__ = ["Lanes", "Losses", "NotANumberError", "lanes_for"]
 
+LEAST_IN_A_LANE = 4  # items that batch normalisation compares; of two it learned nothing that held
 LANE_STRIDE = 7_368_787  # seeds of the lanes of one step
 
 B = TypeVar("B")
@@ -61,6 +62,12 @@ class DrawnDropout(nn.Module):
             return x
         kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
         return x * kept / (1 - self.p)
+
+
+def lanes_for(batch: int, wanted: int, device: torch.device) -> int:
+    """Parts of a batch: as many as are wanted where they divide it and are large enough; one on a GPU."""
+    divides = batch % wanted == 0 and batch >= LEAST_IN_A_LANE * wanted
+    return wanted if divides and device.type == "cpu" else 1
 
 
 class Lanes:

@@ -34,12 +34,17 @@ SEED_STRIDE = 1_000_003  # seeds of dropout, one for each step
 class Task(Protocol[B]):
     """What is trained."""
 
+    @property
+    def lanes(self) -> int:
+        """Parts of a batch that are computed side by side (`dymn_cli.train.lanes`)."""
+        ...
+
     def batch(self, step: int) -> B:
         """The data of a step; any thread may ask for it."""
         ...
 
     def parts(self, batch: B) -> Sequence[B]:
-        """The batch in as many parts of one size as the plan has lanes."""
+        """The batch in as many parts of one size as there are lanes."""
         ...
 
     def loss(self, batch: B, step: int, network: nn.Module) -> Losses:
@@ -64,7 +69,6 @@ class LoopPlan:
         checkpoint_every_s: seconds from one checkpoint to the next.
         data_threads: threads that make batches.
         clip_norm: largest norm of a gradient; none where 0.
-        lanes: parts of a batch that are computed side by side (`dymn_cli.train.lanes`).
         half_precision: float16 where it is safe, on GPUs.
     """
 
@@ -76,7 +80,6 @@ class LoopPlan:
     checkpoint_every_s: float = 300.0
     data_threads: int = 1
     clip_norm: float = 0.0
-    lanes: int = 1
     half_precision: bool = False
 
     def evaluates_after(self, step: int) -> bool:
@@ -176,7 +179,7 @@ def train(
     batches = prefetched(task.batch, state.step, plan.n_steps, threads=plan.data_threads)
     closing = contextlib.closing(batches)  # type: ignore[type-var] # a generator is closed like a file
     state.model.train()
-    with closing, Lanes(state.model, plan.lanes) as lanes:
+    with closing, Lanes(state.model, task.lanes) as lanes:
         begun = time.monotonic()
         for batch in batches:
             rate = plan.rates.at(state.step / plan.n_steps)

@@ -93,8 +93,8 @@ class Recipe:
         fitted_start: whether a random student begins with the teacher's means and spreads.
         temperature: of the Dy-Convs at the beginning; it ends at 1.
         temperature_share: of the run, until it is 1.
-        lanes: parts of a batch that are computed side by side (`dymn_cli.train.lanes`), where a batch can be
-            divided: its clips are not mixed with each other, and each part has two at least.
+        lanes: parts of a batch that are computed side by side (`dymn_cli.train.lanes.lanes_for`), where its
+            clips are not mixed with each other.
     """
 
     name: str
@@ -113,11 +113,6 @@ class Recipe:
             raise UsageError(f"a share of {self.label_share:g} for labels is not in 0 to 1")
         if not self.stages:
             raise UsageError("a recipe needs a stage")
-
-    def lanes_of(self, stage: Stage) -> int:
-        """Parts of a batch in a stage."""
-        divides = self.mixes is not None and stage.batch % self.lanes == 0 and stage.batch >= 2 * self.lanes
-        return self.lanes if divides else 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for fingerprints and logs."""

@@ -39,6 +39,7 @@ class TuningRecipe:
         mixup: alpha of the Beta distribution that log-mels are mixed by; 0 for none.
         perturb_bands: draw the edges of the mel bank anew for each step.
         spec_augment: blank a stripe of bands and one of frames in each log-mel.
+        lanes: parts of a batch that are computed side by side (`dymn_cli.train.lanes.lanes_for`).
         patience: end when so many epochs in a row have not lowered the loss on recordings that are held out
             for that alone; 0 to train all epochs.
 
@@ -57,6 +58,7 @@ class TuningRecipe:
     mixup: float = 0.3
     perturb_bands: bool = True
     spec_augment: bool = False
+    lanes: int = 2
     patience: int = 0
 
     def __post_init__(self) -> None:

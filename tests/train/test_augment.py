@@ -44,6 +44,13 @@ def test_an_item_keeps_at_least_half_of_itself() -> None:
     assert (share > 0.9).mean() > 0.5  # Beta(0.3, 0.3) likes the ends
 
 
+def test_partners_are_of_the_same_part() -> None:
+    partners, share = augment.mixing_partners(rng(), 1000, alpha=0.3, parts=4)
+    assert sorted(partners) == list(range(1000))
+    assert (partners // 250 == np.arange(1000) // 250).all()
+    assert len(share) == 1000
+
+
 def test_only_a_share_of_the_items_is_mixed() -> None:
     _, share = augment.mixing_partners(rng(), 1000, alpha=2, beta=2, rate=0.5)
     assert (share == 1).mean() == pytest.approx(0.5, abs=0.05)

@@ -296,6 +296,21 @@ def test_mixes_have_the_labels_of_their_parts(audio: LabelledAudio, tiny: Loaded
     assert waves.samples.mean(dim=1).abs().max() < 1e-6  # mixed signals have no mean
 
 
+@pytest.mark.parametrize("batch", [16, 18])
+def test_parts_of_a_batch_have_the_loss_of_the_whole(
+    audio: LabelledAudio, tiny: LoadedModel, batch: int
+) -> None:
+    tuning = task(audio, tiny, dataclasses.replace(PLAIN, mixup=0.3, batch=batch, lanes=4))
+    assert tuning.lanes == (4 if batch == 16 else 1)
+    whole = tuning.batch(0)
+    parts = tuning.parts(whole)
+    network = build(tiny.header.config).eval()  # so that no normalisation looks at the other recordings
+    network.reset_head(3)
+    losses = [tuning.loss(part, 0, network).total for part in parts]
+    torch.testing.assert_close(torch.stack(losses).mean(), tuning.loss(whole, 0, network).total)
+    assert torch.equal(torch.cat([part.present for part in parts]), whole.present)
+
+
 def test_a_step_is_the_same_whenever_it_is_made(audio: LabelledAudio, tiny: LoadedModel) -> None:
     one, other = task(audio, tiny), task(audio, tiny)
     one.batch(0)

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dymn_cli.train.lanes import Lanes, Losses, NotANumberError  # noqa: E402
+from dymn_cli.train.lanes import Lanes, Losses, NotANumberError, lanes_for  # noqa: E402
 
 
 def network(dropout: float = 0.0) -> torch.nn.Module:
@@ -127,3 +127,9 @@ def test_a_loss_that_is_no_number_leaves_the_network_alone(bad: int) -> None:
         lanes.step(broken, loss, seed=0)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(value.grad is None for value in net.parameters())
+
+
+def test_small_batches_are_not_divided() -> None:
+    cpu = torch.device("cpu")
+    assert [lanes_for(n, 2, cpu) for n in (2, 4, 6, 8, 9, 16)] == [1, 1, 1, 2, 1, 2]
+    assert lanes_for(16, 2, torch.device("meta")) == 1

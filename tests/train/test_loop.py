@@ -21,14 +21,14 @@ class Fitting:
     def __init__(
         self, model: torch.nn.Module, *, stop_at: int | None = None, nan_at: int | None = None, lanes: int = 1
     ) -> None:
-        self.model, self._stop_at, self._nan_at, self._lanes = model, stop_at, nan_at, lanes
+        self.model, self._stop_at, self._nan_at, self.lanes = model, stop_at, nan_at, lanes
         self.asked: list[int] = []
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
 
     def parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return batch.chunk(self._lanes)
+        return batch.chunk(self.lanes)
 
     def loss(self, batch: torch.Tensor, step: int, network: torch.nn.Module) -> Losses:
         error = (network(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
@@ -67,7 +67,7 @@ PLAN = LoopPlan(n_steps=40, rates=RateSchedule("cosine", 2e-2), batch_size=16, s
 
 
 def run(state: TrainState, plan: LoopPlan = PLAN, **settings: object) -> tuple[str, Watch, Fitting]:
-    task, watch = Fitting(state.model, lanes=plan.lanes, **settings), Watch()
+    task, watch = Fitting(state.model, **settings), Watch()
     return train(task, state, plan, watch=watch, save=lambda state: None), watch, task
 
 
@@ -130,13 +130,12 @@ def test_threads_that_make_batches_change_nothing(threads: int) -> None:
 
 
 def test_lanes_do_not_depend_on_the_threads_that_run_them() -> None:
-    plan = dataclasses.replace(PLAN, lanes=2)
     before, states = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             states.append(fresh())
-            run(states[-1], plan)
+            run(states[-1], lanes=2)
     finally:
         torch.set_num_threads(before)
     assert same(states[0].weights, states[1].weights)
