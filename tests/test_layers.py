@@ -106,6 +106,7 @@ LIBRARIES = {
         "train.lesson",
         "train.loop",
         "train.losses",
+        "train.settling",
         "train.start",
         "train.student",
         "train.teachers",

@@ -26,6 +26,7 @@ from dymn_cli.train.lanes import Losses, lanes_for
 from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, hint_loss
 from dymn_cli.train.mixing import mix_log_mels
 from dymn_cli.train.sampling import Sampler, step_generator
+from dymn_cli.train.settling import settle
 from dymn_cli.train.start import fit_classifier, fit_stages
 from dymn_cli.train.teachers import LiveTeacher, LoadedModel, matching_maps
 
@@ -241,6 +242,8 @@ class Distillation:
         student = cast(Backbone, network)
         done = self._done_before + self._share * step / self._n_steps
         student.set_temperature(self._temperature.at(done / self.lesson.recipe.temperature_share))
+        if self.stage.settled:
+            settle(student, step >= (1 - self.stage.settled) * self._n_steps)
         scores, mel, maps = self._taught(batch)
         if self.stage.mode == "blockwise":
             assert maps is not None

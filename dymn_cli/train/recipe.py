@@ -44,6 +44,8 @@ class Stage:
         hints: weight of the sum over the feature maps' hint losses, beside the loss on scores.
         average: decay of the moving average of the weights; 0 for none.
         clip_norm: largest norm of the gradient; 0 for no limit.
+        settled: share of the stage, its end, in which batch normalisation uses its running statistics as it
+            will ever after, so that rare sounds on which they fit badly are learned from, too.
     """
 
     mode: Mode
@@ -57,6 +59,7 @@ class Stage:
     hints: float = 0.0
     average: float = 0.0
     clip_norm: float = 0.0
+    settled: float = 0.0
 
     def __post_init__(self) -> None:
         def require(holds: bool, message: str) -> None:
@@ -72,6 +75,7 @@ class Stage:
         )
         require(math.isfinite(self.hints) and self.hints >= 0, "the weight of hints cannot be negative")
         require(0 <= self.average < 1, "the decay of the average is not in [0, 1)")
+        require(0 <= self.settled <= 1, "the settled share of a stage is not in [0, 1]")
 
     @property
     def rates(self) -> RateSchedule:
@@ -163,6 +167,7 @@ def small(width: float, *, hints: float = 0.5) -> Recipe:
         hints=hints,
         average=0.999,
         clip_norm=20.0,
+        settled=0.25,
     )
     return Recipe("small", (blockwise, whole), mixes=MixOptions(), fitted_start=True, lanes=LANES)
 

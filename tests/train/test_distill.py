@@ -459,3 +459,22 @@ def test_logits_of_other_clips(world: World, tmp_path: Path) -> None:
 def test_a_budget_is_hours_or_steps(budget: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Budget(**budget)
+
+
+def test_batch_normalisation_settles_at_the_end(world: World) -> None:
+    recipe = tiny(small(0.1))
+    stage = dataclasses.replace(recipe.stages[1], settled=0.5)
+    recipe = dataclasses.replace(recipe, stages=(stage,))
+    prepared = world.prepared(recipe)
+    student = world.run(prepared, "work", (4,)).student.train()
+    task = Distillation(prepared.lesson, student, stage, number=0, n_steps=4)
+    norms = [module for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    changed = []
+    for step in range(4):
+        before = [norm.running_var.clone() for norm in norms]
+        task.loss(task.batch(step), step, student).total.backward()
+        changed.append(
+            any(not torch.equal(a, norm.running_var) for a, norm in zip(before, norms, strict=True))
+        )
+        assert all(norm.weight.grad is not None for norm in norms)
+    assert changed == [True, True, False, False]

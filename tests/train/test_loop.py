@@ -90,14 +90,15 @@ def test_measures_are_taken_evenly_and_at_the_end() -> None:
     assert [n for n in range(1, 8) if dataclasses.replace(PLAN, n_steps=7).evaluates_after(n)] == [2, 4, 6, 7]
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("at", [1, 9, 10, 39])
-def test_interrupting_and_going_on_changes_nothing(tmp_path: Path, at: int) -> None:
+def test_interrupting_and_going_on_changes_nothing(tmp_path: Path, at: int, lanes: int) -> None:
     whole = fresh()
-    run(whole)
+    run(whole, lanes=lanes)
 
     first, path = fresh(), tmp_path / "checkpoint.safetensors"
     ended = train(
-        Fitting(first.model),
+        Fitting(first.model, lanes=lanes),
         first,
         PLAN,
         watch=Watch(),
@@ -113,7 +114,7 @@ def test_interrupting_and_going_on_changes_nothing(tmp_path: Path, at: int) -> N
     assert saved.fields["plan"] == 1
     restore_state(saved, second)
     assert second.step == at
-    _, watch, _ = run(second)
+    _, watch, _ = run(second, lanes=lanes)
     assert watch.measured == [float(n) for n in (10, 20, 30, 40) if n > at]
     assert same(whole.model.state_dict(), second.model.state_dict())
     assert same(whole.weights, second.weights)
