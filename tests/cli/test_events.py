@@ -93,7 +93,8 @@ def test_labels_for_audacity(dymn, street: Path) -> None:
     ran = dymn("events", street, "-l", "Siren", "-f", "audacity", "-o", "street.txt")
     assert (ran.returncode, ran.out) == (0, "")
     start_s, end_s, label = (dymn.cwd / "street.txt").read_text().rstrip("\n").split("\t")
-    assert (round(float(start_s)), label) == (12, "Siren")
+    assert label == "Siren"
+    assert float(start_s) == pytest.approx(SIREN_S[0], abs=1)
     assert float(end_s) > 15
     assert sorted(path.name for path in dymn.cwd.iterdir()) == ["street.txt", "street.txt.meta.json"]
 
