@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.writers.failures import require_replaceable
 from dymn_cli.writers.formats import choose_format
-from dymn_cli.writers.target import check_target, open_target, together
+from dymn_cli.writers.target import STDOUT, check_target, open_target, together
 
 if TYPE_CHECKING:
     from dymn_cli.writers.target import Target
@@ -72,17 +73,21 @@ def merge(
     """
     name = choose_format(format_name, whole, default="csv", formats=MERGED_FORMATS)
     _require_distinct(shares, whole)
+    _require_format(shares, name)
     check_target(whole, force=force)
+    is_file = whole not in STDOUT
+    if is_file:
+        require_replaceable(f"{whole}.failures.csv")
     with _read_errors():
         if name == "npy":
             _merge_npy(shares, whole, force=force)
         else:
-            meta = _common_meta(shares, whole)
+            meta = _common_meta(shares, whole) if is_file else None
             with _open_together(whole, meta is not None, f"{whole}.meta.json", force=force) as targets:
                 _MERGERS[name](shares, targets[0].stream)
                 if meta is not None:
                     targets[1].stream.write(meta)
-        return Merged(len(shares), _merge_failures(shares, whole))
+        return Merged(len(shares), _merge_failures(shares, whole) if is_file else None)
 
 
 def _require_distinct(shares: Sequence[str], whole: str) -> None:
@@ -98,6 +103,17 @@ def _require_distinct(shares: Sequence[str], whole: str) -> None:
         seen[real] = share
     if os.path.realpath(whole) in seen:
         raise UsageError(f"{whole} is one of the shares", hint="write the whole to another file")
+
+
+def _require_format(shares: Sequence[str], name: str) -> None:
+    """The whole is of the format that the names of the shares speak of."""
+    for share in shares:
+        suffix = Path(share).suffix.removeprefix(".").lower()
+        if suffix in MERGED_FORMATS and suffix != name:
+            raise UsageError(
+                f"{share} is {suffix} by its name, and the whole would be {name}",
+                hint=f"shares are put together, not converted: -f {suffix}",
+            )
 
 
 @contextlib.contextmanager
@@ -130,8 +146,18 @@ def _common_meta(shares: Sequence[str], whole: str) -> bytes | None:
     for share, meta in zip(shares, metas, strict=True):
         if meta is None:
             raise InputError(f"{share}.meta.json: no such file, and other shares have theirs")
-        _require_same(json.loads(meta), json.loads(metas[0] or b""), share, shares[0])
+        _require_same(_document(meta, share), _document(metas[0] or b"", shares[0]), share, shares[0])
     return metas[0]
+
+
+def _document(meta: bytes, share: str) -> dict[str, Any]:
+    try:
+        document = json.loads(meta)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise InputError(f"{share}.meta.json: says nothing of how the share was made: it is damaged")
+    return document
 
 
 def _bytes_of(path: str) -> bytes | None:

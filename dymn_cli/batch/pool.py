@@ -361,6 +361,9 @@ def attempt(
         return Failed(name, failure_of(name, too_large))
     except (DymnError, BrokenPipeError):
         raise
+    except PermissionError as exc:
+        closed = InputError(f"{name}: {(exc.strerror or str(exc)).lower()}")
+        return Failed(name, failure_of(name, closed))
     except Exception as exc:
         if os.environ.get("DYMN_DEBUG"):
             traceback.print_exc()

@@ -38,7 +38,7 @@ from dymn_cli.cli import (
 from dymn_cli.cli.console import CHOICES, Talk
 from dymn_cli.cli.help import Program
 from dymn_cli.cli.params import CONTEXT
-from dymn_cli.errors import DymnError, OutputError, UsageError
+from dymn_cli.errors import DymnError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -172,6 +172,8 @@ def _as_ours(reason: BaseException) -> DymnError:
     elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
         # Files are written where such errors become ours; help and versions go to the stream directly.
         error = OutputError(f"standard output: {(reason.strerror or str(reason)).lower()}")
+    elif isinstance(reason, PermissionError) and reason.filename is not None:
+        error = InputError(f"{os.fsdecode(reason.filename)}: {(reason.strerror or str(reason)).lower()}")
     else:
         where = "set DYMN_DEBUG=1 for the trace, and please report it"
         error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)

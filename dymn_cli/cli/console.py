@@ -24,7 +24,7 @@ CHOICES = ("auto", "always", "never")
 
 def is_stdout(out: str | None) -> bool:
     """Whether the value of `--out` means standard output."""
-    return out in (None, "-")
+    return out in (None, "-", "/dev/stdout")
 
 
 def is_terminal(stream: TextIO) -> bool:

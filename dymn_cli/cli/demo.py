@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+FORMATS = ("table", "tsv", "csv", "json", "jsonl")
+
 HELP = """Tag the clips that ship with dymn: no file, no network.
 
   dymn demo
@@ -75,10 +77,10 @@ def demo(
     from dymn_cli.demo import demo_clips
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.tagger import Tagger
-    from dymn_cli.writers import TAG_FORMATS, choose_format
+    from dymn_cli.writers import choose_format
 
     default = "table" if is_terminal(sys.stdout) else "tsv"
-    chosen = choose_format(form, None, default=default, formats=TAG_FORMATS)
+    chosen = choose_format(form, None, default=default, formats=FORMATS)
     with Tagger(model, options=TagOptions(top=top)) as tagger:
         tagged = ((clip, tagger.tag(clip.path, name=clip.path.name)) for clip in demo_clips())
         if chosen == "table":

@@ -241,7 +241,9 @@ class RecipeOptions:
     ] = None
     seed: Annotated[
         int,
-        typer.Option("--seed", metavar="N", help="Of the split and the training.", rich_help_panel=TRAINING),
+        typer.Option(
+            "--seed", metavar="N", min=0, help="Of the split and the training.", rich_help_panel=TRAINING
+        ),
     ] = 0
 
 

@@ -131,7 +131,7 @@ def embed(
     places = Places(output.out, out_dir, format_name)
     if to_terminal and format_name == "npy":
         raise UsageError("an .npy file is no text for a terminal", hint="--out emb.npy")
-    require_writable(output, places)
+    require_writable(output, places, failures=inputs.failures)
     options = _cut(inputs, time, per)
     work = work_of(model, options, embeddings=per, concat=concat, tags=False)
     with open_run(

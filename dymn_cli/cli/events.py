@@ -202,7 +202,7 @@ def events(
     places = Places(output.out, out_dir, format_name)
     if to_terminal and format_name in BINARY:
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out events.{format_name}")
-    require_writable(output, places)
+    require_writable(output, places, failures=inputs.failures)
     cut = _cut(inputs, time)
     wanted = _event_options(select)
     with open_run(

@@ -118,7 +118,7 @@ class DataOptions:
     ] = None
     seed: Annotated[
         int,
-        typer.Option("--seed", metavar="N", help="Of all that is drawn.", rich_help_panel=DATA_PANEL),
+        typer.Option("--seed", metavar="N", min=0, help="Of all that is drawn.", rich_help_panel=DATA_PANEL),
     ] = 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -83,16 +84,29 @@ def journal_path(out: str | None) -> Path | None:
     return None if path.exists() and not path.is_file() else path.with_name(f"{path.name}.journal")
 
 
-def require_writable(output: OutputOptions, places: Places | None = None) -> None:
+def require_writable(
+    output: OutputOptions, places: Places | None = None, *, failures: str | None = None
+) -> None:
     """Say before any work is done that the result could not be written.
+
+    Args:
+        output: where to.
+        places: likewise, where there is more to say.
+        failures: the file that was named for what fails, or None.
 
     Raises:
         OutputError: it exists and no earlier run can be continued, or its folder cannot be written to.
-        UsageError: two places at once for the same results.
+        UsageError: two places at once for the same results, or one place for two of them.
     """
     from dymn_cli.writers import check_target
+    from dymn_cli.writers.failures import require_replaceable
 
     places = places or Places(output.out)
+    if places.folder == "":
+        raise UsageError("--out-dir is empty", hint="give the name of a folder, or . for this one")
+    _require_distinct(places, failures)
+    if failures is None and places.failures is not None:
+        require_replaceable(f"{places.failures}.failures.csv")
     if places.folder is not None and output.out is not None:
         raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
     if places.embeddings is not None and is_stdout(places.embeddings):
@@ -102,6 +116,29 @@ def require_writable(output: OutputOptions, places: Places | None = None) -> Non
     for out in (None if is_stdout(places.out) else places.out, places.embeddings):
         if out is not None:
             check_target(out, force=force)
+
+
+def _require_distinct(places: Places, failures: str | None) -> None:
+    """No two files of a run may have one name, those that lie beside others included."""
+    named = [
+        ("--out", None if is_stdout(places.out) else places.out),
+        ("--embed", places.embeddings),
+        ("--failures", None if failures is None or is_stdout(failures) else failures),
+    ]
+    seen: dict[str, str] = {}
+    for option, out in named:
+        if out is None:
+            continue
+        stem = out.removesuffix(".npy")
+        beside = [f"{out}.meta.json", f"{out}.journal", f"{out}.failures.csv"]
+        if option == "--failures":
+            beside = []
+        elif stem != out:
+            beside += [f"{stem}.index.csv", f"{stem}.meta.json"]
+        for path in (out, *beside):
+            other = seen.setdefault(os.path.realpath(path), option)
+            if other != option and not (option == "--failures" and path == f"{places.failures}.failures.csv"):
+                raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
 
 
 def dry_run(inputs: FileOptions, batch: BatchOptions) -> None:

@@ -121,7 +121,9 @@ def found_sources(options: FileOptions) -> Iterator[Found]:
         raise UsageError("no input", hint="give files, folders or - for standard input; dymn demo needs none")
     if options.failures is not None and not is_stdout(options.failures):
         from dymn_cli.writers import check_target
+        from dymn_cli.writers.failures import require_replaceable
 
+        require_replaceable(options.failures)
         check_target(options.failures, force=True)
     return _found(options, extensions)
 

@@ -110,7 +110,7 @@ def tag(
     vectors = embedding_format(embed)
     if to_terminal and format_name in BINARY:
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out tags.{format_name}")
-    require_writable(output, places)
+    require_writable(output, places, failures=inputs.failures)
     options = tag_options(inputs, time, select, windows=windows)
     per = ("window" if windows else "clip") if vectors is not None else None
     if concat and per is None:

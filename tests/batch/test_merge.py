@@ -162,3 +162,38 @@ def test_a_list_of_failures_of_an_earlier_whole_goes(tmp_path: Path) -> None:
     stale.write_text("source,error,message,hint\n")
     assert merge(shares, str(tmp_path / "all.csv")).failures is None
     assert not stale.exists()
+
+
+def test_the_whole_is_of_the_format_of_its_shares(tmp_path: Path) -> None:
+    shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv") for n in (0, 1)]
+    for whole, form in (("all.jsonl", None), ("all.csv", "jsonl")):
+        with pytest.raises(UsageError, match=r"0\.csv is csv by its name, and the whole would be jsonl"):
+            merge(shares, str(tmp_path / whole), format_name=form)
+
+
+@pytest.mark.parametrize("broken", [b"{", b"[1]"])
+def test_a_damaged_provenance_is_said(tmp_path: Path, broken: bytes) -> None:
+    shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv") for n in (0, 1)]
+    (tmp_path / "1.csv.meta.json").write_bytes(broken)
+    with pytest.raises(InputError, match=r"1\.csv\.meta\.json: .*damaged"):
+        merge(shares, str(tmp_path / "all.csv"))
+
+
+def test_nothing_lies_beside_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 2], "csv") for n in (0, 2)]
+    monkeypatch.chdir(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert merge(shares, "-").failures is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert capfdbinary.readouterr().out.startswith(b"source,")
+
+
+def test_no_file_of_another_kind_is_taken_for_a_list_of_failures(tmp_path: Path) -> None:
+    shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv") for n in (0, 1)]
+    diary = tmp_path / "all.csv.failures.csv"
+    diary.write_text("my failures\n")
+    with pytest.raises(OutputError, match="is no list of failures"):
+        merge(shares, str(tmp_path / "all.csv"), force=True)
+    assert diary.read_text() == "my failures\n"

@@ -644,3 +644,32 @@ def test_both_runtimes_answer_alike(
         assert document["model"]["backend"] == name
         scores.append({tag["label"]: tag["score"] for tag in document["tags"]})
     assert scores[0] == pytest.approx(scores[1], abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "x.csv", "--embed", "./x.csv"], "--out and --embed would both write it"),
+        (["-o", "f.csv", "--failures", "f.csv"], "--out and --failures would both write it"),
+        (["-o", "e.index.csv", "--embed", "e.npy"], "--out and --embed would both write it"),
+        (["--out-dir", ""], "--out-dir is empty"),
+    ],
+)
+def test_two_results_cannot_have_one_name(
+    fake: Fake, dymn: Any, folder: str, arguments: list[str], said: str
+) -> None:
+    ran = fake("tag", folder, *arguments)
+    assert ran.returncode == 2
+    assert said.encode() in (ran.stderr if isinstance(ran.stderr, bytes) else ran.stderr.encode())
+    assert not (dymn.cwd / "x.csv").exists()
+
+
+def test_a_list_of_failures_replaces_nothing_else(fake: Fake, dymn: Any, folder: str) -> None:
+    victim = dymn.cwd / "takes" / "take1.wav"
+    before = victim.read_bytes()
+    ran = fake("tag", "none.wav", "takes/take1.wav", "--failures", "takes/take1.wav")
+    assert ran.returncode == 5
+    assert victim.read_bytes() == before
+    (dymn.cwd / "t.csv.failures.csv").write_text("mine")
+    assert fake("tag", "none.wav", "-o", "t.csv", "--force").returncode == 5
+    assert (dymn.cwd / "t.csv.failures.csv").read_text() == "mine"
