@@ -223,14 +223,12 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
 def _of_results(
     inputs: list[str], said: Truth, mapping: LabelMap, ignore_unknown: bool, talk: Talk
 ) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
-    from dymn_cli.cli import judging
     from dymn_cli.train.score_table import read_scores
     from dymn_cli.train.truth import match
 
     table = read_scores(inputs)
     for note in table.notes:
         talk.warning(note)
-    judging.tell(talk, table.notes)
     if table.failed:
         talk.warning(f"{len(table.failed)} recordings gave no result, the first is {table.failed[0]}")
     matched = match(said, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)

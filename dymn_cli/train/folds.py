@@ -85,6 +85,11 @@ def plan_of(
     if folds is not None:
         if folds < 2:
             raise UsageError(f"--folds {folds}: at least 2")
+        n_groups = len(set(_groups(dataset)))
+        if n_groups < folds and n_groups > 1:
+            raise UsageError(
+                f"--folds {folds}: there are {n_groups} recordings, or groups of them"
+            )
         return _made(dataset, folds, seed)
     own = sorted({e.fold for e in dataset.examples} - {""}, key=natural_key)
     if len(own) > 1:
@@ -106,6 +111,11 @@ def _made(dataset: Dataset, folds: int, seed: int) -> Plan:
     n_groups = len(set(groups))
     if n_groups < 2:
         raise UsageError(f"{dataset.name}: {n_groups} recording cannot be divided", hint="add recordings")
+    if dataset.targets().sum(axis=0).max() < 2:
+        raise UsageError(
+            f"{dataset.name}: no class has two recordings, one to learn from and one to judge by",
+            hint="add recordings",
+        )
     count = min(folds, n_groups)
     part = make_folds(dataset.targets(), groups, count, seed)
     grouped = ", groups kept together" if n_groups < len(groups) else ""

@@ -105,3 +105,15 @@ def test_one_recording_cannot_be_divided() -> None:
         plan_of(plain(1))
     with pytest.raises(UsageError, match="cannot be divided"):
         plan_of(data(*(Example(f"{n}.wav", (n % 2,), group="all") for n in range(4))))
+
+
+def test_more_folds_than_recordings_are_refused() -> None:
+    recordings = data(*(Example(f"{n}.wav", (n % 2,)) for n in range(6)))
+    assert plan_of(recordings, folds=6).n_folds == 6
+    with pytest.raises(UsageError, match="--folds 7: there are 6 recordings"):
+        plan_of(recordings, folds=7)
+
+
+def test_classes_of_one_recording_each_cannot_be_judged() -> None:
+    with pytest.raises(UsageError, match="no class has two recordings"):
+        plan_of(data(Example("a.wav", (0,)), Example("b.wav", (1,))))
