@@ -288,7 +288,7 @@ def _notes(matched: Matched) -> list[str]:
         )
     if matched.without_recording:
         notes.append(
-            f"{len(matched.without_recording)} recordings of the truth have no scores,"
+            f"recordings of the truth without scores: {len(matched.without_recording)},"
             f" the first is {matched.without_recording[0]}"
         )
     if matched.ignored:

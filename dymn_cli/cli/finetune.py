@@ -324,7 +324,9 @@ def _say(dataset: Dataset, talk: Talk) -> None:
         talk.note(note)
     if dataset.missing:
         first = dataset.missing[0]
-        talk.warning(f"{len(dataset.missing)} recordings have labels and are not there, the first is {first}")
+        talk.warning(
+            f"recordings that have labels and are not there: {len(dataset.missing)}, the first is {first}"
+        )
 
 
 def _train_whole(

@@ -33,7 +33,7 @@ WorkDir = Annotated[
     typer.Option(
         "--work",
         metavar="DIR",
-        help="Checkpoint and log, and the split of dymn distill (default: OUT.train).",
+        help="Folder for checkpoint and log (default: OUT.train).",
         rich_help_panel=RUN,
     ),
 ]

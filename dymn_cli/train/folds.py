@@ -87,9 +87,7 @@ def plan_of(
             raise UsageError(f"--folds {folds}: at least 2")
         n_groups = len(set(_groups(dataset)))
         if n_groups < folds and n_groups > 1:
-            raise UsageError(
-                f"--folds {folds}: there are {n_groups} recordings, or groups of them"
-            )
+            raise UsageError(f"--folds {folds}: there are {n_groups} recordings, or groups of them")
         return _made(dataset, folds, seed)
     own = sorted({e.fold for e in dataset.examples} - {""}, key=natural_key)
     if len(own) > 1:

@@ -126,7 +126,7 @@ def test_what_is_on_one_side_only_is_told(fake: Fake, truth: str, dymn: Any, rec
     ran = fake("eval", "sounds", "--truth", truth)
     assert ran.returncode == 0
     assert "1 recordings are not in the truth and are left out, the first is sounds/more.wav" in ran.err
-    assert "1 recordings of the truth have no scores, the first is gone.wav" in ran.err
+    assert "recordings of the truth without scores: 1, the first is gone.wav" in ran.err
 
 
 def test_broken_recordings_cost_only_themselves(fake: Fake, truth: str, dymn: Any) -> None:

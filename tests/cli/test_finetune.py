@@ -119,7 +119,7 @@ def test_recordings_that_are_missing_or_broken_cost_only_themselves(
     (dymn.cwd / "t.csv").write_text("\n".join(["file,label", *lines, ""]))
     ran = fake("finetune", "t.csv", "-o", "t.safetensors", "--head-only")
     assert ran.returncode == 6
-    assert "1 recordings have labels and are not there, the first is sounds/low/gone.wav" in ran.err
+    assert "recordings that have labels and are not there: 1, the first is sounds/low/gone.wav" in ran.err
     assert "failed: " in ran.err
     assert ran.err.splitlines()[-1] == "dymn: error: 2 of 14 recordings could not be used"
     assert (dymn.cwd / "t.safetensors").is_file()

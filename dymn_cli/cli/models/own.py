@@ -42,6 +42,8 @@ A copy of it goes into the local store, after a self-test; its SHA-256 is checke
 --name it is called as the file is.
 """
 
+CONTENT = "What the file holds"
+
 NameOption = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", help="Keep it under NAME, for -m.", rich_help_panel=OUTPUT),
@@ -64,26 +66,43 @@ def convert(
         str, typer.Argument(metavar="FILE", help="A .pt, .pth or .ckpt file.", show_default=False)
     ],
     labels: Annotated[
-        str | None, typer.Option("--labels", metavar="FILE", help="Names of the classes, in order.")
+        str | None,
+        typer.Option(
+            "--labels", metavar="FILE", help="Names of the classes, in order.", rich_help_panel=CONTENT
+        ),
     ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
-            "--temperature", metavar="X", help="Of the Dy-Conv attention at the end of training (default: 1)."
+            "--temperature",
+            metavar="X",
+            help="Of the Dy-Conv attention at the end of training (default: 1).",
+            rich_help_panel=CONTENT,
         ),
     ] = None,
     hop_ms: Annotated[
         int | None,
         typer.Option(
-            "--hop-ms", metavar="N", help="From one frame of the log-mel to the next (default: 10)."
+            "--hop-ms",
+            metavar="N",
+            help="From one frame of the log-mel to the next (default: 10).",
+            rich_help_panel=CONTENT,
         ),
     ] = None,
     n_mels: Annotated[
-        int | None, typer.Option("--mels", metavar="N", help="Bands of the log-mel (default: 128).")
+        int | None,
+        typer.Option(
+            "--mels", metavar="N", help="Bands of the log-mel (default: 128).", rich_help_panel=CONTENT
+        ),
     ] = None,
     embeddings: Annotated[
         bool,
-        typer.Option("--embeddings", metavar="", help="Its classes are no sounds: it needs no labels."),
+        typer.Option(
+            "--embeddings",
+            metavar="",
+            help="Its classes are no sounds: it needs no labels.",
+            rich_help_panel=CONTENT,
+        ),
     ] = False,
     name: NameOption = None,
     out: Annotated[

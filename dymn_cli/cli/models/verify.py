@@ -68,7 +68,12 @@ def verify(
     ] = None,
     clip: Annotated[
         str | None,
-        typer.Option("--clip", metavar="FILE", help="Your copy of the published example clip."),
+        typer.Option(
+            "--clip",
+            metavar="FILE",
+            help="Your copy of the published example clip.",
+            rich_help_panel="What to verify",
+        ),
     ] = None,
     listing: ListOptions,
     talking: TalkOptions,
