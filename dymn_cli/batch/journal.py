@@ -165,7 +165,7 @@ class Journal:
         if not then:
             raise OutputError(
                 f"{self._path}: not a journal of this version of dymn",
-                hint="--no-resume starts over, or choose another --out",
+                hint="--no-resume --force starts over, or choose another --out",
             )
         changed = sorted(
             key for key in then.keys() | fingerprint.keys() if then.get(key) != fingerprint.get(key)
@@ -176,7 +176,7 @@ class Journal:
             )
             raise OutputError(
                 f"{self._path}: the run it belongs to had other options: {what}",
-                hint="give the same options to continue it, --no-resume to start over, or another --out",
+                hint="the same options continue it, --no-resume --force starts over, or choose another --out",
             )
 
     def _records(self, stream: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
