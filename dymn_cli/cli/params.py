@@ -383,7 +383,7 @@ class OutputOptions:
             "-f",
             "--format",
             metavar="FORMAT",
-            help="Default: by the suffix of --out; a table on a terminal, else tsv.",
+            help="Default: by the suffix of --out; without one, as said above.",
             rich_help_panel=OUTPUT,
         ),
     ] = None
