@@ -157,7 +157,7 @@ def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
         (BrokenPipeError(), 0, ""),
         (KeyboardInterrupt(), 130, "dymn: interrupted\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 5, "standard output: no space left on device\n"),
-        (PermissionError(13, "Permission denied", "x"), 70, "a bug in dymn: PermissionError: "),
+        (PermissionError(13, "Permission denied", "x"), 3, "x: permission denied"),
         (EOFError("end"), 70, "a bug in dymn: EOFError: end; set DYMN_DEBUG=1"),
         (ZeroDivisionError("by\nzero"), 70, "a bug in dymn: ZeroDivisionError: by\\nzero; set DYMN_DEBUG=1"),
     ],
