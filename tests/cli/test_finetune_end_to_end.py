@@ -159,7 +159,8 @@ def test_bad_data_get_the_same_sentence_both_ways(
     (dymn.cwd / "one/low").symlink_to(dymn.cwd / sounds / "low")
     for label in ("a", "b"):
         (dymn.cwd / f"broken/{label}").mkdir(parents=True)
-        (dymn.cwd / f"broken/{label}/x.wav").write_bytes(b"RIFF")
+        for name in ("x", "y"):
+            (dymn.cwd / f"broken/{label}/{name}.wav").write_bytes(b"RIFF")
     (dymn.cwd / "empty.csv").touch()
     (dymn.cwd / "gone.csv").write_text("file,label\nx.wav,a\ny.wav,b\nz.wav,a\n")
     (dymn.cwd / "nan.csv").write_text("file,label\nlow/0.wav,low\nmid/0.wav,nan\nhigh/0.wav,\n")
