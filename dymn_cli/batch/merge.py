@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.writers.failures import require_replaceable
+from dymn_cli.writers.failures import HEADER, require_replaceable
 from dymn_cli.writers.formats import choose_format
 from dymn_cli.writers.target import STDOUT, check_target, open_target, together
 
@@ -38,7 +38,6 @@ __all__ = ["MERGED_FORMATS", "Merged", "merge"]
 MERGED_FORMATS = ("csv", "tsv", "jsonl", "json", "npy")
 COPY_BYTES = 1 << 20
 FIRST_COLUMNS = (b"source,channel,", b"source,duration_s,", b"source\tchannel\t")
-FAILURES_HEADER = b"source,error,"
 PROVENANCE_KEYS = ("dymn", "model", "options")
 
 
@@ -195,7 +194,7 @@ def _merge_rows(shares: Sequence[str], out: BinaryIO) -> None:
     for number, share in enumerate(shares):
         with Path(share).open("rb") as stream:
             line = stream.readline()
-            own = line if line.startswith((*FIRST_COLUMNS, FAILURES_HEADER)) else b""
+            own = line if line.startswith((*FIRST_COLUMNS, HEADER)) else b""
             if number == 0:
                 header = own
                 out.write(line)

@@ -11,9 +11,9 @@ from dymn_cli.writers.rows import as_text
 from dymn_cli.writers.target import open_target
 from dymn_cli.writers.to_csv import csv_line
 
-__all__ = ["require_replaceable", "write_failures"]
+__all__ = ["HEADER", "require_replaceable", "write_failures"]
 
-COLUMNS = ("source", "error", "message", "hint")
+HEADER = csv_line(("source", "error", "message", "hint"))
 
 
 def require_replaceable(path: str) -> None:
@@ -27,10 +27,10 @@ def require_replaceable(path: str) -> None:
         if not place.is_file():
             return
         with place.open("rb") as file:
-            begin = file.read(len(csv_line(COLUMNS)))
+            begin = file.read(len(HEADER))
     except OSError as exc:
         raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    if begin not in (b"", csv_line(COLUMNS)):
+    if begin not in (b"", HEADER):
         raise OutputError(
             f"{path}: the file exists and is no list of failures", hint="give the list another name"
         )
@@ -51,7 +51,7 @@ def write_failures(
         OutputError: see `open_target`.
     """
     with open_target(out, force=force) as target:
-        target.stream.write(csv_line(COLUMNS))
+        target.stream.write(HEADER)
         for failure in failures:
             cells = (failure.source, failure.error, failure.message, failure.hint or "")
             target.stream.write(csv_line(map(as_text, cells) if csv_safe else cells))
