@@ -9,11 +9,11 @@ results as the graph of `dymn_cli.export.graph` names its initialisers:
     layers.N.expand.{weight,bias}         Dy-Conv: (K, C_exp · C_in); static: (C_exp, C_in, 1, 1)
     layers.N.depthwise.{weight,bias}      Dy-Conv: (K, C_exp · k · k); static: (C_exp, 1, k, k)
     layers.N.project.{weight,bias}        Dy-Conv: (K, C_out · C_exp); static: (C_out, C_exp, 1, 1)
-    layers.N.context.{weight,bias}        (H, C_in), (H, 1)
+    layers.N.context.{weight,bias}        (H, C_in, 1), (H,)
     layers.N.coefficients.{weight,bias}   (n, H), (n,): attention logits of the Dy-Convs in order, then for
                                           each Dy-ReLU its slopes (M, C) and its intercepts (M, C), flat
     layers.N.dy_relu_P.{scale,start}      (2MC,): λ and the initial values of a Dy-ReLU after P, likewise
-    layers.N.attention_{f,t}.{weight,bias}  (C_exp, H), (C_exp, 1)
+    layers.N.attention_{f,t}.{weight,bias}  (C_exp, H, 1), (C_exp,)
     layers.N.excite_{1,2}.{weight,bias}   squeeze-and-excitation as 1×1 convolutions
     last.{weight,bias}                    (D, C, 1, 1), (D,)
     head.{1,2}.{weight,bias}              (C, D), (C,); (n_classes, C), (n_classes,)
@@ -191,16 +191,15 @@ class _Folding:
     def context(self, root: str, block: Block) -> Iterator[tuple[str, NDArray[np.float32]]]:
         generator = f"{root}.context_gen"
         joint = (block.context, block.in_channels, 1, 1)
-        for name, value in self.convolution(
-            f"{root}.context", f"{generator}.joint_conv", f"{generator}.joint_norm", joint
-        ):
-            yield name, value.reshape(block.context, -1)
+        conv, norm = f"{generator}.joint_conv", f"{generator}.joint_norm"
+        for name, value in self.convolution(f"{root}.context", conv, norm, joint):
+            yield name, value.reshape(value.shape[:3])
         axes = {"both": "ft", "frequency": "f", "time": "t", "none": ""}
         for axis in axes[self.config.coordinate_attention]:
             shape = (block.expanded, block.context, 1, 1)
             for part, size in (("weight", shape), ("bias", shape[:1])):
                 value = self.get(f"{generator}.conv_{axis}.{part}", size)
-                yield f"{root}.attention_{axis}.{part}", value.reshape(block.expanded, -1)
+                yield f"{root}.attention_{axis}.{part}", value.reshape(value.shape[:3])
 
 
 def _convolutions(block: Block) -> Iterator[tuple[str, tuple[int, int, int, int]]]:

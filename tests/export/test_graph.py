@@ -179,6 +179,8 @@ def blocked_operators(size: int) -> list[type[OpRun]]:
             x: np.ndarray,
             kernel: np.ndarray,
             bias: np.ndarray,
+            before: np.ndarray | None = None,
+            activation: str | None = None,
             group: int | None = None,
             kernel_shape: list[int] | None = None,
             pads: list[int] | None = None,
@@ -186,12 +188,26 @@ def blocked_operators(size: int) -> list[type[OpRun]]:
             **_others: object,
         ) -> tuple[np.ndarray]:
             k, pad, stride = kernel_shape[0], pads[0], strides[0]
-            assert group == x.shape[1] * size
-            padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad), (0, 0)))
+            if x.ndim == 5:  # in blocks: back to (n, C, f, t)
+                n, _, f, t, _ = x.shape
+                x = x.transpose(0, 1, 4, 2, 3).reshape(n, -1, f, t)
+            else:
+                assert group == 1 and x.shape[1] < size
+            padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
             patches = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))
-            blocks = kernel.reshape(-1, k, k, size)
-            y = np.einsum("ncftbij,cijb->ncftb", patches[:, :, ::stride, ::stride], blocks)
-            return (y + bias.reshape(-1, 1, 1, size),)
+            patches = patches[:, :, ::stride, ::stride]
+            if group == x.shape[1] > 1:
+                blocks = kernel.reshape(-1, k, k, size)
+                patches = patches.reshape(len(x), -1, size, *patches.shape[2:])
+                y = np.einsum("ncbftij,cijb->ncftb", patches, blocks)
+            else:
+                assert group == 1
+                blocks = kernel.reshape(-1, x.shape[1], k, k, size)
+                y = np.einsum("ncftij,ocijb->noftb", patches, blocks)
+            y = y + bias.reshape(-1, 1, 1, size)
+            y = y if before is None else y + before
+            assert activation in (None, "Relu")
+            return (np.maximum(y, 0) if activation else y,)
 
     return [ReorderInput, ReorderOutput, Conv] if size > 1 else []
 

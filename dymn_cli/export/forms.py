@@ -1,0 +1,252 @@
+"""How the dynamic convolutions of the network are computed: three forms of its graph.
+
+A kernel that differs from clip to clip (paper equations 2 and 3) is nothing that ONNX knows. `AnyBatch` is
+for exported files and GPUs, `OneClip` for one clip a call, and `OneClipBlocked` is the same for processors
+where onnxruntime keeps channels in blocks, which is the fastest on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import helper
+
+from dymn_cli.export.network import Network, Shape, geometry, shape_of, stride_and_groups
+
+if TYPE_CHECKING:
+    from dymn_cli.model.config import Block, ModelConfig, Position
+
+__all__ = ["AnyBatch", "OneClip", "OneClipBlocked"]
+
+
+class OneClip(Network):
+    """One clip a call: mix the kernels first, then run one convolution with the mixture.
+
+    The number of groups of a depthwise convolution is fixed in ONNX, and that fixes the batch at one.
+    """
+
+    batch = 1
+
+    def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
+        """Mix the kernels, and convolve with the mixture."""
+        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        kernels, bias = self.kernels(name, shape)
+        mixed = self.node("MatMul", [attention, kernels], f"{name}.mixed")
+        return self.mixed_convolution(x, position, block, mixed, bias)
+
+    def mixed_convolution(self, x: str, position: Position, block: Block, mixed: str, bias: str) -> str:
+        """Convolve with a kernel that lies flat."""
+        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        stride, groups = stride_and_groups(block, position)
+        kernel = self.reshape(mixed, f"{name}.kernel", *shape)
+        return self.node("Conv", [self.plain(x), kernel, bias], name, **geometry(shape[2], stride, groups))
+
+    def dy_relu(self, x: str, name: str, channels: int, lines: str) -> str:
+        """Dy-ReLU-B (paper equation 5): the maximum over M lines.
+
+        A line with a slope and an intercept for each channel is what a BatchNormalization of zero mean and
+        unit variance computes, and it computes it in one pass over the data.
+        """
+        m = self.config.mappings
+        flat = self.reshape(lines, f"{name}.flat", -1)
+        names = [f"{name}.{kind}_{n}" for kind in ("slope", "intercept") for n in range(m)]
+        values = self.split(flat, names, [channels] * (2 * m), axis=0)
+        zeros = self.constant(f"zeros_{channels}", np.zeros(channels, np.float32))
+        ones = self.constant(f"ones_{channels}", np.ones(channels, np.float32))
+        answers = [
+            self.node(
+                "BatchNormalization",
+                [x, slope, intercept, zeros, ones],
+                f"{name}.line_{n}",
+                epsilon=0.0,
+            )
+            for n, (slope, intercept) in enumerate(zip(values[:m], values[m:], strict=True))
+        ]
+        return self.node("Max", answers, f"{name}.maximum") if m > 1 else answers[0]
+
+
+class OneClipBlocked(OneClip):
+    """One clip a call, with channels in blocks from the expansion of a block to the last line of its Dy-ReLU.
+
+    onnxruntime has its fastest kernels for data whose channels lie in blocks of B = 8 or 16 (by processor):
+    (C / B, F, T, B). Its optimiser brings only convolutions with constant kernels into that layout, so here
+    the graph asks for it. The operators are onnxruntime's own (domain `com.microsoft.nchwc`), the ones it
+    writes into an optimised model; `dymn_cli.runtime.onnx` tries them on a small example before use.
+
+    Attributes:
+        channels: tensors in blocks → how many of their channels are meant; those that fill up the last block
+            are zero.
+        twins: tensors in one layout → the same in the other, if it is there.
+    """
+
+    domain = "com.microsoft.nchwc"
+    opsets = (*Network.opsets, helper.make_opsetid(domain, 1))
+
+    def __init__(self, config: ModelConfig, block_size: int) -> None:
+        super().__init__(config)
+        self.block_size = block_size
+        self.channels: dict[str, int] = {}
+        self.twins: dict[str, str] = {}
+
+    def plain(self, x: str) -> str:
+        """The tensor as ONNX lays it out."""
+        if x not in self.channels:
+            return x
+        if x not in self.twins:
+            channels = self.channels[x]
+            self.twins[x] = self.node(
+                "ReorderOutput", [x], f"{x}.plain", domain=self.domain, channels=channels
+            )
+        return self.twins[x]
+
+    def in_blocks(self, x: str) -> str:
+        """The tensor with its channels in blocks."""
+        if x in self.channels:
+            return x
+        if x not in self.twins:
+            self.twins[x] = self.node("ReorderInput", [x], f"{x}.in_blocks", domain=self.domain)
+        return self.twins[x]
+
+    def stem(self) -> str:
+        """The first convolution, in blocks."""
+        shape = (self.config.stem_channels, 1, 3, 3)
+        weight, bias = self.weight("stem.weight", *shape), self.weight("stem.bias", shape[0])
+        return self.blocked_convolution("mel", "stem", weight, bias, shape, stride=2)
+
+    def mixed_convolution(self, x: str, position: Position, block: Block, mixed: str, bias: str) -> str:
+        """In blocks; but the last one of a block, which reads what the gates gave."""
+        if position == "project":
+            return super().mixed_convolution(x, position, block, mixed, bias)
+        stride, groups = stride_and_groups(block, position)
+        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        return self.blocked_convolution(x, name, mixed, bias, shape, stride=stride, groups=groups)
+
+    def blocked_convolution(
+        self, x: str, name: str, kernel: str, bias: str, shape: Shape, *, stride: int = 1, groups: int = 1
+    ) -> str:
+        """A convolution, depthwise or of all channels, whose answer is in blocks.
+
+        Its kernel is wanted as (C_out / B, C_in, k, k, B). Fewer than B input channels are read as they are.
+        """
+        n_out, n_in, size, _ = shape
+        all_out, all_in = self.filled_up(n_out), n_in
+        if groups > 1:
+            x, groups = self.in_blocks(x), all_out
+        elif n_in < self.block_size:
+            x = self.plain(x)
+        else:
+            x, all_in = self.in_blocks(x), self.filled_up(n_in)
+        taps = size * size
+        kernel = self.reshape(kernel, f"{name}.rows", n_out, n_in * taps)
+        kernel = self.padded(kernel, all_out - n_out, (all_in - n_in) * taps)
+        kernel = self.reshape(kernel, f"{name}.blocks", -1, self.block_size, all_in * taps)
+        kernel = self.node("Transpose", [kernel], f"{name}.block_last", perm=[0, 2, 1])
+        kernel = self.reshape(kernel, f"{name}.kernel", all_out, all_in, size, size)
+        inputs = [x, kernel, self.padded(bias, all_out - n_out)]
+        return self.convolution_node(inputs, name, n_out, **geometry(size, stride, groups))
+
+    def filled_up(self, channels: int) -> int:
+        """So many channels in whole blocks."""
+        return -(-channels // self.block_size) * self.block_size
+
+    def padded(self, x: str, *missing: int) -> str:
+        """The tensor with zeros at the end of each of its dimensions."""
+        pads = self.ints(*(0,) * len(missing), *missing)
+        return self.node("Pad", [x, pads], f"{x}.padded") if any(missing) else x
+
+    def convolution_node(self, inputs: list[str], name: str, channels: int, **attributes: Any) -> str:
+        """Add onnxruntime's own convolution, of inputs that are laid out for it."""
+        self.channels[name] = channels
+        return self.node("Conv", inputs, name, domain=self.domain, **attributes)
+
+    def activation(self, x: str, kind: str) -> str:
+        """The same in either layout; a ReLU after a convolution in blocks is done by it."""
+        if x not in self.channels:
+            return super().activation(x, kind)
+        convolution = self.nodes[-1]
+        if kind == "relu" and list(convolution.output) == [x]:
+            convolution.attribute.append(helper.make_attribute("activation", "Relu"))
+            return x
+        y = super().activation(x, kind)
+        self.channels[y] = self.channels[x]
+        return y
+
+    def dy_relu(self, x: str, name: str, channels: int, lines: str) -> str:
+        """Dy-ReLU-B (paper equation 5), a 1×1 depthwise convolution for each line.
+
+        max(u, v) = v + relu(u - v), and a convolution can add what the one before it gave, and apply a ReLU:
+        with u₁ = relu(l₁ - l₂) and uₘ = relu(lₘ - lₘ₊₁ + uₘ₋₁), the maximum of M lines is l_M + u_{M-1}. That
+        is one pass over the data for each line.
+        """
+        if x not in self.channels:
+            return super().dy_relu(x, name, channels, lines)
+        m, whole = self.config.mappings, self.filled_up(channels)
+        # From l₁ ... l_M to l₁ - l₂, ..., l_{M-1} - l_M, l_M: for the slopes, and for the intercepts.
+        steps = np.kron(np.eye(2), np.eye(m) - np.eye(m, k=1)).astype(np.float32)
+        rows = self.reshape(lines, f"{name}.rows", 2 * m, channels)
+        rows = self.node("MatMul", [self.constant(f"steps_{m}", steps), rows], f"{name}.steps")
+        flat = self.reshape(self.padded(rows, 0, whole - channels), f"{name}.flat", -1)
+        names = [f"{name}.{kind}_{n}" for kind in ("slope", "intercept") for n in range(m)]
+        values = self.split(flat, names, [whole] * (2 * m), axis=0)
+        before: list[str] = []
+        for n, (slope, intercept) in enumerate(zip(values[:m], values[m:], strict=True)):
+            inputs = [x, self.reshape(slope, f"{slope}.kernel", whole, 1, 1, 1), intercept, *before]
+            relu = {"activation": "Relu"} if n < m - 1 else {}
+            attributes = geometry(1, 1, whole)
+            before = [self.convolution_node(inputs, f"{name}.line_{n}", channels, **attributes, **relu)]
+        return before[0]
+
+
+class AnyBatch(Network):
+    """Any batch: 1×1 convolutions are batched matrix products with each clip's mixed kernel.
+
+    Depthwise ones run with all K kernels, and each clip mixes the K answers: the same by linearity.
+    """
+
+    batch = "batch"
+
+    def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
+        """Products of matrices; a depthwise one, convolutions with all kernels."""
+        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        kernels, bias = self.kernels(name, shape)
+        if position == "depthwise":
+            return self.depthwise(x, name, block, attention, kernels, bias)
+        mixed = self.node("MatMul", [attention, kernels], f"{name}.mixed")
+        mixed = self.reshape(mixed, f"{name}.kernel", -1, shape[0], shape[1])
+        y = self.node("MatMul", [mixed, self.reshape(x, f"{name}.flat", 0, 0, -1)], f"{name}.product")
+        y = self.node("Add", [y, self.reshape(bias, f"{name}.column", -1, 1)], f"{name}.biased")
+        return self.shaped(y, name, x, shape[0], like=x)
+
+    def depthwise(self, x: str, name: str, block: Block, attention: str, kernels: str, bias: str) -> str:
+        """Answers of all K kernels in one convolution, and their mixture."""
+        k, channels, size = self.config.kernels, block.expanded, block.kernel
+        stacked = self.reshape(kernels, f"{name}.by_kernel", k, channels, size * size)
+        stacked = self.node("Transpose", [stacked], f"{name}.by_channel", perm=[1, 0, 2])
+        stacked = self.reshape(stacked, f"{name}.stacked", channels * k, 1, size, size)
+        attributes = geometry(size, block.stride, channels)
+        answers = self.node("Conv", [x, stacked], f"{name}.answers", **attributes)
+        flat = self.shaped(answers, f"{name}.flat", x, channels, k, -1)
+        row = self.reshape(attention, f"{name}.row", -1, 1, 1, k)
+        y = self.node("MatMul", [row, flat], f"{name}.product")  # (batch, C, 1, F'·T')
+        y = self.node("Add", [y, self.reshape(bias, f"{name}.column", -1, 1, 1)], f"{name}.biased")
+        return self.shaped(y, name, x, channels, like=answers)
+
+    def dy_relu(self, x: str, name: str, channels: int, lines: str) -> str:
+        """Dy-ReLU-B (paper equation 5): the maximum over M lines, coefficients by clip and channel."""
+        m = self.config.mappings
+        column = self.reshape(lines, f"{name}.columns", -1, 2 * m * channels, 1, 1)
+        names = [f"{name}.{kind}_{n}" for kind in ("slope", "intercept") for n in range(m)]
+        values = self.split(column, names, [channels] * (2 * m), axis=1)
+        answers = []
+        for n, (slope, intercept) in enumerate(zip(values[:m], values[m:], strict=True)):
+            sloped = self.node("Mul", [x, slope], f"{name}.sloped_{n}")
+            answers.append(self.node("Add", [sloped, intercept], f"{name}.line_{n}"))
+        return self.node("Max", answers, f"{name}.maximum") if m > 1 else answers[0]
+
+    def shaped(self, y: str, output: str, x: str, *sizes: int, like: str = "") -> str:
+        """Reshape to (batch of x, *sizes), followed by frequency and time of `like` where it is given."""
+        parts = [self.node("Shape", [x], f"{output}.batch", end=1), self.ints(*sizes)]
+        if like:
+            parts.append(self.node("Shape", [like], f"{output}.size", start=2))
+        return self.node("Reshape", [y, self.node("Concat", parts, f"{output}.shape", axis=0)], output)

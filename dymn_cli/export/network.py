@@ -1,0 +1,284 @@
+"""The network as an ONNX graph: all that does not depend on how dynamic convolutions are computed.
+
+What does is left to the forms, see `dymn_cli.export.forms`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from dymn_cli.export.nodes import Nodes
+from dymn_cli.model.config import POSITIONS
+
+if TYPE_CHECKING:
+    from dymn_cli.model.config import Block, ModelConfig, Position
+
+__all__ = [
+    "IR_VERSION",
+    "OPSET",
+    "Coefficients",
+    "Network",
+    "Shape",
+    "geometry",
+    "positions",
+    "shape_of",
+    "stride_and_groups",
+]
+
+OPSET = 18
+IR_VERSION = 9  # what ONNX of opset 18 was released with, so that older runtimes read it too
+
+Shape: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """Names of what the context decides, by the convolution it belongs to."""
+
+    attention: dict[Position, str]
+    lines: dict[Position, str]
+
+
+class Network(Nodes, ABC):
+    """The graph of an architecture: all that does not depend on the form."""
+
+    batch: int | str
+    opsets: tuple[onnx.OperatorSetIdProto, ...] = (helper.make_opsetid("", OPSET),)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weights: list[TensorProto] = []
+
+    def weight(self, name: str, *shape: int) -> str:
+        """Declare an initialiser whose values come later; ONNX wants a place for external data."""
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "given-by-the-session"), ("length", str(4 * int(np.prod(shape))))):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
+        self.weights.append(tensor)
+        return name
+
+    def plain(self, x: str) -> str:
+        """The tensor as ONNX lays it out: itself, but where a form has a layout of its own."""
+        return x
+
+    def mean(self, x: str, output: str, *axes: int, keep: bool = False) -> str:
+        """Mean over some axes."""
+        return self.node("ReduceMean", [self.plain(x), self.ints(*axes)], output, keepdims=int(keep))
+
+    def activation(self, x: str, kind: str) -> str:
+        """The nonlinearity of that kind: relu or hardswish."""
+        op = {"relu": "Relu", "hardswish": "HardSwish"}[kind]
+        return self.node(op, [x], f"{x}.{kind}")
+
+    def convolution(self, x: str, name: str, shape: Shape, *, stride: int = 1, groups: int = 1) -> str:
+        """A static convolution, with its weight and bias."""
+        weight, bias = self.weight(f"{name}.weight", *shape), self.weight(f"{name}.bias", shape[0])
+        return self.node("Conv", [self.plain(x), weight, bias], name, **geometry(shape[2], stride, groups))
+
+    def linear(self, x: str, name: str, n_out: int, n_in: int) -> str:
+        """A 1×1 convolution of a sequence: (batch, n_in, length) to (batch, n_out, length)."""
+        weight, bias = self.weight(f"{name}.weight", n_out, n_in, 1), self.weight(f"{name}.bias", n_out)
+        return self.node("Conv", [x, weight, bias], name, kernel_shape=[1])
+
+    # ------------------------------------------------------------------ the whole
+
+    def model(self) -> onnx.ModelProto:
+        """The whole graph."""
+        config = self.config
+        x = self.activation(self.stem(), "hardswish")
+        for block in config.blocks:
+            x = self.dynamic_block(x, block) if block.dynamic else self.static_block(x, block)
+        x = self.convolution(x, "last", (config.embedding_size, config.blocks[-1].out_channels, 1, 1))
+        x = self.activation(x, "hardswish")
+        embedding = self.mean(x, "embedding", 2, 3)
+        hidden = self.node("Gemm", [embedding, "head.1.weight", "head.1.bias"], "head.1", transB=1)
+        hidden = self.activation(hidden, "hardswish")
+        self.node("Gemm", [hidden, "head.2.weight", "head.2.bias"], "logits", transB=1)
+        inputs: dict[str, list[int | str]] = {
+            "mel": [self.batch, 1, "n_mels", "n_frames"],
+            "head.1.weight": ["head_channels", config.embedding_size],
+            "head.1.bias": ["head_channels"],
+            "head.2.weight": ["n_classes", "head_channels"],
+            "head.2.bias": ["n_classes"],
+        }
+        outputs: dict[str, list[int | str]] = {
+            "logits": [self.batch, "n_classes"],
+            "embedding": [self.batch, config.embedding_size],
+        }
+        return self.finish(
+            f"{config.family}-{config.width:g}",
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()],
+        )
+
+    def finish(
+        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
+        """A model of all nodes so far."""
+        initialisers = [*self.weights, *self.constants.values()]
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, initialisers)
+        return helper.make_model(
+            graph, opset_imports=self.opsets, ir_version=IR_VERSION, producer_name="dymn"
+        )
+
+    def stem(self) -> str:
+        """The first convolution, of the log-mel."""
+        return self.convolution("mel", "stem", (self.config.stem_channels, 1, 3, 3), stride=2)
+
+    def residual(self, x: str, y: str, block: Block) -> str:
+        """What a block gives: y, with its input x added where the sizes are the same."""
+        return (
+            self.node("Add", [y, self.plain(x)], f"layers.{block.index}.output") if block.has_residual else y
+        )
+
+    # ------------------------------------------------------------------ static blocks
+
+    def static_block(self, x: str, block: Block) -> str:
+        """An inverted residual block as in MobileNetV3."""
+        name, y = f"layers.{block.index}", x
+        for position in positions(block):
+            if position == "project" and block.squeeze_excite:
+                y = self.squeeze_excite(y, name, block)
+            y = self.static_convolution(y, position, block)
+            if position != "project":
+                y = self.activation(y, block.activation)
+        return self.residual(x, y, block)
+
+    def static_convolution(self, x: str, position: Position, block: Block) -> str:
+        """One of the convolutions of a block, with one kernel for all clips."""
+        name, (stride, groups) = f"layers.{block.index}.{position}", stride_and_groups(block, position)
+        return self.convolution(x, name, shape_of(block, position), stride=stride, groups=groups)
+
+    def squeeze_excite(self, x: str, name: str, block: Block) -> str:
+        """Squeeze-and-excitation."""
+        y = self.mean(x, f"{name}.squeeze", 2, 3, keep=True)
+        y = self.convolution(y, f"{name}.excite_1", (block.squeeze, block.expanded, 1, 1))
+        y = self.activation(y, "relu")
+        y = self.convolution(y, f"{name}.excite_2", (block.expanded, block.squeeze, 1, 1))
+        y = self.node("Sigmoid", [y], f"{name}.excite")
+        return self.node("Mul", [x, y], f"{name}.excited")
+
+    # ------------------------------------------------------------------ dynamic blocks
+
+    def dynamic_block(self, x: str, block: Block) -> str:
+        """A block that adapts to the clip (paper Section III)."""
+        name, y = f"layers.{block.index}", x
+        coefficients, gates = self.context(x, name, block)
+        for position in positions(block):
+            attention = coefficients.attention.get(position)
+            if attention is None:
+                y = self.static_convolution(y, position, block)
+            else:
+                y = self.dy_conv(y, position, block, attention)
+            lines = coefficients.lines.get(position)
+            if lines is not None:
+                y = self.dy_relu(y, f"{name}.dy_relu_{position}", shape_of(block, position)[0], lines)
+            elif position != "project":
+                y = self.activation(y, block.activation)
+            if position == "depthwise":
+                for gate in gates:
+                    y = self.node("Mul", [self.plain(y), gate], f"{gate}.applied")
+        return self.residual(x, y, block)
+
+    def context(self, x: str, name: str, block: Block) -> tuple[Coefficients, list[str]]:
+        """The CGM (Section III-A): what the context decides, and the gates of Coordinate Attention."""
+        if not block.context:
+            return Coefficients({}, {}), []
+        over_time = self.mean(x, f"{name}.frequency_sequence", 3)  # (batch, C, F)
+        over_frequency = self.mean(x, f"{name}.time_sequence", 2)  # (batch, C, T)
+        joint = self.node("Concat", [over_time, over_frequency], f"{name}.sequence", axis=2)
+        joint = self.linear(joint, f"{name}.context", block.context, block.in_channels)
+        joint = self.activation(joint, "hardswish")  # (batch, H, F + T)
+        coefficients = self.coefficients(self.mean(joint, f"{name}.h", 2), name, block)
+        n_frequency = self.node("Shape", [self.plain(x)], f"{name}.n_frequency", start=2, end=3)
+        spans = {"f": (self.ints(0), n_frequency), "t": (n_frequency, self.ints(2**31 - 1))}
+        axes = {"both": "ft", "frequency": "f", "time": "t", "none": ""}[self.config.coordinate_attention]
+        gates = []
+        for axis in axes:
+            part = self.node("Slice", [joint, *spans[axis], self.ints(2)], f"{name}.context_{axis}")
+            gates.append(self.gate(part, axis, name, block))
+        return coefficients, gates
+
+    def gate(self, x: str, axis: str, name: str, block: Block) -> str:
+        """sigmoid(a_f) as (batch, C_exp, F', 1), or sigmoid(a_t) as (batch, C_exp, 1, T')."""
+        if block.stride > 1:
+            pooling = {"kernel_shape": [3], "strides": [block.stride], "pads": [1, 1], "count_include_pad": 1}
+            x = self.node("AveragePool", [x], f"{name}.pooled_{axis}", **pooling)
+        gate = self.linear(x, f"{name}.attention_{axis}", block.expanded, block.context)
+        gate = self.node("Sigmoid", [gate], f"{name}.attention_{axis}.gate")
+        return self.node("Unsqueeze", [gate, self.ints(3 if axis == "f" else 2)], f"{name}.gate_{axis}")
+
+    def coefficients(self, h: str, name: str, block: Block) -> Coefficients:
+        """One linear layer gives them all: attention over kernels, and the lines of each Dy-ReLU."""
+        config = self.config
+        mixing = [p for p in positions(block) if p in config.dy_conv]
+        lines = [p for p in positions(block) if p in config.dy_relu]
+        sizes = [config.kernels] * len(mixing)
+        sizes += [2 * config.mappings * shape_of(block, position)[0] for position in lines]
+        if not sizes:
+            return Coefficients({}, {})
+        weight = self.weight(f"{name}.coefficients.weight", sum(sizes), block.context)
+        bias = self.weight(f"{name}.coefficients.bias", sum(sizes))
+        every = self.node("Gemm", [h, weight, bias], f"{name}.coefficients", transB=1)
+        parts = [f"{name}.{p}.attention_logits" for p in mixing] + [f"{name}.dy_relu_{p}.z" for p in lines]
+        parts = self.split(every, parts, sizes, axis=1) if len(parts) > 1 else [every]
+        attention = [self.node("Softmax", [p], f"{p}.softmax", axis=1) for p in parts[: len(mixing)]]
+        values = [
+            self.line_values(z, f"{name}.dy_relu_{p}", shape_of(block, p)[0])
+            for p, z in zip(lines, parts[len(mixing) :], strict=True)
+        ]
+        return Coefficients(dict(zip(mixing, attention, strict=True)), dict(zip(lines, values, strict=True)))
+
+    def line_values(self, z: str, name: str, channels: int) -> str:
+        """M slopes, then M intercepts, as (batch, 2M · C): θ · λ + start."""
+        size = 2 * self.config.mappings * channels
+        theta = self.node("Tanh", [z], f"{name}.theta")
+        theta = self.node("Mul", [theta, self.weight(f"{name}.scale", size)], f"{name}.scaled")
+        return self.node("Add", [theta, self.weight(f"{name}.start", size)], f"{name}.lines")
+
+    def kernels(self, name: str, shape: Shape) -> tuple[str, str]:
+        """The K kernels of a Dy-Conv, flat, and its bias."""
+        flat = self.weight(f"{name}.weight", self.config.kernels, int(np.prod(shape)))
+        return flat, self.weight(f"{name}.bias", shape[0])
+
+    @abstractmethod
+    def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
+        """Convolve every clip of x with its own mixture of the K kernels."""
+
+    @abstractmethod
+    def dy_relu(self, x: str, name: str, channels: int, lines: str) -> str:
+        """Take the maximum over M lines, whose slopes and intercepts differ by clip and channel."""
+
+
+def positions(block: Block) -> list[Position]:
+    """The convolutions that a block has, in order."""
+    return [position for position in POSITIONS if position != "expand" or block.has_expansion]
+
+
+def shape_of(block: Block, position: Position) -> Shape:
+    """(out, in / groups, k, k) of one of its convolutions."""
+    if position == "expand":
+        return block.expanded, block.in_channels, 1, 1
+    if position == "depthwise":
+        return block.expanded, 1, block.kernel, block.kernel
+    return block.out_channels, block.expanded, 1, 1
+
+
+def stride_and_groups(block: Block, position: Position) -> tuple[int, int]:
+    """Stride and groups of one of its convolutions."""
+    return (block.stride, block.expanded) if position == "depthwise" else (1, 1)
+
+
+def geometry(kernel: int, stride: int, groups: int) -> dict[str, Any]:
+    """Attributes of a convolution that keeps the size, but for its stride."""
+    pad = (kernel - 1) // 2
+    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
