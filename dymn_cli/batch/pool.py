@@ -170,11 +170,12 @@ class Pool:
         Raises:
             DymnError: the model fails, or no worker can be started.
         """
-        wait([worker.pipe for worker in self._workers], self._time_left())
+        ready = wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
-            for message in self._heard(worker):
+            speaks = worker.pipe in ready
+            for message in self._heard(worker) if speaks else ():
                 handle(message)
-            error = self._loss_of(worker)
+            error = self._loss_of(worker, has_spoken=speaks)
             if error is not None:
                 self._n_stillborn += not worker.ready
                 if self._n_stillborn > MOST_STILLBORN:
@@ -212,26 +213,30 @@ class Pool:
         return answer
 
     def _heard(self, worker: _Worker) -> Iterator[Message]:
+        """What it has to say, which is at least one message; after its last one about a source, no more."""
         try:
-            while worker.pipe.poll():
+            has_more = True
+            while has_more:
                 message = worker.pipe.recv()
                 if isinstance(message, DymnError):
                     raise message
                 if isinstance(message, Facts):
                     worker.ready = True
                     self._n_stillborn = 0
-                    continue
-                if isinstance(message, Done | Failed):
+                    return
+                is_last = isinstance(message, Done | Failed)
+                if is_last:
                     worker.name = None
                 yield message
+                has_more = not is_last and worker.pipe.poll()
         except (EOFError, OSError):  # its end of the pipe is closed: it is about to be gone
             worker.silent = True
             worker.process.join(GONE_S)
 
-    def _loss_of(self, worker: _Worker) -> DymnError | None:
+    def _loss_of(self, worker: _Worker, *, has_spoken: bool) -> DymnError | None:
         """Why the worker is of no use any more, or None."""
         name, elapsed = worker.name, time.monotonic() - worker.since
-        if worker.silent or not worker.process.is_alive():
+        if worker.silent or not (has_spoken or worker.process.is_alive()):
             return _death(name, worker.process.exitcode or 0)
         if name is not None and self._limit_s is not None and elapsed > self._limit_s:
             return InputError(

@@ -290,8 +290,8 @@ class Reader:
     def clips(self, name: str) -> Iterator[ClipResult]:
         """The result of each channel of a source; windows are read as they are iterated over."""
         body, parts = self._journal.result(name)
-        header = _header_of(body)
-        scores, embeddings = self._arrays(body, len(header["clips"]))
+        header, values = unpacked(body, 1)
+        scores, embeddings = self._arrays(values[:, 0], len(header["clips"]))
         for n, (channel, n_windows, pairs) in enumerate(header["clips"]):
             kept = n_windows if self._work.options.windows else 0
             yield ClipResult(
@@ -332,9 +332,10 @@ class Reader:
                 for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
             ]
 
-    def _arrays(self, body: bytes, n_clips: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        _, values = unpacked(body, 1)
-        flat, n_classes = values[:, 0], len(self._labels) if self._work.keep_scores else 0
+    def _arrays(
+        self, flat: NDArray[np.float32], n_clips: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        n_classes = len(self._labels) if self._work.keep_scores else 0
         size = self._size if self._work.keep_embedding else 0
         scores = flat[: n_clips * n_classes].reshape(n_clips, n_classes)
         return scores, flat[n_clips * n_classes :].reshape(n_clips, size)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
-from dymn_cli.export.network import Network, Shape, geometry, shape_of, stride_and_groups
+from dymn_cli.export.network import Network, geometry, shape_of, stride_and_groups
+from dymn_cli.runtime.blocked import blocked_shape, filled_up
 
 if TYPE_CHECKING:
     from dymn_cli.model.config import Block, ModelConfig, Position
+    from dymn_cli.runtime.blocked import Shape
 
 __all__ = ["AnyBatch", "OneClip", "OneClipBlocked"]
 
@@ -31,7 +33,7 @@ class OneClip(Network):
     def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
         """Mix the kernels, and convolve with the mixture."""
         name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
-        kernels, bias = self.kernels(name, shape)
+        kernels, bias = self.kernels(name, shape, self.config.kernels)
         mixed = self.node("MatMul", [attention, kernels], f"{name}.mixed")
         return self.mixed_convolution(x, position, block, mixed, bias)
 
@@ -111,8 +113,13 @@ class OneClipBlocked(OneClip):
     def stem(self) -> str:
         """The first convolution, in blocks."""
         shape = (self.config.stem_channels, 1, 3, 3)
-        weight, bias = self.weight("stem.weight", *shape), self.weight("stem.bias", shape[0])
-        return self.blocked_convolution("mel", "stem", weight, bias, shape, stride=2)
+        return self.blocked_convolution("mel", "stem", *self.kernels("stem", shape, 1), shape, stride=2)
+
+    def kernels(self, name: str, shape: Shape, k: int) -> tuple[str, str]:
+        """Laid out as `dymn_cli.runtime.blocked` does it; but those of the last convolution of a block."""
+        if name.endswith(".project"):
+            return super().kernels(name, shape, k)
+        return super().kernels(name, blocked_shape(shape, self.block_size), k)
 
     def mixed_convolution(self, x: str, position: Position, block: Block, mixed: str, bias: str) -> str:
         """In blocks; but the last one of a block, which reads what the gates gave."""
@@ -127,33 +134,20 @@ class OneClipBlocked(OneClip):
     ) -> str:
         """A convolution, depthwise or of all channels, whose answer is in blocks.
 
-        Its kernel is wanted as (C_out / B, C_in, k, k, B). Fewer than B input channels are read as they are.
+        Args:
+            x: in either layout.
+            name: of the answer.
+            kernel: laid out for it.
+            bias: filled up.
+            shape: of the kernel before it was laid out.
+            stride: in both directions.
+            groups: 1, or as many as there are channels.
         """
-        n_out, n_in, size, _ = shape
-        all_out, all_in = self.filled_up(n_out), n_in
-        if groups > 1:
-            x, groups = self.in_blocks(x), all_out
-        elif n_in < self.block_size:
-            x = self.plain(x)
-        else:
-            x, all_in = self.in_blocks(x), self.filled_up(n_in)
-        taps = size * size
-        kernel = self.reshape(kernel, f"{name}.rows", n_out, n_in * taps)
-        kernel = self.padded(kernel, all_out - n_out, (all_in - n_in) * taps)
-        kernel = self.reshape(kernel, f"{name}.blocks", -1, self.block_size, all_in * taps)
-        kernel = self.node("Transpose", [kernel], f"{name}.block_last", perm=[0, 2, 1])
-        kernel = self.reshape(kernel, f"{name}.kernel", all_out, all_in, size, size)
-        inputs = [x, kernel, self.padded(bias, all_out - n_out)]
-        return self.convolution_node(inputs, name, n_out, **geometry(size, stride, groups))
-
-    def filled_up(self, channels: int) -> int:
-        """So many channels in whole blocks."""
-        return -(-channels // self.block_size) * self.block_size
-
-    def padded(self, x: str, *missing: int) -> str:
-        """The tensor with zeros at the end of each of its dimensions."""
-        pads = self.ints(*(0,) * len(missing), *missing)
-        return self.node("Pad", [x, pads], f"{x}.padded") if any(missing) else x
+        whole = blocked_shape(shape, self.block_size)
+        x = self.in_blocks(x) if groups > 1 or shape[1] >= self.block_size else self.plain(x)
+        kernel = self.reshape(kernel, f"{name}.kernel", *whole)
+        attributes = geometry(shape[2], stride, whole[0] if groups > 1 else 1)
+        return self.convolution_node([x, kernel, bias], name, shape[0], **attributes)
 
     def convolution_node(self, inputs: list[str], name: str, channels: int, **attributes: Any) -> str:
         """Add onnxruntime's own convolution, of inputs that are laid out for it."""
@@ -181,12 +175,15 @@ class OneClipBlocked(OneClip):
         """
         if x not in self.channels:
             return super().dy_relu(x, name, channels, lines)
-        m, whole = self.config.mappings, self.filled_up(channels)
+        m, whole = self.config.mappings, filled_up(channels, self.block_size)
         # From l₁ ... l_M to l₁ - l₂, ..., l_{M-1} - l_M, l_M: for the slopes, and for the intercepts.
         steps = np.kron(np.eye(2), np.eye(m) - np.eye(m, k=1)).astype(np.float32)
         rows = self.reshape(lines, f"{name}.rows", 2 * m, channels)
         rows = self.node("MatMul", [self.constant(f"steps_{m}", steps), rows], f"{name}.steps")
-        flat = self.reshape(self.padded(rows, 0, whole - channels), f"{name}.flat", -1)
+        if whole > channels:
+            pads = self.ints(0, 0, 0, whole - channels)
+            rows = self.node("Pad", [rows, pads], f"{name}.filled_up")
+        flat = self.reshape(rows, f"{name}.flat", -1)
         names = [f"{name}.{kind}_{n}" for kind in ("slope", "intercept") for n in range(m)]
         values = self.split(flat, names, [whole] * (2 * m), axis=0)
         before: list[str] = []
@@ -209,7 +206,7 @@ class AnyBatch(Network):
     def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
         """Products of matrices; a depthwise one, convolutions with all kernels."""
         name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
-        kernels, bias = self.kernels(name, shape)
+        kernels, bias = self.kernels(name, shape, self.config.kernels)
         if position == "depthwise":
             return self.depthwise(x, name, block, attention, kernels, bias)
         mixed = self.node("MatMul", [attention, kernels], f"{name}.mixed")

@@ -61,24 +61,23 @@ def build_probe(block_size: int) -> onnx.ModelProto:
 
     Input `x` (1, B / 2, f, t) goes through a 1×1 convolution to B channels and a ReLU, a depthwise
     convolution, two lines of which the maximum counts, and a 1×1 convolution to B / 2 channels. Inputs
-    `expand`, `depthwise`, `lines` and `project` are flat, in the order of what the context of a dynamic block
-    would give.
+    `expand`, `depthwise` and `project` are kernels as `dymn_cli.runtime.blocked` lays them out, `lines` two
+    slopes and two intercepts for each channel.
     """
     few = block_size // 2
     graph = OneClipBlocked(ModelConfig(), block_size)
     bias = graph.constant("bias", np.zeros(block_size, np.float32))
-    few_bias = graph.constant("few_bias", np.zeros(few, np.float32))
     y = graph.blocked_convolution("x", "y1", "expand", bias, (block_size, few, 1, 1))
     y = graph.activation(y, "relu")
     y = graph.blocked_convolution(y, "y2", "depthwise", bias, (block_size, 1, 3, 3), groups=block_size)
     y = graph.dy_relu(y, "y3", block_size, "lines")
-    y = graph.plain(graph.blocked_convolution(y, "y4", "project", few_bias, (few, block_size, 1, 1)))
+    y = graph.plain(graph.blocked_convolution(y, "y4", "project", bias, (few, block_size, 1, 1)))
     shapes: dict[str, list[int | str]] = {
         "x": [1, few, "f", "t"],
         "expand": [1, block_size * few],
         "depthwise": [1, 9 * block_size],
         "lines": [1, 4 * block_size],
-        "project": [1, few * block_size],
+        "project": [1, block_size * block_size],
     }
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in shapes.items()]
     output = helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, few, "f", "t"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,13 +18,13 @@ from dymn_cli.model.config import POSITIONS
 
 if TYPE_CHECKING:
     from dymn_cli.model.config import Block, ModelConfig, Position
+    from dymn_cli.runtime.blocked import Shape
 
 __all__ = [
     "IR_VERSION",
     "OPSET",
     "Coefficients",
     "Network",
-    "Shape",
     "geometry",
     "positions",
     "shape_of",
@@ -33,8 +33,6 @@ __all__ = [
 
 OPSET = 18
 IR_VERSION = 9  # what ONNX of opset 18 was released with, so that older runtimes read it too
-
-Shape: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +243,9 @@ class Network(Nodes, ABC):
         theta = self.node("Mul", [theta, self.weight(f"{name}.scale", size)], f"{name}.scaled")
         return self.node("Add", [theta, self.weight(f"{name}.start", size)], f"{name}.lines")
 
-    def kernels(self, name: str, shape: Shape) -> tuple[str, str]:
-        """The K kernels of a Dy-Conv, flat, and its bias."""
-        flat = self.weight(f"{name}.weight", self.config.kernels, int(np.prod(shape)))
+    def kernels(self, name: str, shape: Shape, k: int) -> tuple[str, str]:
+        """The k kernels of a convolution, flat, and its bias."""
+        flat = self.weight(f"{name}.weight", k, int(np.prod(shape)))
         return flat, self.weight(f"{name}.bias", shape[0])
 
     @abstractmethod

@@ -23,6 +23,7 @@ from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingE
 from dymn_cli.model.config import architecture_of
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
+from dymn_cli.runtime.blocked import lay_out
 from dymn_cli.runtime.devices import PROVIDERS, Device, how_to_get, parse_device, why_not_onnx
 from dymn_cli.runtime.fold import fold
 from dymn_cli.store.registry import weights_folder
@@ -89,14 +90,17 @@ class OnnxBackend:
         self.header = weights.header
         self._device = _offered(device)
         self._threads = threads
-        folded = fold(weights.header.config, weights.tensors)
+        config = weights.header.config
+        self.form = self._choose_form()
+        folded = fold(config, weights.tensors)
+        if self.form.startswith("one-blocked"):
+            folded = lay_out(config, folded, block_size())
         self._head = {name: value for name, value in folded.items() if name.startswith("head.")}
         self._weights = {
             name: ort.OrtValue.ortvalue_from_numpy(value)
             for name, value in folded.items()
             if name not in self._head
         }
-        self.form = self._choose_form()
         self._sessions: dict[int | None, ort.InferenceSession] = {}
         self._lock = threading.Lock()
         self._turn = _turn(self._device)
@@ -321,19 +325,22 @@ def _blocked_works(size: int) -> bool:
     graph = weights_folder() / "graphs" / f"probe.one-blocked-{size}.onnx"
     rng = np.random.default_rng(0)
     few = size // 2
-    shapes = {"expand": (size, few), "depthwise": (size, 3, 3), "lines": (4, size), "project": (few, size)}
-    given = {name: rng.integers(-4, 4, shape).astype(np.float32) for name, shape in shapes.items()}
+    shapes = {"expand": (size, few), "depthwise": (size, 3, 3), "project": (few, size)}
+    kernels = {name: rng.integers(-4, 4, shape).astype(np.float32) for name, shape in shapes.items()}
+    lines = rng.integers(-4, 4, (2, 2, size, 1, 1)).astype(np.float32)
     x = rng.integers(-4, 4, (few, 4, 5)).astype(np.float32)
-    flat = {name: value.reshape(1, -1) for name, value in given.items()}
+    rows = {name: kernel.reshape(len(kernel), -1) for name, kernel in kernels.items()}
+    rows["project"] = np.pad(rows["project"], ((0, size - few), (0, 0)))
+    given = {name: kernel.T.reshape(1, -1) for name, kernel in rows.items()}  # one block: its channels last
     try:
         session = ort.InferenceSession(graph.read_bytes(), _options(1), providers=["CPUExecutionProvider"])
-        (got,) = session.run(None, {"x": x[np.newaxis], **flat})
+        (got,) = session.run(None, {"x": x[np.newaxis], "lines": lines.reshape(1, -1), **given})
     except Exception:  # any refusal means that this layout is not for this machine
         return False
-    expanded = np.maximum(np.tensordot(given["expand"], x, 1), 0)
+    expanded = np.maximum(np.tensordot(kernels["expand"], x, 1), 0)
     padded = np.pad(expanded, ((0, 0), (1, 1), (1, 1)))
     patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    filtered = np.einsum("cftij,cij->cft", patches, given["depthwise"])
-    slopes, intercepts = given["lines"].reshape(2, 2, size, 1, 1)
+    filtered = np.einsum("cftij,cij->cft", patches, kernels["depthwise"])
+    slopes, intercepts = lines
     highest = (slopes * filtered + intercepts).max(axis=0)
-    return bool(np.array_equal(got[0], np.tensordot(given["project"], highest, 1)))
+    return bool(np.array_equal(got[0], np.tensordot(kernels["project"], highest, 1)))

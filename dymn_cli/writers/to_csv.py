@@ -14,6 +14,7 @@ that is no UTF-8 keeps its bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -24,6 +25,8 @@ from dymn_cli.writers.spelling import name_bytes, seconds
 
 __all__ = ["CsvEmbeddings", "CsvEvents", "CsvTags", "MatrixCsvTags", "WideCsvTags", "csv_line"]
 
+SPECIAL = re.compile(r'[,"\r\n]')
+
 
 def csv_line(cells: Cells) -> bytes:
     """One row, its newline included."""
@@ -32,7 +35,7 @@ def csv_line(cells: Cells) -> bytes:
 
 def _quoted(text: str) -> str:
     # Not left to the standard library: a lone carriage return it quotes in some versions of Python only.
-    return '"' + text.replace('"', '""') + '"' if any(char in text for char in ',"\r\n') else text
+    return '"' + text.replace('"', '""') + '"' if SPECIAL.search(text) else text
 
 
 class CsvTags(LongRows):

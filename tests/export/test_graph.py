@@ -18,6 +18,7 @@ from dymn_cli.export.graph import IR_VERSION, OPSET, Form, build_graph, ship
 from dymn_cli.export.onnx_file import ExportForm, ExportOptions, self_contained
 from dymn_cli.model.build import restore
 from dymn_cli.model.config import ARCHITECTURES, BLOCK_MASKS, ModelConfig
+from dymn_cli.runtime.blocked import lay_out
 from dymn_cli.runtime.fold import fold
 from dymn_cli.runtime.onnx import block_size
 from dymn_cli.store.registry import weights_folder
@@ -76,13 +77,18 @@ def pytorch(weights: Weights, mels: np.ndarray) -> list[np.ndarray]:
         return [part.numpy() for part in module.double()(torch.from_numpy(mels).double())]
 
 
+def initialisers(weights: Weights, form: Form) -> dict[str, np.ndarray]:
+    folded, size = fold(weights.header.config, weights.tensors), form.removeprefix("one-blocked-")
+    return lay_out(weights.header.config, folded, int(size)) if size.isdigit() else folded
+
+
 def session(weights: Weights, form: Form, mel: tuple[int | str, ...]) -> ort.InferenceSession:
     """A session with weights from memory, as the backend makes them, for an input of a given size."""
     model = build_graph(weights.header.config, form)
     del model.graph.input[:]
     declared = onnx.helper.make_tensor_value_info("mel", onnx.TensorProto.FLOAT, mel)
     model.graph.input.append(declared)
-    values = fold(weights.header.config, weights.tensors)
+    values = initialisers(weights, form)
     heads = [name for name in values if name.startswith("head.")]
     model.graph.initializer.extend(onnx.numpy_helper.from_array(values.pop(name), name) for name in heads)
     options = ort.SessionOptions()
@@ -141,7 +147,7 @@ def test_the_graph_means_the_same_to_the_reference_evaluator(
     """onnx's own evaluator knows no optimisation and no kernel of onnxruntime; the blocked layout is ours."""
     weights = lively(dymn(width=0.1, dynamic_blocks=BLOCK_MASKS["replace-se"]))
     model = build_graph(weights.header.config, form)
-    values = fold(weights.header.config, weights.tensors)
+    values = initialisers(weights, form)
     constants = [tensor for tensor in model.graph.initializer if tensor.name not in values]
     del model.graph.initializer[:]
     embedded = [onnx.numpy_helper.from_array(value, name) for name, value in values.items()]
