@@ -152,14 +152,14 @@ class Feeding:
         """Whether a source is on its way."""
         return bool(self._sources)
 
-    def give(self, name: str) -> None:
+    def give(self, name: str, n_bytes: int | None) -> None:
         """Hand it a source."""
 
         def emit(body: bytes) -> None:
             self._handle(Part(name, body))
 
         self._sources[name] = _Source(Joined(self._tagger, self._work, name, emit))
-        self._pool.give(name)
+        self._pool.give(name, n_bytes)
 
     def step(self, handle: Callable[[Message], None]) -> None:
         """Take what the decoders have, and ask the model as soon as a batch is full, or no more can come.

@@ -1,6 +1,8 @@
 """Workers in processes of their own: what happens to one of them costs the source that it had, no more.
 
-The parent hands out one source at a time to each worker and watches pipes, processes and the clock:
+The parent hands out one source at a time to each worker and watches pipes, processes and the clock. Only a
+worker with a small source has its next one beforehand, so that it never waits for the parent; what waits
+behind a source that ends its worker goes to another.
 
     parent ──▶ worker   name of a source
     worker ──▶ parent   Facts (once) · Part* · Progress* · Done or Failed
@@ -10,8 +12,8 @@ and killed gives a failure for its source, and a new one takes its place. Worker
 away from the standard streams, and end when the parent is gone, however it went and whatever they are
 doing. Bodies travel as bytes, see `dymn_cli.batch.work`.
 
-Neither side can wait for the other: the parent sends a name only to a worker that has nothing to do, and a
-name fits into the pipe; a worker that sends a large part waits for a parent that only ever reads.
+Neither side can wait for the other: two names fit into the pipe, and there are never more in it; a worker
+that sends a large part waits for a parent that only ever reads.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import threading
 import time
 import traceback
 import types
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -51,6 +54,7 @@ PROGRESS_EVERY_S = 0.5
 MOST_SILENCE_S = 0.2  # then `step` comes back with nothing: there may be new sources
 FIRST_ANSWER_S = 300.0  # a worker that has not loaded its model by then never will
 MOST_STILLBORN = 3  # workers in a row that ended before they had loaded the model
+SMALL_BYTES = 4 << 20  # a second's work or so: that long a source may wait behind another
 GONE_S = 5.0  # a killed process that is not gone by then hangs in the kernel, on a lost network drive say
 
 
@@ -107,14 +111,42 @@ Message = Part | Progress | Done | Failed
 
 @dataclass(slots=True)
 class _Worker:
-    """A process, its pipe, and the source it has."""
+    """A process, its pipe, the source it has, how large that is, and the source that follows."""
 
     process: BaseProcess
     pipe: Connection
     since: float
     name: str | None = None
+    n_bytes: int | None = None
+    following: tuple[str, int | None] | None = None
     ready: bool = False
     silent: bool = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes a source, to begin now or after a small one."""
+        if not self.ready or self.following is not None:
+            return False
+        return self.name is None or (self.n_bytes is not None and self.n_bytes <= SMALL_BYTES)
+
+    def take(self, name: str, n_bytes: int | None) -> None:
+        """Send it a source."""
+        if self.name is None:
+            self.begin(name, n_bytes)
+        else:
+            self.following = (name, n_bytes)
+        with contextlib.suppress(OSError):  # it has just died, which the next look at it shows
+            self.pipe.send(name)
+
+    def begin(self, name: str, n_bytes: int | None) -> None:
+        """Note the source that it works on from now on."""
+        self.name, self.n_bytes, self.since = name, n_bytes, time.monotonic()
+
+    def end(self) -> None:
+        """Note that it is through with its source."""
+        self.name, following, self.following = None, self.following, None
+        if following is not None:
+            self.begin(*following)
 
 
 class Pool:
@@ -135,6 +167,7 @@ class Pool:
         self._threads = threads
         self._limit_s = limit_s
         self._n_stillborn = 0
+        self._left_over: deque[tuple[str, int | None]] = deque()  # their worker ended with another source
         self._context = multiprocessing.get_context("spawn")  # threads and forks do not go together
         self._workers: list[_Worker] = []
         try:
@@ -149,20 +182,23 @@ class Pool:
 
     @property
     def has_room(self) -> bool:
-        """Whether a worker waits for a source."""
-        return any(worker.ready and worker.name is None for worker in self._workers)
+        """Whether a worker takes a source."""
+        return not self._left_over and any(worker.has_room for worker in self._workers)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a source is being worked on."""
-        return any(worker.name is not None for worker in self._workers)
+        """Whether a source is being worked on, or waits for it."""
+        return bool(self._left_over) or any(worker.name is not None for worker in self._workers)
 
-    def give(self, name: str) -> None:
-        """Hand a source to a worker that waits; there must be one."""
-        worker = next(worker for worker in self._workers if worker.ready and worker.name is None)
-        worker.name, worker.since = name, time.monotonic()
-        with contextlib.suppress(OSError):  # it has just died: `messages` sees that
-            worker.pipe.send(name)
+    def give(self, name: str, n_bytes: int | None = None) -> None:
+        """Hand a source to a worker that takes one; there must be one, and those without any come first.
+
+        Args:
+            name: of the source.
+            n_bytes: its size, if that is known.
+        """
+        free = [worker for worker in self._workers if worker.has_room]
+        min(free, key=lambda worker: worker.name is not None).take(name, n_bytes)
 
     def step(self, handle: Callable[[Message], None]) -> None:
         """Wait a moment for a worker to say something or to be lost, and pass on what there is.
@@ -182,8 +218,12 @@ class Pool:
                     raise _cannot_start()
                 self._kill(worker)
                 self._workers[number] = self._start()
+                if worker.following is not None:
+                    self._left_over.append(worker.following)
                 if worker.name is not None:
                     handle(Failed(worker.name, failure_of(worker.name, error)))
+        while self._left_over and any(worker.has_room for worker in self._workers):
+            self.give(*self._left_over.popleft())
 
     # ------------------------------------------------------------------ the workers
 
@@ -226,7 +266,7 @@ class Pool:
                     return
                 is_last = isinstance(message, Done | Failed)
                 if is_last:
-                    worker.name = None
+                    worker.end()
                 yield message
                 has_more = not is_last and worker.pipe.poll()
         except (EOFError, OSError):  # its end of the pipe is closed: it is about to be gone

@@ -56,8 +56,8 @@ class Engine(Protocol):
         """Whether it has sources in hand."""
         ...
 
-    def give(self, name: str) -> None:
-        """Hand it a source."""
+    def give(self, name: str, n_bytes: int | None) -> None:
+        """Hand it a source, and its size if that is known."""
         ...
 
     def step(self, handle: Handler) -> None:
@@ -88,7 +88,7 @@ class InProcess:
         """Whether it has a source in hand."""
         return self._name is not None
 
-    def give(self, name: str) -> None:
+    def give(self, name: str, n_bytes: int | None) -> None:
         """Hand it a source."""
         self._name = name
 
@@ -237,7 +237,7 @@ class _Run:
                 self.watcher.kept(found.name)
             else:
                 self.in_hand[found.name] = _InHand(slot, stamp)
-                self.engine.give(found.name)
+                self.engine.give(found.name, None if stamp is None else stamp.size)
         self._write_ready()
 
     def handle(self, message: Message) -> None:

@@ -91,8 +91,8 @@ class _KeptOpen:
     def is_busy(self) -> bool:
         return self._engine.is_busy
 
-    def give(self, name: str) -> None:
-        self._engine.give(name)
+    def give(self, name: str, n_bytes: int | None) -> None:
+        self._engine.give(name, n_bytes)
 
     def step(self, handle: Callable[[Message], None]) -> None:
         self._engine.step(handle)

@@ -20,13 +20,13 @@ from dymn_cli.errors import ModelError, OutputError
 Make = Callable[..., Any]
 
 
-def work_through(pool: Pool, names: list[str]) -> list[Message]:
-    """Everything that is said until all names are through."""
+def work_through(pool: Pool, names: list[str], n_bytes: int | None = None) -> list[Message]:
+    """Everything that is said until all names are through, which are sources of that size."""
     messages: list[Message] = []
     left = list(names)
     while left or pool.is_busy:
         while left and pool.has_room:
-            pool.give(left.pop(0))
+            pool.give(left.pop(0), n_bytes)
         pool.step(messages.append)
     return messages
 
@@ -37,13 +37,16 @@ def outcomes(messages: list[Message]) -> dict[str, Done | Failed]:
     return {end.name: end for end in ends}
 
 
-def test_every_source_is_answered_once_and_only_the_harmful_ones_fail(faulty: Make) -> None:
+@pytest.mark.parametrize("n_bytes", [None, 1000], ids=["of unknown size", "small"])
+def test_every_source_is_answered_once_and_only_the_harmful_ones_fail(
+    faulty: Make, n_bytes: int | None
+) -> None:
     harm = ["signal-SIGSEGV", "exit-7", "signal-SIGKILL", "corrupt-", "bug-", "memory-", "exit-0"]
     names = [
         f"{name}.wav" for pair in zip(harm, (f"fine-{n}" for n in range(7)), strict=True) for name in pair
     ]
     with Pool(faulty(), 2) as pool:
-        ends = outcomes(work_through(pool, names))
+        ends = outcomes(work_through(pool, names, n_bytes))
     assert set(ends) == set(names)
     failed = {name for name, end in ends.items() if isinstance(end, Failed)}
     assert failed == {f"{name}.wav" for name in harm}
@@ -84,10 +87,31 @@ def test_a_source_that_hangs_is_given_up_when_its_time_is_over(faulty: Make) -> 
     assert elapsed < 20
 
 
-def test_the_limit_is_for_each_source_not_for_the_run(faulty: Make) -> None:
+@pytest.mark.parametrize("n_bytes", [None, 1000], ids=["of unknown size", "small"])
+def test_the_limit_is_for_each_source_not_for_the_run(faulty: Make, n_bytes: int | None) -> None:
     with Pool(faulty(), 1, limit_s=0.6) as pool:
-        ends = outcomes(work_through(pool, [f"slow-0.2{n}.wav" for n in range(5)]))
+        ends = outcomes(work_through(pool, [f"slow-0.2{n}.wav" for n in range(5)], n_bytes))
     assert all(isinstance(end, Done) for end in ends.values())
+
+
+@pytest.mark.parametrize(("n_bytes", "has_room"), [(1000, True), (1 << 30, False), (None, False)])
+def test_a_source_waits_behind_a_small_one_only(faulty: Make, n_bytes: int | None, has_room: bool) -> None:
+    with Pool(faulty(), 1) as pool:
+        pool.give("hang-.wav", n_bytes)
+        assert pool.has_room == has_room
+
+
+def test_what_waits_behind_a_source_that_ends_its_worker_is_not_lost(
+    faulty: Make, begun: Callable[[], list[tuple[int, str]]]
+) -> None:
+    with Pool(faulty(), 1, limit_s=0.5) as pool:
+        pool.give("hang-.wav", 1000)
+        pool.give("fine.wav", 1000)
+        assert not pool.has_room
+        ends = outcomes(work_through(pool, []))
+    assert isinstance(ends["hang-.wav"], Failed)
+    assert isinstance(ends["fine.wav"], Done)
+    assert [name for _, name in begun()] == ["hang-.wav", "fine.wav"]
 
 
 def test_parts_come_in_order_and_before_the_end(faulty: Make) -> None:

@@ -46,7 +46,7 @@ class Shuffled:
     def is_busy(self) -> bool:
         return bool(self._held)
 
-    def give(self, name: str) -> None:
+    def give(self, name: str, n_bytes: int | None) -> None:
         self.given.append(name)
         self._held.append(name)
 
