@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import traceback
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CHOICES", "Talk", "is_stdout", "is_terminal", "wants_color"]
 
 CHOICES = ("auto", "always", "never")
+DUMB = ("dumb", "unknown")  # values of TERM
 
 
 def is_stdout(out: str | None) -> bool:
@@ -39,7 +41,7 @@ def wants_color(stream: TextIO, choice: str = "auto") -> bool:
     """Whether to colour a stream: by the option, else NO_COLOR, FORCE_COLOR, else if it is a terminal."""
     if choice != "auto":
         return choice == "always"
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") in DUMB:
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
 
@@ -120,8 +122,12 @@ class Talk:
         from rich.console import Console
 
         color = wants_color(sys.stdout, self.color)
+        # Of a terminal that calls itself dumb, rich takes 80 columns for granted.
+        size = shutil.get_terminal_size() if os.environ.get("TERM") in DUMB else None
         return Console(
             file=sys.stdout,
+            width=None if size is None else size.columns,
+            height=None if size is None else size.lines,
             force_terminal=color or None,
             no_color=not color,
             color_system="standard" if color else None,

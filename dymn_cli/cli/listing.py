@@ -146,25 +146,29 @@ def rendered(console: Console, *parts: RenderableType, wrap: bool = True) -> byt
     width = min(console.width, MAX_WIDTH)
     with console.capture() as capture:  # not printed: on a broken pipe rich would end the process by itself
         for part in parts:
-            console.print(part, width=width if wrap else None, soft_wrap=not wrap)
+            console.print(part, width=width if wrap else None, soft_wrap=not wrap, crop=False)
     lines = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
     return lines.encode(console.encoding, "backslashreplace")
 
 
 def grid(*columns: tuple[str, Mapping[str, Any]], heading: bool = True) -> Table:
-    """A table without lines: (heading, settings of rich's `add_column`) for each column; nothing is cut."""
-    from rich.table import Table
+    """A table without lines: (heading, settings of rich's `add_column`) for each column; nothing is cut.
 
-    table = Table(
+    What is set to the right are figures, which are never wrapped.
+    """
+    from dymn_cli.cli.grid import GAP, Grid
+
+    table = Grid(
         box=None,
         show_header=heading,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, GAP, 0, 0),
         header_style="bold",
         highlight=False,
     )
     for name, settings in columns:
-        table.add_column(name, **{"overflow": "fold", **settings})
+        figures = settings.get("justify") == "right"
+        table.add_column(name, **{"overflow": "fold", "no_wrap": figures, **settings})
     return table
 
 

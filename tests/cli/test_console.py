@@ -135,6 +135,14 @@ def test_a_bar_is_drawn_on_terminals_and_where_results_leave_room(monkeypatch: p
     assert form(Talk(quiet=True)) == form(Talk(progress_choice="never")) == "Tally"
 
 
+def test_a_dumb_terminal_has_a_width_of_its_own(dymn: Any, record: Callable[..., str]) -> None:
+    clip, dumb = record("cat.wav", (81, 10)), {"TERM": "dumb"}
+    for columns, env in ((50, dumb), (90, dumb), (90, {**dumb, "COLUMNS": "50"})):
+        width = int(env.get("COLUMNS", columns))
+        tags = dymn.terminal("tag", clip, "-k", 3, columns=columns, env=env).out.splitlines()[-3:]
+        assert [len(tag) for tag in tags] == [width] * 3
+
+
 # ---------------------------------------------------------------------- how a run ends
 
 

@@ -58,6 +58,20 @@ def test_audio_is_tagged_and_judged(fake: Fake, truth: str) -> None:
     assert "accuracy 83.3%" in ran.err
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_figures_are_whole_however_narrow_the_terminal(
+    fake: Fake, truth: str, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    wide = fake("eval", "sounds", "--truth", truth, "-f", "table").out.split("\n\n")[0]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = fake("eval", "sounds", "--truth", truth, "-f", "table").out.split("\n\n")[0]
+    figures = [row.replace("━", "").split()[-8:] for row in wide.splitlines()[1:]]
+    assert len(figures) == len(BANDS)
+    # A name may take several lines; the figures of a class stand on the first of them.
+    assert [row.split()[-8:] for row in narrow.splitlines()[1:] if row[-1:].isdigit()] == figures
+
+
 @pytest.mark.parametrize(
     "options", [["-f", "csv", "--layout", "matrix"], ["-f", "csv", "-k", "0"], ["-f", "jsonl", "-k", "0"]]
 )

@@ -105,6 +105,20 @@ def test_list_on_a_terminal_fits_80_columns(dymn):
     assert len(ran.out.splitlines()) == 1 + len(registry.model_specs()) + 2
 
 
+@pytest.mark.parametrize("columns", [40, 60])
+def test_list_on_a_narrow_terminal_has_names_above_figures(dymn, columns):
+    lines = dymn.terminal("models", "list", columns=columns, env={"NO_COLOR": "1"}).out.splitlines()
+    headings, models = lines[:2], lines[2 : 2 + 2 * len(registry.model_specs())]
+    assert [line.split() for line in headings] == [
+        ["name", "state"],
+        ["size", "params", "MACs", "mAP", "licence"],
+    ]
+    assert models[0].split() == [DEFAULT_MODEL, "bundled"]
+    assert models[1].split() == ["7.9", "MB", "1.96", "M", "117", "M", "MIT"]
+    assert [line.split()[0] for line in models[::2]] == [spec.name for spec in registry.model_specs()]
+    assert all(line.count(" M ") == 2 for line in models[1::2])
+
+
 @pytest.mark.parametrize(("spoil", "state"), [("remove", "missing"), ("shorten", "damaged")])
 def test_list_says_what_is_missing_or_damaged(other_weights, capsysbinary, spoil, state):
     if spoil == "remove":

@@ -69,6 +69,7 @@ STYLES = {
     "damaged": "red",
 }
 SOURCES = {"file name": "file"}
+GAP = "  "
 BYTES_EACH = 4  # of a number in a model file of ours
 NOTES = (
     "{default} is the default. ~ is a guess from the parameters. mAP: percent, on",
@@ -109,7 +110,7 @@ def list_models(listing: ListOptions, talking: TalkOptions) -> None:
     specs = known_specs()
 
     def table(console: Console) -> Group:
-        return _table(specs)
+        return _table(specs, console)
 
     objects = [_object(spec) for spec in specs]
     rows = ([_cells(facts)[column] for column in COLUMNS] for facts in objects)
@@ -180,8 +181,8 @@ def _cells(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(specs: Sequence[ModelSpec]) -> Group:
-    """A line of figures for each model."""
+def _table(specs: Sequence[ModelSpec], console: Console) -> Group:
+    """A line for each model or, where that does not fit, one with its name above that of its figures."""
     from rich.console import Group
     from rich.text import Text
 
@@ -189,16 +190,25 @@ def _table(specs: Sequence[ModelSpec]) -> Group:
 
     lines = [HEADINGS, *map(_figures, specs)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    fits = sum(widths) + len(GAP) * (len(widths) - 1) <= console.width
     drawn = []
     for n, line in enumerate(lines):
-        cells = [
+        name, state, *figures = (
             cell.rjust(width) if heading in RIGHT else cell.ljust(width)
             for cell, width, heading in zip(line, widths, HEADINGS, strict=True)
-        ]
-        drawn.append(Text("  ".join(cells).rstrip(), "" if n else "bold"))
-        if n:
-            drawn[-1].stylize("bold cyan", 0, len(line[0]))
-            drawn[-1].stylize(STYLES[line[1]], widths[0] + 2, widths[0] + 2 + len(line[1]))
+        )
+        shown = Text.assemble(
+            (name, "bold cyan" if n else ""),
+            GAP,
+            (state, STYLES[line[1]] if n else ""),
+            GAP if fits else f"\n{GAP}",
+            GAP.join(figures).rstrip(),
+            no_wrap=True,  # a terminal that is narrower still wraps by itself, and nothing is cut
+            overflow="ignore",
+        )
+        if not n:
+            shown.stylize("bold")
+        drawn.append(shown)
     drawn.extend(Text(note.format(default=DEFAULT_MODEL), "dim") for note in NOTES)
     return Group(*drawn)
 
