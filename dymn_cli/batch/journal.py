@@ -167,13 +167,11 @@ class Journal:
                 f"{self._path}: not a journal of this version of dymn",
                 hint="--no-resume --force starts over, or choose another --out",
             )
-        changed = sorted(
-            key for key in then.keys() | fingerprint.keys() if then.get(key) != fingerprint.get(key)
-        )
+        changed = [key for key in then | fingerprint if then.get(key) != fingerprint.get(key)]
         if changed:
-            what = "; ".join(
-                f"{key} was {_short(then.get(key))}, is {_short(fingerprint.get(key))}" for key in changed
-            )
+            # What only one of the two knows follows from the rest: each command has options of its own.
+            both = [key for key in changed if key in then and key in fingerprint]
+            what = "; ".join(_change(key, then.get(key), fingerprint.get(key)) for key in both or changed)
             raise OutputError(
                 f"{self._path}: the run it belongs to had other options: {what}",
                 hint="the same options continue it, --no-resume --force starts over, or choose another --out",
@@ -356,6 +354,11 @@ def _reason(exc: OSError) -> str:
     return (exc.strerror or str(exc)).lower()
 
 
+def _change(key: str, then: object, now: object) -> str:
+    was, is_ = _short(then), _short(now)
+    return f"{key} was {was}, is {is_}" if was != is_ else f"{key} is not what it was"
+
+
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"

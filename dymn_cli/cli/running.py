@@ -6,8 +6,6 @@ of a run is the same and is here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +20,7 @@ from dymn_cli.cli.sources import found_sources
 from dymn_cli.errors import InputError, PartialFailure, UsageError
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.journal import Fingerprint, Journal
+    from dymn_cli.batch.journal import Journal
     from dymn_cli.batch.pool import Facts
     from dymn_cli.batch.run import Engine, Outcome
     from dymn_cli.batch.work import Reader, Summary, Work
@@ -419,6 +417,7 @@ def open_run(
     from dymn_cli.batch.journal import Journal
     from dymn_cli.batch.run import open_engine
     from dymn_cli.batch.work import Reader
+    from dymn_cli.cli.fingerprint import fingerprint_of
     from dymn_cli.tagging.aggregate import Selection
     from dymn_cli.tagging.tagger import usable_cores
     from dymn_cli.writers import several_sources
@@ -456,7 +455,7 @@ def open_run(
         else:
             if folder is not None:
                 folder.prepare()
-            journal = Journal.open(path, _fingerprint(work, provenance), start_over=not batch.resume)
+            journal = Journal.open(path, fingerprint_of(work, provenance), start_over=not batch.resume)
         with journal:
             reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
             total = None if listed is None else len(listed)
@@ -475,23 +474,6 @@ def _require_free(places: Places, folder: ResultFolder | None) -> None:
     for out in (None if is_stdout(places.out) else places.out, places.embeddings):
         if out is not None:
             check_target(out)
-
-
-def _fingerprint(work: Work, provenance: Provenance) -> Fingerprint:
-    """All that changes results, from what is said of them, and what of them is kept."""
-    exact = [work.options.thresholds, work.events.thresholds if work.events is not None else ()]
-    return {
-        "dymn": provenance.version,
-        "model": provenance.model.sha256,
-        "backend": provenance.model.backend,
-        "provider": provenance.model.provider,
-        **dict(provenance.options),
-        "exact_thresholds": hashlib.sha256(json.dumps(exact).encode()).hexdigest() if any(exact) else None,
-        "keeps_scores": work.keep_scores,
-        "keeps_embedding": work.keep_embedding,
-        "keeps_window_embeddings": work.keep_window_embeddings,
-        "finds_events": work.events is not None,
-    }
 
 
 def finish(outcome: Outcome, *, alone: bool = True) -> None:

@@ -311,18 +311,24 @@ def test_a_file_that_has_changed_is_analysed_again(dymn, few: Path) -> None:
 
 def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
+    (dymn.cwd / "cats.csv").write_text("label,threshold\nCat,0.25\n")
     dymn("tag", "few", *CUT, "-o", "t.csv")
     before = everything(dymn.cwd)
     for options, what in (
-        (("--window", 1), "window_s was 0.5, is 1.0"),
-        ((*CUT, "-k", 2, "-l", "Speech"), 'labels was [], is ["Speech"]; top was 5, is 2'),
-        ((*CUT, "--embed", "e.npy"), "keeps_embedding was false, is true"),
+        (("--window", 1), "--window was 0.5 s, is 1 s"),
+        ((*CUT, "-k", 2, "-l", "Speech"), "--top was 5, is 2; --label was none, is Speech;"),
+        ((*CUT, "--windows"), "--windows was not given, is given;"),
+        ((*CUT, "--layout", "matrix"), "--layout was not matrix, is matrix;"),
+        ((*CUT, "--embed", "e.npy"), "--embed was not given, is given;"),
+        ((*CUT, "--thresholds", "cats.csv"), "--thresholds was none, is Cat=0.25;"),
     ):
         ran = dymn("tag", "few", *options, "-o", "t.csv")
         assert ran.returncode == 5
         assert what in ran.err
         assert "--no-resume" in ran.err
         assert everything(dymn.cwd) == before
+    ran = dymn("events", "few", *CUT, "--hop", 0.5, "-o", "t.csv")
+    assert "had other options: the command was dymn tag, is dymn events; the same" in ran.err
 
 
 def test_formatting_may_change_when_a_run_goes_on(dymn, few: Path) -> None:
