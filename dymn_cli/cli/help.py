@@ -41,13 +41,24 @@ class Command(TyperCommand):
     """A command whose help shows its options by group."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the command line; an error knows which command's help explains it."""
+        """Read the command line; an error knows which command's help explains it.
+
+        Raises:
+            UsageError: a value is empty, or a command of one model is given several.
+        """
+        words = list(args)  # reading them takes them away
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.TyperException as exc:
             if getattr(exc, "ctx", None) is None:
                 exc.ctx = ctx  # type: ignore[attr-defined]
             raise
+        if not ctx.resilient_parsing:  # a line that is being completed may say anything
+            from dymn_cli.cli.arguments import require_one_model, require_values
+
+            require_values(self, ctx)
+            require_one_model(self, ctx, words)
+        return rest
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Summary and examples."""

@@ -128,6 +128,39 @@ def test_what_there_is_not_is_answered_with_the_nearest(fake: Fake, words: list[
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["doctor"], ["demo"], ["bench"], ["labels"], ["finetune", "sounds", "-o", "my.safetensors"]],
+    ids=" ".join,
+)
+def test_a_second_model_is_no_ensemble_where_one_is_taken(fake: Fake, words: list[str]) -> None:
+    ran = fake(*words, "-m", "dymn04_kd", "--model", "dymn10_as")
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert ran.err == f"dymn: error: dymn {words[0]} takes one model, not 2; give -m once\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        (["tag", "a.wav", "", "b.wav"], "INPUT"),
+        (["info", ""], "INPUT"),
+        (["tag", "--files-from", ""], "--files-from"),
+        (["events", "a.wav", "--thresholds", ""], "--thresholds"),
+        (["tag", "a.wav", "--failures", ""], "--failures"),
+        (["embed", "a.wav", "-m", ""], "--model"),
+        (["eval", ""], "INPUT"),
+        (["eval", "sounds", "--truth", ""], "--truth"),
+        (["finetune", "", "-o", "my.safetensors"], "DATA"),
+        (["models", "convert", "", "--name", "birds"], "FILE"),
+    ],
+)
+def test_an_empty_text_is_not_taken_for_a_file_or_a_folder(fake: Fake, words: list[str], called: str) -> None:
+    ran = fake(*words)
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert ran.err.startswith(f"dymn: error: {called} is an empty text; ")
+    assert ran.err.count("\n") == 1
+
+
 def test_headings_are_plain_in_pipes_and_emphasised_on_terminals(dymn: Any) -> None:
     plain = dymn("tag", "-h").out
     assert "\x1b" not in plain
