@@ -336,7 +336,11 @@ class SelectOptions:
     top: Annotated[
         int,
         typer.Option(
-            "-k", "--top", metavar="N", help="At most N tags; 0 for all 527.", rich_help_panel=SELECT
+            "-k",
+            "--top",
+            metavar="N",
+            help="At most N tags of those that the model has; 0 for all.",
+            rich_help_panel=SELECT,
         ),
     ] = 5
     min_score: Annotated[
