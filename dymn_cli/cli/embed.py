@@ -34,7 +34,8 @@ HELP = """Write embeddings: a vector for each source, each of its windows, or ea
   dymn embed clip.wav --per frame -o frames.npy
 
 An .npy file is a float32 matrix; emb.index.csv says which row is what, emb.meta.json what made it.
-Without --out: a line of JSON for each row. Formats: npy, jsonl, csv, tsv.
+Without --out, or a suffix in its name: a line of JSON for each row. With --out-dir: .npy files. Formats: npy,
+jsonl, csv, tsv.
 
 A frame is a moment and what surrounds it: one for every --hop, from 0 to the end of the source, each heard in
 a --window of its own around it (the source is mirrored at its ends). A row's start_s and end_s enclose the
@@ -123,7 +124,7 @@ def embed(
         raise UsageError(f"--per {per!r}", hint="clip, window or frame")
     talk = Talk.of(talking)
     if inputs.dry_run:
-        dry_run(inputs, batch)
+        dry_run(inputs, batch, talk)
         return
     default = "jsonl" if out_dir is None else "npy"
     format_name = choose_format(output.format, output.out, default=default, formats=EMBEDDING_FORMATS)

@@ -72,7 +72,7 @@ def info(
     chosen = choose_form(form, FORMS)
     sources = found_sources(inputs)
     if inputs.dry_run:
-        print_names(sources)
+        print_names(sources, talk)
         return
     writer = printer(chosen, talk, decode=decode, header=header)
     writer.begin()

@@ -139,7 +139,7 @@ def _require_distinct(places: Places, failures: str | None) -> None:
                 raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
 
 
-def dry_run(inputs: FileOptions, batch: BatchOptions) -> None:
+def dry_run(inputs: FileOptions, batch: BatchOptions, talk: Talk) -> None:
     """Print the names of the inputs, a line each, as the bytes that they are.
 
     Raises:
@@ -147,7 +147,7 @@ def dry_run(inputs: FileOptions, batch: BatchOptions) -> None:
     """
     from dymn_cli.cli.sources import print_names
 
-    print_names(named_sources(inputs, batch.shard)[1])
+    print_names(named_sources(inputs, batch.shard)[1], talk)
 
 
 def save_failures(

@@ -8,6 +8,7 @@ written so far is closed properly.
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from dymn_cli.batch.discover import Found, find, parse_extensions, read_names
 from dymn_cli.cli.console import Talk, is_stdout, is_terminal
-from dymn_cli.errors import InputError, PartialFailure, UsageError
+from dymn_cli.errors import AudioNotFoundError, InputError, PartialFailure, UsageError
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
@@ -280,21 +281,41 @@ def save_failures(
         Path(beside).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
 
 
-def print_names(sources: Iterator[Found]) -> None:
+def print_names(sources: Iterator[Found], talk: Talk) -> None:
     """Print the names of the inputs, a line each, as the bytes that they are.
 
     Raises:
-        InputError: the first name that leads to nothing, after all others are printed.
+        InputError, PartialFailure: names that lead to nothing, after all others are printed; as for a run.
         OutputError: standard output takes no more.
     """
     from dymn_cli.writers.spelling import name_bytes
     from dymn_cli.writers.target import open_target
 
-    problem: InputError | None = None
+    outcome = Outcome()
     with open_target(None) as target:
         for found in sources:
-            if found.problem is None:
+            problem = found.problem or _why_not_there(found.name)
+            if problem is None:
                 target.stream.write(name_bytes(found.name) + b"\n")
-            problem = problem or found.problem
-    if problem is not None:
-        raise problem
+                outcome.n_done += 1
+            else:
+                outcome.add_failure(found.name, problem)
+    outcome.alone = outcome.n_done + len(outcome.failures) == 1
+    if not outcome.alone:
+        for failure in outcome.failures:
+            talk.failure(failure)
+    outcome.raise_for_exit()
+
+
+def _why_not_there(name: str) -> InputError | None:
+    """Why nothing can be read by that name, as far as is known without reading."""
+    if name == "-" or os.access(name, os.R_OK):
+        return None
+    what = "no permission to read it"
+    try:
+        os.stat(name)  # noqa: PTH116 - names may be bytes that no Path holds
+    except FileNotFoundError:
+        what = "no such file"
+    except OSError:
+        pass  # its folder may not be searched
+    return AudioNotFoundError(f"{name}: {what}")

@@ -100,7 +100,7 @@ def tag(
         raise UsageError(f"--layout {layout!r}", hint="long, wide or matrix")
     talk = Talk.of(talking)
     if inputs.dry_run:
-        dry_run(inputs, batch)
+        dry_run(inputs, batch, talk)
         return
     to_stdout = out_dir is None and is_stdout(output.out)
     to_terminal = to_stdout and is_terminal(sys.stdout)

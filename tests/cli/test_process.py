@@ -140,6 +140,7 @@ def test_lists_that_cannot_be_read(dymn: Any, words: list[str], data: bytes, cod
 
 
 def test_a_list_may_name_standard_input_nowhere(dymn: Any, record: Record, clip: str) -> None:
+    record(os.fsdecode(b"odd \xff.wav"), (CAT, 0.1))
     ran = dymn("tag", "--files-from", "-", "--dry-run", input=b"clip.wav\nodd \xff.wav\n")
     assert ran.stdout == b"clip.wav\nodd \xff.wav\n"
 

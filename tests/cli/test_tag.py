@@ -421,6 +421,14 @@ def test_a_dry_run_prints_what_would_be_read(
     assert (ran.returncode, ran.out.splitlines(), ran.stderr) == (0, found, b"")
 
 
+def test_a_dry_run_says_what_is_not_there_as_a_run_would(fake: Fake, cat: str) -> None:
+    for words, code in ((["none.wav"], 3), ([cat, "none.wav"], 6), (["none.wav", "gone.wav"], 3)):
+        dry, real = fake("tag", *words, "--dry-run"), fake("tag", *words)
+        assert (dry.returncode, dry.stderr) == (real.returncode, real.stderr)
+        assert dry.returncode == code
+        assert dry.out.splitlines() == [name for name in words if name == cat]
+
+
 def test_a_single_input_that_fails_is_one_line(fake: Fake, dymn: Any, folder: str) -> None:
     (dymn.cwd / "text.wav").write_text("hello\n" * 100, "utf-8")
     (dymn.cwd / "silent").mkdir()
