@@ -58,7 +58,7 @@ def demo(
         typer.Option(
             "-f",
             "--format",
-            metavar="FORMAT",
+            metavar="table|tsv|csv|json|jsonl",
             help="Default: a table on a terminal, else tsv.",
             rich_help_panel=OUTPUT_PANEL,
         ),

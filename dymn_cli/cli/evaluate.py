@@ -36,9 +36,10 @@ what others mean.
 
 Per class: average precision, ROC AUC, d', and the threshold with the best F1, or with --at-precision the
 lowest one that is precise enough; --write-thresholds writes them for dymn tag --thresholds. Means are over
-the classes that some recording has. Accuracy: how often the highest score is right. Formats: table, tsv,
-csv, json; columns: label, mid, n_positive, average_precision, auc, d_prime, threshold, precision, recall,
-f1. Answers of the model are remembered: judging the same recordings again takes no time.
+the classes that some recording has. Accuracy: how often the highest score is right. A table on a terminal;
+in a pipe, tab-separated: label, mid, n_positive, average_precision, auc, d_prime, threshold, precision,
+recall, f1. Formats: table, tsv, csv, json. Answers of the model are remembered: judging the same recordings
+again takes no time.
 """
 
 TRUTH = "What is true"

@@ -194,7 +194,7 @@ def finetune(
     from dymn_cli.cli.listing import choose_form
 
     talk = Talk.of(talking)
-    form = choose_form(listing.format, judging.FORMATS)
+    form = choose_form(listing.format)
     places = _Places.of(out)
     judging.check_outputs(out, places.log, places.thresholds, plot, force=force)
     if at_precision is not None and not 0 < at_precision <= 1:

@@ -182,19 +182,23 @@ class FileOptions:
     ] = False
     failures: Annotated[
         str | None,
-        typer.Option(
-            "--failures",
-            metavar="FILE",
-            help="CSV of inputs that failed (default: OUT.failures.csv).",
-            rich_help_panel=INPUT,
-        ),
+        typer.Option("--failures", metavar="FILE", help="CSV of inputs that failed.", rich_help_panel=INPUT),
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class InputOptions(FileOptions):
-    """Which sources a command works on, and which of their channels."""
+    """Which sources a command works on whose results may go to a file, and which of their channels."""
 
+    failures: Annotated[
+        str | None,
+        typer.Option(
+            "--failures",
+            metavar="FILE",
+            help="CSV of inputs that failed (default: OUT.failures.csv, beside a file of results).",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
     channel: Annotated[
         str,
         typer.Option(
