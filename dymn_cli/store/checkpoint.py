@@ -170,8 +170,10 @@ def _not_a_checkpoint(head: bytes, where: str) -> UnsafeWeightsError:
         what = "is a plain pickle, not a PyTorch checkpoint"
         hint = SAVE
     elif head[8:9] == b"{":
-        what = "is a safetensors file under another name"
-        hint = "give it a name that ends with .safetensors"
+        what = "is a safetensors file, not a PyTorch checkpoint"
+        hint = "-m takes it as it is, and dymn models import gives it a name"
+        if not where.endswith(".safetensors"):
+            hint = "give it a name that ends with .safetensors"
     elif start.startswith((b"<!doctype", b"<html", b"<?xml")):
         what = "is a web page, not a PyTorch checkpoint"
         hint = "the download went wrong; fetch the file itself"

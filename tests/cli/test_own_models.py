@@ -212,6 +212,21 @@ def test_an_exported_file_gets_a_name(models, onnx_file):
     assert models("import", "birds.onnx", "--name", "birds")[0] == 4
 
 
+def test_a_file_that_is_converted_already_gets_a_name(models, folder):
+    models(*CONVERT, "-o", "birds.safetensors")
+    code, out, err = models("import", "birds.safetensors", "--name", "my-birds")
+    assert (code, out) == (0, "")
+    assert err.startswith("dymn: my-birds: ready, ")
+    weights, file = read_weights(resolve("my-birds")), read_weights(folder / "birds.safetensors")
+    assert (weights.header.name, weights.header.vocabulary.names) == ("my-birds", BIRDS)
+    for key, values in file.tensors.items():
+        np.testing.assert_array_equal(weights.tensors[key], values)
+    assert models("verify", "my-birds")[1].startswith("my-birds\tok\t")
+    code, _, err = models("convert", "birds.safetensors", "--name", "others")
+    assert code == 4
+    assert err.endswith("; -m takes it as it is, and dymn models import gives it a name\n")
+
+
 def test_a_file_whose_weights_lie_beside_it_is_refused(models, onnx_file, folder):
     import onnx
 

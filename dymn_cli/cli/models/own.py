@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,9 +34,9 @@ column display_name, label, name or class; 527 classes without it are those of A
 a self-test.
 """
 
-IMPORT_HELP = """Give a name to an ONNX file that `dymn export` wrote.
+IMPORT_HELP = """Give a name to a model file that dymn wrote: .safetensors, or .onnx of `dymn export`.
 
-  dymn models import my-birds.onnx
+  dymn models import my-birds.safetensors
   dymn models import model.onnx --name my-birds
 
 A copy of it goes into the local store, after a self-test; its SHA-256 is checked whenever it is used. Without
@@ -57,7 +58,7 @@ ForceOption = Annotated[
 def register(group: typer.Typer) -> None:
     """Add the commands."""
     command(group, "convert", help=CONVERT_HELP)(convert)
-    command(group, "import", help=IMPORT_HELP)(import_onnx)
+    command(group, "import", help=IMPORT_HELP)(import_file)
 
 
 def convert(
@@ -158,9 +159,11 @@ def _test(made: Path, source: Path) -> None:
         raise ModelError(f"{source}: the self-test failed: {reason}", hint=error.hint) from error
 
 
-def import_onnx(
+def import_file(
     *,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="An .onnx file.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .safetensors or .onnx file.", show_default=False)
+    ],
     name: NameOption = None,
     force: ForceOption = False,
     talking: TalkOptions,
@@ -168,14 +171,25 @@ def import_onnx(
     """Copy, test, and give it its name."""
     talk = Talk.of(talking)
     source = Path(file)
-    if source.suffix != ".onnx":
-        raise UsageError(f"{file} is no .onnx file", hint="checkpoints: dymn models convert")
+    if source.suffix not in (".safetensors", ".onnx"):
+        raise UsageError(
+            f"{file} is no .safetensors or .onnx file", hint="checkpoints of PyTorch: dymn models convert"
+        )
     wanted = source.stem if name is None else name
     _check_place(wanted, None, force=force)
     _require_file(source)
-    from dymn_cli.store.install import add_onnx
+    _tell(_import(wanted, source, force=force), talk)
 
-    _tell(add_onnx(wanted, source, test=_test_alone, force=force), talk)
+
+def _import(name: str, source: Path, *, force: bool) -> Record:
+    from dymn_cli.store.install import add_onnx, add_weights
+    from dymn_cli.store.weights import read_weights
+
+    if source.suffix == ".onnx":
+        return add_onnx(name, source, test=_test_alone, force=force)
+    weights = read_weights(source)
+    header = dataclasses.replace(weights.header, name=name)
+    return add_weights(name, source, header, weights.tensors, test=self_test, force=force)
 
 
 def _test_alone(file: Path) -> ModelHeader:
