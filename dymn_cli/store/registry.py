@@ -41,6 +41,7 @@ __all__ = [
     "known_specs",
     "model_spec",
     "model_specs",
+    "require_file",
     "resolve",
     "weights_folder",
 ]
@@ -302,11 +303,7 @@ def model_spec(name: str) -> ModelSpec:
         return _own(record)
     names = known_names()
     near = ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3])
-    suffixes = f"{', '.join(PATH_SUFFIXES[:-1])} or {PATH_SUFFIXES[-1]}"
-    raise UsageError(
-        f"no model is called {name!r}",
-        hint=f"nearest: {near}; all: dymn models list; or the path of a {suffixes} file",
-    )
+    raise UsageError(f"no model is called {name!r}", hint=f"nearest: {near}; all: dymn models list")
 
 
 def resolve(name_or_path: str) -> ModelSpec | Path:
@@ -316,16 +313,20 @@ def resolve(name_or_path: str) -> ModelSpec | Path:
 
     Raises:
         UsageError: no model of that name.
-        WeightsMissingError: no file at that path; or the model of that name has to be pulled first.
+        WeightsMissingError: no file at that path, or one that may not be looked for; or the model of that
+            name has to be pulled first.
         ChecksumError: an imported ONNX file is not what it was.
         ModelError: what the store knows of it is damaged.
     """
     path = Path(name_or_path)
     if path.suffix in PATH_SUFFIXES or len(path.parts) > 1:
-        if not _is_file(path):
-            raise WeightsMissingError(f"{name_or_path}: no such file", hint="named models: dymn models list")
+        require_file(path, hint="named models: dymn models list")
         return path
-    spec = model_spec(name_or_path)
+    try:
+        spec = model_spec(name_or_path)
+    except UsageError as error:
+        suffixes = f"{', '.join(PATH_SUFFIXES[:-1])} or {PATH_SUFFIXES[-1]}"
+        raise UsageError(error.message, hint=f"{error.hint}; or the path of a {suffixes} file") from error
     if not spec.file:
         raise WeightsMissingError(f"{spec.name} is not on this machine yet", hint=spec.remedy)
     if not spec.path.is_file():
@@ -347,8 +348,20 @@ def _require_hash(spec: ModelSpec) -> None:
         )
 
 
-def _is_file(path: Path) -> bool:
+def require_file(path: Path, *, hint: str | None = None) -> None:
+    """See that there is a file at that path; what is in it is not looked at.
+
+    Raises:
+        WeightsMissingError: there is none, or it may not be looked for; with the hint where it may.
+    """
+    reason = "no such file"
     try:
-        return path.is_file()
-    except OSError:  # a folder that may not be searched, a name that is too long
-        return False
+        if path.is_file():
+            return
+        if path.is_dir():
+            reason = "a folder, not a model"
+    except PermissionError as exc:
+        raise WeightsMissingError(f"{path}: no permission to look for it") from exc
+    except OSError:  # a name that is too long
+        pass
+    raise WeightsMissingError(f"{path}: {reason}", hint=hint)

@@ -255,8 +255,26 @@ def test_a_path_without_a_file_is_missing(path: str, tmp_path: Path, monkeypatch
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(WeightsMissingError):
+    with pytest.raises(WeightsMissingError, match="a folder, not a model"):
         resolve(str(tmp_path))
+
+
+def test_a_folder_that_may_not_be_searched_is_not_said_to_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)  # root may search every folder
+    with pytest.raises(WeightsMissingError, match="no permission to look for it"):
+        resolve(str(tmp_path / "closed" / "my.safetensors"))
+
+
+@pytest.mark.parametrize("ask", [model_spec, resolve])
+def test_only_who_takes_paths_is_told_of_paths(ask: Callable[[str], object]) -> None:
+    with pytest.raises(UsageError) as caught:
+        ask("dymn04")
+    assert ("or the path of a .safetensors" in (caught.value.hint or "")) is (ask is resolve)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dymn_cli.cli.console import Talk
 from dymn_cli.cli.listing import bytes_text
 from dymn_cli.cli.models.trial import self_test
 from dymn_cli.cli.params import OUTPUT, TalkOptions, command
-from dymn_cli.errors import ModelError, UsageError, WeightsMissingError
+from dymn_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from dymn_cli.frontend.melbank import FrontEndConfig
@@ -119,9 +119,11 @@ def convert(
     talk = Talk.of(talking)
     if (name is None) == (out is None):
         raise UsageError("say where the model goes", hint="--name NAME or -o FILE.safetensors, one of them")
+    from dymn_cli.store.registry import require_file
+
     source = Path(file)
     _check_place(name, out, force=force)
-    _require_file(source)
+    require_file(source)
     from dymn_cli.store.class_names import read_class_names
     from dymn_cli.store.convert import convert as convert_checkpoint
 
@@ -169,6 +171,8 @@ def import_file(
     talking: TalkOptions,
 ) -> None:
     """Copy, test, and give it its name."""
+    from dymn_cli.store.registry import require_file
+
     talk = Talk.of(talking)
     source = Path(file)
     if source.suffix not in (".safetensors", ".onnx"):
@@ -177,7 +181,7 @@ def import_file(
         )
     wanted = source.stem if name is None else name
     _check_place(wanted, None, force=force)
-    _require_file(source)
+    require_file(source)
     _tell(_import(wanted, source, force=force), talk)
 
 
@@ -214,11 +218,6 @@ def _check_place(name: str | None, out: str | None, *, force: bool) -> None:
     if Path(out or "").suffix != ".safetensors":
         raise UsageError(f"--out {out!r}: the file will be a .safetensors one", hint="give it that suffix")
     check_target(out or "", force=force)
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsMissingError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}")
 
 
 def _front_end(hop_ms: int | None, n_mels: int | None) -> FrontEndConfig | None:
