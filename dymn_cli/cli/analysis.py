@@ -10,21 +10,33 @@ if TYPE_CHECKING:
     from dymn_cli.cli.params import InputOptions, ModelOptions, SelectOptions, TimeOptions
     from dymn_cli.tagging.events import EventOptions
     from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.thresholds import Thresholds
     from dymn_cli.writers import Provenance
 
 __all__ = ["provenance_of", "tag_options", "work_of"]
 
 
 def tag_options(
-    inputs: InputOptions, time: TimeOptions, select: SelectOptions | None = None, *, windows: bool = False
+    inputs: InputOptions,
+    time: TimeOptions,
+    select: SelectOptions | None = None,
+    *,
+    thresholds: Thresholds | None = None,
+    windows: bool = False,
 ) -> TagOptions:
     """The option groups as what the library takes.
 
+    Args:
+        inputs: which channels.
+        time: how to cut.
+        select: which tags are kept.
+        thresholds: what the file says that `select` names.
+        windows: whether the tags of each window are kept.
+
     Raises:
-        UsageError: a value out of range, or a file of thresholds that cannot be read.
+        UsageError: a value out of range.
     """
     from dymn_cli.tagging.options import TagOptions
-    from dymn_cli.tagging.thresholds import read_thresholds
 
     cut = {"window_s": time.window, "hop_s": time.hop, "pad": time.pad, "channel": inputs.channel}
     if select is None:
@@ -35,7 +47,7 @@ def tag_options(
         top=select.top,
         min_score=select.min_score,
         labels=tuple(select.label),
-        thresholds=read_thresholds(select.thresholds) if select.thresholds is not None else (),
+        thresholds=() if thresholds is None else thresholds.pairs,
         windows=windows,
     )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dymn_cli.batch.pool import Facts
     from dymn_cli.tagging.events import EventOptions
     from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.thresholds import Thresholds
     from dymn_cli.writers import Provenance
 
 __all__ = ["register"]
@@ -181,6 +182,7 @@ def events(
     """Find the events of every source."""
     from dymn_cli.cli.analysis import work_of
     from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.tagging.thresholds import Thresholds, read_thresholds
     from dymn_cli.writers import (
         BINARY,
         EVENT_FORMATS,
@@ -204,7 +206,13 @@ def events(
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out events.{format_name}")
     require_writable(output, places, failures=inputs.failures)
     cut = _cut(inputs, time)
-    wanted = _event_options(select)
+    thresholds = Thresholds() if select.thresholds is None else read_thresholds(select.thresholds)
+    wanted = _event_options(select, thresholds)
+
+    def describe(facts: Facts) -> Provenance:
+        thresholds.require_known(facts.vocabulary)
+        return _provenance(facts, cut, wanted)
+
     with open_run(
         work_of(model, cut, events=wanted),
         inputs,
@@ -212,7 +220,7 @@ def events(
         batch,
         talk,
         threads=model.threads,
-        describe=lambda facts: _provenance(facts, cut, wanted),
+        describe=describe,
         one_source_format=format_name if format_name in ONE_SOURCE and out_dir is None else None,
         places=places,
     ) as run:
@@ -260,14 +268,13 @@ def _cut(inputs: InputOptions, time: EventTime) -> TagOptions:
     )
 
 
-def _event_options(select: EventSelect) -> EventOptions:
+def _event_options(select: EventSelect, thresholds: Thresholds) -> EventOptions:
     from dymn_cli.tagging.events import EventOptions
-    from dymn_cli.tagging.thresholds import read_thresholds
 
     return EventOptions(
         on=select.on,
         off=select.off,
-        thresholds=read_thresholds(select.thresholds) if select.thresholds is not None else (),
+        thresholds=thresholds.pairs,
         labels=tuple(select.label),
         descendants=select.descendants,
         max_gap_s=select.max_gap,

@@ -448,8 +448,8 @@ def open_run(
     )
     try:
         facts = engine.facts
-        Selection(work.options, facts.vocabulary)  # an unknown label is said before any work is done
         provenance = describe(facts)
+        Selection(work.options, facts.vocabulary)  # an unknown label is said before any work is done
         if path is None:
             journal = Journal.temporary()
         else:

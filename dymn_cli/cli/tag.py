@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,10 @@ from dymn_cli.cli.params import (
     command,
 )
 from dymn_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dymn_cli.batch.pool import Facts
+    from dymn_cli.writers import Provenance
 
 __all__ = ["register"]
 
@@ -86,6 +90,7 @@ def tag(
     from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
     from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
     from dymn_cli.cli.vectors import embedding_format, open_beside
+    from dymn_cli.tagging.thresholds import Thresholds, read_thresholds
     from dymn_cli.writers import (
         BINARY,
         ONE_SOURCE,
@@ -111,11 +116,17 @@ def tag(
     if to_terminal and format_name in BINARY:
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out tags.{format_name}")
     require_writable(output, places, failures=inputs.failures)
-    options = tag_options(inputs, time, select, windows=windows)
+    thresholds = Thresholds() if select.thresholds is None else read_thresholds(select.thresholds)
+    options = tag_options(inputs, time, select, thresholds=thresholds, windows=windows)
     per = ("window" if windows else "clip") if vectors is not None else None
     if concat and per is None:
         raise UsageError("--concat is for embeddings", hint="--embed FILE writes them beside the tags")
     work = work_of(model, options, scores=layout == "matrix", embeddings=per, concat=concat)
+
+    def describe(facts: Facts) -> Provenance:
+        thresholds.require_known(facts.vocabulary)
+        return provenance_of(facts, options)
+
     with open_run(
         work,
         inputs,
@@ -123,7 +134,7 @@ def tag(
         batch,
         talk,
         threads=model.threads,
-        describe=lambda facts: provenance_of(facts, options),
+        describe=describe,
         one_source_format=format_name if format_name in ONE_SOURCE and out_dir is None else None,
         places=places,
     ) as run:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dymn_cli.errors import UsageError
 
-__all__ = ["read_thresholds"]
+if TYPE_CHECKING:
+    from dymn_cli.labels import Vocabulary
+
+__all__ = ["Thresholds", "read_thresholds"]
 
 COLUMNS = ("mid", "label", "threshold")
 TOO_MANY = "cells without a column"
@@ -17,8 +22,33 @@ TOO_MANY = "cells without a column"
 LONGEST_LABEL = 200  # three times the longest of AudioSet's
 
 
-def read_thresholds(path: str) -> tuple[tuple[str, float], ...]:
-    """Read (label, lowest score) pairs from a CSV file with columns `mid,label,threshold`.
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What a file of thresholds says.
+
+    Args:
+        pairs: (label, lowest score), the label as it is spelled there.
+        places: file and line of each of them.
+    """
+
+    pairs: tuple[tuple[str, float], ...] = ()
+    places: tuple[str, ...] = ()
+
+    def require_known(self, vocabulary: Vocabulary) -> None:
+        """See that the model has all these labels.
+
+        Raises:
+            UsageError: it lacks one; the message says where that stands, the hint has the nearest.
+        """
+        for (label, _), place in zip(self.pairs, self.places, strict=True):
+            try:
+                vocabulary.find(label)
+            except UsageError as exc:
+                raise UsageError(f"{place}: {exc.message}", hint=exc.hint) from exc
+
+
+def read_thresholds(path: str) -> Thresholds:
+    """Read a CSV file with columns `mid,label,threshold`.
 
     Either of `mid` and `label` may be empty or missing as a column; where both are there, `mid` counts. The
     labels are looked up when a model is known.
@@ -26,17 +56,23 @@ def read_thresholds(path: str) -> tuple[tuple[str, float], ...]:
     Raises:
         UsageError: the file cannot be read, lacks a column, or a row names no label or no score in [0, 1].
     """
+    pairs, places = [], []
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, restkey=TOO_MANY)
             header = rows.fieldnames or []
             if "threshold" not in header or not {"mid", "label"} & set(header):
                 raise UsageError(f"{path}: the first line must name the columns {','.join(COLUMNS)}")
-            return tuple(_pair(row, f"{path}, line {rows.line_num}") for row in rows)
+            for row in rows:
+                places.append(f"{path}, line {rows.line_num}")
+                pairs.append(_pair(row, places[-1]))
     except OSError as exc:
         raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise UsageError(f"{path}: not a CSV file in UTF-8: {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{path}: not text in UTF-8", hint="save it as CSV in UTF-8") from exc
+    except csv.Error as exc:
+        raise UsageError(f"{path}: not a CSV file: {exc}") from exc
+    return Thresholds(tuple(pairs), tuple(places))
 
 
 def _pair(row: dict[str, str | None], where: str) -> tuple[str, float]:

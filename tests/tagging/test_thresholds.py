@@ -16,7 +16,7 @@ def test_a_row_is_a_label_by_id_or_name(tmp_path: Path) -> None:
         'mid,label,threshold\n/m/09x0r,Speech,0.5\n,"Subway, metro, underground",0.25\n/m/0bt9lr,,1\n',
         "utf-8",
     )
-    assert read_thresholds(str(path)) == (
+    assert read_thresholds(str(path)).pairs == (
         ("/m/09x0r", 0.5),
         ("Subway, metro, underground", 0.25),
         ("/m/0bt9lr", 1.0),
@@ -36,13 +36,13 @@ def test_a_row_is_a_label_by_id_or_name(tmp_path: Path) -> None:
 def test_columns_in_any_order_others_beside_them_and_what_spreadsheets_add(tmp_path: Path, text: str) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode())
-    assert read_thresholds(str(path)) == (("Dog", 0.5),)
+    assert read_thresholds(str(path)).pairs == (("Dog", 0.5),)
 
 
 def test_a_file_with_a_header_alone_has_no_thresholds(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("mid,label,threshold\n", "utf-8")
-    assert read_thresholds(str(path)) == ()
+    assert read_thresholds(str(path)).pairs == ()
 
 
 @pytest.mark.parametrize(

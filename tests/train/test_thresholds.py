@@ -54,6 +54,6 @@ def test_thresholds_are_short() -> None:
 def test_what_is_written_is_read_by_the_tagger(tmp_path: Path) -> None:
     path = str(tmp_path / "limits.csv")
     write_thresholds(path, [("/m/0bt9lr", "Dog", 0.25), ("", 'Baby cry, "loud"', 1e-7)])
-    assert read_thresholds(path) == (("/m/0bt9lr", 0.25), ('Baby cry, "loud"', 1e-7))
+    assert read_thresholds(path).pairs == (("/m/0bt9lr", 0.25), ('Baby cry, "loud"', 1e-7))
     with pytest.raises(OutputError, match="exists"):
         write_thresholds(path, [])

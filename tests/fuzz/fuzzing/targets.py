@@ -366,7 +366,7 @@ def thresholds(data: bytes, _rng: random.Random, scratch: Path) -> str:
     path.write_bytes(data)
 
     def run() -> str:
-        pairs = read_thresholds(str(path))
+        pairs = read_thresholds(str(path)).pairs
         holds(all(isinstance(label, str) and 0 <= score <= 1 for label, score in pairs), "pairs")
         Selection(TagOptions(thresholds=pairs[:20]), Vocabulary.audioset())
         return "valid"
