@@ -316,7 +316,7 @@ class _Matrix:
                 np.lib.format.read_magic(stream)
                 shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
             except ValueError as exc:
-                raise InputError(f"{path}: not a matrix that dymn wrote: {exc}") from exc
+                raise InputError(f"{path}: not a matrix that dymn wrote") from exc
             start, size = stream.tell(), stream.seek(0, os.SEEK_END)
         if dtype != np.dtype("<f4") or by_columns or len(shape) != 2:
             raise InputError(f"{path}: not a matrix that dymn wrote: {dtype}, shape {shape}")

@@ -185,21 +185,30 @@ def _usage_error(exc: typer.TyperException) -> UsageError:
     context = getattr(exc, "ctx", None)
     help_line = f"{'dymn' if context is None else context.command_path} --help"
     near = getattr(exc, "possibilities", None)  # of an option that there is not
-    message = exc.message if near else _not_a_number(exc) or exc.format_message()
+    message = exc.message if near else _not_the_value(exc) or exc.format_message()
     message = " ".join(message.split()).rstrip(".")
     hint = f"nearest: {', '.join(near[:3])}; {help_line}" if near else help_line
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
-def _not_a_number(exc: typer.TyperException) -> str | None:
-    """Say in words that a value is no number; None where the error is another."""
+def _not_the_value(exc: typer.TyperException) -> str | None:
+    """Say in words that a value is no number, or out of range; None where the error is another."""
     errors = getattr(exc.__cause__, "errors", None)  # those of pydantic, which Typer checks values with
-    problem = errors()[0] if errors is not None else {"type": ""}
-    for kind, words in (("int", "a whole number"), ("float", "a number")):
-        if problem["type"].startswith(kind):
-            option = " / ".join(exc.param.opts)  # type: ignore[attr-defined]  # such errors have one
-            return f"{option}: {problem['input']!r} is not {words}"
-    return None
+    if errors is None:
+        return None
+    problem = errors()[0]
+    limits = {"ge": "", "le": "", **problem.get("ctx", {})}
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "greater_than_equal": f"{limits['ge']} or more",
+        "less_than_equal": f"{limits['le']} or less",
+    }
+    kind = next((kind for kind in words if problem["type"].startswith(kind)), None)
+    if kind is None:
+        return None
+    option = " / ".join(exc.param.opts)  # type: ignore[attr-defined]  # such errors have one
+    return f"{option}: {problem['input']!r} is not {words[kind]}"
 
 
 def _talk(arguments: list[str]) -> Talk:

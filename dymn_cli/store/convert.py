@@ -72,10 +72,17 @@ def convert(
         WeightsMissingError: the file cannot be read.
         UnsafeWeightsError: it is no checkpoint, is damaged, or holds more than tensors.
         ModelError: it is no DyMN or MN, not of this config, or needs names for its classes.
-        UsageError: not as many labels as classes, or a temperature that is none.
+        UsageError: not as many labels as classes, a temperature that is none, or a name that stands for a
+            front end which there cannot be.
     """
     tensors = {key: tensor for key, tensor in read_checkpoint(path).items() if not is_optional(key)}
-    told = _Told.by(path.stem)
+    try:
+        told = _Told.by(path.stem)
+    except UsageError as exc:
+        raise UsageError(
+            f"{path}: a log-mel as in its name there cannot be",
+            hint="rename it; --mels and --hop-ms say which",
+        ) from exc
     try:
         fitted = _config(config, tensors)
     except ModelError as exc:

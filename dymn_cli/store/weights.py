@@ -193,7 +193,9 @@ def _parse(data: bytes, sha256: str, where: str) -> Weights:
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, RecursionError) as exc:
-        raise UnsafeWeightsError(f"{where}: not a readable safetensors file: {exc}") from exc
+        raise UnsafeWeightsError(
+            f"{where}: not a readable safetensors file", hint="cut short or damaged? fetch or make it again"
+        ) from exc
     header = ModelHeader.from_metadata(metadata, where)
     tensors = {key: _tensor(entry, f"{where}: {key}") for key, entry in entries}
     return Weights(header, sha256, tensors)

@@ -91,7 +91,7 @@ def _openmic(folder: Path, task: Task) -> Dataset:
         mapping = json.loads((root / "class-map.json").read_text("utf-8"))
         classes = sorted(mapping, key=lambda name: int(mapping[name]))
     except (OSError, ValueError, TypeError) as exc:
-        raise InputError(f"{root / 'class-map.json'}: not a map of classes: {exc}") from exc
+        raise InputError(f"{root / 'class-map.json'}: not JSON that numbers the classes") from exc
     rows: Sequence[LabelRow]
     if (root / AGGREGATED).is_file():
         rows = read_label_table(root / AGGREGATED).rows
@@ -120,7 +120,7 @@ def _openmic_arrays(path: Path, classes: Sequence[str]) -> list[LabelRow]:
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as exc:
         # Its names may be Python objects, and what would read these could run anything.
         raise InputError(
-            f"{path}: not readable without running code from it: {exc}",
+            f"{path}: not readable without running code from it",
             hint=f"{AGGREGATED} of the same archive has the labels as text",
         ) from exc
     if not relevance.shape == mask.shape == (len(keys), len(classes)):
@@ -146,7 +146,8 @@ def _keys(root: Path, name: str) -> list[str]:
     try:
         return path.read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as exc:
-        raise InputError(f"{path}: the official split cannot be read: {exc}") from exc
+        reason = (getattr(exc, "strerror", None) or "not text in UTF-8").lower()
+        raise InputError(f"{path}: the official split cannot be read: {reason}") from exc
 
 
 def _tau(folder: Path, task: Task) -> Dataset:

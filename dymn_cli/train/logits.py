@@ -97,7 +97,7 @@ class StoredLogits:
         except OSError as exc:
             raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
         except (ValueError, EOFError) as exc:
-            raise UnsafeWeightsError(f"{path}: not a plain .npy array: {exc}") from exc
+            raise UnsafeWeightsError(f"{path}: not a plain .npy array of numbers") from exc
         return cls(matrix, _read_rows(_index_of(Path(path)) if index is None else Path(index)), path)
 
     def rows_of(self, names: Sequence[str]) -> NDArray[np.int64]:

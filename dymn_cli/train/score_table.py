@@ -260,6 +260,7 @@ def _unescaped(text: str) -> str:
 
 
 def _read_jsonl(path: str, gathering: _Gathering) -> None:
+    line = 0
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
             for line, text in enumerate(file, start=1):
@@ -267,8 +268,10 @@ def _read_jsonl(path: str, gathering: _Gathering) -> None:
                     _add_object(json.loads(text), f"{path}, line {line}", gathering)
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path}: not text in UTF-8") from exc
     except (ValueError, RecursionError) as exc:
-        raise InputError(f"{path}: not lines of JSON: {exc}") from exc
+        raise InputError(f"{path}, line {line}: not JSON") from exc
 
 
 def _read_json(path: str, gathering: _Gathering) -> None:
@@ -276,8 +279,12 @@ def _read_json(path: str, gathering: _Gathering) -> None:
         objects = json.loads(Path(path).read_text("utf-8-sig"))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"{path}: not JSON: {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path}: not text in UTF-8") from exc
+    except json.JSONDecodeError as exc:
+        raise InputError(f"{path}, line {exc.lineno}: not JSON") from exc
+    except (ValueError, RecursionError) as exc:  # an endless number, or endless brackets
+        raise InputError(f"{path}: not JSON that dymn wrote") from exc
     for n, one in enumerate(objects if isinstance(objects, list) else [objects], start=1):
         _add_object(one, f"{path}, object {n}", gathering)
 

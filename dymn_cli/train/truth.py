@@ -157,8 +157,10 @@ def read_label_map(path: str | Path) -> LabelMap:
                 found[word] = found.get(word, ()) + ((label,) if label else ())
     except OSError as exc:
         raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except (UnicodeDecodeError, csv.Error) as exc:
-        raise UsageError(f"{path}: not a CSV file in UTF-8: {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"{path}: not text in UTF-8", hint="save it as CSV in UTF-8") from exc
+    except csv.Error as exc:
+        raise UsageError(f"{path}: not a CSV file: {exc}") from exc
     return found
 
 

@@ -193,6 +193,7 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
         (["sounds", "--truth", "truth.csv", "--at-precision", 0], 2, "no share between 0 and 1"),
         (["sounds", "--truth", "truth.csv", "--plot", "x.gif"], 2, "x.gif: no kind of picture"),
         (["sounds", "--truth", "truth.csv", "--map", "truth.csv"], 2, "must name the columns truth,label"),
+        (["sounds", "--truth", "truth.csv", "--map", "latin.csv"], 2, "latin.csv: not text in UTF-8; save"),
         (["sounds", "--truth", "truth.csv", "--dataset", "esc50"], 2, "--dataset takes one folder"),
     ],
 )
@@ -200,6 +201,7 @@ def test_what_makes_no_sense_is_said_in_a_line(
     fake: Fake, truth: str, dymn: Any, arguments: list[Any], code: int, said: str
 ) -> None:
     (dymn.cwd / "empty.csv").touch()
+    (dymn.cwd / "latin.csv").write_text("truth,label\nm\u00f6we,Gull\n", "latin-1")
     (dymn.cwd / "other.csv").write_text("file,label\nx.wav,Dog\n")
     header = "source,channel,start_s,end_s,rank,label,mid,score"
     (dymn.cwd / "nan.csv").write_text(f"{header}\n0.wav,mix,0.0,1.0,1,Dog,,nan\n")

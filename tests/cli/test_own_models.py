@@ -158,12 +158,15 @@ def test_a_checkpoint_that_wants_more_than_tensors_is_refused_by_name(models, fo
         (["birds.txt", "--name", "x"], 4, "not a PyTorch checkpoint"),
         (["best.pt", "-o", "x.pt"], 2, ".safetensors"),
         (["best.pt", "-o", "no/x.safetensors"], 5, "no folder"),
-        (["best.pt", "--name", "x", "--embeddings", "--hop-ms", "0"], 2, "n_hop"),
+        (["best.pt", "--name", "x", "--embeddings", "--hop-ms", "0"], 2, "--hop-ms: '0' is not 1 or more"),
+        (["best.pt", "--name", "x", "--embeddings", "--mels", "513"], 2, "--mels: '513' is not 512 or less"),
+        (["dymn04_as_mels_999.pt", "--name", "x"], 2, "dymn04_as_mels_999.pt: a log-mel as in its name"),
         (["best.pt", "--name", "x", "--embeddings", "--temperature", "-1"], 2, "temperature"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(models, folder, arguments, code, words):
     (folder / "two.txt").write_text("a\nb\n")
+    (folder / "dymn04_as_mels_999.pt").write_bytes((folder / "best.pt").read_bytes())
     got, out, err = models("convert", *arguments)
     assert (got, out) == (code, "")
     assert words in err

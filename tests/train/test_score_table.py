@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,9 @@ def test_recordings_that_failed_are_told(tmp_path: Path) -> None:
         ("t.csv", "source,channel,start_s,end_s,Dog,Dog\n", "two columns have the same name"),
         ("t.csv", "source,channel,start_s,end_s,e0,e1\na,mix,0,1,0.1,0.2\n", "no result of dymn tag"),
         ("t.tsv", "", "no scores in this result"),
-        ("t.jsonl", "{", "not lines of JSON"),
+        ("t.jsonl", "\n{", "line 2: not JSON"),
+        ("t.jsonl", "\udcff", "not text in UTF-8"),
+        ("t.json", "\udcff", "not text in UTF-8"),
         ("t.jsonl", "[1]\n", "no result of dymn tag, but None"),
         ("t.jsonl", '{"schema":"dymn.events/1","source":"a"}\n', "no result of dymn tag, but dymn.events/1"),
         ("t.jsonl", '{"schema":"dymn.clip/1","source":"a","tags":[{"label":"Dog"}]}\n', "a tag without"),
@@ -147,9 +150,10 @@ def test_recordings_that_failed_are_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_result_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=said):
+    (tmp_path / name).write_bytes(os.fsencode(text))
+    with pytest.raises(InputError, match=said) as refusal:
         read_scores([str(tmp_path / name)])
+    assert "codec" not in refusal.value.message
 
 
 def test_files_that_are_not_there_and_forms_that_are_not_known() -> None:

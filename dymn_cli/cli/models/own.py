@@ -44,6 +44,7 @@ A copy of it goes into the local store, after a self-test; its SHA-256 is checke
 """
 
 CONTENT = "What the file holds"
+MOST_MELS = 512  # that a front end may have
 
 NameOption = Annotated[
     str | None,
@@ -86,6 +87,7 @@ def convert(
         typer.Option(
             "--hop-ms",
             metavar="N",
+            min=1,
             help="From one frame of the log-mel to the next (default: 10).",
             rich_help_panel=CONTENT,
         ),
@@ -93,7 +95,12 @@ def convert(
     n_mels: Annotated[
         int | None,
         typer.Option(
-            "--mels", metavar="N", help="Bands of the log-mel (default: 128).", rich_help_panel=CONTENT
+            "--mels",
+            metavar="N",
+            min=1,
+            max=MOST_MELS,
+            help="Bands of the log-mel (default: 128).",
+            rich_help_panel=CONTENT,
         ),
     ] = None,
     embeddings: Annotated[
