@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.writers.beside import failures_of, index_of, meta_of
 from dymn_cli.writers.failures import HEADER, require_replaceable
 from dymn_cli.writers.formats import choose_format
-from dymn_cli.writers.target import STDOUT, check_target, open_target, together
+from dymn_cli.writers.target import check_target, is_stdout, open_target, together
 
 if TYPE_CHECKING:
     from dymn_cli.writers.target import Target
@@ -74,15 +75,15 @@ def merge(
     _require_distinct(shares, whole)
     _require_format(shares, name)
     check_target(whole, force=force)
-    is_file = whole not in STDOUT
+    is_file = not is_stdout(whole)
     if is_file:
-        require_replaceable(f"{whole}.failures.csv")
+        require_replaceable(failures_of(whole))
     with _read_errors():
         if name == "npy":
             _merge_npy(shares, whole, force=force)
         else:
             meta = _common_meta(shares, whole) if is_file else None
-            with _open_together(whole, meta is not None, f"{whole}.meta.json", force=force) as targets:
+            with _open_together(whole, meta is not None, meta_of(whole, name), force=force) as targets:
                 _MERGERS[name](shares, targets[0].stream)
                 if meta is not None:
                     targets[1].stream.write(meta)
@@ -139,12 +140,12 @@ def _open_together(main: str, has_meta: bool, meta: str, *more: str, force: bool
 
 def _common_meta(shares: Sequence[str], whole: str) -> bytes | None:
     """The bytes of the provenance that lies beside each share, or None where it lies beside none."""
-    metas = [_bytes_of(f"{share}.meta.json") for share in shares]
+    metas = [_bytes_of(meta_of(share)) for share in shares]
     if all(meta is None for meta in metas):
         return None
     for share, meta in zip(shares, metas, strict=True):
         if meta is None:
-            raise InputError(f"{share}.meta.json: no such file, and other shares have theirs")
+            raise InputError(f"{meta_of(share)}: no such file, and other shares have theirs")
         _require_same(_document(meta, share), _document(metas[0] or b"", shares[0]), share, shares[0])
     return metas[0]
 
@@ -155,7 +156,7 @@ def _document(meta: bytes, share: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise InputError(f"{share}.meta.json: says nothing of how the share was made: it is damaged")
+        raise InputError(f"{meta_of(share)}: says nothing of how the share was made: it is damaged")
     return document
 
 
@@ -335,10 +336,9 @@ def _merge_npy(shares: Sequence[str], whole: str, *, force: bool) -> None:
                 hint="they are of different models",
             )
     shape = (sum(matrix.n_rows for matrix in matrices), n_columns)
-    stem = whole.removesuffix(".npy")
+    beside = (meta_of(whole, "npy"), index_of(whole))
     meta = _matrix_meta(matrices, shape)
-    has_meta = meta is not None
-    with _open_together(whole, has_meta, f"{stem}.meta.json", f"{stem}.index.csv", force=force) as targets:
+    with _open_together(whole, meta is not None, *beside, force=force) as targets:
         out, index = targets[0].stream, targets[-1].stream
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(out, header)
@@ -355,7 +355,7 @@ def _merge_npy(shares: Sequence[str], whole: str, *, force: bool) -> None:
 
 def _matrix_meta(matrices: Sequence[_Matrix], shape: tuple[int, int]) -> bytes | None:
     """The provenance of the whole matrix: that of the shares, with its own shape."""
-    paths = [f"{matrix.path.removesuffix('.npy')}.meta.json" for matrix in matrices]
+    paths = [meta_of(matrix.path, "npy") for matrix in matrices]
     texts = [_bytes_of(path) for path in paths]
     if all(text is None for text in texts):
         return None
@@ -373,7 +373,7 @@ def _matrix_meta(matrices: Sequence[_Matrix], shape: tuple[int, int]) -> bytes |
 
 def _renumber(matrix: _Matrix, first_row: int, out: BinaryIO, *, with_header: bool) -> None:
     """Copy the index of a matrix, its rows counted on from `first_row`."""
-    path = f"{matrix.path.removesuffix('.npy')}.index.csv"
+    path = index_of(matrix.path)
     n_rows = 0
     with Path(path).open("rb") as stream:
         header = stream.readline()
@@ -397,9 +397,9 @@ def _renumber(matrix: _Matrix, first_row: int, out: BinaryIO, *, with_header: bo
 
 def _merge_failures(shares: Sequence[str], whole: str) -> str | None:
     """One list of failures of those that lie beside shares."""
-    lists = [f"{share}.failures.csv" for share in shares]
+    lists = [failures_of(share) for share in shares]
     there = [name for name in lists if Path(name).is_file()]
-    path = f"{whole}.failures.csv"
+    path = failures_of(whole)
     if not there:
         Path(path).unlink(missing_ok=True)  # of an earlier whole
         return None

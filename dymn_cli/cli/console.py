@@ -18,15 +18,10 @@ if TYPE_CHECKING:
     from dymn_cli.cli.progress import Tally
     from dymn_cli.results import Failure
 
-__all__ = ["CHOICES", "Talk", "is_stdout", "is_terminal", "wants_color"]
+__all__ = ["CHOICES", "Talk", "is_terminal", "wants_color"]
 
 CHOICES = ("auto", "always", "never")
 DUMB = ("dumb", "unknown")  # values of TERM
-
-
-def is_stdout(out: str | None) -> bool:
-    """Whether the value of `--out` means standard output."""
-    return out in (None, "-", "/dev/stdout")
 
 
 def is_terminal(stream: TextIO) -> bool:

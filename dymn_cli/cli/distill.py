@@ -282,15 +282,18 @@ def _prepare(
             decoded=decoded,
             needs_training=needs_training,
         )
+    from dymn_cli.writers.spelling import counted
+
     lesson = prepared.lesson
     if prepared.skipped:
         first = prepared.skipped[0][1]
-        n = len(prepared.skipped)
-        talk.warning(f"{n} recording{'s' if n > 1 else ''} cannot be used; the first: {first}")
+        n_skipped = counted(len(prepared.skipped), "recording")
+        talk.warning(f"{n_skipped} cannot be used; the first: {first}")
     held = 0 if lesson.held_out is None else len(lesson.held_out.indices)
     talk.note(
-        f"{len(prepared.training):,} clips of {len(prepared.split.training):,} groups to learn from,"
-        f" {len(prepared.split.held_out):,} groups held out, measured on {held:,} of their clips"
+        f"{counted(len(prepared.training), 'clip')} of {counted(len(prepared.split.training), 'group')}"
+        f" to learn from, {counted(len(prepared.split.held_out), 'group')} held out, measured on"
+        f" {held:,} of their clips"
     )
     return prepared
 

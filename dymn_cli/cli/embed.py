@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dymn_cli.cli.console import Talk, is_stdout, is_terminal
+from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
     BatchOptions,
@@ -119,6 +119,7 @@ def embed(
         embedding_writer,
         open_embeddings,
     )
+    from dymn_cli.writers.target import is_stdout
 
     if per not in ("clip", "window", "frame"):
         raise UsageError(f"--per {per!r}", hint="clip, window or frame")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dymn_cli.cli.console import Talk, is_stdout
+from dymn_cli.cli.console import Talk
 from dymn_cli.cli.judging import Jobs
 from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import ModelOptions, OutputOptions, TalkOptions, command
@@ -152,6 +152,8 @@ def evaluate_inputs(
     from dymn_cli.train.score_table import SUFFIXES
     from dymn_cli.train.thresholds import write_thresholds as write
     from dymn_cli.train.truth import read_label_map
+    from dymn_cli.writers.spelling import counted
+    from dymn_cli.writers.target import is_stdout
 
     gone = next((name for name in inputs if not Path(name).exists()), None)
     if gone is not None:
@@ -187,7 +189,7 @@ def evaluate_inputs(
 
         draw_evaluation(evaluation, plot, title=Path(inputs[0]).name or inputs[0], force=output.force)
     if form != "table" or not is_stdout(output.out):
-        size = f"{judging.count(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
+        size = f"{counted(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
         talk.note(f"{size}: {judging.figures(evaluation)}")
     judging.end_with(n_failed, evaluation.n_clips)
 
@@ -231,7 +233,7 @@ def _of_results(
     for note in table.notes:
         talk.warning(note)
     if table.failed:
-        talk.warning(f"{len(table.failed)} recordings gave no result, the first is {table.failed[0]}")
+        talk.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
     matched = match(said, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     return table.scores[matched.recordings], table.vocabulary, matched, len(table.failed)
 
@@ -284,7 +286,7 @@ def _notes(matched: Matched) -> list[str]:
     notes = []
     if matched.without_truth:
         notes.append(
-            f"{len(matched.without_truth)} recordings are not in the truth and are left out,"
+            f"recordings that are not in the truth, which are left out: {len(matched.without_truth)},"
             f" the first is {matched.without_truth[0]}"
         )
     if matched.without_recording:
@@ -297,5 +299,5 @@ def _notes(matched: Matched) -> list[str]:
 
         notes.append(f"labels that are left out: {listed(matched.ignored, 8)}")
     if matched.n_dropped:
-        notes.append(f"{matched.n_dropped} recordings have no other label and are left out")
+        notes.append(f"recordings without another label, which are left out: {matched.n_dropped}")
     return notes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dymn_cli.cli.console import Talk, is_stdout, is_terminal
+from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
@@ -192,6 +192,7 @@ def events(
         event_writer,
         open_events,
     )
+    from dymn_cli.writers.target import is_stdout
 
     talk = Talk.of(talking)
     if inputs.dry_run:

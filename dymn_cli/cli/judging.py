@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dymn_cli.cli.console import is_stdout
 from dymn_cli.cli.listing import choose_form, grid, json_document, rendered
 from dymn_cli.cli.params import BATCH as BATCH_PANEL
 from dymn_cli.errors import PartialFailure, UsageError
@@ -37,7 +36,6 @@ __all__ = [
     "ask",
     "check_outputs",
     "choose_output",
-    "count",
     "end_with",
     "figures",
     "tell",
@@ -106,12 +104,11 @@ def ask(
         UsageError: a number of jobs or threads that is none.
         InputError: no recording could be read.
     """
+    from dymn_cli.cli.running import require_counts
     from dymn_cli.tagging.tagger import usable_cores
     from dymn_cli.train.answers import open_answers
 
-    for what, number in (("jobs", jobs), ("threads", threads)):
-        if number is not None and number < 1:
-            raise UsageError(f"{what} must be at least 1, not {number}")
+    require_counts(jobs, threads)
     with talk.progress(len(names), shared_with_results=False) as tally:
         watcher = _Watcher(talk, tally)
         manager = open_answers(names, work, jobs=jobs or usable_cores(), threads=threads, watcher=watcher)
@@ -143,11 +140,6 @@ class Ticker:
             self._next = time.monotonic() + TICK_S
 
 
-def count(number: int, what: str) -> str:
-    """A number of things in words."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def tell(talk: Talk, notes: Sequence[str]) -> None:
     """Say what is worth knowing, a line each."""
     for note in notes:
@@ -160,8 +152,10 @@ def end_with(n_failed: int, n_done: int) -> None:
     Raises:
         PartialFailure: some could not.
     """
+    from dymn_cli.writers.spelling import counted
+
     if n_failed:
-        raise PartialFailure(f"{n_failed} of {count(n_failed + n_done, 'recording')} could not be used")
+        raise PartialFailure(f"{n_failed} of {counted(n_failed + n_done, 'recording')} could not be used")
 
 
 # ---------------------------------------------------------------------- showing
@@ -174,6 +168,8 @@ def choose_output(output: OutputOptions) -> str:
         UsageError: there is no such form.
     """
     from pathlib import Path
+
+    from dymn_cli.writers.target import is_stdout
 
     if output.format is not None or is_stdout(output.out):
         return choose_form(output.format, FORMATS)
@@ -190,6 +186,7 @@ def check_outputs(*outs: str | None, force: bool) -> None:
         OutputError: it exists, or its folder cannot be written to.
     """
     from dymn_cli.writers import check_target
+    from dymn_cli.writers.target import is_stdout
 
     for out in outs:
         if out is not None and not is_stdout(out):
@@ -262,6 +259,8 @@ def figures(evaluation: Evaluation) -> str:
 def _tables(evaluation: Evaluation, console: Console) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    from dymn_cli.writers.spelling import counted
+
     wide = console.width >= ROOM_FOR_BARS
     names = ("class", "clips", "AP", "bar", "AUC", "d′", "from", "prec.", "recall", "F1")
     settings = {"class": {}, "bar": {"no_wrap": True}}
@@ -277,7 +276,7 @@ def _tables(evaluation: Evaluation, console: Console) -> Iterator[RenderableType
         yield Text()
     without = f", {len(evaluation.without)} that cannot be" if evaluation.without else ""
     yield Text(
-        f"{count(evaluation.n_clips, 'recording')}; {len(evaluation.classes)} classes judged{without};"
+        f"{counted(evaluation.n_clips, 'recording')}; {len(evaluation.classes)} classes judged{without};"
         f" from: the threshold for {evaluation.threshold_rule}"
     )
     yield Text(figures(evaluation), style="bold")

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dymn_cli.batch.discover import Found, share_of
-from dymn_cli.cli.console import is_stdout
 from dymn_cli.cli.sources import found_sources
 from dymn_cli.errors import InputError, PartialFailure, UsageError
+from dymn_cli.writers.beside import all_beside, failures_of
+from dymn_cli.writers.spelling import counted
+from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
     from dymn_cli.batch.journal import Journal
@@ -34,7 +36,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Places", "Results", "Run", "dry_run", "finish", "open_run", "require_writable", "save_failures"]
+__all__ = [
+    "Places",
+    "Results",
+    "Run",
+    "dry_run",
+    "finish",
+    "open_run",
+    "require_counts",
+    "require_writable",
+    "save_failures",
+]
 
 
 JOURNAL_NAME = ".dymn.journal"
@@ -104,7 +116,7 @@ def require_writable(
         raise UsageError("--out-dir is empty", hint="give the name of a folder, or . for this one")
     _require_distinct(places, failures)
     if failures is None and places.failures is not None:
-        require_replaceable(f"{places.failures}.failures.csv")
+        require_replaceable(failures_of(places.failures))
     if places.folder is not None and output.out is not None:
         raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
     if places.embeddings is not None and is_stdout(places.embeddings):
@@ -127,15 +139,13 @@ def _require_distinct(places: Places, failures: str | None) -> None:
     for option, out in named:
         if out is None:
             continue
-        stem = out.removesuffix(".npy")
-        beside = [f"{out}.meta.json", f"{out}.journal", f"{out}.failures.csv"]
-        if option == "--failures":
-            beside = []
-        elif stem != out:
-            beside += [f"{stem}.index.csv", f"{stem}.meta.json"]
+        is_list = option == "--failures"
+        journal = journal_path(out)
+        beside = () if is_list or journal is None else (str(journal), *all_beside(out))
         for path in (out, *beside):
             other = seen.setdefault(os.path.realpath(path), option)
-            if other != option and not (option == "--failures" and path == f"{places.failures}.failures.csv"):
+            is_usual = is_list and path == failures_of(places.failures or "")  # the name that it has anyway
+            if other != option and not is_usual:
                 raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
 
 
@@ -169,8 +179,15 @@ def _is_worth_a_file(outcome: Outcome) -> bool:
     return not (outcome.interrupted or outcome.stopped) and bool(outcome.n_results or outcome.is_complete)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def require_counts(jobs: int | None, threads: int | None) -> None:
+    """Refuse to work with nobody.
+
+    Raises:
+        UsageError: less than one process, or less than one thread.
+    """
+    for option, number in (("--jobs", jobs), ("--threads", threads)):
+        if number is not None and number < 1:
+            raise UsageError(f"{option} must be at least 1, not {number}")
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
@@ -375,7 +392,7 @@ class _Watcher:
             there = "was" if outcome.n_kept == 1 else "were"
             new = "is" if outcome.n_done == 1 else "are"
             self._talk.note(
-                f"{_count(outcome.n_kept, 'result')} {there} there already, {outcome.n_done} {new} new"
+                f"{counted(outcome.n_kept, 'result')} {there} there already, {outcome.n_done} {new} new"
             )
         if self._n_noted and not (self._single or self._talk.verbosity or self._silent):
             self._talk.note(
@@ -423,9 +440,7 @@ def open_run(
     from dymn_cli.writers import several_sources
     from dymn_cli.writers.folder import ResultFolder
 
-    for what, number in (("jobs", batch.jobs), ("threads", threads)):
-        if number is not None and number < 1:
-            raise UsageError(f"{what} must be at least 1, not {number}")
+    require_counts(batch.jobs, threads)
     if batch.limit_per_file is not None and not batch.limit_per_file > 0:
         raise UsageError(f"--limit-per-file must be more than 0 s, not {batch.limit_per_file:g}")
     places = places or Places(output.out)
@@ -494,7 +509,7 @@ def finish(outcome: Outcome, *, alone: bool = True) -> None:
         return
     total = outcome.n_results + len(outcome.failures)
     if outcome.n_results and outcome.stopped:
-        raise PartialFailure(f"stopped at an input that failed, after {_count(outcome.n_results, 'result')}")
+        raise PartialFailure(f"stopped at an input that failed, after {counted(outcome.n_results, 'result')}")
     if outcome.n_results:
         raise PartialFailure(f"{len(outcome.failures)} of {total} inputs failed")
     if total == 1 and alone:

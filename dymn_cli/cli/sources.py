@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from dymn_cli.batch.discover import Found, find, parse_extensions, read_names
-from dymn_cli.cli.console import Talk, is_stdout, is_terminal
+from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, PartialFailure, UsageError
 from dymn_cli.tagging.failure import failure_of
+from dymn_cli.writers.beside import failures_of
+from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
     from dymn_cli.audio.decode import Source
@@ -271,7 +273,7 @@ def save_failures(
     """
     from dymn_cli.writers import write_failures
 
-    beside = None if out is None else f"{out}.failures.csv"
+    beside = None if out is None else failures_of(out)
     path = options.failures or (beside if outcome.failures else None)
     if path is not None:
         write_failures(path, outcome.failures, force=True, csv_safe=csv_safe)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dymn_cli.cli.console import Talk, is_stdout, is_terminal
+from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.cli.params import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.params import TIME as TIME_PANEL
 from dymn_cli.cli.params import (
@@ -100,6 +100,7 @@ def tag(
         open_tags,
         tag_writer,
     )
+    from dymn_cli.writers.target import is_stdout
 
     if layout not in ("long", "wide", "matrix"):
         raise UsageError(f"--layout {layout!r}", hint="long, wide or matrix")

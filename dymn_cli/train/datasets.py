@@ -126,7 +126,7 @@ def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
         }
     loose = [found for found in find([top], recurse=False) if found.problem is None]
     if loose:
-        notes.append(f"{len(loose)} files in {top} itself are in no class and are left out")
+        notes.append(f"files in {top} itself, in no class, which are left out: {len(loose)}")
     rows: dict[str, LabelRow] = {}
     empty = []
     for sub, part in parts.items():
@@ -163,7 +163,7 @@ def read_table(path: str | Path, *, audio: str | Path | None = None, task: Task 
         InputError: it cannot be read, makes no sense, or leads to no recordings.
     """
     table = read_label_table(path)
-    notes = [f"{table.n_repeated} recordings have several rows: their labels are joined"] * bool(
+    notes = [f"recordings with several rows, whose labels are joined: {table.n_repeated}"] * bool(
         table.n_repeated and table.form == "plain"
     )
     base = str(audio) if audio is not None else os.path.dirname(table.path)  # noqa: PTH120
@@ -176,7 +176,7 @@ def read_table(path: str | Path, *, audio: str | Path | None = None, task: Task 
                 within.setdefault(table.rows[row].name, name)
         unnamed = len(files) - len(within)
         if unnamed:
-            notes.append(f"{unnamed} files in {base} have no label and are left out")
+            notes.append(f"files in {base} without a label, which are left out: {unnamed}")
 
     def locate(name: str) -> str | None:
         return within.get(name) or _file_of(os.path.join(base, name))  # noqa: PTH118
@@ -263,7 +263,7 @@ def _several(
         odd = next((e for e in examples if len(e.labels) != 1), examples[0])
         what = ", ".join(classes[n] for n in odd.labels) or "none"
         raise InputError(
-            f"{name}: {numbers[0]} recordings have no label and {numbers[2]} have several;"
+            f"{name}: recordings without a label: {numbers[0]}, with several: {numbers[2]};"
             f" {odd.path} has {what}",
             hint="--task many takes them as they are",
         )
@@ -273,7 +273,7 @@ def _several(
     if numbers[2]:
         words.append(f"{numbers[2]} of {len(examples)} recordings have several labels")
     if numbers[0] and not partial:
-        words.append(f"{numbers[0]} recordings have no label: they are examples of none of the classes")
+        words.append(f"recordings without a label, examples of none of the classes: {numbers[0]}")
     return True, words
 
 

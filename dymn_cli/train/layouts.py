@@ -99,7 +99,7 @@ def _openmic(folder: Path, task: Task) -> Dataset:
         rows = _openmic_arrays(root / OPENMIC_ARRAYS, classes)
     parts = {key: part for part in ("train", "test") for key in _keys(root, f"split01_{part}.csv")}
     placed = [dataclasses.replace(row, split=parts[row.name]) for row in rows if row.name in parts]
-    notes = [f"{len(rows) - len(placed)} clips are in no part and are left out"] * (len(placed) < len(rows))
+    notes = [f"clips in no part, which are left out: {len(rows) - len(placed)}"] * (len(placed) < len(rows))
     if not placed:
         raise InputError(f"{root / 'partitions'}: the keys there are none of those that have labels")
 

@@ -106,7 +106,8 @@ def read_scores(paths: Sequence[str]) -> ScoreTable:
     notes = []
     if gathering.several:
         notes.append(
-            f"{len(gathering.several)} recordings have several windows or channels: the highest score counts"
+            "recordings with several windows or channels, whose highest score counts:"
+            f" {len(gathering.several)}"
         )
     names = list(gathering.labels)
     gaps = np.isnan(scores)

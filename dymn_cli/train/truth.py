@@ -72,7 +72,7 @@ class Truth:
             for example in dataset.examples
         ]
         gone = dataset.missing
-        notes = [f"{len(gone)} recordings are not there, the first is {gone[0]}"] if gone else []
+        notes = [f"recordings that are not there: {len(gone)}, the first is {gone[0]}"] if gone else []
         return cls(dataset.name, tuple(rows), notes=(*dataset.notes, *notes))
 
     def only(self, part: str) -> Truth:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.writers.beside import index_of
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import check_target, open_target, remove_parts, together
 
@@ -92,7 +93,7 @@ class ResultFolder:
         path = self._folder / self._place(name)
         self._make(path.parent)
         main = open_target(str(path), force=True, durable=False)
-        index = [open_target(str(_index_of(path)), force=True, durable=False)] if self._index else []
+        index = [open_target(index_of(str(path)), force=True, durable=False)] if self._index else []
         with together(main, *index):
             writer = make(main.stream, index[0].stream if index else None)
             writer.begin()
@@ -103,7 +104,7 @@ class ResultFolder:
         """A source gave nothing: what an earlier run made of it is out of date."""
         if name in self._of_name:
             path = self._folder / self._place(name)
-            for old in (path, _index_of(path)) if self._index else (path,):
+            for old in (path, Path(index_of(str(path)))) if self._index else (path,):
                 with contextlib.suppress(OSError):
                     old.unlink()
 
@@ -151,7 +152,3 @@ def _inner_name(found: Found) -> str:
     if os.path.isabs(plain) or plain.split(os.sep, 1)[0] == os.pardir:  # noqa: PTH117
         return os.path.basename(plain)  # noqa: PTH119
     return plain
-
-
-def _index_of(path: Path) -> Path:
-    return path.with_name(f"{path.name.removesuffix('.npy')}.index.csv")

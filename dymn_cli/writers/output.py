@@ -23,6 +23,7 @@ from dymn_cli.writers.base import (
     Writer,
     WriterOptions,
 )
+from dymn_cli.writers.beside import index_of, meta_of
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, embedding_writer, event_writer, tag_writer
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import Target, open_target, seekable_stream, together
@@ -86,7 +87,7 @@ def _open_rows(
     force: bool,
 ) -> Iterator[Writer[T_contra]]:
     main = open_target(out, force=force)
-    meta = _beside(main, name, f"{out}.meta.json", force=force)
+    meta = _beside(main, name, meta_of(str(out), name), force=force)
     with together(main, *meta):
         writer = make(main.stream)
         writer.begin()
@@ -113,10 +114,9 @@ def open_embeddings(
         OutputError: one of the files exists or cannot be written.
         UsageError: see `embedding_writer`.
     """
-    stem = str(out).removesuffix(".npy") if name == "npy" else out
     main = open_target(out, force=force)
-    meta = _beside(main, name, f"{stem}.meta.json", force=force)
-    index = _beside(main, name, f"{stem}.index.csv", force=force) if name == "npy" else []
+    meta = _beside(main, name, meta_of(str(out), name), force=force)
+    index = _beside(main, name, index_of(str(out)), force=force) if name == "npy" else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(together(main, *index, *meta))
         stream = stack.enter_context(seekable_stream(main)) if name == "npy" else main.stream

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["name_bytes", "readable", "seconds", "visible"]
+__all__ = ["counted", "name_bytes", "readable", "seconds", "visible"]
 
 _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, surrogates, line and paragraph separators
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things whose plural ends in s: 1 recording, 1,200 recordings."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def name_bytes(text: str) -> bytes:

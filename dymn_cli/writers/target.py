@@ -36,10 +36,18 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-__all__ = ["Target", "check_target", "open_target", "remove_parts", "seekable_stream", "together"]
+__all__ = [
+    "Target",
+    "check_target",
+    "is_stdout",
+    "open_target",
+    "remove_parts",
+    "seekable_stream",
+    "together",
+]
 
 PART_SUFFIX = ".part"
-STDOUT = (None, "-", "/dev/stdout")
+STDOUT = ("-", "/dev/stdout")
 
 _HINTS = {
     errno.ENOSPC: "free some space, or write to another disk",
@@ -270,6 +278,11 @@ def remove_parts(folder: Path, start: str = ".dymn-") -> None:
                     (folder / name).unlink()
 
 
+def is_stdout(out: str | None) -> bool:
+    """Whether the value of `--out` means standard output."""
+    return out is None or out in STDOUT
+
+
 def open_target(out: str | None, *, force: bool = False, durable: bool = True) -> Target:
     """The place that `--out` names: standard output for None, "-" and "/dev/stdout", else a path.
 
@@ -281,7 +294,7 @@ def open_target(out: str | None, *, force: bool = False, durable: bool = True) -
     Raises:
         OutputError: see `check_target`; or, on entering the context, that nothing can be created there.
     """
-    if out in STDOUT:
+    if out is None or is_stdout(out):
         return _StandardOutput()
     check_target(out, force=force)
     existing = _stat(Path(out))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dymn_cli.cli.app import app, run
-from dymn_cli.cli.console import Talk, is_stdout, is_terminal, wants_color
+from dymn_cli.cli.console import Talk, is_terminal, wants_color
 from dymn_cli.errors import CorruptAudioError, DymnError, UsageError
 from dymn_cli.results import Failure
 
@@ -55,13 +55,6 @@ def test_a_stream_that_is_closed_or_missing_is_no_terminal() -> None:
     closed.close()
     for stream in (None, io.StringIO()):
         assert not is_terminal(stream)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("out", "expected"), [(None, True), ("-", True), ("tags.csv", False), ("./-", False)]
-)
-def test_what_means_standard_output(out: str | None, expected: bool) -> None:
-    assert is_stdout(out) is expected
 
 
 def test_an_error_is_one_line_that_says_what_where_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,7 +130,7 @@ def test_words_of_the_truth_are_mapped_or_left_out(fake: Fake, home: Path, recor
     assert ran.returncode == 0, ran.err
     assert [row[0] for row in ran.rows] == [LABELS[BANDS[0]].name, LABELS[BANDS[1]].name]
     assert "labels that are left out: pling" in ran.err
-    assert "1 recordings have no other label and are left out" in ran.err
+    assert "recordings without another label, which are left out: 1" in ran.err
 
 
 def test_what_is_on_one_side_only_is_told(fake: Fake, truth: str, dymn: Any, record: Record) -> None:
@@ -139,7 +139,9 @@ def test_what_is_on_one_side_only_is_told(fake: Fake, truth: str, dymn: Any, rec
         file.write(f"gone.wav,{LABELS[BANDS[0]].name}\n")
     ran = fake("eval", "sounds", "--truth", truth)
     assert ran.returncode == 0
-    assert "1 recordings are not in the truth and are left out, the first is sounds/more.wav" in ran.err
+    assert (
+        "recordings that are not in the truth, which are left out: 1, the first is sounds/more.wav" in ran.err
+    )
     assert "recordings of the truth without scores: 1, the first is gone.wav" in ran.err
 
 

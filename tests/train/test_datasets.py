@@ -47,7 +47,7 @@ def test_files_without_a_class_and_classes_without_a_file_are_said(tmp_path: Pat
     top = files(tmp_path, "dog/1.wav", "cat/2.wav", "owl/readme.txt", "loose.wav")
     data = read_folder(top)
     assert data.classes == ("cat", "dog")
-    assert any("1 files in" in note and "in no class" in note for note in data.notes)
+    assert any("in no class, which are left out: 1" in note for note in data.notes)
     assert any("no audio in owl" in note for note in data.notes)
 
 
@@ -74,7 +74,7 @@ def test_files_of_a_table_may_be_anywhere_in_another_folder(tmp_path: Path) -> N
     (tmp_path / "t.csv").write_text("file,label\na.wav,Dog\nb.wav,Cat\n")
     data = read_table(tmp_path / "t.csv", audio=tmp_path / "audio")
     assert labels_of(data) == {"a.wav": ("Dog",), "b.flac": ("Cat",)}
-    assert any("1 files in" in note and "no label" in note for note in data.notes)
+    assert any("without a label, which are left out: 1" in note for note in data.notes)
 
 
 def test_the_task_is_that_of_the_data_unless_it_is_said(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_the_task_is_that_of_the_data_unless_it_is_said(tmp_path: Path) -> None:
     many = read_table(tmp_path / "many.csv")
     assert many.several
     assert "1 of 3 recordings have several labels" in many.notes
-    assert "1 recordings have no label: they are examples of none of the classes" in many.notes
-    with pytest.raises(InputError, match=r"1 have several; .*a\.wav has Cat, Dog"):
+    assert "recordings without a label, examples of none of the classes: 1" in many.notes
+    with pytest.raises(InputError, match=r"with several: 1; .*a\.wav has Cat, Dog"):
         read_table(tmp_path / "many.csv", task="one")
     with pytest.raises(UsageError, match="no task 'some'"):
         read_table(tmp_path / "one.csv", task="some")  # type: ignore[arg-type]

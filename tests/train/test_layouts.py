@@ -98,7 +98,7 @@ def test_openmic_is_partly_labelled(tmp_path: Path) -> None:
     assert data.classes == ("accordion", "banjo", "flute")
     assert places(data) == {"000046_3840.ogg": ("train", "flute"), "000135_483840.ogg": ("test", "banjo")}
     np.testing.assert_array_equal(data.known(), [[False, True, True], [False, True, False]])
-    assert "1 clips are in no part and are left out" in data.notes
+    assert "clips in no part, which are left out: 1" in data.notes
     assert "no recording of accordion" in data.notes
 
 

@@ -109,7 +109,7 @@ def test_windows_and_channels_are_joined_by_their_highest_score(tmp_path: Path) 
     (tmp_path / "t.csv").write_text("\n".join([CSV_HEADER, *rows, ""]))
     table = read_scores([str(tmp_path / "t.csv")])
     assert table.scores[0, 0] == np.float32(0.7)
-    assert table.notes == ("1 recordings have several windows or channels: the highest score counts",)
+    assert table.notes == ("recordings with several windows or channels, whose highest score counts: 1",)
 
 
 def test_several_results_are_parts_of_one(tmp_path: Path) -> None:

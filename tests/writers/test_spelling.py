@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dymn_cli.writers.spelling import name_bytes, readable, seconds, visible
+from dymn_cli.writers.spelling import counted, name_bytes, readable, seconds, visible
 
 
 @pytest.mark.parametrize("raw", [b"plain.wav", "föö.wav".encode(), b"f\xf6\xf6.wav", b"\xff\xfe\xed\xa0\x80"])
 def test_bytes_of_a_file_name_survive(raw: bytes) -> None:
     assert name_bytes(raw.decode("utf-8", "surrogateescape")) == raw
+
+
+def test_one_thing_is_one_thing() -> None:
+    assert [counted(n, "clip") for n in (0, 1, 2, 1200)] == ["0 clips", "1 clip", "2 clips", "1,200 clips"]
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=())))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.errors import OutputError
-from dymn_cli.writers.target import check_target, open_target, seekable_stream, together
+from dymn_cli.writers.target import check_target, is_stdout, open_target, seekable_stream, together
 
 posix = pytest.mark.skipif(os.name != "posix", reason="devices and permissions of POSIX")
 
@@ -391,3 +391,10 @@ def test_what_was_handed_over_when_ctrl_c_came_is_not_sent_again(monkeypatch: py
             target.stream.write(b"first")
         target.stream.write(b"last")
     assert raw.taken == b"firstlast"
+
+
+@pytest.mark.parametrize(
+    ("out", "expected"), [(None, True), ("-", True), ("tags.csv", False), ("./-", False)]
+)
+def test_what_means_standard_output(out: str | None, expected: bool) -> None:
+    assert is_stdout(out) is expected
