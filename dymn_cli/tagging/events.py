@@ -104,12 +104,12 @@ class EventOptions:
     def __post_init__(self) -> None:
         for score in (self.on, self.off_score, *(value for _, value in self.thresholds)):
             if not 0 <= score <= 1:  # also for NaN
-                raise UsageError(f"a score of {score:g} is not within 0 to 1")
+                raise UsageError(f"a score of {score:g} is not between 0 and 1")
         if self.off_score > self.on:
             raise UsageError(f"off ({self.off_score:g}) is above on ({self.on:g})")
         for what, value in (("gap", self.max_gap_s), ("length", self.min_length_s)):
             if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"a {what} of {value:g} s", hint="seconds, at least 0")
+                raise UsageError(f"a {what} of {value:g} s is not 0 s or more")
         if self.descendants and not self.labels:
             raise UsageError("descendants of what?", hint="name a sound with --label")
 

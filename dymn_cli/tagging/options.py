@@ -60,4 +60,4 @@ class TagOptions:
             raise UsageError(f"top {self.top} is negative", hint="0 keeps all labels")
         for score in (self.min_score, *(value for _, value in self.thresholds)):
             if not (math.isfinite(score) and 0 <= score <= 1):
-                raise UsageError(f"a score of {score:g} is not within 0 to 1")
+                raise UsageError(f"a score of {score:g} is not between 0 and 1")

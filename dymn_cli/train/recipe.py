@@ -114,7 +114,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_share <= 1:
-            raise UsageError(f"a share of {self.label_share:g} for labels is not in 0 to 1")
+            raise UsageError(f"a share of {self.label_share:g} for labels is not between 0 and 1")
         if not self.stages:
             raise UsageError("a recipe needs a stage")
 

@@ -69,7 +69,7 @@ class TuningRecipe:
         require(1 <= self.epochs <= 1_000_000, f"{self.epochs} epochs are no training: from 1 on")
         require(2 <= self.batch <= 65_536, f"a batch of {self.batch}: at least 2 recordings")
         require(math.isfinite(self.window_s), "a window must have some length")
-        require(0.5 <= self.window_s <= 60, f"a window of {self.window_s:g} s is not within 0.5 to 60 s")
+        require(0.5 <= self.window_s <= 60, f"a window of {self.window_s:g} s is not between 0.5 and 60 s")
         require(self.patience >= 0, f"a patience of {self.patience} epochs: 0 trains all of them")
         RateSchedule("fine-tuning", self.rate)  # says so where the rate is none
 

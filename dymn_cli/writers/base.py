@@ -89,7 +89,7 @@ class WriterOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.precision <= MAX_PRECISION:
-            raise UsageError(f"precision {self.precision} is not in 0 to {MAX_PRECISION}")
+            raise UsageError(f"precision {self.precision} is not between 0 and {MAX_PRECISION}")
         if self.layout not in get_args(Layout):
             raise UsageError(f"no layout {self.layout!r}", hint="long, wide or matrix")
         if self.layout != "long" and self.windows:

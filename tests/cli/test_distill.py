@@ -167,7 +167,7 @@ def test_damaged_recordings_are_listed(
         (["-o", "s.safetensors", "--holdout", "1.5"], 2, "cannot be held out"),
         (["-o", "s.safetensors", "--compare", "dymn05"], 2, "no model is called 'dymn05'"),
         (["-o", "s.safetensors", "--batch", "1"], 2, "two clips at least"),
-        (["-o", "s.safetensors", "--label-share", "2"], 2, "not in 0 to 1"),
+        (["-o", "s.safetensors", "--label-share", "2"], 2, "not between 0 and 1"),
         (["-o", "s.safetensors", "--blockwise", "1"], 2, "not a share"),
         (["-o", "s.safetensors", "--rate", "-1"], 2, "not a positive number"),
         (["-o", "s.safetensors", "--epochs", "0"], 2, "are no run"),

@@ -180,9 +180,9 @@ def test_each_channel_is_heard_on_its_own(dymn, street: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-t", "1.5"), "1.5 is not within 0 to 1"),
+        (("-t", "1.5"), "1.5 is not between 0 and 1"),
         (("-t", "0.2", "--off", "0.3"), "off (0.3) is above on (0.2)"),
-        (("--max-gap", "-1"), "a gap of -1 s"),
+        (("--max-gap", "-1"), "a gap of -1 s is not 0 s or more"),
         (("-l", "Sirne"), '"Siren"'),
         (("--descendants",), "--label"),
         (("--hop", "7"), "hop of 7 s is not within 0.1 s and the window, 5 s"),

@@ -208,7 +208,7 @@ def test_partial_and_several_labels(fake: Fake, home: Path, dymn: Any, sounds: s
         (["--epochs", 0], 2, "0 epochs are no training"),
         (["--batch", 1], 2, "a batch of 1: at least 2 recordings"),
         (["--rate", "nan"], 2, "not a positive number"),
-        (["--window", 99], 2, "a window of 99 s is not within 0.5 to 60 s"),
+        (["--window", 99], 2, "a window of 99 s is not between 0.5 and 60 s"),
         (["--threads", 0], 2, "--threads 0: at least 1"),
         (["--checkpoint-every", -1], 2, "--checkpoint-every -1 is no time"),
         (["--device", "gpu7"], 4, "PyTorch has no device 'gpu7' here"),

@@ -255,11 +255,11 @@ def test_a_vocabulary_of_ones_own_has_no_kinds() -> None:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"on": 1.1}, "1.1 is not within 0 to 1"),
-        ({"on": float("nan")}, "not within 0 to 1"),
-        ({"off": -0.1}, "-0.1 is not within"),
+        ({"on": 1.1}, "1.1 is not between 0 and 1"),
+        ({"on": float("nan")}, "not between 0 and 1"),
+        ({"off": -0.1}, "-0.1 is not between"),
         ({"on": 0.2, "off": 0.3}, r"off \(0.3\) is above on \(0.2\)"),
-        ({"thresholds": (("bark", 2.0),)}, "2 is not within"),
+        ({"thresholds": (("bark", 2.0),)}, "2 is not between"),
         ({"max_gap_s": -1.0}, "gap of -1 s"),
         ({"min_length_s": float("inf")}, "length of inf s"),
         ({"descendants": True}, "descendants of what"),
