@@ -33,7 +33,7 @@ HELP = """Tag the clips that ship with dymn: no file, no network.
   dymn demo
   dymn demo --path
 
-Formats are those of dymn tag: table, tsv, csv, json, jsonl.
+Formats, as of dymn tag: table, tsv, csv, json, jsonl.
 """
 
 
@@ -58,7 +58,7 @@ def demo(
         typer.Option(
             "-f",
             "--format",
-            metavar="table|tsv|csv|json|jsonl",
+            metavar="FORMAT",
             help="Default: a table on a terminal, else tsv.",
             rich_help_panel=OUTPUT_PANEL,
         ),

@@ -7,6 +7,7 @@ one needs nothing. Headings and options are emphasised on terminals; colour goes
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import Any
 
 import typer
@@ -33,8 +34,9 @@ def _write_text(text: str | None, formatter: Any) -> None:
         formatter.write_paragraph()
         if paragraph.startswith(" "):
             formatter.write("".join(f"{line}\n" for line in paragraph.splitlines()))
-        else:
-            formatter.write_text(paragraph.replace("\n", " "))
+        else:  # an option that is torn at its hyphens cannot be copied
+            lines = textwrap.wrap(" ".join(paragraph.split()), formatter.width, break_on_hyphens=False)
+            formatter.write("".join(f"{line}\n" for line in lines))
 
 
 class Command(TyperCommand):
@@ -59,6 +61,10 @@ class Command(TyperCommand):
             require_values(self, ctx)
             require_one_model(self, ctx, words)
         return rest
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Arguments as in every manual: what must be there has no brackets."""
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Summary and examples."""

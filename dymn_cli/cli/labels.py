@@ -83,7 +83,7 @@ def labels(
         talk.note(f"{error.message}; {error.hint}")
         raise typer.Exit(NOTHING_FOUND) from error
     show(found, listing, talk)
-    if tree and is_terminal(sys.stdout):
+    if tree and is_terminal(sys.stdout) and any(sound["index"] is None for sound in found.document["sounds"]):
         talk.note(f"{NO_INDEX} marks sounds that only group others: no output stands for them")
 
 

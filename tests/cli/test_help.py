@@ -45,6 +45,8 @@ def test_each_command_explains_itself_by_a_summary_and_two_examples(
     assert all(line.startswith("  ") for line in lines)
     assert any(f"dymn {' '.join(words)}" in line for line in lines)
     assert max(map(len, short.out.splitlines())) <= 100
+    assert not re.search(r"--[\w-]*-$", short.out, re.MULTILINE), "an option is torn at the end of a line"
+    assert not set("{}") & set(usage)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=IDS)
