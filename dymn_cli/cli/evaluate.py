@@ -268,7 +268,13 @@ def _of_audio(
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     models = model.models
-    work = work_for(models[0] if len(models) == 1 else models, model.backend, model.device, scores=True)
+    work = work_for(
+        models[0] if len(models) == 1 else models,
+        model.backend,
+        model.device,
+        batch_size=model.batch_size,
+        scores=True,
+    )
     with work.open_tagger(1) as tagger:
         vocabulary = tagger.vocabulary
     # Labels are looked up first: a word that the model does not know is said before any work is done.

@@ -42,6 +42,7 @@ def work_for(
     backend: str,
     device: str,
     *,
+    batch_size: int | None = None,
     scores: bool = False,
     embeddings: bool = False,
 ) -> Work:
@@ -50,7 +51,7 @@ def work_for(
         model,
         backend,
         device,
-        None,
+        batch_size,
         TagOptions(top=1),
         keep_scores=scores,
         keep_window_embeddings=embeddings,

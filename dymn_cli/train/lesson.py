@@ -163,7 +163,12 @@ def open_corpus(
         described = json.dumps([[Path(name).name, Path(name).stat().st_size] for name in packed])
         return Hdf5Corpus(clips, hashlib.sha256(described.encode()).hexdigest()[:16]), ()
     groups = None
-    if options.group_by not in ("folder", "file"):
+    if options.group_by in ("folder", "file"):
+        if options.manifest is not None:
+            raise UsageError(
+                f"{options.manifest}: which of its columns has the groups?", hint="--group-by COLUMN"
+            )
+    else:
         if options.manifest is None:
             raise UsageError(
                 f"--group-by {options.group_by!r} is a column of a manifest", hint="--manifest FILE.csv"

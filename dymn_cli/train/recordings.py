@@ -103,7 +103,9 @@ def groups_of_manifest(manifest: Path, column: str) -> dict[str, str]:
                 for row in reader
                 if row.get(paths) and row.get(column)
             }
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{manifest}: not text in UTF-8") from exc
+    except (OSError, csv.Error) as exc:
         raise InputError(f"{manifest}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 

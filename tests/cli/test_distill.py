@@ -164,6 +164,7 @@ def test_damaged_recordings_are_listed(
         (["-o", "s.safetensors", "--student", "dymn4"], 2, "no architecture 'dymn4'; nearest: dymn04"),
         (["-o", "s.safetensors", "--student", '{"widht": 1}'], 2, "unknown field widht"),
         (["-o", "s.safetensors", "--student", "none.json"], 3, "none.json: No such file"),
+        (["-o", "s.safetensors", "--manifest", "m.csv"], 2, "m.csv: which of its columns has the groups?"),
         (["-o", "s.safetensors", "--holdout", "1.5"], 2, "cannot be held out"),
         (["-o", "s.safetensors", "--compare", "dymn05"], 2, "no model is called 'dymn05'"),
         (["-o", "s.safetensors", "--batch", "1"], 2, "two clips at least"),

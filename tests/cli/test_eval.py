@@ -195,6 +195,7 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
         (["sounds", "--truth", "truth.csv", "--at-precision", 0], 2, "no share between 0 and 1"),
         (["sounds", "--truth", "truth.csv", "--plot", "x.gif"], 2, "x.gif: no kind of picture"),
         (["sounds", "--truth", "truth.csv", "--map", "truth.csv"], 2, "must name the columns truth,label"),
+        (["sounds", "--truth", "truth.csv", "--batch-size", 0], 2, "batch size must be at least 1, not 0"),
         (["sounds", "--truth", "truth.csv", "--map", "latin.csv"], 2, "latin.csv: not text in UTF-8; save"),
         (["sounds", "--truth", "truth.csv", "--dataset", "esc50"], 2, "--dataset takes one folder"),
     ],
