@@ -117,10 +117,10 @@ def found_sources(options: FileOptions) -> Iterator[Found]:
     if wants_stdin and sys.stdin is None:
         raise UsageError("standard input is closed", hint="give the name of a file")
     if wants_stdin and is_terminal(sys.stdin):
-        what = "names" if options.files_from == "-" else "audio"
-        raise UsageError(
-            "standard input is a terminal", hint=f"pipe {what} into dymn, or give the name of a file"
-        )
+        hint = "pipe audio into dymn, or give the name of a file"
+        if options.files_from == "-":
+            hint = "pipe names into dymn, a line each, or name the file that has them"
+        raise UsageError("standard input is a terminal", hint=hint)
     if not options.inputs and options.files_from is None:
         raise UsageError("no input", hint="give files, folders or - for standard input; dymn demo needs none")
     if options.failures is not None and not is_stdout(options.failures):

@@ -305,11 +305,14 @@ def test_colour_in_pipes_is_by_demand_and_for_each_stream_on_its_own(dymn: Any, 
     assert ("\x1b[" in ran.out, "\x1b[" in ran.err) == (False, True)
 
 
-@pytest.mark.parametrize("words", [["tag", "-"], ["embed", "-"], ["tag", "--files-from", "-"]])
-def test_it_does_not_wait_for_somebody_to_type_sound(dymn: Any, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [(["tag", "-"], "audio"), (["embed", "-"], "audio"), (["tag", "--files-from", "-"], "names")],
+)
+def test_it_does_not_wait_for_somebody_to_type_sound(dymn: Any, words: list[str], what: str) -> None:
     ran = dymn.terminal(*words, streams="in", timeout=20)
     assert (ran.returncode, ran.stdout) == (2, b"")
-    assert ran.err.startswith("dymn: error: standard input is a terminal; ")
+    assert ran.err.startswith(f"dymn: error: standard input is a terminal; pipe {what} into dymn, ")
     assert ran.err.count("\n") == 1
 
 
