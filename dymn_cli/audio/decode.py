@@ -20,7 +20,6 @@ import os
 import shutil
 import stat
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -247,7 +246,7 @@ def _open_path(path: str, name: str) -> AudioReader:
     except FileNotFoundError as exc:
         raise AudioNotFoundError(f"{name}: no such file") from exc
     except (IsADirectoryError, PermissionError) as exc:
-        if Path(path).is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - in a folder that is closed, pathlib raises
             raise UnsupportedAudioError(f"{name}: a folder, not an audio file") from exc
         raise AudioNotFoundError(f"{name}: no permission to read it") from exc
     except (OSError, ValueError) as exc:
@@ -287,10 +286,10 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool) -> AudioReader:
 def _require_usable(info: AudioInfo, name: str) -> None:
     if not MIN_RATE_HZ <= info.rate_hz <= MAX_RATE_HZ:
         raise CorruptAudioError(
-            f"{name}: a sample rate of {info.rate_hz} Hz, not within {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+            f"{name}: a sample rate of {info.rate_hz} Hz, not between {MIN_RATE_HZ} and {MAX_RATE_HZ} Hz"
         )
     if not 1 <= info.channels <= MAX_CHANNELS:
-        raise CorruptAudioError(f"{name}: {info.channels} channels, not within 1 to {MAX_CHANNELS}")
+        raise CorruptAudioError(f"{name}: {info.channels} channels, not between 1 and {MAX_CHANNELS}")
 
 
 def _can_seek(stream: BinaryIO) -> bool:

@@ -52,11 +52,11 @@ class FramePlan:
     def __post_init__(self) -> None:
         if not MIN_FRAME_S <= self.window_s <= MAX_WINDOW_S:  # also for NaN
             raise UsageError(
-                f"a frame of {self.window_s:g} s is not within {MIN_FRAME_S:g} to {MAX_WINDOW_S:g} s"
+                f"a frame of {self.window_s:g} s is not between {MIN_FRAME_S:g} and {MAX_WINDOW_S:g} s"
             )
         if not MIN_FRAME_HOP_S <= self.hop_s <= self.window_s:
             raise UsageError(
-                f"a hop of {self.hop_s:g} s is not within {MIN_FRAME_HOP_S:g} s and the frame, "
+                f"a hop of {self.hop_s:g} s is not between {MIN_FRAME_HOP_S:g} s and the frame, "
                 f"{self.window_s:g} s"
             )
 

@@ -50,11 +50,12 @@ class WindowPlan:
     def __post_init__(self) -> None:
         if not MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S:  # also for NaN
             raise UsageError(
-                f"a window of {self.window_s:g} s is not within {MIN_WINDOW_S:g} to {MAX_WINDOW_S:g} s"
+                f"a window of {self.window_s:g} s is not between {MIN_WINDOW_S:g} and {MAX_WINDOW_S:g} s"
             )
         if self.hop_s is not None and not MIN_HOP_S <= self.hop_s <= self.window_s:
             raise UsageError(
-                f"a hop of {self.hop_s:g} s is not within {MIN_HOP_S:g} s and the window, {self.window_s:g} s"
+                f"a hop of {self.hop_s:g} s is not between {MIN_HOP_S:g} s and the window, "
+                f"{self.window_s:g} s"
             )
         if self.pad not in get_args(Pad):
             raise UsageError(f"no such padding: {self.pad!r}", hint="repeat, zero or none")

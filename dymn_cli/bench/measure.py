@@ -84,7 +84,7 @@ class BenchOptions:
         if not (math.isfinite(self.seconds) and self.seconds > 0):
             raise UsageError(f"--seconds must be more than 0, not {self.seconds:g}")
         if not 0 <= self.long_h <= LONGEST_H:  # also for NaN
-            raise UsageError(f"--long {self.long_h:g} is not within 0 to {LONGEST_H} hours")
+            raise UsageError(f"--long {self.long_h:g} is not between 0 and {LONGEST_H} hours")
 
 
 def run_bench(options: BenchOptions, tell: Callable[[str], None]) -> Report:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import threading
 from functools import cache
 from typing import TYPE_CHECKING
@@ -48,6 +49,9 @@ __all__ = [
 ]
 
 OUTPUTS = ["logits", "embedding"]
+PREFIX = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "
+)  # of its messages, which means nothing to users
 
 
 def graph_path(config: ModelConfig, form: str) -> Path:
@@ -157,7 +161,7 @@ class OnnxFileBackend:
             raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
         place = _offered(device)
         self._turn = _turn(place)
-        self._session = _open(data, _options(threads), place)
+        self._session = _open(data, _options(threads), place, str(path))
         try:
             meta = self._session.get_modelmeta().custom_metadata_map
             inputs = [given.name for given in self._session.get_inputs()]
@@ -212,7 +216,7 @@ def _answer(
 
 
 def _first_line(exc: Exception) -> str:
-    return next(iter(str(exc).splitlines()), type(exc).__name__)
+    return PREFIX.sub("", next(iter(str(exc).splitlines()), type(exc).__name__))
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -224,7 +228,9 @@ def _options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _open(graph: bytes, options: ort.SessionOptions, device: Device) -> ort.InferenceSession:
+def _open(
+    graph: bytes, options: ort.SessionOptions, device: Device, what: str = "the model"
+) -> ort.InferenceSession:
     provider = PROVIDERS[device.kind]
     if device.kind in ("cuda", "tensorrt"):
         _find_cuda_libraries()
@@ -236,7 +242,7 @@ def _open(graph: bytes, options: ort.SessionOptions, device: Device) -> ort.Infe
             graph, options, providers=[(provider, device.provider_options)], enable_fallback=0
         )
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        raise ModelError(f"onnxruntime cannot load the model: {_first_line(exc)}") from exc
+        raise ModelError(f"onnxruntime cannot load {what}: {_first_line(exc)}") from exc
     if session.get_providers()[0] != provider:  # it falls back to the CPU without a word
         raise BackendUnavailableError(
             f"onnxruntime could not start {provider}",

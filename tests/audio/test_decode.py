@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import errno
 import io
 import os
 import stat
@@ -179,6 +180,17 @@ def test_missing_and_forbidden_files_are_not_found(tmp_path: Path, chirp_wav: Pa
                 open_audio(chirp_wav)
     finally:
         chirp_wav.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def test_a_file_in_a_closed_folder_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as closed:
+        closed.setattr("builtins.open", refuse)
+        closed.setattr(os, "stat", refuse)
+        with pytest.raises(AudioNotFoundError, match="no permission"):
+            open_audio("closed/a.wav")
 
 
 def test_a_folder_and_a_device_are_no_audio(tmp_path: Path) -> None:

@@ -126,5 +126,5 @@ def test_less_than_50_ms_is_empty(n: int) -> None:
     ],
 )
 def test_values_out_of_range_are_refused(window_s: float, hop_s: float) -> None:
-    with pytest.raises(UsageError, match=r" s is not within "):
+    with pytest.raises(UsageError, match=r" s is not between "):
         FramePlan(window_s, hop_s)

@@ -100,7 +100,7 @@ NONSENSE_HOPS = [0, -1, 0.05, 10.5, float("nan"), float("inf")]
     ("window_s", "hop_s"), [*((s, None) for s in NONSENSE_WINDOWS), *((10, s) for s in NONSENSE_HOPS)]
 )
 def test_windows_and_hops_out_of_range_are_refused(window_s: float, hop_s: float | None) -> None:
-    with pytest.raises(UsageError, match=r" s is not within "):
+    with pytest.raises(UsageError, match=r" s is not between "):
         WindowPlan(window_s=window_s, hop_s=hop_s)
 
 

@@ -185,7 +185,7 @@ def test_each_channel_is_heard_on_its_own(dymn, street: Path) -> None:
         (("--max-gap", "-1"), "a gap of -1 s is not 0 s or more"),
         (("-l", "Sirne"), '"Siren"'),
         (("--descendants",), "--label"),
-        (("--hop", "7"), "hop of 7 s is not within 0.1 s and the window, 5 s"),
+        (("--hop", "7"), "hop of 7 s is not between 0.1 s and the window, 5 s"),
         (("-o", "night.txt"), "--format audacity or raven"),
         (("--csv-safe",), "--csv-safe is about csv"),
         (("--channel", "each", "-f", "srt"), "one line of time"),
