@@ -37,6 +37,8 @@ class MixOptions:
         shift_bands: a clip moves up or down by so many bands at most.
         speed: a clip is played up to so much faster or slower.
         place_once: probability that a further clip shorter than the window is heard once, not repeated.
+        alone: probability that the first is, too, or a piece of it, and so has quiet around it.
+        shortest: of such a piece, as a share of the window.
         noise: probability of noise.
         noise_below_db: how far it lies below the clips, uniform.
     """
@@ -49,6 +51,8 @@ class MixOptions:
     shift_bands: int = 5
     speed: float = 1.2
     place_once: float = 0.5
+    alone: float = 0.3
+    shortest: float = 0.08
     noise: float = 0.3
     noise_below_db: tuple[float, float] = (0.0, 35.0)
 
@@ -75,8 +79,11 @@ def mix_log_mels(
     total = np.zeros((n_frames, front_end.n_mels), np.float32)
     level = 0.0
     for number, clip in enumerate(clips):
-        once = number > 0 and generator.random() < options.place_once
-        rows = _in_time(clip, n_frames, generator, once=once, speed=options.speed)
+        once = generator.random() < (options.place_once if number else options.alone)
+        longest = n_frames
+        if once and number == 0:
+            longest = math.ceil(n_frames * options.shortest ** generator.random())
+        rows = _in_time(clip, n_frames, generator, longest=longest, once=once, speed=options.speed)
         power = np.exp(rows.astype(np.float32) * front_end.scale - front_end.shift) - front_end.log_offset
         power = _in_frequency(np.maximum(power, 0.0), generator, options)
         loudness = float(power.mean())
@@ -97,14 +104,20 @@ def mix_log_mels(
 
 
 def _in_time(
-    clip: NDArray[np.float16], n_frames: int, generator: np.random.Generator, *, once: bool, speed: float
+    clip: NDArray[np.float16],
+    n_frames: int,
+    generator: np.random.Generator,
+    *,
+    longest: int,
+    once: bool,
+    speed: float,
 ) -> NDArray[np.float16]:
-    """Frames of a clip: a piece of a longer one; a shorter one repeated from anywhere, or `once`."""
+    """Frames of a clip: a piece of one that is too long; a shorter one repeated from anywhere, or `once`."""
     pace = math.exp(generator.uniform(-1, 1) * math.log(speed)) if speed > 1 else 1.0
     there = max(int(len(clip) / pace), 1)  # frames it lasts at this pace
-    if there > n_frames:
-        first = int(generator.integers(0, there - n_frames + 1))
-        places = np.arange(first, first + n_frames)
+    if there > longest:
+        first = int(generator.integers(0, there - longest + 1))
+        places = np.arange(first, first + longest)
     elif once:
         places = np.arange(there)
     else:

@@ -32,7 +32,14 @@ from dymn_cli.train.workplace import claimed  # noqa: E402
 
 CPU = torch.device("cpu")
 GENTLE = MixOptions(
-    n_clips=(1.0,), gain_db=(-3.0, 3.0), tilt_db=2.0, limit=0.0, shift_bands=0, speed=1.0, noise=0
+    n_clips=(1.0,),
+    gain_db=(-3.0, 3.0),
+    tilt_db=2.0,
+    limit=0.0,
+    shift_bands=0,
+    speed=1.0,
+    alone=0,
+    noise=0,
 )
 
 

@@ -18,6 +18,7 @@ PLAIN = MixOptions(
     shift_bands=0,
     speed=1.0,
     place_once=0.0,
+    alone=0.0,
     noise=0.0,
 )
 
@@ -77,6 +78,20 @@ def test_a_longer_clip_is_cut_a_shorter_one_repeated_or_heard_once() -> None:
     energy = power(once).mean(axis=0)
     assert power(repeated).mean() > power(once).mean()
     assert (energy > 1.4 * np.median(energy)).sum() in range(20, 35)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 3.0])
+def test_a_clip_alone_is_heard_in_one_stretch_with_quiet_around_it(seconds: float) -> None:
+    floor = (np.log(1e-5) + 4.5) / 5
+    lengths, starts = set(), set()
+    for seed in range(20):
+        mixed = mix([rows(noise(1, seconds=seconds))], n_frames=200, seed=seed, alone=1.0, shortest=0.1)
+        heard = np.flatnonzero((mixed > floor + 0.05).any(axis=0))
+        assert len(heard) == heard[-1] - heard[0] + 1
+        lengths.add(len(heard))
+        starts.add(int(heard[0]))
+    assert len(starts) > 10
+    assert 18 <= min(lengths) < max(lengths) <= min(200, 100 * seconds)
 
 
 def test_bands_move_up_and_silence_moves_in() -> None:
