@@ -2,7 +2,7 @@
 
 Layout of `OUT.journal` (numbers little-endian):
 
-    line 1     JSON: {"schema": "dymn.journal/1", "fingerprint": {...}} and a line end
+    line 1     JSON: {"schema": "dymn.journal/2", "fingerprint": {...}} and a line end
     records    kind (1 byte: P or D) · length of name, length of body (4 bytes each) · CRC-32 of name and
                body (4 bytes) · name (file-system bytes) · body
 
@@ -45,7 +45,7 @@ from dymn_cli.errors import OutputError
 
 __all__ = ["Fingerprint", "Journal", "Place", "Stamp"]
 
-SCHEMA = "dymn.journal/1"
+SCHEMA = "dymn.journal/2"
 HEAD = struct.Struct("<cIII")
 DONE_HEAD = struct.Struct("<qqI")
 PLACE = struct.Struct("<QI")
