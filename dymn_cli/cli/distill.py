@@ -189,7 +189,8 @@ def _recipe(how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, talk:
     changes = {
         name: value for name, value in (("batch", how.batch), ("window_s", how.window)) if value is not None
     }
-    own = {name: value for name, value in (("rate", how.rate), ("hints", how.hints)) if value is not None}
+    given = {"rate": how.rate, "hints": how.hints, "settled": how.settled}
+    own = {name: value for name, value in given.items() if value is not None}
     blocks = [dataclasses.replace(stage, **changes) for stage in blocks]  # type: ignore[arg-type]
     wholes = [dataclasses.replace(stage, **changes, **own) for stage in wholes]  # type: ignore[arg-type]
     recipe = dataclasses.replace(recipe, stages=(*blocks, *wholes))

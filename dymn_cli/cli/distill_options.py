@@ -208,6 +208,16 @@ class RecipeOptions:
             rich_help_panel=TRAINING,
         ),
     ] = None
+    settled: Annotated[
+        float | None,
+        typer.Option(
+            "--settled",
+            metavar="X",
+            help="Share of the end-to-end stage, its end, that trains with batch normalisation as it will be "
+            "used (small: 0.25, paper: 0).",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
     label_share: Annotated[
         float | None,
         typer.Option(

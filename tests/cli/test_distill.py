@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 pytest.importorskip("torch")
 
@@ -152,6 +154,18 @@ def test_damaged_recordings_are_listed(
     assert lines[1].startswith("source0/broken.wav,")
 
 
+def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert run([*arguments, "-o", str(first), "--steps", "2"]) == 0
+    assert run([*arguments, "-o", str(second), "--steps", "2", "--init", str(first), "--settled", "1"]) == 0
+    before, after = load_file(first), load_file(second)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert not any("running" in name for name in changed)
+    assert "classifier.5.weight" in changed
+
+
 @pytest.mark.parametrize(
     ("changed", "code", "words"),
     [
@@ -171,6 +185,7 @@ def test_damaged_recordings_are_listed(
         (["-o", "s.safetensors", "--label-share", "2"], 2, "not between 0 and 1"),
         (["-o", "s.safetensors", "--blockwise", "1"], 2, "not a share"),
         (["-o", "s.safetensors", "--rate", "-1"], 2, "not a positive number"),
+        (["-o", "s.safetensors", "--settled", "2"], 2, "the settled share of a stage is not in [0, 1]"),
         (["-o", "s.safetensors", "--epochs", "0"], 2, "are no run"),
         (["-o", "s.safetensors", "--device", "cuda:77"], 4, "PyTorch has no device 'cuda:77'"),
         (["-o", "s.safetensors", "--split", "none.json"], 3, "none.json: no such file"),
