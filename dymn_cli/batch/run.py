@@ -15,10 +15,11 @@ workers, and the run where there are none. With a model on a GPU, workers decode
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from queue import Queue
+from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +37,7 @@ __all__ = ["Ahead", "Engine", "InProcess", "Outcome", "Watcher", "open_engine", 
 
 SMALL_COUNT = 16
 SMALL_BYTES = 64 << 20
+LONGEST_WAIT_S = 0.5
 
 
 Handler = Callable[[Message], None]
@@ -292,7 +294,7 @@ class Ahead(Iterator["Found"]):
         return self._has_ended or not self._queue.empty()
 
     def __next__(self) -> Found:
-        found = None if self._has_ended else self._queue.get()
+        found = None if self._has_ended else self._get()
         if isinstance(found, BaseException):
             self._has_ended = True
             raise found
@@ -300,6 +302,12 @@ class Ahead(Iterator["Found"]):
             self._has_ended = True
             raise StopIteration
         return found
+
+    def _get(self) -> Found | BaseException | None:
+        """Wait for what the thread has read, a moment at a time: Ctrl-C in the wrong one ends no endless wait."""
+        while True:
+            with contextlib.suppress(Empty):
+                return self._queue.get(timeout=LONGEST_WAIT_S)
 
     def _read(self, sources: Iterator[Found]) -> None:
         try:
