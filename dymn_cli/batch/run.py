@@ -304,7 +304,7 @@ class Ahead(Iterator["Found"]):
         return found
 
     def _get(self) -> Found | BaseException | None:
-        """Wait for what the thread has read, a moment at a time: Ctrl-C in the wrong one ends no endless wait."""
+        """Wait for what the thread has read; a moment at a time, so that no Ctrl-C is lost in between."""
         while True:
             with contextlib.suppress(Empty):
                 return self._queue.get(timeout=LONGEST_WAIT_S)

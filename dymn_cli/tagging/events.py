@@ -18,10 +18,10 @@ which ends at the end of the source, off the grid of the others. A cell has two 
 **Hysteresis.** An event is a run of cells whose lowest score is at least `off`, if the mean reaches `on` in
 one of them. So `on`, with the robust score, decides whether there is something, and the much lower `off`,
 with the sharp one, decides from when to when. Without overlap both scores are the window's own, and this is
-the usual hysteresis. With 95 known sounds in quiet and in noise and windows of 10 s one second apart, events
-began and ended within 0.2 s of the right place in the median. The mean for both decisions found hardly more
-(72 instead of 70), but began them 6.8 s too early and ended them 6.5 s too late; the lowest score for both
-found 62.
+the usual hysteresis. With 95 known sounds in quiet and in noise, windows of 10 s one second apart and the
+first model that shipped, events began and ended within 0.2 s of the right place in the median. The mean for
+both decisions found hardly more (72 instead of 70), but began them 6.8 s too early and ended them 6.5 s too
+late; the lowest score for both found 62.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
 `min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark".
