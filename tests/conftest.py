@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 
 # As the program does: where several tests run at once, threads of linear algebra wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# A shell without job control starts what runs in the background deaf to Ctrl-C, and so all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
