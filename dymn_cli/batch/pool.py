@@ -54,7 +54,7 @@ PROGRESS_EVERY_S = 0.5
 MOST_SILENCE_S = 0.2  # then `step` comes back with nothing: there may be new sources
 FIRST_ANSWER_S = 300.0  # a worker that has not loaded its model by then never will
 MOST_STILLBORN = 3  # workers in a row that ended before they had loaded the model
-SMALL_BYTES = 4 << 20  # a second's work or so: that long a source may wait behind another
+BRIEF_BYTES = 4 << 20  # a second's work or so: that long a source may wait behind another
 GONE_S = 5.0  # a killed process that is not gone by then hangs in the kernel, on a lost network drive say
 
 
@@ -127,7 +127,7 @@ class _Worker:
         """Whether it takes a source, to begin now or after a small one."""
         if not self.ready or self.following is not None:
             return False
-        return self.name is None or (self.n_bytes is not None and self.n_bytes <= SMALL_BYTES)
+        return self.name is None or (self.n_bytes is not None and self.n_bytes <= BRIEF_BYTES)
 
     def take(self, name: str, n_bytes: int | None) -> None:
         """Send it a source."""
@@ -208,10 +208,10 @@ class Pool:
         """
         ready = wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
-            speaks = worker.pipe in ready
-            for message in self._heard(worker) if speaks else ():
+            is_alive = worker.process.is_alive()  # asked first: what a lost one has said before is heard
+            for message in self._heard(worker) if worker.pipe in ready or not is_alive else ():
                 handle(message)
-            error = self._loss_of(worker, has_spoken=speaks)
+            error = self._loss_of(worker, is_alive=is_alive)
             if error is not None:
                 self._n_stillborn += not worker.ready
                 if self._n_stillborn > MOST_STILLBORN:
@@ -253,30 +253,26 @@ class Pool:
         return answer
 
     def _heard(self, worker: _Worker) -> Iterator[Message]:
-        """What it has to say, which is at least one message; after its last one about a source, no more."""
         try:
-            has_more = True
-            while has_more:
+            while worker.pipe.poll():
                 message = worker.pipe.recv()
                 if isinstance(message, DymnError):
                     raise message
                 if isinstance(message, Facts):
                     worker.ready = True
                     self._n_stillborn = 0
-                    return
-                is_last = isinstance(message, Done | Failed)
-                if is_last:
+                    continue
+                if isinstance(message, Done | Failed):
                     worker.end()
                 yield message
-                has_more = not is_last and worker.pipe.poll()
         except (EOFError, OSError):  # its end of the pipe is closed: it is about to be gone
             worker.silent = True
             worker.process.join(GONE_S)
 
-    def _loss_of(self, worker: _Worker, *, has_spoken: bool) -> DymnError | None:
+    def _loss_of(self, worker: _Worker, *, is_alive: bool) -> DymnError | None:
         """Why the worker is of no use any more, or None."""
         name, elapsed = worker.name, time.monotonic() - worker.since
-        if worker.silent or not (has_spoken or worker.process.is_alive()):
+        if worker.silent or not is_alive:
             return _death(name, worker.process.exitcode or 0)
         if name is not None and self._limit_s is not None and elapsed > self._limit_s:
             return InputError(

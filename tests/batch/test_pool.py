@@ -114,6 +114,24 @@ def test_what_waits_behind_a_source_that_ends_its_worker_is_not_lost(
     assert [name for _, name in begun()] == ["hang-.wav", "fine.wav"]
 
 
+def test_a_source_that_is_done_is_not_lost_with_its_worker_while_the_parent_is_busy(faulty: Make) -> None:
+    def be_busy(message: Message) -> None:
+        messages.append(message)
+        if isinstance(message, Done) and message.name == "slow-0.1.wav":
+            time.sleep(1.5)
+
+    messages: list[Message] = []
+    with Pool(faulty(), 2) as pool:
+        work_through(pool, [f"slow-0.3{n}.wav" for n in range(4)])  # now both are there
+        for name in ("slow-0.1.wav", "slow-0.4.wav", "fine.wav", "signal-SIGSEGV.wav"):
+            pool.give(name, 1000)
+        while pool.is_busy:
+            pool.step(be_busy)
+    ends = outcomes(messages)
+    assert {name for name, end in ends.items() if isinstance(end, Failed)} == {"signal-SIGSEGV.wav"}
+    assert len(ends) == 4
+
+
 def test_parts_come_in_order_and_before_the_end(faulty: Make) -> None:
     names = [f"windows-{n}.wav" for n in (1000, 10, 700)]
     with Pool(faulty(windows=True, keep_window_embeddings=True), 2) as pool:
