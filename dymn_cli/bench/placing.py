@@ -23,6 +23,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
+from dymn_cli.batch.discover import find
 from dymn_cli.errors import InputError
 from dymn_cli.tagging.events import EventOptions, default_hop_s, events_of
 from dymn_cli.tagging.options import TagOptions
@@ -152,13 +153,19 @@ def _of_rms_1(samples: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.
 
 
 def _read(folder: Path) -> Iterator[NDArray[np.float32]]:
-    """What can be read in a folder, at 32 kHz, without the silence at its ends."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    """What can be read in a folder, ten minutes of it at most, at 32 kHz without the silence at its ends."""
+    for path in sorted(Path(found.name) for found in find([str(folder)]) if found.problem is None):
+        blocks, n_samples = [], 0
         try:
             with open_audio(path) as reader:
-                samples = np.concatenate(list(to_mono_32k(reader)))
+                for block in to_mono_32k(reader):
+                    blocks.append(block)
+                    n_samples += len(block)
+                    if n_samples >= MOST_BEHIND_S * RATE_HZ:
+                        break
         except InputError:
             continue
+        samples = np.concatenate(blocks)
         heard = np.flatnonzero(np.abs(samples) > SILENCE * np.abs(samples).max())
         if heard.size:
             yield samples[heard[0] : heard[-1] + 1]
@@ -202,7 +209,7 @@ def _chosen(
     for samples in _read(folder):
         duration_s = len(samples) / RATE_HZ
         if duration_s >= BEHIND_S:
-            behind.append(samples[: int(MOST_BEHIND_S * RATE_HZ)])
+            behind.append(samples)
         elif SHORTEST_S <= duration_s <= LONGEST_S:
             best = tagger.tag((samples, RATE_HZ)).tags[0]
             if best.score >= threshold and counts[best.index] < MOST_OF_A_LABEL:

@@ -183,7 +183,7 @@ def events(
     """Find the events of every source."""
     from dymn_cli.cli.analysis import work_of
     from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
-    from dymn_cli.tagging.thresholds import Thresholds, read_thresholds
+    from dymn_cli.tagging.thresholds import read_thresholds
     from dymn_cli.writers import (
         BINARY,
         EVENT_FORMATS,
@@ -208,7 +208,7 @@ def events(
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out events.{format_name}")
     require_writable(output, places, failures=inputs.failures)
     cut = _cut(inputs, time)
-    thresholds = Thresholds() if select.thresholds is None else read_thresholds(select.thresholds)
+    thresholds = read_thresholds(select.thresholds)
     wanted = _event_options(select, thresholds)
 
     def describe(facts: Facts) -> Provenance:

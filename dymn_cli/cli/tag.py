@@ -90,7 +90,7 @@ def tag(
     from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
     from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
     from dymn_cli.cli.vectors import embedding_format, open_beside
-    from dymn_cli.tagging.thresholds import Thresholds, read_thresholds
+    from dymn_cli.tagging.thresholds import read_thresholds
     from dymn_cli.writers import (
         BINARY,
         ONE_SOURCE,
@@ -117,7 +117,7 @@ def tag(
     if to_terminal and format_name in BINARY:
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out tags.{format_name}")
     require_writable(output, places, failures=inputs.failures)
-    thresholds = Thresholds() if select.thresholds is None else read_thresholds(select.thresholds)
+    thresholds = read_thresholds(select.thresholds)
     options = tag_options(inputs, time, select, thresholds=thresholds, windows=windows)
     per = ("window" if windows else "clip") if vectors is not None else None
     if concat and per is None:

@@ -47,8 +47,8 @@ class Thresholds:
                 raise UsageError(f"{place}: {exc.message}", hint=exc.hint) from exc
 
 
-def read_thresholds(path: str) -> Thresholds:
-    """Read a CSV file with columns `mid,label,threshold`.
+def read_thresholds(path: str | None) -> Thresholds:
+    """Read a CSV file with columns `mid,label,threshold`; where no file is named, there are no thresholds.
 
     Either of `mid` and `label` may be empty or missing as a column; where both are there, `mid` counts. The
     labels are looked up when a model is known.
@@ -56,6 +56,8 @@ def read_thresholds(path: str) -> Thresholds:
     Raises:
         UsageError: the file cannot be read, lacks a column, or a row names no label or no score in [0, 1].
     """
+    if path is None:
+        return Thresholds()
     pairs, places = [], []
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
