@@ -42,7 +42,7 @@ def open_backend(
         model: name, or path of a .safetensors or .onnx file.
         backend: "auto", "onnx" or "torch".
         device: as `dymn_cli.runtime.devices` spells them.
-        threads: of onnxruntime, for one window.
+        threads: of onnxruntime, for one window; another number gives other last bits.
         n_samples: of the usual window, at the model's rate.
 
     Raises:

@@ -1,8 +1,9 @@
 """The steps of training: batch, loss, gradient, update; checkpoints; going on where a run stopped.
 
-What is trained, on what and by which loss is a `Task`; distillation and fine-tuning are two of them. A run is
-the same bits on a CPU whether it is interrupted or not: a step depends on the seed, its number, and the state
-that checkpoints hold.
+What is trained, on what and by which loss is a `Task`; distillation and fine-tuning are two of them. On one
+CPU and with one number of threads, a run gives the same bits whether it is interrupted or not: a step depends
+on the seed, its number, and the state that checkpoints hold. Another processor or number of threads adds up in
+another order.
 """
 
 from __future__ import annotations
