@@ -115,7 +115,7 @@ LIBRARIES = {
     "h5py": {"train.hdf5"},
     "matplotlib": {"train.plots"},
     "torchaudio": {"bench.baseline"},
-    "onnxruntime": {"runtime.onnx", "export"},
+    "onnxruntime": {"runtime.ort"},
     "onnx": {"export"},
     "soundfile": {"audio", "demo", "bench"},
     "soxr": {"audio", "bench"},

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 
 from dymn_cli.audio.decode import open_audio
@@ -38,6 +37,7 @@ from dymn_cli.export.frontend_graph import OUTPUTS
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.model.build import restore
 from dymn_cli.runtime.base import Answer
+from dymn_cli.runtime.ort import ort
 from dymn_cli.tagging.aggregate import sigmoid
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime as ort
 
 from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError
 from dymn_cli.model.config import architecture_of
@@ -27,6 +26,7 @@ from dymn_cli.runtime.base import Answer
 from dymn_cli.runtime.blocked import lay_out
 from dymn_cli.runtime.devices import PROVIDERS, Device, how_to_get, parse_device, why_not_onnx
 from dymn_cli.runtime.fold import fold
+from dymn_cli.runtime.ort import ort
 from dymn_cli.store.registry import weights_folder
 from dymn_cli.store.weights import ModelHeader
 
