@@ -139,7 +139,7 @@ def _required(name: str) -> Check:
     version = _version(name)
     if version is None:
         return Check(name, "fail", "not installed", f"pip install {name}")
-    importlib.import_module(name)
+    importlib.import_module("dymn_cli.runtime.ort" if name == "onnxruntime" else name)
     if name == "soundfile":
         return _soundfile(version)
     if name == "onnxruntime":
