@@ -39,7 +39,7 @@ class _MelSum:
     n_bins: int  # bins from here on are in no band
     bins: NDArray[np.intp]  # (n_terms,)
     weights: NDArray[np.float32]  # (n_terms, 1)
-    later: tuple[tuple[int, slice], ...]  # from term 1 on: the first band that has it, and where the terms are
+    later: tuple[tuple[int, slice], ...]  # of each further term: the first band that has it, and its rows
 
     @classmethod
     def of(cls, config: FrontEndConfig) -> _MelSum:

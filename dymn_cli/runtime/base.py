@@ -31,9 +31,9 @@ class Backend(Protocol):
     """A model, loaded and ready.
 
     `run` takes log-mels (n, 1, n_mels, n_frames) float32 and may be called from several threads at once.
-    Each row of the answer depends on its own row of the input only, to the last bit on a CPU. Other processors,
-    and other numbers of the runtime's own threads (`open_backend` asks onnxruntime for one; PyTorch has one a
-    core, or `OMP_NUM_THREADS`), round differently.
+    Each row of the answer depends on its own row of the input only, to the last bit on a CPU. Other
+    processors, and other numbers of the runtime's own threads, round differently: `open_backend` asks
+    onnxruntime for one; PyTorch has one a core, or `OMP_NUM_THREADS`.
     """
 
     header: ModelHeader

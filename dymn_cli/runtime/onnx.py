@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import re
 import threading
 from functools import cache
 from typing import TYPE_CHECKING
@@ -26,7 +25,8 @@ from dymn_cli.runtime.base import Answer
 from dymn_cli.runtime.blocked import lay_out
 from dymn_cli.runtime.devices import PROVIDERS, Device, how_to_get, parse_device, why_not_onnx
 from dymn_cli.runtime.fold import fold
-from dymn_cli.runtime.ort import ort
+from dymn_cli.runtime.onnx_safety import MAX_BYTES, require_plain, run_apart
+from dymn_cli.runtime.ort import first_line, ort
 from dymn_cli.store.registry import weights_folder
 from dymn_cli.store.weights import ModelHeader
 
@@ -49,9 +49,6 @@ __all__ = [
 ]
 
 OUTPUTS = ["logits", "embedding"]
-PREFIX = re.compile(
-    r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "
-)  # of its messages, which means nothing to users
 
 
 def graph_path(config: ModelConfig, form: str) -> Path:
@@ -146,20 +143,21 @@ class OnnxBackend:
 
 
 class OnnxFileBackend:
-    """A self-contained ONNX file that `dymn export` wrote.
+    """A self-contained ONNX file that `dymn export` wrote, or that says so.
+
+    It is looked through and tried in a process of its own first: see `dymn_cli.runtime.onnx_safety`.
 
     Raises:
         WeightsMissingError: it cannot be read.
-        ModelError: it is not one.
+        ModelError: it is not one; UnsafeWeightsError where it holds what no export does.
         BackendUnavailableError: no such device.
     """
 
     def __init__(self, path: Path, *, device: str = "cpu", threads: int = 1) -> None:
-        try:
-            data = path.read_bytes()
-        except OSError as exc:
-            raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+        data = _read(path)
+        sha256 = hashlib.sha256(data).hexdigest()
         place = _offered(device)
+        _try(data, sha256, str(path))
         self._turn = _turn(place)
         self._session = _open(data, _options(threads), place, str(path))
         try:
@@ -178,8 +176,7 @@ class OnnxFileBackend:
             )
         if sizes != expected or inputs != ["mel"]:
             raise ModelError(f"{path}: its inputs and outputs are not those that its metadata describes")
-        sha256, provider = hashlib.sha256(data).hexdigest(), self._session.get_providers()[0]
-        self.info = ModelInfo(self.header.name, sha256, "onnx", provider)
+        self.info = ModelInfo(self.header.name, sha256, "onnx", self._session.get_providers()[0])
         self._one_clip = self._session.get_inputs()[0].shape[0] == 1
 
     @property
@@ -191,6 +188,27 @@ class OnnxFileBackend:
         """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
         with self._turn:
             return _answer(self._session, mels, {}, one_a_call=self.on_cpu or self._one_clip)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as exc:
+        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+    if len(data) > MAX_BYTES:
+        raise ModelError(f"{path}: larger than {MAX_BYTES >> 30} GB, which no exported model is")
+    return data
+
+
+_tried: set[str] = set()  # SHA-256 of the files that this process has found to be sound
+
+
+def _try(data: bytes, sha256: str, what: str) -> None:
+    if sha256 not in _tried:
+        require_plain(data, what)
+        run_apart(data, what)
+        _tried.add(sha256)
 
 
 def _turn(device: Device) -> contextlib.AbstractContextManager[object]:
@@ -210,13 +228,9 @@ def _answer(
     try:
         answers = [session.run(OUTPUTS, {"mel": batch, **head}) for batch in batches]
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        raise ModelError(f"onnxruntime cannot run the model: {_first_line(exc)}") from exc
+        raise ModelError(f"onnxruntime cannot run the model: {first_line(exc)}") from exc
     logits, embeddings = zip(*answers, strict=True)
     return Answer(np.concatenate(logits), np.concatenate(embeddings))
-
-
-def _first_line(exc: Exception) -> str:
-    return PREFIX.sub("", next(iter(str(exc).splitlines()), type(exc).__name__))
 
 
 def _options(threads: int) -> ort.SessionOptions:
@@ -225,6 +239,8 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # fatal ones only: errors come back as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Else bytes that say so are read in onnxruntime's own format, which `require_plain` does not know.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
@@ -242,7 +258,7 @@ def _open(
             graph, options, providers=[(provider, device.provider_options)], enable_fallback=0
         )
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        raise ModelError(f"onnxruntime cannot load {what}: {_first_line(exc)}") from exc
+        raise ModelError(f"onnxruntime cannot load {what}: {first_line(exc)}") from exc
     if session.get_providers()[0] != provider:  # it falls back to the CPU without a word
         raise BackendUnavailableError(
             f"onnxruntime could not start {provider}",

@@ -6,9 +6,17 @@ that has imported onnxruntime before dymn must set it itself.
 """
 
 import os
+import re
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime as ort  # noqa: E402 -- the variable comes first
+import onnxruntime as ort
 
-__all__ = ["ort"]
+__all__ = ["first_line", "ort"]
+
+PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")  # of its messages; means nothing to users
+
+
+def first_line(exc: BaseException) -> str:
+    """What onnxruntime says in an exception, in one line."""
+    return PREFIX.sub("", next(iter(str(exc).splitlines()), type(exc).__name__))

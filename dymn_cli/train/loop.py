@@ -2,8 +2,8 @@
 
 What is trained, on what and by which loss is a `Task`; distillation and fine-tuning are two of them. On one
 CPU and with one number of threads, a run gives the same bits whether it is interrupted or not: a step depends
-on the seed, its number, and the state that checkpoints hold. Another processor or number of threads adds up in
-another order.
+on the seed, its number, and the state that checkpoints hold. Another processor or number of threads adds up
+in another order.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The same log-mel whichever kernels of linear algebra the processor gets, and wherever a frame stands.
 
-OpenBLAS picks its kernels by the processor; `OPENBLAS_CORETYPE` picks others, where the processor can run them.
+OpenBLAS picks its kernels by the processor; `OPENBLAS_CORETYPE` picks others that the processor can run.
 """
 
 from __future__ import annotations

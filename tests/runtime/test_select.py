@@ -203,6 +203,9 @@ def test_pytorch_cannot_run_an_onnx_file(tmp_path: Path) -> None:
     path.write_bytes(b"not even one")
     with pytest.raises(BackendUnavailableError, match="cannot run an ONNX file"):
         open_backend(str(path), backend="torch", n_samples=WINDOW)
+    with pytest.raises(ModelError, match=r"model\.onnx: not an ONNX file: [^\[]*$"):
+        open_backend(str(path), n_samples=WINDOW)
+    path.write_bytes(b"")  # an ONNX file without anything in it
     with pytest.raises(ModelError, match=r"^onnxruntime cannot load .*model\.onnx: [^\[]*$"):
         open_backend(str(path), n_samples=WINDOW)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -19,7 +18,6 @@ from dymn_cli.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.store.local import Record
-    from dymn_cli.store.weights import ModelHeader
 
 __all__ = ["register"]
 
@@ -197,20 +195,10 @@ def _import(name: str, source: Path, *, force: bool) -> Record:
     from dymn_cli.store.weights import read_weights
 
     if source.suffix == ".onnx":
-        return add_onnx(name, source, test=_test_alone, force=force)
+        return add_onnx(name, source, test=self_test, force=force)
     weights = read_weights(source)
     header = dataclasses.replace(weights.header, name=name)
     return add_weights(name, source, header, weights.tensors, test=self_test, force=force)
-
-
-def _test_alone(file: Path) -> ModelHeader:
-    """Test a file in an empty folder: onnxruntime would take weights from other files in this one."""
-    with tempfile.TemporaryDirectory(prefix="dymn-") as empty, contextlib.chdir(empty):
-        try:
-            return self_test(file)
-        except ModelError as error:
-            hint = error.hint or "it must be one file with all its weights, as dymn export writes it"
-            raise type(error)(error.message, hint=hint) from error
 
 
 def _check_place(name: str | None, out: str | None, *, force: bool) -> None:
