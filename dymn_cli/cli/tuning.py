@@ -230,9 +230,10 @@ def _decode(dataset: Dataset, options: TuningOptions, threads: int, talk: Talk) 
     """The recordings, decoded, and how many cannot be."""
     from dymn_cli.results import Failure
     from dymn_cli.store.local import cache_folder
+    from dymn_cli.train.cache import CLIPS_FOLDER
     from dymn_cli.train.labelled import open_labelled
 
-    folder = Path(options.cache) if options.cache else cache_folder() / "clips"
+    folder = Path(options.cache) if options.cache else cache_folder() / CLIPS_FOLDER
     with talk.progress(len(dataset.examples), shared_with_results=False) as tally:
         audio, skipped = open_labelled(
             dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
