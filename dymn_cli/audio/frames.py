@@ -20,6 +20,7 @@ import numpy as np
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.audio.windows import MAX_WINDOW_S, MIN_SAMPLES, Tape, require_audio
 from dymn_cli.errors import UsageError
+from dymn_cli.values import require_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,7 +51,9 @@ class FramePlan:
     hop_s: float = FRAME_HOP_S
 
     def __post_init__(self) -> None:
-        if not MIN_FRAME_S <= self.window_s <= MAX_WINDOW_S:  # also for NaN
+        require_number("a frame of", self.window_s)
+        require_number("a hop of", self.hop_s)
+        if not MIN_FRAME_S <= self.window_s <= MAX_WINDOW_S:  # so put, NaN fails
             raise UsageError(
                 f"a frame of {self.window_s:g} s is not between {MIN_FRAME_S:g} and {MAX_WINDOW_S:g} s"
             )

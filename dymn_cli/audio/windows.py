@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import EmptyAudioError, UsageError
+from dymn_cli.values import require_choice, require_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,7 +49,10 @@ class WindowPlan:
     pad: Pad = "repeat"
 
     def __post_init__(self) -> None:
-        if not MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S:  # also for NaN
+        require_number("a window of", self.window_s)
+        if self.hop_s is not None:
+            require_number("a hop of", self.hop_s)
+        if not MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S:  # so put, NaN fails
             raise UsageError(
                 f"a window of {self.window_s:g} s is not between {MIN_WINDOW_S:g} and {MAX_WINDOW_S:g} s"
             )
@@ -57,8 +61,7 @@ class WindowPlan:
                 f"a hop of {self.hop_s:g} s is not between {MIN_HOP_S:g} s and the window, "
                 f"{self.window_s:g} s"
             )
-        if self.pad not in get_args(Pad):
-            raise UsageError(f"no such padding: {self.pad!r}", hint="repeat, zero or none")
+        require_choice("padding", self.pad, Pad)
 
     @property
     def n_window(self) -> int:

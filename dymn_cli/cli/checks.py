@@ -44,6 +44,9 @@ EXTRAS = {
     "torch": "training, GPUs, a second runtime",
     "onnx": "dymn export",
     "av": "m4a, AAC, WMA and video",
+    "pyarrow": "-f parquet",
+    "h5py": "AudioSet and teachers' logits in HDF5",
+    "matplotlib": "the pictures of dymn eval",
 }
 VARIABLES = (
     "DYMN_MODEL",
@@ -54,6 +57,7 @@ VARIABLES = (
     "DYMN_OFFLINE",
     "DYMN_MIRROR",
     "DYMN_DEBUG",
+    "DYMN_CACHE_GB",
 )
 REINSTALL = "pip install --force-reinstall dymn"
 CLIP = "siren"
@@ -95,7 +99,13 @@ def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTi
     checks = list(_parts())
     loaded = {name: _loaded(name, process) for name, process in importing.items()}
     checks += [_extra(name, purpose, loaded[name]) for name, purpose in EXTRAS.items()]
-    checks += [_cores(), _cache(), *_environment(), _guarded("weights", lambda: _weights(model))]
+    checks += [
+        _cores(),
+        _cache(),
+        _guarded("audio cache", _audio_cache),
+        *_environment(),
+        _guarded("weights", lambda: _weights(model)),
+    ]
     trial = _try(model, backend, device)
     torch = loaded.get("torch")
     if isinstance(trial, Check):
@@ -223,14 +233,17 @@ def _how_to_get(name: str) -> str:
         wanted = metadata.requires("dymn") or []
     except metadata.PackageNotFoundError:
         wanted = []
-    extras = []
+    packages: dict[str, list[str]] = {}
     for requirement in wanted:
         package, _, marker = requirement.partition(";")
-        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
-        if extra and re.split(r"[^\w-]", package.strip())[0] == name:
-            extras.append(extra[1])
-    if extras:  # the extra for working on dymn has them all
-        return f"pip install 'dymn[{min(extras, key=lambda extra: extra == 'dev')}]'"
+        found = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
+        if found:
+            packages.setdefault(found[1], []).append(re.split(r"[^\w-]", package.strip())[0])
+    # The one that is called so, else the smallest; the one for working on dymn has them all.
+    extras = sorted(packages, key=lambda extra: (extra == "dev", extra != name, len(packages[extra])))
+    for extra in extras:
+        if name in packages[extra]:
+            return f"pip install 'dymn[{extra}]'"
     return f"pip install {name}"
 
 
@@ -252,6 +265,18 @@ def _cache() -> Check:
         hint = "set DYMN_HOME to a folder that you may write to"
         return Check("cache", "warn", f"{folder}: {existing} is not writable", hint)
     return Check("cache", "ok", str(folder) if folder == existing else f"{folder}, not made yet")
+
+
+def _audio_cache() -> Check:
+    """What training has decoded, where no --cache says another place."""
+    from dymn_cli.store.registry import cache_folder
+    from dymn_cli.train.cache import CLIPS_FOLDER, LIMIT_VARIABLE, cache_limit, cache_use
+
+    folder, limit = cache_folder() / CLIPS_FOLDER, cache_limit()
+    use = cache_use(folder)
+    what = f"{use.n_entries:,} decoded recordings, {bytes_text(use.n_bytes)}" if use.n_entries else "empty"
+    detail = f"{folder}: {what}; at most {bytes_text(limit)} ({LIMIT_VARIABLE})"
+    return Check("audio cache", "ok", detail)
 
 
 def _environment() -> Iterator[Check]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
+from unicodedata import east_asian_width
 
 from dymn_cli.errors import DymnError, UsageError
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["CHOICES", "Talk", "is_terminal", "wants_color"]
 
 CHOICES = ("auto", "always", "never")
+FEWEST_COLUMNS = 20  # below, lines are left to the terminal
+FILLER = "\ufdd0"
 DUMB = ("dumb", "unknown")  # values of TERM
 
 
@@ -39,6 +43,31 @@ def wants_color(stream: TextIO, choice: str = "auto") -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") in DUMB:
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+def _wrapped(line: str, stream: TextIO) -> str:
+    """A line as it is; on a terminal in several, broken between words where it would break within them."""
+    if not is_terminal(stream):
+        return line
+    n_columns = shutil.get_terminal_size().columns
+    with contextlib.suppress(OSError, ValueError):  # a stand-in for a terminal has no size of its own
+        n_columns = os.get_terminal_size(stream.fileno()).columns or n_columns
+    if n_columns < FEWEST_COLUMNS or (len(line) <= n_columns and line.isascii()):
+        return line
+    import textwrap
+
+    # Wide characters take two columns: a filler that no text may hold stands for the second one.
+    measured = "".join(f"{char}{FILLER}" if east_asian_width(char) in "WF" else char for char in line)
+    wrapped = textwrap.fill(
+        measured,
+        n_columns,
+        subsequent_indent="  ",
+        break_long_words=False,  # a path, which one may want to copy
+        break_on_hyphens=False,
+        expand_tabs=False,
+        replace_whitespace=False,
+    )
+    return wrapped.replace(FILLER, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +130,12 @@ class Talk:
 
         stream = sys.stderr
         text = visible(text if hint is None else f"{text}; {hint}", stream.encoding or "utf-8")
-        if kind and wants_color(stream, self.color):
-            kind = f"\x1b[{style}m{kind}\x1b[0m"
         head = f"dymn: {kind}: " if kind else "dymn: "
+        line = _wrapped(head + text, stream)
+        if kind and wants_color(stream, self.color):
+            line = line.replace(kind, f"\x1b[{style}m{kind}\x1b[0m", 1)
         try:
-            stream.write(f"{head}{text}\n")
+            stream.write(f"{line}\n")
             stream.flush()
         except (OSError, ValueError):
             pass  # stderr is gone: there is nobody left to tell

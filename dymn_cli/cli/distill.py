@@ -302,13 +302,14 @@ def _prepare(
 def _data_options(data: CorpusOptions, cache: str | None, seed: int) -> DataOptions:
     from dymn_cli.batch.discover import parse_extensions
     from dymn_cli.store.local import cache_folder
+    from dymn_cli.train.cache import CLIPS_FOLDER
     from dymn_cli.train.lesson import DataOptions
 
     if data.held_out_clips < 0:
         raise UsageError("--held-out-clips cannot be negative", hint="0 for all")
     return DataOptions(
         names=tuple(data.data),
-        cache=Path(cache) if cache else cache_folder() / "clips",
+        cache=Path(cache) if cache else cache_folder() / CLIPS_FOLDER,
         extensions=parse_extensions(data.ext),
         group_by=data.group_by,
         manifest=Path(data.manifest) if data.manifest else None,

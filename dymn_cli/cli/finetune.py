@@ -398,7 +398,7 @@ def _train_head(
 
 
 def _write(trained: Trained, evaluation: Evaluation, places: _Places, *, force: bool) -> dict[str, Any]:
-    """Write the model and what lies beside it.
+    """Write the model and what lies beside it: all of it, or nothing.
 
     Raises:
         OutputError: a file cannot be written.
@@ -406,14 +406,17 @@ def _write(trained: Trained, evaluation: Evaluation, places: _Places, *, force: 
     import json
 
     from dymn_cli import __version__
-    from dymn_cli.store.weights import save_weights
-    from dymn_cli.train.thresholds import write_thresholds
-    from dymn_cli.writers.target import open_target
+    from dymn_cli.store.weights import write_weights
+    from dymn_cli.train.thresholds import thresholds_csv
+    from dymn_cli.writers.target import open_target, together
 
-    write_thresholds(places.thresholds, evaluation.thresholds, force=force)
-    sha256 = save_weights(Path(places.model), trained.header, trained.tensors)
-    document = trained.document(evaluation, version=__version__, sha256=sha256)
-    with open_target(places.log, force=force) as target:
+    model, thresholds, log = (
+        open_target(path, force=force) for path in (places.model, places.thresholds, places.log)
+    )
+    with together(model, thresholds, log):
+        sha256 = write_weights(model.stream, trained.header, trained.tensors)
+        thresholds.stream.write(thresholds_csv(evaluation.thresholds))
+        document = trained.document(evaluation, version=__version__, sha256=sha256)
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
-        target.stream.write(f"{text}\n".encode())
+        log.stream.write(f"{text}\n".encode())
     return document

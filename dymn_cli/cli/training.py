@@ -83,6 +83,7 @@ class Display:
         measured: formats what is measured, by name, in the order it is told; others are not told.
         measures_aloud: whether measures get lines of their own, not only a place beside the losses.
         beside_bar: the losses that a bar has room for; lines have them all.
+        epochs: that each stage has, where people count in them; None to count steps.
     """
 
     def __init__(
@@ -93,10 +94,11 @@ class Display:
         *,
         measures_aloud: bool = True,
         beside_bar: tuple[str, ...] = ("loss",),
+        epochs: int | None = None,
     ) -> None:
         self._talk, self._stages, self._measured = talk, stages, measured
         self._aloud, self._last_told = measures_aloud, ""
-        self._beside_bar = beside_bar
+        self._beside_bar, self._epochs = beside_bar, epochs
         self._quiet = talk.quiet or talk.progress_choice == "never"
         self._bar: Progress | None = None
         self._row: TaskID | None = None
@@ -132,7 +134,13 @@ class Display:
     def _place(self, report: StepReport) -> str:
         several = len(self._stages) > 1
         stage = f"{self._stages[report.stage]} " if several else ""
-        return f"{stage}{report.step:,} of {report.n_steps:,}"
+        return f"{stage}{self._count(report)}"
+
+    def _count(self, report: StepReport) -> str:
+        if self._epochs is None:
+            return f"{report.step:,} of {report.n_steps:,}"
+        epoch = min((report.step - 1) * self._epochs // report.n_steps + 1, self._epochs)
+        return f"epoch {epoch:,} of {self._epochs:,}"
 
     def _state(self, report: StepReport) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
@@ -146,7 +154,7 @@ class Display:
         measures = [] if self._aloud or not self._last_told else [self._last_told.removeprefix(", ")]
         left = [f"{span(report.left_s)} left"] if report.step < report.n_steps else []
         parts = [
-            f"{report.step}/{report.n_steps}",
+            f"{report.step}/{report.n_steps}" if self._epochs is None else self._count(report),
             *losses,
             *measures,
             f"{report.clips_per_s:.1f} clips/s",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dymn_cli.cli.judging import MOST_TOLD
+from dymn_cli.cli.progress import span
 from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal
 from dymn_cli.cli.training_options import (
     CHECKPOINT_EVERY_MIN,
@@ -198,7 +199,7 @@ def train_whole(
     _say(run, recipe, base.header.name, plan, str(where), work, talk)
     with (
         stop_on_signal(talk) as request,
-        Display(talk, run.stages, TOLD, measures_aloud=False) as display,
+        Display(talk, run.stages, TOLD, measures_aloud=False, epochs=recipe.epochs) as display,
     ):
         ended = run.run(display, request)
     if ended == "interrupted":
@@ -230,9 +231,10 @@ def _decode(dataset: Dataset, options: TuningOptions, threads: int, talk: Talk) 
     """The recordings, decoded, and how many cannot be."""
     from dymn_cli.results import Failure
     from dymn_cli.store.local import cache_folder
+    from dymn_cli.train.cache import CLIPS_FOLDER
     from dymn_cli.train.labelled import open_labelled
 
-    folder = Path(options.cache) if options.cache else cache_folder() / "clips"
+    folder = Path(options.cache) if options.cache else cache_folder() / CLIPS_FOLDER
     with talk.progress(len(dataset.examples), shared_with_results=False) as tally:
         audio, skipped = open_labelled(
             dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
@@ -254,3 +256,7 @@ def _say(
         f" recording, peak rate {recipe.rate:g}; {run.n_steps:,} steps on {where}"
     )
     talk.note(f"checkpoint and log: {work}")
+    if not talk.quiet:  # to know it takes some seconds
+        forecast = run.forecast()
+        whole = f"about {span(forecast.whole_s)} to go{' at most' if recipe.patience else ''}"
+        talk.note(f"{whole}; --head-only would take about {span(forecast.head_s)}")

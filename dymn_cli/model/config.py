@@ -127,11 +127,19 @@ class TemperatureSchedule:
     """Temperature of the softmax over the K kernels, linear from `start` to `end` (Section III-B).
 
     A high temperature at first trains all kernels; it is 1 from `epochs` on.
+
+    Raises:
+        UsageError: a temperature that is not positive.
     """
 
     start: float = 30.0
     end: float = 1.0
     epochs: int = 30
+
+    def __post_init__(self) -> None:
+        for value in (self.start, self.end):
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"a temperature of {value:g} is not positive")
 
     def at(self, epoch: float) -> float:
         """Temperature at an epoch, counted from 0 (fractions allowed)."""

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -45,7 +46,7 @@ from dymn_cli.store.registry import ModelSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ModelHeader", "Purpose", "Weights", "read_weights", "save_weights", "sha256_of"]
+__all__ = ["ModelHeader", "Purpose", "Weights", "read_weights", "save_weights", "sha256_of", "write_weights"]
 
 Purpose = Literal["tags", "embeddings"]
 """What a model may be used for: "embeddings" alone where its classes are no sounds, or have no names."""
@@ -223,16 +224,10 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
     Raises:
         OutputError: the operating system refused.
     """
-    header_bytes = _header(header, tensors)
-    digest = hashlib.sha256(header_bytes)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(header_bytes)
-            for key in sorted(tensors):
-                data = np.asarray(tensors[key], "<f4", order="C").tobytes()
-                file.write(data)
-                digest.update(data)
+            sha256 = write_weights(file, header, tensors)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -240,6 +235,16 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: {exc.strerror or exc}") from exc
+    return sha256
+
+
+def write_weights(stream: IO[bytes], header: ModelHeader, tensors: Mapping[str, NDArray[np.float32]]) -> str:
+    """Write the bytes of a model and return their SHA-256; the same model always gives the same bytes."""
+    digest = hashlib.sha256()
+    pieces = (np.asarray(tensors[key], "<f4", order="C").tobytes() for key in sorted(tensors))
+    for data in itertools.chain([_header(header, tensors)], pieces):
+        stream.write(data)
+        digest.update(data)
     return digest.hexdigest()
 
 

@@ -46,6 +46,7 @@ from dymn_cli.audio.windows import MIN_HOP_S, WindowPlan
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Ontology
 from dymn_cli.results import Event, SourceEvents
+from dymn_cli.values import require_names, require_number, require_score, require_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,12 +103,14 @@ class EventOptions:
     min_length_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for score in (self.on, self.off_score, *(value for _, value in self.thresholds)):
-            if not 0 <= score <= 1:  # also for NaN
-                raise UsageError(f"a score of {score:g} is not between 0 and 1")
+        require_score(self.on)
+        require_score(self.off_score)
+        require_scores("thresholds", self.thresholds)
+        require_names("labels", self.labels)
         if self.off_score > self.on:
             raise UsageError(f"off ({self.off_score:g}) is above on ({self.on:g})")
         for what, value in (("gap", self.max_gap_s), ("length", self.min_length_s)):
+            require_number(f"a {what} of", value)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"a {what} of {value:g} s is not 0 s or more")
         if self.descendants and not self.labels:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import UsageError
+from dymn_cli.values import require_choice, require_names, require_score, require_scores, require_whole
 
 if TYPE_CHECKING:
     from dymn_cli.audio.frames import FramePlan
+    from dymn_cli.audio.windows import WindowPlan
 
 __all__ = ["Aggregate", "TagOptions"]
 
@@ -52,12 +53,29 @@ class TagOptions:
     frames: FramePlan | None = None
 
     def __post_init__(self) -> None:
-        if self.aggregate not in get_args(Aggregate):
-            raise UsageError(f"no aggregation {self.aggregate!r}", hint="max or mean")
-        if self.channel not in ("mix", "each") and not (self.channel.isascii() and self.channel.isdigit()):
-            raise UsageError(f"no channel {self.channel!r}", hint="mix, each, or a number from 0")
+        self.plan  # noqa: B018 - it refuses what no window can be
+        require_choice("aggregation", self.aggregate, Aggregate)
+        channel = self.channel
+        if not isinstance(channel, str) or (
+            channel not in ("mix", "each") and not (channel.isascii() and channel.isdigit())
+        ):
+            raise UsageError(f"no channel {channel!r}", hint='"mix", "each", or the number of one, from "0"')
+        require_whole("top", self.top)
         if self.top < 0:
             raise UsageError(f"top {self.top} is negative", hint="0 keeps all labels")
-        for score in (self.min_score, *(value for _, value in self.thresholds)):
-            if not (math.isfinite(score) and 0 <= score <= 1):
-                raise UsageError(f"a score of {score:g} is not between 0 and 1")
+        require_score(self.min_score)
+        require_names("labels", self.labels)
+        require_scores("thresholds", self.thresholds)
+
+    @property
+    def plan(self) -> WindowPlan | FramePlan:
+        """How a source is cut."""
+        from dymn_cli.audio.frames import FramePlan
+        from dymn_cli.audio.windows import WindowPlan
+
+        plan = WindowPlan(self.window_s, self.hop_s, self.pad)
+        if self.frames is None:
+            return plan
+        if not isinstance(self.frames, FramePlan):
+            raise UsageError(f"frames {self.frames!r} is not a FramePlan")
+        return self.frames

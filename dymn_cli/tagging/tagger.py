@@ -21,7 +21,7 @@ import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -90,7 +90,7 @@ class Tagger:
         ModelError: a model cannot be loaded.
 
     A tagger may be used from several threads. It can be closed, or used in a `with` statement; closing
-    ends its threads.
+    ends its threads, and a call after that is a `UsageError`.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Tagger:
             if value is not None and value < 1:
                 raise UsageError(f"{what} must be at least 1, not {value}")
         self.options = options or TagOptions()
-        plan = _plan(self.options)
+        plan = self.options.plan
         names = [model] if isinstance(model, str | os.PathLike) else list(model)
         self._models = Ensemble(
             [
@@ -121,6 +121,7 @@ class Tagger:
         self._batch_size = batch_size or (1 if self._models.on_cpu else GPU_BATCH)
         self._n_threads = threads or (usable_cores() if self.on_device is None else GPU_THREADS)
         self._pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="dymn")  # starts none yet
+        self._is_closed = False
 
     @property
     def model(self) -> ModelInfo:
@@ -249,8 +250,7 @@ class Tagger:
             UsageError: a value out of range.
         """
         options = self._with(changes)
-        plan = _plan(options)
-        return Analysis(self, open_audio(source, name=name), options, plan)
+        return Analysis(self, open_audio(source, name=name), options, options.plan)
 
     def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.
@@ -279,10 +279,12 @@ class Tagger:
     # ------------------------------------------------------------------ the inside
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads; the tagger cannot be used after that."""
+        self._is_closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> Self:
+        self._require_open()
         return self
 
     def __exit__(
@@ -290,7 +292,12 @@ class Tagger:
     ) -> None:
         self.close()
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise UsageError("the tagger is closed", hint="make another one")
+
     def _with(self, changes: dict[str, Any]) -> TagOptions:
+        self._require_open()
         try:
             return dataclasses.replace(self.options, **changes) if changes else self.options
         except TypeError as exc:
@@ -348,20 +355,31 @@ class Tagger:
         if len(head) < 2 or self._n_threads == 1:
             mels = self._mels(plan)
             for group in chain(head, groups):
+                self._require_open()
                 yield from self._scores(group, mels)
             return
         flying: deque[Future[list[ChannelWindow]]] = deque()
         most = 2 * self._n_threads if size == 1 else self._n_threads + 1
         try:
             for group in chain(head, groups):
-                flying.append(self._pool.submit(self._scores, group, self._mels(plan)))
+                flying.append(self._submit(group, plan))
                 if len(flying) > most:
                     yield from flying.popleft().result()
             while flying:
                 yield from flying.popleft().result()
+        except CancelledError:  # someone has closed the tagger meanwhile
+            self._require_open()
+            raise
         finally:
             for future in flying:
                 future.cancel()
+
+    def _submit(self, group: list[Cut], plan: Plan) -> Future[list[ChannelWindow]]:
+        try:
+            return self._pool.submit(self._scores, group, self._mels(plan))
+        except RuntimeError:
+            self._require_open()
+            raise
 
 
 class Cut(NamedTuple):
@@ -447,8 +465,7 @@ class Analysis:
             InputError: the source cannot be opened; others come while iterating.
             UsageError: a value out of range.
         """
-        plan = _plan(options)
-        return cls(None, open_audio(source, name=name), options, plan)
+        return cls(None, open_audio(source, name=name), options, options.plan)
 
     @property
     def duration_s(self) -> float:
@@ -517,10 +534,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _plan(options: TagOptions) -> Plan:
-    return options.frames or WindowPlan(options.window_s, options.hop_s, options.pad)
 
 
 def _shares_frames(plan: Plan, log_mel: LogMel) -> bool:

@@ -8,6 +8,7 @@ hand. The folder may be deleted at any time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from dymn_cli.batch.work import Reader, Work
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.store.registry import cache_folder
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.train.cache import cache_limit, remove_oldest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -178,6 +180,9 @@ def _open_journal(work: Work, facts: Facts) -> Journal:
     except OSError:
         return Journal.temporary()  # without a place to remember, everything is computed anew
     path = folder / f"{name}.journal"
+    with contextlib.suppress(OSError):
+        os.utime(path)  # it is used
+    remove_oldest(list(folder.glob("*.journal")), cache_limit(), spare=set())
     try:
         return Journal.open(path, fingerprint)
     except OutputError:  # another run has it, or it is damaged: neither is in the way of this one

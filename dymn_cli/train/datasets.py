@@ -22,7 +22,7 @@ import numpy as np
 
 from dymn_cli.batch.discover import find, natural_key
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.train.label_tables import SPLITS, LabelRow, read_label_table
+from dymn_cli.train.label_tables import SPLITS, LabelRow, merge_rows, read_label_table
 from dymn_cli.train.names import match_names
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
         for name in files:
             # A file that several classes link to has all of them.
             real = os.path.realpath(name)
-            before = rows.get(real, LabelRow(name, ()))
+            before = rows.get(real, LabelRow(name, (), split=split))
+            if before.split != split:
+                raise InputError(f"{name}: the same recording as {before.name}, in another part of the data")
             labels = tuple(dict.fromkeys((*before.labels, label)))
             rows[real] = LabelRow(before.name, labels, split=split)
     if empty:
@@ -204,7 +206,8 @@ def assemble(
         notes: what is worth knowing so far.
 
     Raises:
-        InputError: fewer than two classes, hardly any recording is there, or the task does not fit.
+        InputError: fewer than two classes, hardly any recording is there, the task does not fit, or a
+            recording that is listed under several names has several folds, splits or groups.
     """
     mids = {label: mid for row in rows for label, mid in zip(row.labels, row.mids, strict=False)}
     named = {label for row in rows for label in (*row.labels, *(row.absent or ()))}
@@ -219,12 +222,14 @@ def assemble(
         raise InputError(
             f"{name}: labels that are none of its classes: {listed(sorted(named - index.keys()))}"
         )
-    examples, missing = [], []
-    for row in rows:
-        path = locate(row.name)
-        if path is None:
-            missing.append(row.name)
-            continue
+    paths = {row.name: locate(row.name) for row in rows}
+    missing = [row.name for row in rows if paths[row.name] is None]
+    joined, n_joined = merge_rows(
+        name, (row for row in rows if paths[row.name] is not None), lambda known: _file(paths[known] or "")
+    )
+    examples = []
+    for row in joined:
+        path = paths[row.name] or ""
         labels = tuple(sorted(index[label] for label in row.labels))
         absent = None if row.absent is None else tuple(sorted(index[label] for label in row.absent))
         examples.append(Example(path, labels, absent, row.fold, row.split, row.group))
@@ -234,6 +239,8 @@ def assemble(
             hint="say where they are: --audio DIR",
         )
     several, words = _several(name, examples, order, task)
+    if n_joined:
+        words.append(f"recordings that are listed under several names, whose labels are joined: {n_joined}")
     unused = [order[n] for n, count in enumerate(_counts(examples, len(order))) if not count]
     if unused:
         words.append(f"no recording of {listed(unused)}")
@@ -290,6 +297,11 @@ def _folders(top: str) -> list[str]:
     except OSError as exc:
         raise InputError(f"{top}: {(exc.strerror or str(exc)).lower()}") from exc
     return sorted(names, key=natural_key)
+
+
+def _file(path: str) -> str:
+    """What is the same for all names of a file."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def _file_of(path: str) -> str | None:

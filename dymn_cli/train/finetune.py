@@ -22,23 +22,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.labels import Vocabulary
 from dymn_cli.train.checkpoint import Saved, TrainState, read_state, restore_state, save_state
 from dymn_cli.train.finetuning import FineTuning, measures_of
 from dymn_cli.train.first_head import fit_head
 from dymn_cli.train.folds import make_folds
+from dymn_cli.train.forecast import Forecast, Pace, StepTimes, Training, forecast_of, timed, windows_of
 from dymn_cli.train.log import RunLog
 from dymn_cli.train.loop import Ended, LoopPlan, Watch, make_scaler, train
 from dymn_cli.train.observer import Observer
 from dymn_cli.train.trained import Trained
 from dymn_cli.train.windowed import hidden_features, scores_of
 from dymn_cli.train.workplace import claimed, require_same
+from dymn_cli.values import require_number, require_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dymn_cli.model.backbone import Backbone
     from dymn_cli.store.weights import ModelHeader
     from dymn_cli.train.answers import Embeddings
     from dymn_cli.train.folds import Plan
@@ -51,6 +54,7 @@ __all__ = ["FIGURES", "FinetuneOptions", "FinetuneRun"]
 FIGURES = {"loss": "loss {:.3f}", "map": "mAP {:.3f}", "accuracy": "accuracy {:.0%}"}
 """How the figures of `measures_of` are told."""
 
+TRIED_STEPS, TRIED_RECORDINGS = 2, 4  # to say how long it will take
 MEASUREMENTS = 10  # of a training whose end does not depend on them
 STOPPING_PARTS = 5  # one of so many parts is held out where the data do not say by what to stop
 
@@ -66,6 +70,9 @@ class FinetuneOptions:
         checkpoint_every_s: seconds between checkpoints.
         data_threads: threads that make batches.
         resume: go on where an earlier run with this folder stopped.
+
+    Raises:
+        UsageError: a value out of range.
     """
 
     work: Path
@@ -74,6 +81,17 @@ class FinetuneOptions:
     checkpoint_every_s: float = 300.0
     data_threads: int = 1
     resume: bool = True
+
+    def __post_init__(self) -> None:
+        require_whole("seed", self.seed)
+        require_whole("data threads", self.data_threads)
+        require_number("a checkpoint every", self.checkpoint_every_s)
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} is negative")
+        if self.data_threads < 1:
+            raise UsageError(f"data threads {self.data_threads}: at least 1")
+        if not self.checkpoint_every_s >= 0:  # so put, NaN fails
+            raise UsageError(f"a checkpoint every {self.checkpoint_every_s:g} s is no time")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +169,54 @@ class FinetuneRun:
     def n_steps(self) -> int:
         """Steps of all trainings, if none ends early."""
         return sum(stage.n_steps for stage in self._stages)
+
+    def forecast(self) -> Forecast:
+        """How long the run will take from where it stands, and `--head-only` would: a step or two, timed.
+
+        Raises:
+            OutputError: the working folder holds a run with other settings.
+            ModelError: training diverges at once, or the checkpoint is damaged.
+        """
+        saved = self._resumed()
+        number, step = (0, 0) if saved is None else (saved.stage, int(saved.fields["step"]))
+        windows = windows_of(self._audio.n_samples)
+        trainings = []
+        for n, stage in enumerate(self._stages):
+            left = 0 if n < number else stage.n_steps - (step if n == number else 0)
+            measured = self._loop_plan(n).evaluations * left / stage.n_steps * windows[stage.watched].sum()
+            scored = 0 if stage.fold is None or not left else windows[self._plan.held_out(stage.fold)].sum()
+            trainings.append(Training(left, round(float(measured)) + int(scored)))
+        if self._recipe.fit_head:
+            trainings.append(Training(0, int(windows.sum())))
+        return forecast_of(
+            self._pace(max(one.n_steps for one in trainings)),
+            trainings,
+            n_windows=int(windows.sum()),
+            n_classes=len(self._audio.dataset.classes),
+            embedding_size=self._network.config.embedding_size,
+            n_folds=self._plan.n_folds,
+        )
+
+    def _pace(self, n_steps: int) -> Pace:
+        """How fast this machine is, tried on a copy of the network."""
+        network = copy.deepcopy(self._network)
+        state = TrainState(
+            model=network,
+            optimizer=torch.optim.Adam(network.parameters(), lr=self._recipe.rate),
+            stage=0,
+            scaler=make_scaler(self._device, half_precision=self._half),
+        )
+        nothing = np.empty(0, np.intp)
+        task = self._task_on(network, dataclasses.replace(self._stages[0], watched=nothing), 0)
+        times = StepTimes()
+        plan = dataclasses.replace(
+            self._loop_plan(0), n_steps=min(TRIED_STEPS, max(n_steps, 1)), evaluations=1
+        )
+        train(task, state, plan, watch=times, save=lambda state: None)
+        front_end = TorchLogMel(self._base.header.front_end).to(self._device)
+        tried = self._stages[0].learned[:TRIED_RECORDINGS]
+        seconds = timed(lambda: scores_of(network, front_end, self._audio, tried))
+        return Pace(times.shortest_s, seconds / int(windows_of(self._audio.n_samples[tried]).sum()))
 
     def _plan_stages(self) -> tuple[_Stage, ...]:
         plan, stages = self._plan, []
@@ -289,10 +355,12 @@ class FinetuneRun:
         fit_head(self._network, self._hidden, self._audio, self._stages[number].learned)
 
     def _task(self, number: int) -> FineTuning:
-        stage = self._stages[number]
+        return self._task_on(self._network, self._stages[number], number)
+
+    def _task_on(self, network: Backbone, stage: _Stage, number: int) -> FineTuning:
         return FineTuning(
             self._audio,
-            self._network,
+            network,
             self._base.header.front_end,
             self._recipe,
             learned=stage.learned,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_folds", "plan_of"]
 
 DEFAULT_FOLDS = 5
+MOST_HELD_OUT = 0.5
+MOST_PARTS = 20  # that the data are divided into to hold out a share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,12 +79,7 @@ def plan_of(
     if folds is not None and holdout is not None:
         raise UsageError("--folds and --holdout are two ways to divide the data", hint="give one of them")
     if holdout is not None:
-        if not 0 < holdout < 1:
-            raise UsageError(f"--holdout {holdout:g} is no share between 0 and 1", hint="for example 0.2")
-        count = max(2, round(1 / holdout))
-        part = make_folds(dataset.targets(), _groups(dataset), count, seed)
-        held = np.where(part == 0, 0, -1)
-        return Plan(held, 1, nobody, f"{_percent(part == 0)} of the recordings are held out (seed {seed})")
+        return _part_held_out(dataset, holdout, seed)
     if folds is not None:
         if folds < 2:
             raise UsageError(f"--folds {folds}: at least 2")
@@ -102,6 +100,26 @@ def plan_of(
         validation = split == "val" if held_name == "test" else nobody
         return Plan(np.where(split == held_name, 0, -1), 1, validation, words)
     return _made(dataset, DEFAULT_FOLDS, seed)
+
+
+def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
+    if not 0 < share <= MOST_HELD_OUT:  # so put, NaN fails
+        raise UsageError(
+            f"--holdout {share:g} is no share above 0 and up to {MOST_HELD_OUT:g}", hint="for example 0.2"
+        )
+    # Few large folds are spread over the classes better than many small ones.
+    fraction = Fraction(share).limit_denominator(MOST_PARTS) or Fraction(1, round(1 / share))
+    groups = _groups(dataset)
+    is_held = make_folds(dataset.targets(), groups, fraction.denominator, seed) < fraction.numerator
+    if is_held.all() or not is_held.any():
+        n_groups = len(set(groups))
+        raise UsageError(
+            f"--holdout {share:g}: {len(groups)} recordings in {n_groups} group{'s'[: n_groups > 1]}"
+            " cannot be divided so",
+            hint="add recordings, or groups of them",
+        )
+    words = f"{_percent(is_held)} of the recordings are held out (seed {seed})"
+    return Plan(np.where(is_held, 0, -1), 1, np.zeros(len(groups), bool), words)
 
 
 def _made(dataset: Dataset, folds: int, seed: int) -> Plan:

@@ -8,22 +8,23 @@
     OpenMIC    sample_key,instrument,relevance[,num_responses]   a row a pair; pairs without one are not known
 
 The form is read from the first line. Cells are separated by commas, tabs or semicolons, whichever the first
-line has. A file that has several rows gets the labels of all of them.
+line has. A file that has several rows gets the labels of all of them, however they spell its name.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from dymn_cli.errors import InputError
 
-__all__ = ["Form", "LabelRow", "LabelTable", "read_label_table"]
+__all__ = ["Form", "LabelRow", "LabelTable", "merge_rows", "read_label_table"]
 
 Form = Literal["plain", "audioset", "fsd50k", "esc50", "tau", "openmic"]
 
@@ -136,7 +137,7 @@ def read_label_table(path: str | Path) -> LabelTable:
         form, rows = "openmic", _openmic(sheet)
     else:
         form, rows = "plain", _plain(sheet)
-    merged, n_repeated = _merged(name, rows)
+    merged, n_repeated = merge_rows(name, rows, _plain_name)
     if not merged:
         raise InputError(f"{name}: no recordings in this table, only a first line")
     return LabelTable(name, form, merged, n_repeated)
@@ -238,15 +239,31 @@ class _Gathered:
     absent: dict[str, None] = field(default_factory=dict)
 
 
-def _merged(path: str, rows: Iterable[LabelRow]) -> tuple[tuple[LabelRow, ...], int]:
-    """One row a recording; where rows of one disagree about its place, that is an error."""
+def merge_rows(
+    path: str, rows: Iterable[LabelRow], recording_of: Callable[[str], str]
+) -> tuple[tuple[LabelRow, ...], int]:
+    """One row a recording, named as its first is.
+
+    Args:
+        path: of the table.
+        rows: as they come.
+        recording_of: what two names have in common that mean the same recording.
+
+    Returns:
+        The rows, and how many recordings had several.
+
+    Raises:
+        InputError: rows of one recording disagree about its fold, split or group.
+    """
     gathered: dict[str, _Gathered] = {}
     for row in rows:
-        known = gathered.setdefault(row.name, _Gathered(row))
-        if (row.fold, row.split) != (known.first.fold, known.first.split):
-            raise InputError(
-                f"{path}, line {row.line}: {row.name} is in another fold on line {known.first.line}"
-            )
+        known = gathered.setdefault(recording_of(row.name), _Gathered(row))
+        for what, here, there in (
+            ("fold", (row.fold, row.split), (known.first.fold, known.first.split)),
+            ("group", row.group, known.first.group),
+        ):
+            if here != there:
+                raise InputError(f"{_where(path, row)}: {row.name} is in another {what} {_first(known, row)}")
         known.n += 1
         for label, mid in zip(row.labels, row.mids or ("",) * len(row.labels), strict=True):
             known.labels[label] = mid
@@ -256,7 +273,7 @@ def _merged(path: str, rows: Iterable[LabelRow]) -> tuple[tuple[LabelRow, ...], 
             known.absent[label] = None
     merged = tuple(
         LabelRow(
-            name,
+            known.first.name,
             tuple(known.labels),
             tuple(known.labels.values()) if known.first.mids else (),
             None if known.first.absent is None else tuple(known.absent),
@@ -265,9 +282,23 @@ def _merged(path: str, rows: Iterable[LabelRow]) -> tuple[tuple[LabelRow, ...], 
             known.first.group,
             known.first.line,
         )
-        for name, known in gathered.items()
+        for known in gathered.values()
     )
     return merged, sum(known.n > 1 for known in gathered.values())
+
+
+def _where(path: str, row: LabelRow) -> str:
+    return f"{path}, line {row.line}" if row.line else path
+
+
+def _first(known: _Gathered, row: LabelRow) -> str:
+    other = "" if known.first.name == row.name else f", as {known.first.name}"
+    return f"on line {known.first.line}{other}" if known.first.line else f"elsewhere{other}"
+
+
+def _plain_name(name: str) -> str:
+    """A path without what says nothing: `./a//b.wav` and `c/../a/b.wav` are `a/b.wav`."""
+    return posixpath.normpath(name.replace("\\", "/"))
 
 
 # ---------------------------------------------------------------------- the file

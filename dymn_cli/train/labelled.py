@@ -30,20 +30,25 @@ class LabelledAudio:
 
     Args:
         dataset: recordings and labels; those that could be decoded.
-        start: (n_examples + 1,) where each recording begins in `samples`, and where the last ends.
-        samples: (n,) int16 at 32 kHz, on disk.
-        fingerprint: changes with the recordings.
+        cache: the samples, int16 at 32 kHz, on disk.
+        numbers: (n_examples,) of the recordings in the cache.
+        n_samples: (n_examples,) how long each is.
     """
 
     dataset: Dataset
-    start: NDArray[np.int64]
-    samples: NDArray[Any]
-    fingerprint: str
+    cache: ClipCache
+    numbers: tuple[int, ...]
+    n_samples: NDArray[np.int64]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the recordings."""
+        return self.cache.fingerprint
 
     @property
     def longest_s(self) -> float:
         """Seconds of the longest recording."""
-        return float(np.diff(self.start).max() / RATE_HZ)
+        return float(self.n_samples.max() / RATE_HZ)
 
     def excerpt(self, example: int, n_samples: int, generator: np.random.Generator) -> NDArray[np.float32]:
         """(n_samples,) of a recording: from anywhere in a longer one; a shorter one repeated."""
@@ -59,7 +64,7 @@ class LabelledAudio:
         return (window.samples for window in windows(blocks, WindowPlan()))
 
     def _of(self, example: int) -> NDArray[Any]:
-        return self.samples[self.start[example] : self.start[example + 1]]
+        return self.cache.recording(self.numbers[example], int(self.n_samples[example]))
 
 
 def open_labelled(
@@ -84,14 +89,10 @@ def open_labelled(
     cache = open_cache(
         recordings, folder, kind="samples", front_end=FrontEndConfig(), threads=threads, done=done
     )
-    kept, start = _spans(cache)
-    skipped = [(recordings[number].path, reason) for number, reason in cache.skipped]
-    return LabelledAudio(dataset.only(kept), start, cache.rows, cache.fingerprint), skipped
-
-
-def _spans(cache: ClipCache) -> tuple[list[int], NDArray[np.int64]]:
-    """The recordings that are there, and where each begins: the pieces of a long one follow each other."""
-    lengths: dict[int, int] = {}
+    n_samples: dict[int, int] = {}
     for clip in cache.clips:
-        lengths[clip.recording] = lengths.get(clip.recording, 0) + clip.length
-    return list(lengths), np.cumsum([0, *lengths.values()], dtype=np.int64)
+        n_samples[clip.recording] = clip.start + clip.length
+    skipped = [(recordings[number].path, reason) for number, reason in cache.skipped]
+    numbers = tuple(n_samples)
+    lengths = np.array(list(n_samples.values()), np.int64)
+    return LabelledAudio(dataset.only(numbers), cache, numbers, lengths), skipped

@@ -98,7 +98,8 @@ class StoredLogits:
             raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
         except (ValueError, EOFError) as exc:
             raise UnsafeWeightsError(f"{path}: not a plain .npy array of numbers") from exc
-        return cls(matrix, _read_rows(_index_of(Path(path)) if index is None else Path(index)), path)
+        place = _index_of(Path(path)) if index is None else Path(index)
+        return cls(matrix, _read_rows(place, len(matrix) if matrix.ndim else 0), path)
 
     def rows_of(self, names: Sequence[str]) -> NDArray[np.int64]:
         """(n,) the row of each clip; −1 where there is none, or where an id does not tell clips apart."""
@@ -136,24 +137,58 @@ def _index_of(path: Path) -> Path:
     )
 
 
-def _read_rows(path: Path) -> dict[str, int]:
+def _read_rows(path: Path, n_rows: int) -> dict[str, int]:
+    """Row of each clip by its name; where an index only lists names, it lists one for each row.
+
+    Raises:
+        InputError: lines are missing, too many, empty, or say the same name twice.
+        WeightsMissingError: it cannot be read.
+    """
     if path.suffix.lower() not in (".csv", ".txt"):
         return read_index(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".txt":
-                return {line.rstrip("\r\n"): row for row, line in enumerate(file) if line.strip()}
+                text = file.read().rstrip()
+                lines = [(n, line.rstrip("\r")) for n, line in enumerate(text.split("\n"), 1)]
+                return _listed(path, lines, n_rows)
             reader = csv.DictReader(file)
             column = next((name for name in NAME_COLUMNS if name in (reader.fieldnames or [])), None)
             if column is None:
                 raise InputError(f"{path}: no column of names", hint=f"one of {', '.join(NAME_COLUMNS)}")
-            return {
-                row[column]: int(row.get("row") or number) for number, row in enumerate(reader) if row[column]
-            }
-    except (OSError, ValueError, csv.Error) as exc:
+            rows = [(reader.line_num, row) for row in reader]
+            names = [(line, row[column] or "") for line, row in rows]
+            if "row" not in (reader.fieldnames or []):
+                return _listed(path, names, n_rows)
+            _require_names(path, names)
+            return {name: int(row["row"]) for (_, name), (_, row) in zip(names, rows, strict=True)}
+    except (OSError, ValueError, TypeError, csv.Error) as exc:
         raise WeightsMissingError(
             f"{path}: not a readable index: {getattr(exc, 'strerror', None) or exc}"
         ) from exc
+
+
+def _listed(path: Path, names: Sequence[tuple[int, str]], n_rows: int) -> dict[str, int]:
+    _require_names(path, names)
+    if len(names) != n_rows:
+        raise InputError(
+            f"{path}: {len(names):,} names for {n_rows:,} rows of logits",
+            hint="a column row says which row each has",
+        )
+    return {name: row for row, (_, name) in enumerate(names)}
+
+
+def _require_names(path: Path, names: Sequence[tuple[int, str]]) -> None:
+    seen: dict[str, int] = {}
+    for line, name in names:
+        if not name.strip():
+            raise InputError(
+                f"{path}, line {line}: empty, and it is not clear whether a row of logits belongs to it",
+                hint="an index has a name on each line",
+            )
+        if name in seen:
+            raise InputError(f"{path}, line {line}: {name} is also on line {seen[name]}")
+        seen[name] = line
 
 
 def _open_hdf5(path: str) -> StoredLogits:

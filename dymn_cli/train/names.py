@@ -10,6 +10,7 @@ name of one recording only on either side.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -90,7 +91,8 @@ class NameIndex:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    parts = tuple(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+    plain = posixpath.normpath(name.replace("\\", "/"))
+    parts = tuple(part for part in plain.split("/") if part not in ("", ".", ".."))
     return parts or ("",)
 
 

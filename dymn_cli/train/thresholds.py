@@ -19,7 +19,7 @@ from dymn_cli.writers.to_csv import csv_line
 if TYPE_CHECKING:
     from dymn_cli.train.metrics import Curve
 
-__all__ = ["NEVER", "Threshold", "at_precision", "best_f1", "write_thresholds"]
+__all__ = ["NEVER", "Threshold", "at_precision", "best_f1", "thresholds_csv", "write_thresholds"]
 
 NEVER = 1.0
 """The threshold of a class that does not reach the wanted precision anywhere."""
@@ -78,6 +78,10 @@ def write_thresholds(out: str, thresholds: Iterable[tuple[str, str, float]], *, 
         OutputError: it cannot be written.
     """
     with open_target(out, force=force) as target:
-        target.stream.write(csv_line(("mid", "label", "threshold")))
-        for mid, label, value in thresholds:
-            target.stream.write(csv_line((mid, label, f"{value:.9g}")))
+        target.stream.write(thresholds_csv(thresholds))
+
+
+def thresholds_csv(thresholds: Iterable[tuple[str, str, float]]) -> bytes:
+    """The lines of such a file."""
+    rows = ((mid, label, f"{value:.9g}") for mid, label, value in thresholds)
+    return b"".join(map(csv_line, (("mid", "label", "threshold"), *rows)))

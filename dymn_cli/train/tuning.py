@@ -17,6 +17,7 @@ from typing import Any
 
 from dymn_cli.errors import UsageError
 from dymn_cli.train.schedule import FINE_TUNING, RateSchedule
+from dymn_cli.values import require_number, require_whole
 
 __all__ = ["LONGEST_WINDOW_S", "PUBLISHED", "SHORTEST_WINDOW_S", "TuningRecipe", "usual_recipe"]
 
@@ -66,10 +67,19 @@ class TuningRecipe:
             if not holds:
                 raise UsageError(message)
 
+        for name in ("epochs", "batch", "lanes", "patience"):
+            require_whole(name, getattr(self, name))
+        for name in ("rate", "window_s", "gain_db", "roll_s", "mix_waves", "mixup"):
+            require_number(name, getattr(self, name))
         require(1 <= self.epochs <= 1_000_000, f"{self.epochs} epochs are no training: from 1 on")
         require(2 <= self.batch <= 65_536, f"a batch of {self.batch}: at least 2 recordings")
         require(math.isfinite(self.window_s), "a window must have some length")
         require(0.5 <= self.window_s <= 60, f"a window of {self.window_s:g} s is not between 0.5 and 60 s")
+        for name, what in (("gain_db", "gain"), ("roll_s", "shift"), ("mixup", "mixup")):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, f"a {what} of {value:g} is not 0 or more")
+        require(0 <= self.mix_waves <= 1, f"a share of {self.mix_waves:g} to be mixed is not between 0 and 1")
+        require(self.lanes >= 1, f"{self.lanes} lanes: at least 1")
         require(self.patience >= 0, f"a patience of {self.patience} epochs: 0 trains all of them")
         RateSchedule("fine-tuning", self.rate)  # says so where the rate is none
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar, get_args
 
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, Failure, ModelInfo, SourceEvents
+from dymn_cli.values import require_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,6 +89,10 @@ class WriterOptions:
     csv_safe: bool = False
 
     def __post_init__(self) -> None:
+        require_whole("precision", self.precision)
+        require_whole("top", self.top)
+        if self.top < 0:
+            raise UsageError(f"top {self.top} is negative")
         if not 0 <= self.precision <= MAX_PRECISION:
             raise UsageError(f"precision {self.precision} is not between 0 and {MAX_PRECISION}")
         if self.layout not in get_args(Layout):
@@ -110,12 +115,20 @@ class EmbeddingOptions:
         size: D, values of an embedding.
         header: whether tsv and csv begin with the names of their columns; None is the format's default.
         csv_safe: in csv and in the index of a matrix, as for tags.
+
+    Raises:
+        UsageError: a size that no embedding has.
     """
 
     provenance: Provenance
     size: int
     header: bool | None = None
     csv_safe: bool = False
+
+    def __post_init__(self) -> None:
+        require_whole("size", self.size)
+        if self.size < 0:
+            raise UsageError(f"an embedding of {self.size} values")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -200,3 +200,39 @@ def test_errors_are_coloured_by_the_option_though_the_command_never_began(
 
 def test_the_program_is_a_typer_app() -> None:
     assert app.info.name == "dymn"
+
+
+LONG = "night.flac: no label 'Owls' among those of this model, but many of other animals with some score"
+
+
+def told(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, columns: int, text: str, color: str
+) -> list[str]:
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    Talk(color=color).error(UsageError(text))
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("color", ["never", "always"])
+def test_on_a_terminal_lines_end_between_words(monkeypatch: pytest.MonkeyPatch, color: str) -> None:
+    lines = told(monkeypatch, Terminal(), 40, LONG, color)
+    plain = [line.replace("\x1b[31;1m", "").replace("\x1b[0m", "") for line in lines]
+    assert len(plain) == 3
+    assert max(map(len, plain)) <= 40
+    assert all(line.startswith("  ") for line in plain[1:])
+    assert " ".join(line.strip() for line in plain) == f"dymn: error: {LONG}"
+    assert ("\x1b[31;1merror\x1b[0m" in lines[0]) is (color == "always")
+
+
+def test_a_pipe_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(monkeypatch, io.StringIO(), 40, LONG, "never") == [f"dymn: error: {LONG}"]
+
+
+def test_wide_characters_count_twice_and_paths_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = told(monkeypatch, Terminal(), 30, "録音録音 録音録音 録音録音 録音録音: gone", "never")
+    assert max(sum(2 if ord(char) > 0x2E80 else 1 for char in line) for line in lines) <= 30
+    path = "/a/" + "long/" * 12 + "x-y.wav"
+    assert any(
+        line.strip() == f"{path}:" for line in told(monkeypatch, Terminal(), 40, f"{path}: gone", "never")
+    )

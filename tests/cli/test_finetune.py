@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from dymn_cli.errors import OutputError
+
 Record = Callable[..., str]
 Fake = Callable[..., Any]
 
@@ -183,3 +185,31 @@ def test_what_makes_no_sense_is_said_in_a_line(
     assert said in ran.err
     assert ran.err.count("\n") == 1
     assert not (dymn.cwd / "m.safetensors").exists()
+
+
+@pytest.mark.parametrize("broken", ["safetensors", "thresholds.csv", "log.json"])
+def test_of_model_thresholds_and_log_there_are_all_or_none(
+    fake: Fake, sounds: str, home: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    from dymn_cli.writers import target
+
+    plain = target.open_target
+
+    def open_target(out: str, **options: Any) -> Any:
+        opened = plain(out, **options)
+        if out.endswith(broken):
+
+            def finish() -> None:
+                raise OutputError(f"{out}: no space left on device")
+
+            monkeypatch.setattr(opened, "finish", finish)
+        return opened
+
+    monkeypatch.setattr(target, "open_target", open_target)
+    before = sorted(Path().iterdir())
+    ran = fake("finetune", sounds, "-o", "my.safetensors", "--head-only")
+    assert (ran.returncode, ran.rows) == (5, [])
+    assert "no space left on device" in ran.err
+    assert sorted(Path().iterdir()) == before
+    monkeypatch.undo()
+    monkeypatch.setenv("DYMN_HOME", str(home))

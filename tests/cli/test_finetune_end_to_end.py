@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -258,10 +259,17 @@ def test_progress_on_a_terminal(dymn: Any, sounds: str) -> None:
 def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     command = ("finetune", sounds, *TINY, "--holdout", 0.5, "--cache", "decoded", "-o", "my.safetensors")
     assert fake(*command).returncode == 0
-    (cache,) = (dymn.cwd / "decoded").iterdir()
+    entries = {path: path.stat().st_ino for path in (dymn.cwd / "decoded").rglob("*.clips")}
+    assert len(entries) == len(list((dymn.cwd / sounds).rglob("*.wav")))
     shutil.copytree(dymn.cwd, dymn.cwd.parent / "before")
-    stamp = (cache / "rows.bin").stat().st_mtime_ns
     again = fake(*command, "--force")
     assert again.returncode == 0, again.err
-    assert (cache / "rows.bin").stat().st_mtime_ns == stamp
+    assert {path: path.stat().st_ino for path in (dymn.cwd / "decoded").rglob("*.clips")} == entries
     assert results(dymn.cwd) == results(dymn.cwd.parent / "before")
+
+
+def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: Any, sounds: str) -> None:
+    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
+    assert ran.returncode == 0, ran.err
+    assert re.search(r"about [\d.]+ (s|min) to go; --head-only would take about [\d.]+ (s|min)", ran.err)
+    assert re.search(r"epoch 1 of \d+, loss", ran.err)

@@ -7,17 +7,19 @@ import importlib.util
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
-from dymn_cli.model.build import build
 from dymn_cli.model.config import ARCHITECTURES, ModelConfig
 from dymn_cli.store.weights import ModelHeader, Weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 N_MELS = 64  # half the usual, for speed
 
@@ -47,6 +49,11 @@ def lively() -> Callable[[ModelConfig], Weights]:
 
 
 def _lively(config: ModelConfig) -> Weights:
+    import torch
+    from torch import nn
+
+    from dymn_cli.model.build import build
+
     module = build(config)
     for key, tensor in module.state_dict().items():
         values = _values(key, tuple(tensor.shape), config)
@@ -65,6 +72,8 @@ def _lively(config: ModelConfig) -> Weights:
 
 def _measure(norm: nn.Module, inputs: tuple[torch.Tensor]) -> None:
     """Take over the mean and variance of what comes; quiet channels are not amplified."""
+    import torch
+
     variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance.clamp(min=variance.mean()))
@@ -96,6 +105,8 @@ def _values(key: str, shape: tuple[int, ...], config: ModelConfig) -> np.ndarray
 @pytest.fixture(scope="session")
 def golden(shared: Path) -> Callable[[str], Weights]:
     """Weights of an architecture, by name, as they are in the golden answers of the published code."""
+    from dymn_cli.model.build import build
+
     spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)

@@ -7,21 +7,24 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 import soundfile
-from onnx.reference import ReferenceEvaluator
 
-from dymn_cli.demo import demo_clips
-from dymn_cli.errors import ModelError
-from dymn_cli.export.frontend_graph import build_front_end, with_front_end
-from dymn_cli.export.graph import IR_VERSION, OPSET
-from dymn_cli.export.onnx_file import ExportForm, ExportOptions, self_contained
-from dymn_cli.frontend.logmel import LogMel
-from dymn_cli.frontend.melbank import FrontEndConfig
-from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
-from dymn_cli.store.weights import Weights
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+from dymn_cli.demo import demo_clips  # noqa: E402
+from dymn_cli.errors import ModelError  # noqa: E402
+from dymn_cli.export.frontend_graph import build_front_end, with_front_end  # noqa: E402
+from dymn_cli.export.graph import IR_VERSION, OPSET  # noqa: E402
+from dymn_cli.export.onnx_file import ExportForm, ExportOptions, self_contained  # noqa: E402
+from dymn_cli.frontend.logmel import LogMel  # noqa: E402
+from dymn_cli.frontend.melbank import FrontEndConfig  # noqa: E402
+from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
+from dymn_cli.store.weights import Weights  # noqa: E402
 
 ON_CLIPS = 5e-5
 PUBLISHED = {

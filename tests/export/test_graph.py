@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
-import torch
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
-from dymn_cli.export.graph import IR_VERSION, OPSET, Form, build_graph, ship
-from dymn_cli.export.onnx_file import ExportForm, ExportOptions, self_contained
-from dymn_cli.model.build import restore
-from dymn_cli.model.config import ARCHITECTURES, BLOCK_MASKS, ModelConfig
-from dymn_cli.runtime.blocked import lay_out
-from dymn_cli.runtime.fold import fold
-from dymn_cli.runtime.onnx import block_size
-from dymn_cli.store.registry import weights_folder
-from dymn_cli.store.weights import Weights
+onnx = pytest.importorskip("onnx")
+torch = pytest.importorskip("torch")
+
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+from onnx.reference.op_run import OpRun  # noqa: E402
+
+from dymn_cli.export.graph import IR_VERSION, OPSET, Form, build_graph, ship  # noqa: E402
+from dymn_cli.export.onnx_file import ExportForm, ExportOptions, self_contained  # noqa: E402
+from dymn_cli.model.build import restore  # noqa: E402
+from dymn_cli.model.config import ARCHITECTURES, BLOCK_MASKS, ModelConfig  # noqa: E402
+from dymn_cli.runtime.blocked import lay_out  # noqa: E402
+from dymn_cli.runtime.fold import fold  # noqa: E402
+from dymn_cli.runtime.onnx import block_size  # noqa: E402
+from dymn_cli.store.registry import weights_folder  # noqa: E402
+from dymn_cli.store.weights import Weights  # noqa: E402
 
 TOLERANCE = 1e-4
 LANES = block_size()

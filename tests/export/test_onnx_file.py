@@ -10,22 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 import soundfile
-import torch
 
-from dymn_cli.demo import demo_clips
-from dymn_cli.errors import (
+onnx = pytest.importorskip("onnx")
+torch = pytest.importorskip("torch")
+
+from dymn_cli.demo import demo_clips  # noqa: E402
+from dymn_cli.errors import (  # noqa: E402
     BackendUnavailableError,
     ModelError,
     OutputError,
     UnsupportedAudioError,
     UsageError,
 )
-from dymn_cli.export import onnx_file, parity, precision
-from dymn_cli.export.onnx_file import (
+from dymn_cli.export import onnx_file, parity, precision  # noqa: E402
+from dymn_cli.export.onnx_file import (  # noqa: E402
     ExportOptions,
     ExportReport,
     TensorInfo,
@@ -33,17 +34,17 @@ from dymn_cli.export.onnx_file import (
     exportable,
     self_contained,
 )
-from dymn_cli.export.parity import ParityCase
-from dymn_cli.export.precision import Precision
-from dymn_cli.frontend.logmel import LogMel
-from dymn_cli.frontend.melbank import FrontEndConfig
-from dymn_cli.labels import Vocabulary
-from dymn_cli.model.backbone import Backbone
-from dymn_cli.model.build import build, restore
-from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
-from dymn_cli.runtime.select import open_backend
-from dymn_cli.store.registry import model_spec
-from dymn_cli.store.weights import ModelHeader, Weights
+from dymn_cli.export.parity import ParityCase  # noqa: E402
+from dymn_cli.export.precision import Precision  # noqa: E402
+from dymn_cli.frontend.logmel import LogMel  # noqa: E402
+from dymn_cli.frontend.melbank import FrontEndConfig  # noqa: E402
+from dymn_cli.labels import Vocabulary  # noqa: E402
+from dymn_cli.model.backbone import Backbone  # noqa: E402
+from dymn_cli.model.build import build, restore  # noqa: E402
+from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
+from dymn_cli.runtime.select import open_backend  # noqa: E402
+from dymn_cli.store.registry import model_spec  # noqa: E402
+from dymn_cli.store.weights import ModelHeader, Weights  # noqa: E402
 
 SMALL = ModelConfig(width=0.1, n_classes=3, dynamic_blocks=BLOCK_MASKS["last-5"])
 

@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import soundfile
 
-from dymn_cli.demo import demo_clips
-from dymn_cli.errors import AudioNotFoundError, ModelError
-from dymn_cli.export.onnx_file import ExportOptions, self_contained
-from dymn_cli.export.parity import (
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+
+from dymn_cli.demo import demo_clips  # noqa: E402
+from dymn_cli.errors import AudioNotFoundError, ModelError  # noqa: E402
+from dymn_cli.export.onnx_file import ExportOptions, self_contained  # noqa: E402
+from dymn_cli.export.parity import (  # noqa: E402
     Bounds,
     ExportedFile,
     ExportTiming,
@@ -26,8 +28,8 @@ from dymn_cli.export.parity import (
     measure,
     require,
 )
-from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
-from dymn_cli.store.weights import Weights
+from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
+from dymn_cli.store.weights import Weights  # noqa: E402
 
 TINY = ModelConfig(width=0.1, n_classes=5, dynamic_blocks=BLOCK_MASKS["last-5"])
 GOOD = ParityCase(("a.wav",), 1000, 1e-6, 2e-6, 3e-6, is_clip=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
-from dymn_cli.export.onnx_file import ExportOptions, exportable, self_contained
-from dymn_cli.export.precision import FEW_VALUES, LEVELS, SMALL_LAYERS, Precision, store_weights
-from dymn_cli.model.config import ModelConfig
-from dymn_cli.runtime.fold import fold
-from dymn_cli.store.weights import Weights
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+
+from onnx import numpy_helper  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+from dymn_cli.export.onnx_file import ExportOptions, exportable, self_contained  # noqa: E402
+from dymn_cli.export.precision import FEW_VALUES, LEVELS, SMALL_LAYERS, Precision, store_weights  # noqa: E402
+from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.runtime.fold import fold  # noqa: E402
+from dymn_cli.store.weights import Weights  # noqa: E402
 
 DYMN = ModelConfig(width=0.2, n_classes=11)
 

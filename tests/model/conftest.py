@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from dymn_cli.model.config import BLOCK_MASKS, N_BLOCKS, POSITIONS, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @pytest.fixture(scope="session")
 def noise_mel() -> Tensor:
     """Two log-mels of noise, (2, 1, 128, 437) float32: the input of the golden answers."""
+    import torch
+
     noise = np.random.default_rng(5).standard_normal((2, 1, 128, 437))
     return torch.from_numpy((0.6 * noise).astype(np.float32))
 
@@ -28,6 +32,8 @@ def filled_weights() -> Callable[[nn.Module], nn.Module]:
 
 
 def _fill(model: nn.Module) -> nn.Module:
+    import torch
+
     state = model.state_dict()
     channels = {key: tensor.numel() for key, tensor in state.items()}
     for key, tensor in state.items():

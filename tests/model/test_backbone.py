@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
-from dymn_cli.errors import UsageError
-from dymn_cli.model.build import build
-from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+from dymn_cli.errors import UsageError  # noqa: E402
+from dymn_cli.model.build import build  # noqa: E402
+from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
 
 Fill = Callable[[nn.Module], nn.Module]
 

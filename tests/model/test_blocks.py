@@ -6,11 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from dymn_cli.model.blocks import (
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+from dymn_cli.model.blocks import (  # noqa: E402
     Context,
     ContextGeneration,
     CoordinateAttention,
@@ -20,7 +22,7 @@ from dymn_cli.model.blocks import (
     InvertedResidual,
     SqueezeExcitation,
 )
-from dymn_cli.model.config import Block, ModelConfig
+from dymn_cli.model.config import Block, ModelConfig  # noqa: E402
 
 Array = NDArray[np.float64]
 

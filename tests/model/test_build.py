@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from dymn_cli.errors import ModelError
-from dymn_cli.model.build import build, load_weights, restore
-from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
-from dymn_cli.model.dymn import DyMN
-from dymn_cli.model.mn import MN
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+from dymn_cli.errors import ModelError  # noqa: E402
+from dymn_cli.model.build import build, load_weights, restore  # noqa: E402
+from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
+from dymn_cli.model.dymn import DyMN  # noqa: E402
+from dymn_cli.model.mn import MN  # noqa: E402
 
 SMALL = ModelConfig(width=0.2, n_classes=7)
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from dymn_cli.errors import UsageError
-from dymn_cli.model.build import build
 from dymn_cli.model.complexity import complexity
 from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
 
@@ -98,6 +95,9 @@ def test_an_empty_log_mel_is_refused(n_mels: int, n_frames: int) -> None:
 def test_counts_are_those_of_the_torch_modules(
     configs: st.SearchStrategy[ModelConfig], data: st.DataObject
 ) -> None:
+    torch = pytest.importorskip("torch")
+    from dymn_cli.model.build import build
+
     config = data.draw(configs)
     with torch.device("meta"):
         model = build(config)
@@ -109,6 +109,11 @@ def test_counts_are_those_of_the_torch_modules(
 def test_multiply_accumulates_are_those_that_torch_counts(
     configs: st.SearchStrategy[ModelConfig], data: st.DataObject, n_mels: int, n_frames: int
 ) -> None:
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from dymn_cli.model.build import build
+
     config = data.draw(configs)
     with torch.device("meta"):
         model = build(config).eval()

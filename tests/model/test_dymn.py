@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from dymn_cli.errors import UsageError
-from dymn_cli.model.blocks import DyConv, DynamicInvertedResidual, DyReLUB, InvertedResidual
-from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
-from dymn_cli.model.dymn import DyMN
+torch = pytest.importorskip("torch")
+
+from dymn_cli.errors import UsageError  # noqa: E402
+from dymn_cli.model.blocks import DyConv, DynamicInvertedResidual, DyReLUB, InvertedResidual  # noqa: E402
+from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
+from dymn_cli.model.dymn import DyMN  # noqa: E402
 
 
 def roles(model: DyMN, kind: type) -> set[str]:

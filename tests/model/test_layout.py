@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dymn_cli.model.build import build
-from dymn_cli.model.config import ModelConfig
-from dymn_cli.model.layout import is_optional, state_shapes
+torch = pytest.importorskip("torch")
+
+from dymn_cli.model.build import build  # noqa: E402
+from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.model.layout import is_optional, state_shapes  # noqa: E402
 
 
 @settings(max_examples=40, deadline=None)

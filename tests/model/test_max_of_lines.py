@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from dymn_cli.model.build import build
-from dymn_cli.model.config import ModelConfig
-from dymn_cli.model.max_of_lines import max_of_lines
+torch = pytest.importorskip("torch")
+
+from dymn_cli.model.build import build  # noqa: E402
+from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.model.max_of_lines import max_of_lines  # noqa: E402
 
 
 def plain(x: torch.Tensor, slopes: torch.Tensor, intercepts: torch.Tensor) -> torch.Tensor:

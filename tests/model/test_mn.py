@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from dymn_cli.errors import UsageError
-from dymn_cli.model.blocks import SqueezeExcitation
-from dymn_cli.model.build import restore
-from dymn_cli.model.config import ModelConfig
-from dymn_cli.model.mn import MN
+torch = pytest.importorskip("torch")
+
+from dymn_cli.errors import UsageError  # noqa: E402
+from dymn_cli.model.blocks import SqueezeExcitation  # noqa: E402
+from dymn_cli.model.build import restore  # noqa: E402
+from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.model.mn import MN  # noqa: E402
 
 
 @pytest.mark.parametrize("clip", ["metro_station-paris", "speech", "music", "typing"])

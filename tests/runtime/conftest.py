@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
-from dymn_cli.model.build import build
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.runtime.onnx import OnnxBackend
 from dymn_cli.store.registry import model_spec
 from dymn_cli.store.weights import ModelHeader, Weights, read_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 N_FRAMES = 1000  # of the usual window, 10 s
 
@@ -45,6 +47,9 @@ def mels() -> np.ndarray:
 @pytest.fixture(scope="session")
 def golden(shared: Path) -> Callable[[str], Weights]:
     """Weights of an architecture, by name, as they are in the golden answers of the published code."""
+    pytest.importorskip("torch")
+    from dymn_cli.model.build import build
+
     spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
@@ -59,11 +64,12 @@ def golden(shared: Path) -> Callable[[str], Weights]:
 @pytest.fixture(scope="session")
 def published(shared: Path) -> Weights:
     """The published MN checkpoint of width 0.4."""
+    torch = pytest.importorskip("torch")
     path = shared / "weights" / "mn04_as_mAP_432.pt"
     return of_state_dict("mn04", torch.load(path, map_location="cpu", weights_only=True))
 
 
-def of_state_dict(name: str, state: dict[str, torch.Tensor]) -> Weights:
+def of_state_dict(name: str, state: dict[str, Tensor]) -> Weights:
     header = ModelHeader(name, ARCHITECTURES[name], FrontEndConfig(), Vocabulary.audioset())
     tensors = {key: tensor.numpy().astype(np.float32) for key, tensor in state.items()}
     return Weights(header, "3" * 64, tensors)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
 
@@ -172,6 +171,7 @@ def wrong_sums(_outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]
 def test_the_declaration_of_the_input_is_what_onnx_reads(
     sizes: tuple[int | None, ...], expected: list[int | str]
 ) -> None:
+    onnx = pytest.importorskip("onnx")
     model = onnx.ModelProto.FromString(mel_input(*sizes))
     declared = onnx.helper.make_tensor_value_info("mel", onnx.TensorProto.FLOAT, expected)
     assert [value.SerializeToString() for value in model.graph.input] == [declared.SerializeToString()]
@@ -181,6 +181,7 @@ def test_the_declaration_of_the_input_is_what_onnx_reads(
 
 
 def test_a_graph_is_extended_not_changed_by_the_declaration() -> None:
+    onnx = pytest.importorskip("onnx")
     path = graph_path(ModelConfig(width=0.4), "one")
     shipped = onnx.load(path, load_external_data=False)
     extended = onnx.ModelProto.FromString(path.read_bytes() + mel_input(1, 128, 1000))
@@ -252,6 +253,7 @@ def test_a_provider_is_asked_for_by_its_name_and_does_the_rest_itself(
     asked: list[tuple[str, dict[str, str]]] = []
     shapes: list[tuple[int, ...]] = []
     plain = ort.InferenceSession
+    expected = onnx_backend.run(mels[..., :200])  # before anything pretends: it opens sessions when asked
 
     def pretend(graph: bytes, given: ort.SessionOptions, *, providers: list[Any], **_: object) -> Any:
         asked.extend(providers)
@@ -271,7 +273,7 @@ def test_a_provider_is_asked_for_by_its_name_and_does_the_rest_itself(
     assert asked[0] == (name, options)
     assert (backend.info.provider, backend.on_cpu, backend.form) == (name, False, "any")
     assert shapes == [(3, 1, 128, 200)]
-    for got, want in zip(answer, onnx_backend.run(mels[..., :200]), strict=True):
+    for got, want in zip(answer, expected, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
@@ -308,6 +310,7 @@ def test_the_answer_says_who_computed_it(onnx_backend: OnnxBackend, shipped: Wei
 
 def foreign(outputs: dict[str, int], metadata: dict[str, str]) -> bytes:
     """A valid ONNX file whose outputs are means of its input."""
+    onnx = pytest.importorskip("onnx")
     nodes = [onnx.helper.make_node("ReduceMean", ["mel", "axes"], [name], keepdims=0) for name in outputs]
     values = [
         onnx.helper.make_tensor_value_info(name, 1, ["batch", size] if size else ["batch", "n"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import onnxruntime as ort
 import pytest
@@ -13,13 +14,13 @@ from checkpoints import state_dict
 from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError, WeightsMissingError
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.runtime import onnx as onnx_module
-from dymn_cli.runtime import torch as torch_module
 from dymn_cli.runtime.base import Backend
 from dymn_cli.runtime.devices import TorchFacts
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.weights import Weights, save_weights
 
 WINDOW = 320_000
+PYTORCH = "dymn_cli.runtime.torch"
 
 
 class Opened(Exception):  # noqa: N818 - no error: it carries what would have been opened
@@ -37,14 +38,16 @@ def would_open(monkeypatch: pytest.MonkeyPatch) -> None:
         return refuse
 
     monkeypatch.setattr(onnx_module, "OnnxBackend", announce("onnx"))
-    monkeypatch.setattr(torch_module, "TorchBackend", announce("torch"))
-    monkeypatch.setattr(torch_module, "TorchGpuBackend", announce("all in torch"))
+    pytorch = ModuleType(PYTORCH)  # also where there is none
+    pytorch.TorchBackend = announce("torch")
+    pytorch.TorchGpuBackend = announce("all in torch")
+    monkeypatch.setitem(sys.modules, PYTORCH, pytorch)
 
 
 def torch_is(monkeypatch: pytest.MonkeyPatch, built_for: str | None, n_cuda: int = 0) -> None:
     """Pretend what PyTorch finds."""
     facts = TorchFacts("9.9", built_for, n_cuda, mps=False)
-    monkeypatch.setattr(torch_module, "torch_facts", lambda: facts)
+    monkeypatch.setattr(sys.modules[PYTORCH], "torch_facts", lambda: facts, raising=False)
 
 
 def onnxruntime_has(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -129,7 +132,7 @@ def test_a_gpu_that_nobody_has_is_refused_with_both_reasons(
 
 def test_without_pytorch_a_gpu_is_onnxruntimes(would_open: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "dymn_cli.runtime.torch")
+    monkeypatch.delitem(sys.modules, PYTORCH, raising=False)
     onnxruntime_has(monkeypatch, "CUDA")
     with pytest.raises(Opened) as caught:
         open_backend("dymn04_kd", device="cuda", n_samples=WINDOW)
@@ -214,7 +217,7 @@ def test_asking_for_pytorch_where_there_is_none_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "dymn_cli.runtime.torch")
+    monkeypatch.delitem(sys.modules, PYTORCH, raising=False)
     with pytest.raises(BackendUnavailableError) as caught:
         open_backend("dymn04_kd", backend="torch", n_samples=WINDOW)
     assert "pip install 'dymn[torch]'" in (caught.value.hint or "")

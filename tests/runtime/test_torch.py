@@ -9,19 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from dymn_cli.audio.decode import open_audio
-from dymn_cli.audio.resample import response, to_mono_32k
-from dymn_cli.errors import BackendUnavailableError, ModelError
-from dymn_cli.frontend.logmel import LogMel
-from dymn_cli.frontend.melbank import FrontEndConfig
-from dymn_cli.model.config import ModelConfig
-from dymn_cli.runtime.base import DeviceFrontEnd
-from dymn_cli.runtime.onnx import OnnxBackend
-from dymn_cli.runtime.torch import FULL_STAGES, TorchBackend, TorchGpuBackend
-from dymn_cli.store.weights import Weights
-from dymn_cli.tagging.aggregate import sigmoid
+torch = pytest.importorskip("torch")
+
+from dymn_cli.audio.decode import open_audio  # noqa: E402
+from dymn_cli.audio.resample import response, to_mono_32k  # noqa: E402
+from dymn_cli.errors import BackendUnavailableError, ModelError  # noqa: E402
+from dymn_cli.frontend.logmel import LogMel  # noqa: E402
+from dymn_cli.frontend.melbank import FrontEndConfig  # noqa: E402
+from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.runtime.base import DeviceFrontEnd  # noqa: E402
+from dymn_cli.runtime.onnx import OnnxBackend  # noqa: E402
+from dymn_cli.runtime.torch import FULL_STAGES, TorchBackend, TorchGpuBackend  # noqa: E402
+from dymn_cli.store.weights import Weights  # noqa: E402
+from dymn_cli.tagging.aggregate import sigmoid  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from dymn_cli.audio.frames import FramePlan
+from dymn_cli.audio.windows import WindowPlan
 from dymn_cli.errors import UsageError
+from dymn_cli.tagging.events import EventOptions
 from dymn_cli.tagging.options import TagOptions
 
 
@@ -62,4 +67,58 @@ def test_values_at_their_limits(good: dict[str, object]) -> None:
 def test_a_value_out_of_range_is_an_error_that_names_it(bad: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         TagOptions(**bad)  # type: ignore[arg-type]
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"window_s": -3}, "a window of -3 s"),
+        ({"window_s": "10"}, "'10' is not a number"),
+        ({"window_s": None}, "None is not a number"),
+        ({"window_s": math.nan}, "nan"),
+        ({"hop_s": 20}, "a hop of 20 s"),
+        ({"hop_s": "5"}, "'5'"),
+        ({"pad": "bogus"}, "no padding 'bogus'"),
+        ({"pad": None}, "no padding None"),
+        ({"channel": 0}, "no channel 0"),
+        ({"top": 2.5}, "top 2.5 is not a whole number"),
+        ({"top": True}, "top True"),
+        ({"min_score": "0.3"}, "'0.3'"),
+        ({"labels": "Dog"}, "labels 'Dog' is not a tuple of names"),
+        ({"labels": (72,)}, "(72,)"),
+        ({"thresholds": {"Dog": 0.3}}, "{'Dog': 0.3}"),
+        ({"thresholds": (("Dog", "0.3"),)}, "'0.3'"),
+        ({"frames": 0.05}, "frames 0.05"),
+    ],
+)
+def test_options_are_refused_when_they_are_made(bad: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        TagOptions(**bad)  # type: ignore[arg-type]
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    options = TagOptions(window_s=np.float32(5), top=np.int64(3), min_score=np.float64(0.2))  # type: ignore[arg-type]
+    assert options.plan.n_window == 160_000
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: EventOptions(on="0.3"), "'0.3'"),  # type: ignore[arg-type]
+        (lambda: EventOptions(off=math.nan), "nan"),
+        (lambda: EventOptions(labels="Dog"), "'Dog'"),  # type: ignore[arg-type]
+        (lambda: EventOptions(max_gap_s="1"), "'1'"),  # type: ignore[arg-type]
+        (lambda: EventOptions(thresholds=(("Dog",),)), "pairs"),  # type: ignore[arg-type]
+        (lambda: WindowPlan(window_s="10"), "'10'"),  # type: ignore[arg-type]
+        (lambda: WindowPlan(hop_s=[1]), "[1]"),  # type: ignore[arg-type]
+        (lambda: FramePlan(window_s="0.1"), "'0.1'"),  # type: ignore[arg-type]
+        (lambda: FramePlan(hop_s=None), "None"),  # type: ignore[arg-type]
+    ],
+)
+def test_so_are_those_of_events_and_of_cutting(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make()
     assert said in caught.value.message

@@ -458,3 +458,36 @@ def test_overlapping_windows_compute_few_frames_twice(
         n_windows = len(answers(real[threads], samples, window_s=5.0, hop_s=0.5))
         assert n_windows == 51
         assert sum(computed) < most * len(samples), "without sharing it would be 8.5 times the recording"
+
+
+# ---------------------------------------------------------------------- closed
+
+
+@pytest.mark.parametrize("seconds", [3, 35])
+def test_a_closed_tagger_says_so_however_long_the_source_is(
+    backend: Any, tone: Tone, animals: SimpleNamespace, seconds: int
+) -> None:
+    with Tagger(threads=2) as tagger:
+        pass
+    samples = (tone(animals.cat, seconds), RATE)
+    calls: list[Callable[[], object]] = [
+        lambda: tagger.tag(samples),
+        lambda: tagger.embed(samples),
+        lambda: list(tagger.tag_many([samples])),
+        lambda: tagger.analyse(samples),
+        tagger.__enter__,
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="the tagger is closed"):
+            call()
+    tagger.close()  # again
+
+
+def test_an_analysis_ends_with_its_tagger(backend: Any, tone: Tone, animals: SimpleNamespace) -> None:
+    tagger = Tagger(threads=2)
+    with tagger.analyse((tone(animals.cat, 200), RATE)) as analysis:
+        windows = iter(analysis)
+        next(windows)
+        tagger.close()
+        with pytest.raises(UsageError, match="the tagger is closed"):
+            list(windows)

@@ -120,3 +120,16 @@ def test_without_a_place_for_a_cache_it_works_all_the_same(
     (tmp_path / "file").touch()
     monkeypatch.setenv("DYMN_HOME", str(tmp_path / "file"))
     assert len(ask(clips[:1], embeddings=True)[2].done_names) == 1
+
+
+def test_what_is_remembered_is_bounded(
+    clips: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(clips[:1], embeddings=True)
+    (embeddings,) = (tmp_path / "home" / FOLDER).iterdir()
+    os.utime(embeddings, (1_000_000_000, 1_000_000_000))
+    ask(clips[:1], scores=True)
+    assert len(list((tmp_path / "home" / FOLDER).iterdir())) == 2
+    monkeypatch.setenv("DYMN_CACHE_GB", str((embeddings.stat().st_size + 100) / 1e9))
+    ask(clips[:1], scores=True)
+    assert not embeddings.exists()

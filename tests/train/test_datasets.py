@@ -59,6 +59,40 @@ def test_a_file_that_two_classes_link_to_has_both(tmp_path: Path) -> None:
     assert sorted(len(e.labels) for e in data.examples) == [1, 2]
 
 
+def test_a_file_cannot_be_in_two_parts(tmp_path: Path) -> None:
+    top = files(tmp_path, "train/dog/1.wav", "train/cat/2.wav", "test/dog/3.wav")
+    (top / "test/dog/linked.wav").symlink_to(top / "train/dog/1.wav")
+    with pytest.raises(InputError, match=r"1\.wav: the same recording as .*linked\.wav, in another part"):
+        read_folder(top)
+
+
+@pytest.mark.parametrize("other", ["./a.wav", "sub/../a.wav", "a", "link.wav", "{top}/a.wav", "linked/a.wav"])
+def test_a_recording_is_one_however_it_is_spelled(tmp_path: Path, other: str) -> None:
+    top = files(tmp_path, "a.wav", "b.wav", "sub/c.wav")
+    (top / "link.wav").symlink_to("a.wav")
+    (top / "linked").symlink_to(".")
+    other = other.format(top=top)
+    table = top / "labels.csv"
+    table.write_text(f"file,label\na.wav,Dog\nb.wav,Cat\n{other},Purr\n")
+    data = read_table(table)
+    assert [Path(example.path).name for example in data.examples] == ["a.wav", "b.wav"]
+    assert labels_of(data) == {"a.wav": ("Dog", "Purr"), "b.wav": ("Cat",)}
+    assert any("whose labels are joined: 1" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(("column", "what"), [("fold", "fold"), ("split", "fold"), ("group", "group")])
+def test_a_recording_cannot_be_on_both_sides(tmp_path: Path, column: str, what: str) -> None:
+    top = files(tmp_path, "a.wav", "b.wav")
+    (top / "link.wav").symlink_to("a.wav")
+    table = top / "labels.csv"
+    for name in ("./a.wav", "link.wav"):
+        table.write_text(f"file,label,{column}\na.wav,Dog,train\nb.wav,Cat,test\n{name},Dog,test\n")
+        with pytest.raises(InputError) as caught:
+            read_table(table)
+        said = f"{table}, line 4: {name} is in another {what} on line 2, as a.wav"
+        assert caught.value.message == said
+
+
 def test_a_table_says_where_its_files_are(tmp_path: Path) -> None:
     files(tmp_path, "a.wav", "sub/b.wav", "64760.wav")
     (tmp_path / "t.csv").write_text("file,label,fold,group\na.wav,Dog,1,g\nsub/b.wav,Cat,2,\n64760,Dog,1,\n")

@@ -31,6 +31,7 @@ from dymn_cli.train.finetune import FinetuneOptions, FinetuneRun  # noqa: E402
 from dymn_cli.train.finetuning import FineTuning, Ordered, masked_loss  # noqa: E402
 from dymn_cli.train.first_head import fit_head  # noqa: E402
 from dymn_cli.train.folds import Plan, plan_of  # noqa: E402
+from dymn_cli.train.forecast import Pace, Training, forecast_of, windows_of  # noqa: E402
 from dymn_cli.train.labelled import LabelledAudio, open_labelled  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
 from dymn_cli.train.teachers import LoadedModel, load_model  # noqa: E402
@@ -533,6 +534,12 @@ def test_published_data_sets_have_their_published_rates(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"epochs": "20"}, "epochs '20' is not a whole number"),
+        ({"gain_db": -1}, "a gain of -1"),
+        ({"roll_s": math.inf}, "a shift of inf"),
+        ({"mix_waves": 1.5}, "a share of 1.5"),
+        ({"mixup": math.nan}, "a mixup of nan"),
+        ({"lanes": 0}, "at least 1"),
         ({"epochs": 0}, "0 epochs are no training"),
         ({"batch": 1}, "a batch of 1"),
         ({"rate": math.nan}, "not a positive number"),
@@ -545,3 +552,64 @@ def test_published_data_sets_have_their_published_rates(name: str) -> None:
 def test_a_recipe_that_makes_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TuningRecipe(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 1.5}, "seed 1.5 is not a whole number"),
+        ({"checkpoint_every_s": math.nan}, "nan"),
+        ({"checkpoint_every_s": "60"}, "'60' is not a number"),
+        ({"data_threads": 0}, "at least 1"),
+    ],
+)
+def test_a_run_that_makes_no_sense(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        FinetuneOptions(tmp_path, "mine", **changes)
+
+
+# ---------------------------------------------------------------------- how long it will take
+
+
+def test_a_forecast_is_steps_times_their_seconds() -> None:
+    pace = Pace(step_s=2.0, window_s=0.5)
+    trainings = [Training(100, 10), Training(50, 0)]
+    found = forecast_of(pace, trainings, n_windows=40, n_classes=3, embedding_size=384, n_folds=1)
+    assert found.whole_s == 305
+    assert 30 <= found.head_s < 31
+
+
+def test_windows_are_counted_as_they_are_heard(audio: LabelledAudio) -> None:
+    lengths = np.array([1, 320_000, 320_001, 960_000])
+    assert windows_of(lengths).tolist() == [1, 1, 2, 3]
+    assert windows_of(audio.n_samples).tolist() == [len(list(audio.windows(n))) for n in range(N)]
+
+
+def test_a_run_says_how_long_it_takes_and_is_not_changed_by_that(
+    audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
+) -> None:
+    plan = plan_of(audio.dataset, folds=2)
+    run, notes = start(audio, plan, tiny, tmp_path / "one")
+    before = {key: value.clone() for key, value in run._network.state_dict().items()}
+    forecast = run.forecast()
+    assert forecast.head_s > 0
+    assert 0 < forecast.whole_s < 600
+    assert all(torch.equal(before[key], value) for key, value in run._network.state_dict().items())
+    assert notes.steps == []
+    assert run.run(notes) == "finished"
+    other, others = start(audio, plan, tiny, tmp_path / "two")
+    assert other.run(others) == "finished"
+    for key, value in run.trained().tensors.items():
+        np.testing.assert_array_equal(value, other.trained().tensors[key])
+
+
+def test_the_forecast_of_a_run_that_goes_on_is_about_what_is_left(
+    audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FinetuneRun, "_pace", lambda self, n_steps: Pace(1.0, 0.0))
+    plan = plan_of(audio.dataset, folds=2)
+    run, notes = start(audio, plan, tiny, tmp_path)
+    assert run.forecast().whole_s == run.n_steps
+    assert run.run(notes, lambda: len(notes.steps) == 4) == "interrupted"
+    assert start(audio, plan, tiny, tmp_path)[0].forecast().whole_s == run.n_steps - 4

@@ -87,11 +87,27 @@ def test_a_share_is_held_out_if_that_is_asked_for() -> None:
     assert plan.words == "25% of the recordings are held out (seed 0)"
 
 
+@pytest.mark.parametrize("share", [0.5, 0.4, 0.35, 0.3, 0.2, 0.15, 0.1, 0.05, 0.01])
+def test_it_is_the_share_that_was_asked_for(share: float) -> None:
+    plan = plan_of(plain(200), holdout=share)
+    assert len(plan.held_out(0)) == pytest.approx(200 * share, abs=2)
+    assert len(plan.held_out(0)) + len(plan.final) == 200
+
+
+def test_a_share_of_one_group_cannot_be_held_out() -> None:
+    with pytest.raises(UsageError, match="4 recordings in 1 group cannot be divided so"):
+        plan_of(data(*(Example(f"{n}.wav", (n % 2,), group="all") for n in range(4))), holdout=0.25)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"folds": 3, "holdout": 0.2}, "two ways"),
-        ({"holdout": 1.5}, "no share between 0 and 1"),
+        ({"holdout": 1.5}, "no share above 0 and up to 0.5"),
+        ({"holdout": 0.99}, "--holdout 0.99 is no share"),
+        ({"holdout": 0.51}, "no share"),
+        ({"holdout": 0}, "no share"),
+        ({"holdout": float("nan")}, "no share"),
         ({"folds": 1}, "at least 2"),
     ],
 )

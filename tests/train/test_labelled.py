@@ -36,7 +36,7 @@ def test_a_long_recording_is_one_recording(tmp_path: Path) -> None:
         soundfile.write(tmp_path / name, ramp(n), RATE_HZ, "FLOAT")
     audio, skipped = open_labelled(dataset(*(tmp_path / name for name in lengths)), tmp_path / "cache")
     assert skipped == []
-    assert np.diff(audio.start).tolist() == list(lengths.values())
+    assert audio.n_samples.tolist() == list(lengths.values())
     assert audio.longest_s == 130
     windows = list(audio.windows(1))
     assert [len(window) for window in windows] == [10 * RATE_HZ] * 13
@@ -84,7 +84,8 @@ def test_what_is_decoded_once_is_remembered(tmp_path: Path) -> None:
         data, tmp_path / "cache", done=lambda n_all, seconds: pytest.fail("decoded again")
     )
     assert again.fingerprint == first.fingerprint
-    np.testing.assert_array_equal(again.samples, first.samples)
+    for one, other in zip(again.windows(0), first.windows(0), strict=True):
+        np.testing.assert_array_equal(one, other)
     soundfile.write(tmp_path / "a.wav", ramp(RATE_HZ)[::-1], RATE_HZ)
     other, _ = open_labelled(data, tmp_path / "cache")
     assert other.fingerprint != first.fingerprint

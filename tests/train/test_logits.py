@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dymn_cli.errors import ModelError, UnsafeWeightsError, UsageError, WeightsMissingError
+from dymn_cli.errors import InputError, ModelError, UnsafeWeightsError, UsageError, WeightsMissingError
 from dymn_cli.train.logits import StoredLogits, clip_id, is_logits_file
 
 NAMES = ["Y--4gqARaEJE.mp3", "Y--PJHxphWEs.mp3", "some.clip.wav"]
@@ -59,6 +59,35 @@ def test_a_matrix_and_its_index(tmp_path: Path, matrix: np.ndarray, index: str) 
     found = stored.logits(np.array([2, 0, 2]))
     assert found.dtype == np.float32
     assert (found == matrix[[2, 0, 2]].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("logits.txt", "a.wav\n\nb.wav\nc.wav\n", "line 2: empty, and it is not clear"),
+        ("logits.txt", "\na.wav\nb.wav\nc.wav", "line 1: empty"),
+        ("logits.txt", "a.wav\nb.wav\n", "2 names for 3 rows of logits"),
+        ("logits.txt", "a.wav\nb.wav\nc.wav\nd.wav\n", "4 names for 3 rows"),
+        ("logits.txt", "a.wav\nb.wav\na.wav\n", "line 3: a.wav is also on line 1"),
+        ("logits.csv", "source\na.wav\nb.wav\n", "2 names for 3 rows"),
+        ("logits.csv", "row,source\n0,a.wav\n1,\n2,c.wav\n", "line 3: empty"),
+        ("logits.csv", "row,source\n0,a.wav\n1,b.wav\n2,a.wav\n", "line 4: a.wav is also on line 2"),
+    ],
+)
+def test_an_index_that_may_mean_other_rows_is_refused(
+    tmp_path: Path, matrix: np.ndarray, name: str, text: str, said: str
+) -> None:
+    np.save(tmp_path / "logits.npy", matrix)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=said):
+        StoredLogits.open(str(tmp_path / "logits.npy"))
+
+
+@pytest.mark.parametrize("text", ["a\nb\nc", "a\r\nb\r\nc\r\n", "\ufeffa\nb\nc\n\n\n"])
+def test_ends_of_lines_are_no_names(tmp_path: Path, matrix: np.ndarray, text: str) -> None:
+    np.save(tmp_path / "logits.npy", matrix)
+    (tmp_path / "logits.txt").write_bytes(text.encode())
+    assert StoredLogits.open(str(tmp_path / "logits.npy")).rows_of(["c", "a"]).tolist() == [2, 0]
 
 
 def test_names_that_only_a_folder_tells_apart_need_their_folder() -> None:

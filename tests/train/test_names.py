@@ -47,3 +47,8 @@ def test_files_of_videos_begin_with_their_id(file: str) -> None:
     assert match_names([f"audioset/{file}"], names, videos=True) == [1]
     assert match_names(["YYYYYYYYYYYY.wav", "YYYYYYYYYYY.wav"], names, videos=True) == [0, 0]
     assert match_names(["Y-0RWZT-miFsomething.wav"], names, videos=True) == [None]
+
+
+def test_what_says_nothing_in_a_path_does_not_count() -> None:
+    assert match_names(["audio/a.wav", "audio/b.wav"], ["./audio//a.wav", "x/../audio/b.wav"]) == [0, 1]
+    assert match_names(["/data/audio/a.wav"], ["../audio/a.wav"]) == [0]

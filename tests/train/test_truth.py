@@ -121,3 +121,12 @@ def test_maps_that_make_no_sense(tmp_path: Path, text: str, said: str) -> None:
         read_label_map(tmp_path / "map.csv")
     with pytest.raises(UsageError, match="no such file"):
         read_label_map(tmp_path / "none.csv")
+
+
+def test_two_spellings_of_a_name_are_one_recording(tmp_path: Path) -> None:
+    table = tmp_path / "truth.csv"
+    table.write_text("file,label\na.wav,Dog\n./a.wav,Bark\n")
+    truth = read_truth(table)
+    assert [(row.name, row.labels) for row in truth.rows] == [("a.wav", ("Dog", "Bark"))]
+    found = match(truth, ["clips/a.wav"], Vocabulary.audioset())
+    assert found.truth.sum() == 2

@@ -1,0 +1,88 @@
+"""What the value of an option may be: types and choices, refused in one sentence that names option and value.
+
+For the `__post_init__` of frozen options, whose types Python does not hold callers to: a name where a tuple
+of names belongs would otherwise be taken letter by letter, and "10" would fail far away.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from dymn_cli.errors import UsageError
+
+__all__ = [
+    "require_choice",
+    "require_names",
+    "require_number",
+    "require_score",
+    "require_scores",
+    "require_whole",
+]
+
+
+def require_number(what: str, value: object) -> None:
+    """Refuse what is no number; its range is the caller's to check.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, bool | str) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise UsageError(f"{what} {value!r:.60} is not a number")
+
+
+def require_whole(what: str, value: object) -> None:
+    """Refuse what is no whole number; its range is the caller's to check.
+
+    Raises:
+        UsageError: it is none.
+    """
+    # NumPy's integers are whole numbers, too; truth values are not meant.
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise UsageError(f"{what} {value!r:.60} is not a whole number")
+
+
+def require_choice(what: str, value: object, choices: Any) -> None:
+    """Refuse what is none of the values of a `Literal`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    known = get_args(choices)
+    if not (isinstance(value, str) and value in known):
+        raise UsageError(f"no {what} {value!r}", hint=f"{', '.join(known[:-1])} or {known[-1]}")
+
+
+def require_names(what: str, value: object) -> None:
+    """Refuse what is no tuple of texts.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"{what} {value!r:.60} is not a tuple of names", hint='for example ("Dog",)')
+
+
+def require_score(value: Any) -> None:
+    """Refuse what is no score from 0 to 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    require_number("a score of", value)
+    if not 0 <= value <= 1:  # so put, NaN fails
+        raise UsageError(f"a score of {value:g} is not between 0 and 1")
+
+
+def require_scores(what: str, value: object) -> None:
+    """Refuse what is no tuple of (name, score) pairs.
+
+    Raises:
+        UsageError: it is none, or a score is not from 0 to 1.
+    """
+    pairs = value if isinstance(value, tuple) else (None,)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise UsageError(
+            f"{what} {value!r:.60} are not pairs of a label and a score", hint='for example (("Dog", 0.2),)'
+        )
+    for _, score in pairs:
+        require_score(score)
