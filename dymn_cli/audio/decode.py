@@ -63,6 +63,9 @@ MAX_CHANNELS = 64
 SHORTEST_MS = 50
 LOUDEST = 2.0**31  # 32-bit integers kept as floats without scaling; beyond it is no sound
 SPOOL_BYTES = 64 << 20
+SPOOL_CHUNK = 1 << 20
+SPOOL_LOOK = 16 << 20  # so many bytes are copied between two looks at what is free
+KEPT_FREE_BYTES = 1 << 30
 ARRAY_TYPES = {"f2", "f4", "f8", "i1", "u1", "i2", "i4"}
 
 MEDIA_HINT = "m4a, AAC, WMA and video need one more package: pip install 'dymn[media]'"
@@ -206,15 +209,25 @@ def open_audio(source: Source, *, name: str | None = None) -> AudioReader:
     return _open_stream(source, name or (own if isinstance(own, str) else "audio"), owned=False)
 
 
-def spool(stream: BinaryIO) -> BinaryIO:
+def spool(stream: BinaryIO, *, most_bytes: int | None = None, into: BinaryIO | None = None) -> BinaryIO:
     """Copy a stream that cannot seek, such as stdin: in memory to 64 MiB, then in a temporary file.
 
+    Args:
+        stream: what is to be copied, to its end.
+        most_bytes: a longer stream is refused; None for one that leaves 1 GB of the disk of temporary files
+            free, or a tenth where that is less.
+        into: the file of the copy, instead of one of its own; it is closed where the copy fails.
+
     Raises:
-        InputError: the stream cannot be read, or there is no room for the copy.
+        InputError: the stream cannot be read, is too long, or there is no room for the copy.
     """
-    copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    copy = into or cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    n_bytes = 0
     try:
-        shutil.copyfileobj(stream, copy, 1 << 20)
+        while chunk := stream.read(SPOOL_CHUNK):
+            n_bytes += len(chunk)
+            _require_bounded(n_bytes, len(chunk), most_bytes)
+            copy.write(chunk)
         copy.seek(0)
     except (OSError, ValueError) as exc:  # ValueError: the stream is closed
         copy.close()
@@ -226,6 +239,23 @@ def spool(stream: BinaryIO) -> BinaryIO:
         copy.close()
         raise
     return copy
+
+
+def _require_bounded(n_bytes: int, n_new: int, most_bytes: int | None) -> None:
+    """See that the copy of an endless stream does not fill the disk, looking at it now and then."""
+    if most_bytes is not None:
+        if n_bytes > most_bytes:
+            raise InputError(f"the stream has more than {most_bytes:,} bytes", hint="--max-input allows more")
+        return
+    if n_bytes <= SPOOL_BYTES or n_bytes % SPOOL_LOOK >= n_new:
+        return
+    folder = tempfile.gettempdir()
+    disk = shutil.disk_usage(folder)
+    if disk.free < min(KEPT_FREE_BYTES, disk.total // 10):
+        raise InputError(
+            f"the stream has more than {n_bytes:,} bytes, and {folder} is almost full",
+            hint="TMPDIR puts the copy on another disk, --max-input SIZE uses what is left of this one",
+        )
 
 
 def to_float32(samples: NDArray[Any]) -> NDArray[np.float32]:

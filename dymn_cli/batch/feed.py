@@ -16,7 +16,6 @@ far as the runtime's kernels compute each row alike.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +63,7 @@ class Decoding(Work):
             work.device,
             work.batch_size,
             work.options,
+            max_input=work.max_input,
             front_ends=tagger.front_ends if tagger.on_device is None else (),
             facts=Facts.of(tagger),
         )
@@ -84,8 +84,7 @@ class Decoding(Work):
         Raises:
             InputError: the source cannot be used.
         """
-        source = sys.stdin.buffer if name == "-" else name
-        with Analysis.of_cuts(source, self.options, name=name) as analysis:
+        with self.source(name) as source, Analysis.of_cuts(source, self.options, name=name) as analysis:
             mels = CutMels([LogMel(config) for config in self.front_ends], analysis.plan)
             rows: list[tuple[Cut, list[NDArray[np.float32]]]] = []
             for cut in analysis.cuts():
@@ -98,7 +97,7 @@ class Decoding(Work):
             emit(_part(rows))
         info = analysis.audio
         header = [info.rate_hz, info.channels, info.n_frames, info.container, info.codec]
-        return packed(header, []), Summary(analysis.duration_s, analysis.warnings)
+        return packed(header, []), Summary(analysis.duration_s, analysis.warnings, analysis.damage)
 
 
 def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
@@ -235,8 +234,7 @@ class Feeding:
         if source.decoded is None or source.n_waiting:
             return
         header, _ = unpacked(source.decoded.body, 1)
-        told = source.decoded.summary
-        body, summary = source.joined.result(told.seconds, AudioInfo(*header), told.warnings)
+        body, summary = source.joined.result(AudioInfo(*header), source.decoded.summary)
         del self._sources[name]
         self._handle(Done(name, body, summary))
 

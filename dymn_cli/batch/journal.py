@@ -2,12 +2,15 @@
 
 Layout of `OUT.journal` (numbers little-endian):
 
-    line 1     JSON: {"schema": "dymn.journal/2", "fingerprint": {...}} and a line end
-    records    kind (1 byte: P or D) · length of name, length of body (4 bytes each) · CRC-32 of name and
-               body (4 bytes) · name (file-system bytes) · body
+    line 1     JSON: {"schema": "dymn.journal/3", "fingerprint": {...}} and a line end
+    records    kind (1 byte: P, D, F or R) · length of name, length of body (4 bytes each) · CRC-32 of name
+               and body (4 bytes) · name (file-system bytes) · body
 
 A source that is done has one D record, whose body starts with its size and modification time (8 bytes each)
-and the places of its P records, which hold what was streamed out while it was analysed (windows).
+and the places of its P records, which hold what was streamed out while it was analysed (windows). An F
+record takes the D record of its source back. An R record names a file of results: its body is empty before
+the file appears, and holds its size and modification time afterwards. Only a file that is still the one of
+its R record may be replaced unasked.
 
 Why it is safe: records are only ever appended, so a kill can only tear the last one, and a torn record has a
 wrong length or a wrong CRC: opening cuts the file off before the first such record. A source counts as
@@ -21,7 +24,8 @@ What makes a record invalid: another size or modification time of the source (it
 record counts), and any difference in the fingerprint, which holds all that changes results (model hash,
 windows, selection, ...; not formatting): then the whole journal is refused with a sentence, never mixed.
 Failures are not recorded: a failed source is tried again. The journal goes when a run ends without
-failures; a lock keeps two runs from sharing one (not on Windows).
+failures; a lock keeps two runs from sharing one (not on Windows). A journal is a file of its own: links,
+pipes and devices of that name are refused.
 
 Memory: a name and a number for each source that is done; bodies stay on disk.
 """
@@ -32,11 +36,12 @@ import contextlib
 import io
 import json
 import os
+import stat
 import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -45,10 +50,12 @@ from dymn_cli.errors import OutputError
 
 __all__ = ["Fingerprint", "Journal", "Place", "Stamp"]
 
-SCHEMA = "dymn.journal/2"
+SCHEMA = "dymn.journal/3"
 HEAD = struct.Struct("<cIII")
 DONE_HEAD = struct.Struct("<qqI")
 PLACE = struct.Struct("<QI")
+STAMP = struct.Struct("<qq")
+KINDS = (b"P", b"D", b"F", b"R")
 SYNC_EVERY_S = 5.0
 BEGINNING = b'{"schema": "dymn.journal/'
 
@@ -92,6 +99,7 @@ class Journal:
         self._file = file
         self._path = path
         self._done: dict[str, int] = {}  # where the D record of a source begins
+        self._written: dict[str, Stamp | None] = {}  # files of results; None for what was about to appear
         self._end = 0
         self._synced = time.monotonic()
 
@@ -145,11 +153,39 @@ class Journal:
                 return
             self._require_same(line, json.loads(json.dumps(fingerprint)))
             self._end = len(line)
-            for kind, name, start in self._records(stream):
-                if kind == b"D":
-                    self._done[os.fsdecode(name)] = start
+            for kind, name, body, start in self._records(stream):
+                self._take_in(kind, os.fsdecode(name), body, start)
         self._file.seek(self._end)
         self._file.truncate()
+
+    def _take_in(self, kind: bytes, name: str, body: bytes, start: int) -> None:
+        if kind == b"D":
+            self._require_places(name, body, start)
+            self._done[name] = start
+        elif kind == b"F":
+            self._done.pop(name, None)
+        elif kind == b"R":
+            if body and len(body) != STAMP.size:
+                raise self.damaged(name)
+            self._written[name] = Stamp(*STAMP.unpack(body)) if body else None
+
+    def _require_places(self, name: str, body: bytes, start: int) -> None:
+        """See that the parts which a D record names lie before it."""
+        if len(body) < DONE_HEAD.size:
+            raise self.damaged(name)
+        n_parts = DONE_HEAD.unpack_from(body)[2]
+        if len(body) < DONE_HEAD.size + n_parts * PLACE.size:
+            raise self.damaged(name)
+        for offset, length in PLACE.iter_unpack(body[DONE_HEAD.size :][: n_parts * PLACE.size]):
+            if offset + length > start:
+                raise self.damaged(name)
+
+    def damaged(self, name: str) -> OutputError:
+        """What is wrong with a record that dymn did not write, whole as it is."""
+        return OutputError(
+            f"{self._path or 'a temporary file'}: what it holds of {name} is damaged",
+            hint="--no-resume --force starts over, or choose another --out",
+        )
 
     def _buffered(self) -> BinaryIO:
         """The file from its start, for reading all of it; closing it leaves the journal open."""
@@ -159,10 +195,10 @@ class Journal:
     def _require_same(self, line: bytes, fingerprint: Fingerprint) -> None:
         try:
             header = json.loads(line)
-            then: Fingerprint = header["fingerprint"] if header["schema"] == SCHEMA else {}
-        except (ValueError, KeyError, TypeError):
-            then = {}
-        if not then:
+            then = header["fingerprint"] if header["schema"] == SCHEMA else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            then = None
+        if not (then and isinstance(then, dict)):
             raise OutputError(
                 f"{self._path}: not a journal of this version of dymn",
                 hint="--no-resume --force starts over, or choose another --out",
@@ -177,21 +213,21 @@ class Journal:
                 hint="the same options continue it, --no-resume --force starts over, or choose another --out",
             )
 
-    def _records(self, stream: BinaryIO) -> Iterator[tuple[bytes, bytes, int]]:
-        """Kind, name and start of whole records that follow; `_end` stays behind the last of them."""
+    def _records(self, stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes, int]]:
+        """Kind, name, body and start of whole records that follow; `_end` stays behind the last of them."""
         size = os.fstat(self._file.fileno()).st_size
         while True:
             start, head = self._end, stream.read(HEAD.size)
             if len(head) < HEAD.size:
                 return
             kind, n_name, n_body, checksum = HEAD.unpack(head)
-            if kind not in (b"P", b"D") or start + HEAD.size + n_name + n_body > size:
+            if kind not in KINDS or start + HEAD.size + n_name + n_body > size:
                 return
             name, body = stream.read(n_name), stream.read(n_body)
             if zlib.crc32(body, zlib.crc32(name)) != checksum:
                 return
             self._end = start + HEAD.size + n_name + n_body
-            yield kind, name, start
+            yield kind, name, body, start
 
     # ------------------------------------------------------------------ writing
 
@@ -215,6 +251,26 @@ class Journal:
         start = self._end
         self._append(b"D", name, head + places + body)
         self._done[name] = start
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take back that these sources are done.
+
+        Raises:
+            OutputError: the disk is full, or fails.
+        """
+        for name in names:
+            self._append(b"F", name, b"")
+            self._done.pop(name, None)
+
+    def add_result(self, path: str, stamp: Stamp | None) -> None:
+        """Record that a file of results is about to appear (no stamp), or that it is there.
+
+        Raises:
+            OutputError: the disk is full, or fails.
+        """
+        body = b"" if stamp is None else STAMP.pack(stamp.size, stamp.mtime_ns)
+        self._append(b"R", path, body)
+        self._written[path] = stamp
 
     def _append(self, kind: bytes, name: str, body: bytes) -> Place:
         raw = os.fsencode(name)
@@ -250,6 +306,22 @@ class Journal:
             return False
         size, mtime_ns, _ = DONE_HEAD.unpack(self._read(self._body_of(name, DONE_HEAD.size)))
         return Stamp(size, mtime_ns) == stamp
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The sources that are done, whatever has become of them since."""
+        return self._done.keys()
+
+    def is_ours(self, path: str) -> bool:
+        """Whether a file of results is still the one that this journal knows of."""
+        if path not in self._written:
+            return False
+        stamp = self._written[path]
+        return stamp is None or stamp == Stamp.of(path)
+
+    def knows(self, path: str) -> bool:
+        """Whether this journal has recorded a file of results, whatever has become of it since."""
+        return path in self._written
 
     def result(self, name: str) -> tuple[bytes, list[Place]]:
         """The body of a source that is done, and the places of its parts."""
@@ -312,11 +384,19 @@ class Journal:
 
 def _open_locked(path: Path) -> io.FileIO:
     """The file of that name, made if there is none, and nobody else's until it is closed."""
+    flags = os.O_RDWR | os.O_CREAT
+    for flag in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+        flags |= getattr(os, flag, 0)
     while True:
         try:
-            number = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            if path.is_symlink():
+                raise _no_file(path, "a symbolic link")
+            number = os.open(path, flags, 0o666)
         except OSError as exc:
             raise OutputError(f"{path}: {_reason(exc)}") from exc
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise _no_file(path, "no regular file")
         file = io.FileIO(number, "r+")
         try:
             _lock(file, path)
@@ -327,6 +407,10 @@ def _open_locked(path: Path) -> io.FileIO:
             file.close()
             raise
         file.close()
+
+
+def _no_file(path: Path, what: str) -> OutputError:
+    return OutputError(f"{path}: {what}, which no journal is", hint="move it away, or choose another --out")
 
 
 def _lock(file: io.FileIO, path: Path) -> None:

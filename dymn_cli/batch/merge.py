@@ -7,18 +7,24 @@ csv, tsv     the first one's line of column names, then the rows of all
 jsonl, json  the objects of all
 npy          the rows of all; the index with rows counted anew
 
-Provenance (`OUT.meta.json`, or in the objects) must be the same in all shares, and is that of the whole.
-Lists of failures (`OUT.failures.csv`) are put together likewise. Files are copied piece by piece: memory
-does not grow with them.
+Provenance (`OUT.meta.json`, or in the objects) must be the same in all shares, and is that of the whole. What
+lies beside a share also says which one it is, so shares are put in their order, whatever the order they are
+given in; files that do not say it stay where they are given. No source may be in two of them. Lists of
+failures and of warnings (`OUT.failures.csv`, `OUT.warnings.csv`) are put together likewise. Files are read
+piece by piece: memory holds a number for each source, never results.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import csv
+import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -26,12 +32,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.writers.beside import failures_of, index_of, meta_of
-from dymn_cli.writers.failures import HEADER, require_replaceable
-from dymn_cli.writers.formats import choose_format
+from dymn_cli.writers.beside import failures_of, index_of, meta_of, warnings_of
+from dymn_cli.writers.formats import WITHOUT_PROVENANCE, choose_format
+from dymn_cli.writers.lists import FAILURES, WARNINGS
+from dymn_cli.writers.spelling import name_bytes
 from dymn_cli.writers.target import check_target, is_stdout, open_target, together
 
 if TYPE_CHECKING:
+    from dymn_cli.writers.lists import Kind
     from dymn_cli.writers.target import Target
 
 __all__ = ["MERGED_FORMATS", "Merged", "merge"]
@@ -40,6 +48,8 @@ MERGED_FORMATS = ("csv", "tsv", "jsonl", "json", "npy")
 COPY_BYTES = 1 << 20
 FIRST_COLUMNS = (b"source,channel,", b"source,duration_s,", b"source\tchannel\t")
 PROVENANCE_KEYS = ("dymn", "model", "options")
+LONGEST_CELL = 1 << 20  # no name is longer
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +59,14 @@ class Merged:
     Args:
         n_shares: how many files.
         failures: the list of failures that was written, or None where no share had one.
+        warnings: likewise, of what is damaged.
+        missing: the shares that are not among them, as "2/3", where the files say what they are.
     """
 
     n_shares: int
     failures: str | None
+    warnings: str | None
+    missing: tuple[str, ...]
 
 
 def merge(
@@ -61,14 +75,15 @@ def merge(
     """Put the outputs of shares together.
 
     Args:
-        shares: their files, in the order of the shares.
+        shares: their files; in any order where they say which share they are.
         whole: the file to write.
         format_name: of all of them; by the suffix of the whole if not given.
         force: replace what exists.
 
     Raises:
         UsageError: fewer than two shares, one of them twice, or a format that cannot be put together.
-        InputError: a share cannot be read, is not complete, or was not made as the first one was.
+        InputError: a share cannot be read, is damaged or not complete, has a source that is in another one,
+            or was not made as the first one was.
         OutputError: the whole exists or cannot be written.
     """
     name = choose_format(format_name, whole, default="csv", formats=MERGED_FORMATS)
@@ -77,17 +92,22 @@ def merge(
     check_target(whole, force=force)
     is_file = not is_stdout(whole)
     if is_file:
-        require_replaceable(failures_of(whole))
+        FAILURES.require_replaceable(failures_of(whole))
+        WARNINGS.require_replaceable(warnings_of(whole))
     with _read_errors():
+        shares, missing = _in_order(shares, name)
         if name == "npy":
             _merge_npy(shares, whole, force=force)
         else:
-            meta = _common_meta(shares, whole) if is_file else None
+            meta = _common_meta(shares, name) if is_file else None
             with _open_together(whole, meta is not None, meta_of(whole, name), force=force) as targets:
                 _MERGERS[name](shares, targets[0].stream)
+                _require_disjoint(shares, name)
                 if meta is not None:
                     targets[1].stream.write(meta)
-        return Merged(len(shares), _merge_failures(shares, whole) if is_file else None)
+        failures = _merge_lists(shares, whole, FAILURES, failures_of) if is_file else None
+        warnings = _merge_lists(shares, whole, WARNINGS, warnings_of) if is_file else None
+        return Merged(len(shares), failures, warnings, missing)
 
 
 def _require_distinct(shares: Sequence[str], whole: str) -> None:
@@ -138,26 +158,44 @@ def _open_together(main: str, has_meta: bool, meta: str, *more: str, force: bool
 # ---------------------------------------------------------------------- provenance
 
 
-def _common_meta(shares: Sequence[str], whole: str) -> bytes | None:
-    """The bytes of the provenance that lies beside each share, or None where it lies beside none."""
-    metas = [_bytes_of(meta_of(share)) for share in shares]
-    if all(meta is None for meta in metas):
+def _common_meta(shares: Sequence[str], name: str) -> bytes | None:
+    """The provenance that lies beside each share, or None where it lies beside none, or in the objects."""
+    if name not in WITHOUT_PROVENANCE:
         return None
-    for share, meta in zip(shares, metas, strict=True):
-        if meta is None:
-            raise InputError(f"{meta_of(share)}: no such file, and other shares have theirs")
-        _require_same(_document(meta, share), _document(metas[0] or b"", shares[0]), share, shares[0])
-    return metas[0]
+    return _common_document(shares, [meta_of(share) for share in shares], {})
 
 
-def _document(meta: bytes, share: str) -> dict[str, Any]:
+def _common_document(shares: Sequence[str], paths: Sequence[str], facts: dict[str, Any]) -> bytes | None:
+    """What lies beside each share, which must be the same but for its place, with facts of the whole."""
+    found = [_document(path) for path in paths]
+    if all(document is None for document in found):
+        return None
+    documents = []
+    for share, path, document in zip(shares, paths, found, strict=True):
+        if document is None:
+            raise InputError(f"{path}: no such file, and other shares have theirs")
+        documents.append({key: value for key, value in document.items() if key != "shard"} | facts)
+        _require_same(documents[-1], documents[0], share, shares[0])
+    merged = json.dumps(documents[0], ensure_ascii=False, allow_nan=False, sort_keys=True, indent=2)
+    return merged.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _document(path: str) -> dict[str, Any] | None:
+    """The provenance in a file of its own, or None where there is no such file."""
+    meta = _bytes_of(path)
+    if meta is None:
+        return None
     try:
-        document = json.loads(meta)
+        document = json.loads(meta, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise InputError(f"{meta_of(share)}: says nothing of how the share was made: it is damaged")
+        raise InputError(f"{path}: says nothing of how the share was made: it is damaged")
     return document
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _bytes_of(path: str) -> bytes | None:
@@ -186,6 +224,146 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
 
 
+# ---------------------------------------------------------------------- which share, of what
+
+
+def _in_order(shares: Sequence[str], name: str) -> tuple[list[str], tuple[str, ...]]:
+    """The files in the order of the shares that they are, and which shares are not among them."""
+    places = {share: _share_of(meta_of(share, name)) for share in shares}
+    given = [share for share in shares if places[share] is not None]
+    if not given:
+        return list(shares), ()
+    of: dict[tuple[int, int], str] = {}
+    for share in shares:
+        place = places[share]
+        if place is None:
+            raise InputError(
+                f"{share} does not say which share it is, and {given[0]} does: is it the whole?",
+                hint="give the shares of one run",
+            )
+        if place in of:
+            raise InputError(f"{share} is share {place[0]}/{place[1]}, as {of[place]} is")
+        if place[1] != next(iter(of), place)[1]:
+            first = next(iter(of))
+            raise InputError(
+                f"{share} is share {place[0]}/{place[1]}, and {of[first]} is {first[0]}/{first[1]}",
+                hint="give the shares of one run",
+            )
+        of[place] = share
+    count = next(iter(of))[1]
+    missing = tuple(f"{n}/{count}" for n in range(1, count + 1) if (n, count) not in of)
+    return [of[place] for place in sorted(of)], missing
+
+
+def _share_of(path: str) -> tuple[int, int] | None:
+    """Which share a file of provenance speaks of; None where it speaks of none, or is not there."""
+    shard = (_document(path) or {}).get("shard")
+    if shard is None:
+        return None
+    if not (isinstance(shard, list) and len(shard) == 2 and all(type(n) is int for n in shard)):
+        raise InputError(f"{path}: does not say which share it is: it is damaged")
+    index, count = shard
+    if not 1 <= index <= count:
+        raise InputError(f"{path}: there is no share {index}/{count}: it is damaged")
+    return index, count
+
+
+def _require_disjoint(shares: Sequence[str], name: str) -> None:
+    """See that no source is in two shares, and that each can be read to its end.
+
+    Raises:
+        InputError: one is, or a share is damaged.
+    """
+    share_of: dict[bytes, int] = {}
+    for number, share in enumerate(shares):
+        last = None
+        try:
+            for source in _SOURCES[name](index_of(share) if name == "npy" else share):
+                if source == last:
+                    continue
+                last = source
+                digest = hashlib.blake2b(source, digest_size=DIGEST_BYTES).digest()
+                other = share_of.setdefault(digest, number)
+                if other != number:
+                    raise InputError(
+                        f"{os.fsdecode(source)} is in {shares[other]} and in {share}",
+                        hint="give the shares of one run, and not the whole beside them",
+                    )
+        except (ValueError, RecursionError, csv.Error) as exc:
+            raise InputError(f"{share}: damaged: {_reason(exc)}", hint="run this share again") from exc
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc).partition("\n")[0][:200] or type(exc).__name__
+
+
+def _csv_sources(path: str, column: int = 0) -> Iterator[bytes]:
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            for n, row in enumerate(csv.reader(_without_nul(stream))):
+                if len(row) > column and not (n == 0 and row[column] == "source"):
+                    yield name_bytes(row[column])
+    finally:
+        csv.field_size_limit(before)
+
+
+def _without_nul(lines: io.TextIOBase) -> Iterator[str]:
+    for line in lines:
+        if "\0" in line:
+            raise ValueError("a NUL byte")
+        yield line
+
+
+def _index_sources(path: str) -> Iterator[bytes]:
+    return _csv_sources(path, column=1)
+
+
+def _tsv_sources(path: str) -> Iterator[bytes]:
+    with Path(path).open("rb") as stream:
+        for n, line in enumerate(stream):
+            cell = line.partition(b"\t")[0]
+            if not (n == 0 and cell == b"source"):
+                yield cell
+
+
+def _jsonl_sources(path: str) -> Iterator[bytes]:
+    with Path(path).open("rb") as stream:
+        for line in stream:
+            if line.endswith(b"\n"):  # what is cut short is said when it is copied
+                yield _source_in(line)
+
+
+def _json_sources(path: str) -> Iterator[bytes]:
+    """Sources of an array as dymn writes it: an object begins and ends on lines of their own."""
+    with Path(path).open("rb") as stream:
+        lines: list[bytes] = []
+        for line in stream:
+            if line == b"  {\n":
+                lines = []
+            lines.append(line)
+            if line in (b"  },\n", b"  }\n"):
+                yield _source_in(b"".join(lines).rstrip(b",\n"))
+
+
+def _source_in(text: bytes) -> bytes:
+    document = json.loads(text)
+    source = document.get("source") if isinstance(document, dict) else None
+    if not isinstance(source, str):
+        raise ValueError("an object without a source")  # noqa: TRY004 - of a file, not of our own
+    raw = document.get("source_b64")
+    return base64.b64decode(raw, validate=True) if isinstance(raw, str) else name_bytes(source)
+
+
+_SOURCES: dict[str, Callable[[str], Iterator[bytes]]] = {
+    "csv": _csv_sources,
+    "tsv": _tsv_sources,
+    "jsonl": _jsonl_sources,
+    "json": _json_sources,
+    "npy": _index_sources,
+}
+
+
 # ---------------------------------------------------------------------- rows and objects
 
 
@@ -195,7 +373,7 @@ def _merge_rows(shares: Sequence[str], out: BinaryIO) -> None:
     for number, share in enumerate(shares):
         with Path(share).open("rb") as stream:
             line = stream.readline()
-            own = line if line.startswith((*FIRST_COLUMNS, HEADER)) else b""
+            own = line if line.startswith((*FIRST_COLUMNS, FAILURES.header, WARNINGS.header)) else b""
             if number == 0:
                 header = own
                 out.write(line)
@@ -230,7 +408,7 @@ def _provenance_in(lines: BinaryIO) -> dict[str, Any]:
 def _object(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -285,7 +463,7 @@ def _array_provenance(stream: BinaryIO) -> dict[str, Any]:
         key, colon, value = line.strip().rstrip(b",").partition(b": ")
         name = key.strip(b'"').decode("utf-8", "replace")
         if colon and line.startswith(b'    "') and name in PROVENANCE_KEYS:
-            made[name] = json.loads(value)
+            made[name] = _object(b'{"value": ' + value + b"}").get("value")
             if len(made) == len(PROVENANCE_KEYS):
                 break
     return made
@@ -316,7 +494,7 @@ class _Matrix:
             try:
                 np.lib.format.read_magic(stream)
                 shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-            except ValueError as exc:
+            except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError) as exc:
                 raise InputError(f"{path}: not a matrix that dymn wrote") from exc
             start, size = stream.tell(), stream.seek(0, os.SEEK_END)
         if dtype != np.dtype("<f4") or by_columns or len(shape) != 2:
@@ -349,26 +527,15 @@ def _merge_npy(shares: Sequence[str], whole: str, *, force: bool) -> None:
                 shutil.copyfileobj(stream, out, COPY_BYTES)
             _renumber(matrix, first_row, index, with_header=matrix is matrices[0])
             first_row += matrix.n_rows
+        _require_disjoint(shares, "npy")
         if meta is not None:
             targets[1].stream.write(meta)
 
 
 def _matrix_meta(matrices: Sequence[_Matrix], shape: tuple[int, int]) -> bytes | None:
     """The provenance of the whole matrix: that of the shares, with its own shape."""
-    paths = [meta_of(matrix.path, "npy") for matrix in matrices]
-    texts = [_bytes_of(path) for path in paths]
-    if all(text is None for text in texts):
-        return None
-    documents = []
-    for path, text, matrix in zip(paths, texts, matrices, strict=True):
-        if text is None:
-            raise InputError(f"{path}: no such file, and other shares have theirs")
-        document = json.loads(text)
-        document["shape"] = list(shape)
-        documents.append(document)
-        _require_same(document, documents[0], matrix.path, matrices[0].path)
-    merged = json.dumps(documents[0], ensure_ascii=False, allow_nan=False, sort_keys=True, indent=2)
-    return merged.encode("utf-8") + b"\n"
+    shares = [matrix.path for matrix in matrices]
+    return _common_document(shares, [meta_of(share, "npy") for share in shares], {"shape": list(shape)})
 
 
 def _renumber(matrix: _Matrix, first_row: int, out: BinaryIO, *, with_header: bool) -> None:
@@ -392,14 +559,15 @@ def _renumber(matrix: _Matrix, first_row: int, out: BinaryIO, *, with_header: bo
         raise InputError(f"{path}: {n_rows} rows, and the matrix has {matrix.n_rows}")
 
 
-# ---------------------------------------------------------------------- failures
+# ---------------------------------------------------------------------- failures and warnings
 
 
-def _merge_failures(shares: Sequence[str], whole: str) -> str | None:
-    """One list of failures of those that lie beside shares."""
-    lists = [failures_of(share) for share in shares]
-    there = [name for name in lists if Path(name).is_file()]
-    path = failures_of(whole)
+def _merge_lists(shares: Sequence[str], whole: str, kind: Kind, beside: Callable[[str], str]) -> str | None:
+    """One list of those that lie beside shares."""
+    there = [beside(share) for share in shares if Path(beside(share)).is_file()]
+    for name in there:
+        kind.require_replaceable(name)  # what is no such list is not put into one
+    path = beside(whole)
     if not there:
         Path(path).unlink(missing_ok=True)  # of an earlier whole
         return None

@@ -4,13 +4,15 @@ The parent hands out one source at a time to each worker and watches pipes, proc
 worker with a small source has its next one beforehand, so that it never waits for the parent; what waits
 behind a source that ends its worker goes to another.
 
-    parent ──▶ worker   name of a source
+    parent ──▶ worker   name of a source, and for standard input the file that has it
     worker ──▶ parent   Facts (once) · Part* · Progress* · Done or Failed
 
 A worker that dies (a decoder that crashes, the kernel that takes its memory) or that is over the time limit
 and killed gives a failure for its source, and a new one takes its place. Workers do not hear Ctrl-C, keep
 away from the standard streams, and end when the parent is gone, however it went and whatever they are
 doing. Bodies travel as bytes, see `dymn_cli.batch.work`.
+
+Standard input is the parent's: it is copied to a file, which is that of the worker from then on.
 
 Neither side can wait for the other: two names fit into the pipe, and there are never more in it; a worker
 that sends a large part waits for a parent that only ever reads.
@@ -23,6 +25,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -31,9 +34,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from dymn_cli.batch.work import Summary, Work
+from dymn_cli.batch.work import Summary, Work, standard_input
 from dymn_cli.errors import DymnError, InputError, ModelError
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
@@ -129,14 +132,14 @@ class _Worker:
             return False
         return self.name is None or (self.n_bytes is not None and self.n_bytes <= BRIEF_BYTES)
 
-    def take(self, name: str, n_bytes: int | None) -> None:
-        """Send it a source."""
+    def take(self, name: str, n_bytes: int | None, copy: str | None) -> None:
+        """Send it a source, and the file that standard input was copied to."""
         if self.name is None:
             self.begin(name, n_bytes)
         else:
             self.following = (name, n_bytes)
         with contextlib.suppress(OSError):  # it has just died, which the next look at it shows
-            self.pipe.send(name)
+            self.pipe.send((name, copy))
 
     def begin(self, name: str, n_bytes: int | None) -> None:
         """Note the source that it works on from now on."""
@@ -168,6 +171,8 @@ class Pool:
         self._limit_s = limit_s
         self._n_stillborn = 0
         self._left_over: deque[tuple[str, int | None]] = deque()  # their worker ended with another source
+        self._stdin: str | None = None  # the copy of standard input, once a worker wants it
+        self._unread: Failed | None = None  # standard input, where it could not be copied
         self._context = multiprocessing.get_context("spawn")  # threads and forks do not go together
         self._workers: list[_Worker] = []
         try:
@@ -183,12 +188,14 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Whether a worker takes a source."""
-        return not self._left_over and any(worker.has_room for worker in self._workers)
+        return not (self._left_over or self._unread) and any(worker.has_room for worker in self._workers)
 
     @property
     def is_busy(self) -> bool:
         """Whether a source is being worked on, or waits for it."""
-        return bool(self._left_over) or any(worker.name is not None for worker in self._workers)
+        return bool(self._left_over or self._unread) or any(
+            worker.name is not None for worker in self._workers
+        )
 
     def give(self, name: str, n_bytes: int | None = None) -> None:
         """Hand a source to a worker that takes one; there must be one, and those without any come first.
@@ -197,8 +204,21 @@ class Pool:
             name: of the source.
             n_bytes: its size, if that is known.
         """
+        try:
+            copy = self._copied() if name == "-" else None
+        except InputError as error:
+            self._unread = Failed(name, failure_of(name, error))
+            return
         free = [worker for worker in self._workers if worker.has_room]
-        min(free, key=lambda worker: worker.name is not None).take(name, n_bytes)
+        min(free, key=lambda worker: worker.name is not None).take(name, n_bytes, copy)
+
+    def _copied(self) -> str:
+        """The file that has all of standard input; the others wait until it is read."""
+        if self._stdin is None:
+            with _named_temporary_file() as file:
+                self._stdin = file.name
+                standard_input(most_bytes=self._work.max_input, into=file)
+        return self._stdin
 
     def step(self, handle: Callable[[Message], None]) -> None:
         """Wait a moment for a worker to say something or to be lost, and pass on what there is.
@@ -206,6 +226,10 @@ class Pool:
         Raises:
             DymnError: the model fails, or no worker can be started.
         """
+        if self._unread is not None:
+            unread, self._unread = self._unread, None
+            handle(unread)
+            return
         ready = wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
             is_alive = worker.process.is_alive()  # asked first: what a lost one has said before is heard
@@ -302,12 +326,28 @@ class Pool:
         for worker in self._workers:
             self._kill(worker)
         self._workers = []
+        if self._stdin is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._stdin)  # noqa: PTH108
+            self._stdin = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _named_temporary_file() -> BinaryIO:
+    """A new file that outlives its closing.
+
+    Raises:
+        InputError: there is no place for it.
+    """
+    try:
+        return cast(BinaryIO, tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False))
+    except OSError as exc:
+        raise InputError(f"-: no temporary file: {(exc.strerror or str(exc)).lower()}") from exc
 
 
 def _cannot_start() -> ModelError:
@@ -425,7 +465,9 @@ def _serve(pipe: Connection, work: Work, threads: int) -> None:
             tagger = work.open_tagger(threads)
             pipe.send(Facts.of(tagger))
             while True:
-                name = pipe.recv()
+                name, copy = pipe.recv()
+                if copy is not None:
+                    sys.stdin = open(copy, encoding="latin-1")  # noqa: PTH123, SIM115 - to the end of the process
                 told = _NowAndThen(pipe)
                 pipe.send(attempt(tagger, work, name, pipe.send, told))
         except DymnError as error:

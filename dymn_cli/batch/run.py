@@ -19,6 +19,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
@@ -136,8 +137,8 @@ def open_engine(
 def _are_small(names: Sequence[str]) -> bool:
     if len(names) <= 1:
         return True
-    if len(names) > SMALL_COUNT or "-" in names:
-        return "-" in names  # workers cannot read our standard input
+    if len(names) > SMALL_COUNT:
+        return False
     stamps = [Stamp.of(name) for name in names]
     return sum(stamp.size for stamp in stamps if stamp is not None) <= SMALL_BYTES
 
@@ -164,7 +165,7 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class Outcome:
-    """How a run went."""
+    """How a run went; its failures are in the order of the sources once it has ended."""
 
     n_done: int = 0
     n_kept: int = 0
@@ -188,6 +189,7 @@ class _Slot:
     """The place of a source in the output; there may be very many that wait for a long one before them."""
 
     name: str
+    number: int
     is_done: bool = False
     failure: Failure | None = None
 
@@ -218,6 +220,8 @@ class _Run:
         self.fail = fail
         self.watcher = watcher
         self.outcome = Outcome()
+        self.n_taken = 0
+        self.failed: list[tuple[int, Failure]] = []  # the number of a source, and why it failed
         self.waiting: Found | None = None
         self.order: deque[_Slot] = deque()
         self.in_hand: dict[str, _InHand] = {}
@@ -227,7 +231,8 @@ class _Run:
         found, self.waiting = self.waiting, None
         if found is None:
             return
-        slot = _Slot(found.name)
+        slot = _Slot(found.name, self.n_taken)
+        self.n_taken += 1
         self.order.append(slot)
         if found.problem is not None:
             self._failed(slot, failure_of(found.name, found.problem))
@@ -264,8 +269,14 @@ class _Run:
 
     def _failed(self, slot: _Slot, failure: Failure) -> None:
         slot.failure = failure
+        self.failed.append((slot.number, failure))
         self.outcome.failures.append(failure)
         self.watcher.failed(failure)
+
+    def end(self) -> Outcome:
+        """How it went, its failures in the order of the sources, whoever was first."""
+        self.outcome.failures = [failure for _, failure in sorted(self.failed, key=itemgetter(0))]
+        return self.outcome
 
     def _write_ready(self) -> None:
         while self.order and (self.order[0].is_done or self.order[0].failure is not None):
@@ -364,4 +375,4 @@ def run(
         state.outcome.interrupted = True
     finally:
         engine.close()
-    return state.outcome
+    return state.end()

@@ -4,8 +4,8 @@
 source through `emit` as parts, and returns the rest as a body. Both are bytes, without pickle: they go from
 a worker to the parent, into the journal, and are read back by `Reader`.
 
-    body   JSON header: format, warnings, events (if looked for), and for each channel its duration, windows
-           and tags (index, score);
+    body   JSON header: format, warnings, what of them is damage, events (if looked for), and for each channel
+           its duration, windows and tags (index, score);
            then float32 arrays of all channels: scores (if kept), embeddings (if kept)
     part   JSON header: for each row its channel, start and end, and tags (if kept); then their embeddings
            (if kept), float32
@@ -15,16 +15,20 @@ Both start with the length of the JSON (4 bytes, little-endian).
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from dymn_cli.audio.decode import spool
+from dymn_cli.errors import InputError
 from dymn_cli.results import AudioInfo, ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.tagging.aggregate import Aggregator, Selection
 from dymn_cli.tagging.events import EventOptions, SourceDetector, in_order
@@ -34,15 +38,18 @@ from dymn_cli.writers import EmbeddingRow
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dymn_cli.audio.decode import Source
     from dymn_cli.batch.journal import Journal, Place
     from dymn_cli.labels import Vocabulary
     from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import ChannelWindow, Tagger
 
-__all__ = ["Joined", "Reader", "Summary", "Work", "analyse", "packed", "unpacked"]
+__all__ = ["Joined", "Reader", "Summary", "Work", "analyse", "packed", "standard_input", "unpacked"]
 
 LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, struct.error)
+"""What reading a record raises that is whole and was not written by dymn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Work:
         events: find events, and what counts as one; None for none.
         concat: the embeddings of an ensemble's models are kept, one after the other.
         tags: scores are wanted; without them, models that cannot tag will do.
+        max_input: bytes that standard input may have; None for what leaves room on the disk.
     """
 
     model: str | tuple[str, ...]
@@ -74,6 +82,7 @@ class Work:
     events: EventOptions | None = None
     concat: bool = False
     tags: bool = True
+    max_input: int | None = None
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
         """The tagger that the work needs.
@@ -113,13 +122,48 @@ class Work:
         """
         return analyse(tagger, self, name, emit, progress)
 
+    @contextlib.contextmanager
+    def source(self, name: str) -> Iterator[Source]:
+        """What is to be read for a name: for "-" a copy of standard input that can seek.
+
+        Raises:
+            InputError: standard input cannot be copied, or is too long.
+        """
+        if name != "-":
+            yield name
+            return
+        with contextlib.ExitStack() as opened:
+            stream = sys.stdin.buffer
+            if not stream.seekable():
+                stream = opened.enter_context(standard_input(most_bytes=self.max_input))
+            yield stream
+
+
+def standard_input(*, most_bytes: int | None, into: BinaryIO | None = None) -> BinaryIO:
+    """A copy of standard input that can seek; arguments as of `dymn_cli.audio.decode.spool`.
+
+    Raises:
+        InputError: it cannot be copied, or is too long.
+    """
+    try:
+        return spool(sys.stdin.buffer, most_bytes=most_bytes, into=into)
+    except InputError as error:
+        raise InputError(f"-: {error.message}", hint=error.hint) from error
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is told of a source at once, before its result is written."""
+    """What is told of a source at once, before its result is written.
+
+    Args:
+        seconds: of audio.
+        warnings: what is worth knowing of it.
+        damage: those of them that say what could not be decoded.
+    """
 
     seconds: float
     warnings: tuple[str, ...]
+    damage: tuple[str, ...] = ()
 
 
 def analyse(
@@ -145,13 +189,12 @@ def analyse(
         InputError: the source cannot be used.
     """
     joined = Joined(tagger, work, name, emit)
-    source = sys.stdin.buffer if name == "-" else name
-    with tagger.analyse(source, name=name) as analysis:
+    with work.source(name) as source, tagger.analyse(source, name=name) as analysis:
         claimed_s = analysis.audio.duration_s
         for row in analysis:
             joined.add(row)
             progress(row.window.end_s, claimed_s)
-    return joined.result(analysis.duration_s, analysis.audio, analysis.warnings)
+    return joined.result(analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage))
 
 
 class Joined:
@@ -185,7 +228,7 @@ class Joined:
         if self._detector is not None:
             self._events += self._detector.add(row)
 
-    def result(self, duration_s: float, audio: AudioInfo, warnings: tuple[str, ...]) -> tuple[bytes, Summary]:
+    def result(self, audio: AudioInfo, summary: Summary) -> tuple[bytes, Summary]:
         """The body, once all windows are in, and what is told of it."""
         if self._detector is not None:
             self._events += self._detector.finish()
@@ -194,8 +237,9 @@ class Joined:
         results = {channel: aggregator.result() for channel, aggregator in self._channels.items()}
         header = {
             "audio": [audio.rate_hz, audio.channels, audio.n_frames, audio.container, audio.codec],
-            "duration_s": duration_s,
-            "warnings": warnings,
+            "duration_s": summary.seconds,
+            "warnings": summary.warnings,
+            "damage": summary.damage,
             "events": [_event_cells(event) for event in in_order(self._events)],
             "clips": [
                 [channel, self._channels[channel].n_windows, _pairs(self._selection.tags(scores))]
@@ -204,7 +248,7 @@ class Joined:
         }
         arrays = [scores for scores, _ in results.values()] if self._work.keep_scores else []
         arrays += [embedding for _, embedding in results.values()] if self._work.keep_embedding else []
-        return packed(header, arrays), Summary(duration_s, warnings)
+        return packed(header, arrays), summary
 
     def _emit_rows(self) -> None:
         self._emit(_part(self._rows, self._work, self._selection))
@@ -270,12 +314,18 @@ class StoredWindows(Collection[WindowTags]):
 class Reader:
     """Results back from a journal, as the writers take them.
 
+    A journal may have been written by anybody: what is not as `Joined` makes it is an OutputError.
+
     Args:
         journal: where they are.
         work: what was found out.
         model: who answered.
         vocabulary: its labels.
         embedding_size: values in its embeddings.
+
+    Attributes:
+        damage: what could not be decoded of the sources that were read so far, in their order, by their
+            names; those that are sound are not in it.
     """
 
     def __init__(
@@ -286,67 +336,109 @@ class Reader:
         self._model = model
         self._labels = vocabulary.labels
         self._size = embedding_size
+        self.damage: dict[str, tuple[str, ...]] = {}
 
     def clips(self, name: str) -> Iterator[ClipResult]:
-        """The result of each channel of a source; windows are read as they are iterated over."""
-        body, parts = self._journal.result(name)
-        header, values = unpacked(body, 1)
-        scores, embeddings = self._arrays(values[:, 0], len(header["clips"]))
-        for n, (channel, n_windows, pairs) in enumerate(header["clips"]):
+        """The result of each channel of a source; windows are read as they are iterated over.
+
+        Raises:
+            OutputError: the journal is damaged, or cannot be read.
+        """
+        with self._sound(name):
+            body, parts = self._journal.result(name)
+            header, values = unpacked(body, 1)
+            told, audio = self._told(name, header), _audio(header["audio"])
+            clips = [(_text(channel), _count(n), self._tags(pairs)) for channel, n, pairs in header["clips"]]
+            scores, embeddings = self._arrays(values[:, 0], len(clips))
+        for n, (channel, n_windows, tags) in enumerate(clips):
             kept = n_windows if self._work.options.windows else 0
             yield ClipResult(
                 source=name,
                 channel=channel,
-                audio=AudioInfo(*header["audio"]),
-                duration_s=header["duration_s"],
-                tags=self._tags(pairs),
+                audio=audio,
+                duration_s=told.seconds,
+                tags=tags,
                 scores=scores[n],
                 embedding=embeddings[n],
                 n_windows=n_windows,
-                windows=StoredWindows(partial(self._windows, parts, channel), kept),
-                warnings=tuple(header["warnings"]),
+                windows=StoredWindows(partial(self._windows, name, parts, channel), kept),
+                warnings=told.warnings,
                 model=self._model,
             )
 
     def events(self, name: str) -> SourceEvents:
-        """The events of a source, those of all its channels."""
-        header = _header_of(self._journal.result(name)[0])
-        return SourceEvents(
-            source=name,
-            audio=AudioInfo(*header["audio"]),
-            duration_s=header["duration_s"],
-            events=tuple(self._event(name, *cells) for cells in header["events"]),
-            warnings=tuple(header["warnings"]),
-            model=self._model,
-        )
+        """The events of a source, those of all its channels.
+
+        Raises:
+            OutputError: the journal is damaged, or cannot be read.
+        """
+        with self._sound(name):
+            header = _header_of(self._journal.result(name)[0])
+            told = self._told(name, header)
+            return SourceEvents(
+                source=name,
+                audio=_audio(header["audio"]),
+                duration_s=told.seconds,
+                events=tuple(self._event(name, *cells) for cells in header["events"]),
+                warnings=told.warnings,
+                model=self._model,
+            )
 
     def embedding_rows(self, name: str) -> Iterator[list[EmbeddingRow]]:
-        """The embeddings of a source, some at a time."""
+        """The embeddings of a source, some at a time.
+
+        Raises:
+            OutputError: the journal is damaged, or cannot be read.
+        """
         if not self._work.keep_window_embeddings:
             yield [EmbeddingRow.of_clip(clip) for clip in self.clips(name)]
             return
-        for place in self._journal.result(name)[1]:
-            header, embeddings = unpacked(self._journal.part(place), self._size)
-            yield [
-                EmbeddingRow(name, channel, start_s, end_s, embedding)
-                for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
-            ]
+        with self._sound(name):
+            body, parts = self._journal.result(name)
+            self._told(name, _header_of(body))
+        for place in parts:
+            with self._sound(name):
+                header, embeddings = _unpacked_soundly(self._journal.part(place), self._size)
+                rows = [
+                    EmbeddingRow(name, _text(channel), _number(start_s), _number(end_s), embedding)
+                    for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
+                ]
+            yield rows
+
+    @contextlib.contextmanager
+    def _sound(self, name: str) -> Iterator[None]:
+        """Reads what `Joined` has made of a source; anything else is damage."""
+        try:
+            yield
+        except DAMAGE as exc:
+            raise self._journal.damaged(name) from exc
+
+    def _told(self, name: str, header: Any) -> Summary:
+        warnings, damage = (tuple(map(_text, header[key])) for key in ("warnings", "damage"))
+        if damage:
+            self.damage[name] = damage
+        return Summary(_number(header["duration_s"]), warnings, damage)
 
     def _arrays(
         self, flat: NDArray[np.float32], n_clips: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if not np.isfinite(flat).all():
+            raise ValueError("no number")
         n_classes = len(self._labels) if self._work.keep_scores else 0
         size = self._size if self._work.keep_embedding else 0
         scores = flat[: n_clips * n_classes].reshape(n_clips, n_classes)
         return scores, flat[n_clips * n_classes :].reshape(n_clips, size)
 
-    def _windows(self, parts: list[Place], wanted: str) -> Iterator[WindowTags]:
+    def _windows(self, name: str, parts: list[Place], wanted: str) -> Iterator[WindowTags]:
         for place in parts:
-            data = self._journal.part(place)
-            (length,) = LENGTH.unpack_from(data)
-            for channel, start_s, end_s, pairs in json.loads(data[LENGTH.size : LENGTH.size + length]):
-                if channel == wanted:
-                    yield WindowTags(start_s, end_s, self._tags(pairs))
+            with self._sound(name):
+                rows = _header_of(self._journal.part(place))
+                windows = [
+                    WindowTags(_number(start_s), _number(end_s), self._tags(pairs))
+                    for channel, start_s, end_s, pairs in rows
+                    if channel == wanted
+                ]
+            yield from windows
 
     def _event(
         self,
@@ -359,13 +451,55 @@ class Reader:
         mean_score: float,
         n_windows: int,
     ) -> Event:
-        label = self._labels[index]
+        label = self._labels[_count(index)]
+        start_s, end_s, score, mean_score = map(_number, (start_s, end_s, score, mean_score))
         return Event(
-            name, channel, start_s, end_s, index, label.name, label.mid, score, mean_score, n_windows
+            name,
+            _text(channel),
+            start_s,
+            end_s,
+            index,
+            label.name,
+            label.mid,
+            score,
+            mean_score,
+            _count(n_windows),
         )
 
     def _tags(self, pairs: list[tuple[int, float]]) -> tuple[Tag, ...]:
+        labels = self._labels
         return tuple(
-            Tag(rank, index, self._labels[index].name, self._labels[index].mid, score)
+            Tag(rank, index, labels[_count(index)].name, labels[index].mid, _number(score))
             for rank, (index, score) in enumerate(pairs, start=1)
         )
+
+
+def _unpacked_soundly(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
+    header, values = unpacked(data, width)
+    if not np.isfinite(values).all():
+        raise ValueError("no number")
+    return header, values
+
+
+def _audio(cells: Any) -> AudioInfo:
+    rate_hz, channels, n_frames, container, codec = cells
+    n_frames = None if n_frames is None else _count(n_frames)
+    return AudioInfo(_count(rate_hz), _count(channels), n_frames, _text(container), _text(codec))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError("no number")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError("no count")
+    return value

@@ -112,7 +112,7 @@ def provenance_of(facts: Facts, options: TagOptions, *, per: str | None = None) 
         ("aggregate", options.aggregate),
         ("top", options.top),
         ("min_score", options.min_score),
-        ("labels", tuple(facts.vocabulary.find(label).name for label in options.labels)),
+        ("labels", tuple(dict.fromkeys(facts.vocabulary.find(label).name for label in options.labels))),
         ("thresholds", thresholds),
         ("windows", options.windows),
     )

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dymn_cli.cli.console import is_terminal
 from dymn_cli.cli.progress import Tally, span
@@ -34,7 +34,6 @@ class Bar(Tally):
             BarColumn(bar_width=24),
             *([] if total == 1 else [MofNCompleteColumn()]),
             TextColumn("{task.fields[text]}", markup=False),
-            TimeElapsedColumn(),
             console=console,
             transient=True,
             redirect_stdout=False,
@@ -53,9 +52,9 @@ class Bar(Tally):
             self._progress.start()
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         left = self.left_s
-        eta = f", {span(left)} left" if left else ""
+        time = f"about {span(left)} left" if left else f"{span(self.elapsed_s)} so far"
         self._progress.update(
-            self._task, total=self.total, completed=self._completed, text=f"{self.pace}{failed}{eta}"
+            self._task, total=self.total, completed=self._completed, text=f"{self.pace}{failed}, {time}"
         )
 
     @property

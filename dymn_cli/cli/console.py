@@ -162,7 +162,7 @@ class Talk:
         )
 
     def progress(self, total: int | None, *, shared_with_results: bool) -> Tally:
-        """How far the work is, on stderr: a bar on a terminal, else a line now and then.
+        """How far the work is, on stderr: a bar on a terminal, nothing in a log unless it is asked for.
 
         Args:
             total: how many sources there are, where that is known.
@@ -175,8 +175,8 @@ class Talk:
 
         if self.quiet or self.progress_choice == "never":
             return Tally(total)
-        if not is_terminal(sys.stderr):
-            return Lines(total, self.note)
+        if not is_terminal(sys.stderr):  # cron mails every line
+            return Lines(total, self.note) if self.progress_choice == "always" else Tally(total)
         if shared_with_results and self.progress_choice == "auto":
             return Tally(total)
         from dymn_cli.cli.bar import Bar

@@ -132,4 +132,4 @@ def _draw(tagged: Iterator[tuple[DemoClip, ClipResult]], writing: WriterOptions,
         TableTags(stream, writing, console).write(dataclasses.replace(result, warnings=()))
         heading, _, tags = stream.getvalue().partition(b"\n")
         caption = rendered(console, Padding(Text(clip.description, "italic"), (0, 0, 0, 2)))
-        print_bytes((b"\n" if n else b"") + heading + b"\n" + caption + tags)
+        print_bytes((b"\n" if n else b"") + heading + b"\n" + caption + tags, styled=True)

@@ -111,7 +111,7 @@ def embed(
 ) -> None:
     """Embed every source."""
     from dymn_cli.cli.analysis import provenance_of, work_of
-    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_lists
     from dymn_cli.writers import (
         EMBEDDING_FORMATS,
         EmbeddingOptions,
@@ -152,9 +152,8 @@ def embed(
             header=output.header,
             csv_safe=csv_safe,
         )
-        force = output.force or run.continues
         with run.results(
-            lambda: open_embeddings(output.out, format_name, writing, force=force),
+            lambda: open_embeddings(output.out, format_name, writing, force=run.force),
             lambda stream, index: embedding_writer(format_name, stream, writing, index=index),
         ) as results:
 
@@ -170,9 +169,9 @@ def embed(
                 results_on_terminal=to_terminal,
                 notes_in_result=False,
             )
-            save_failures(outcome, inputs, places.failures, talk, csv_safe=csv_safe)
+            save_lists(outcome, run, inputs, places, csv_safe=csv_safe)
             run.require_result(outcome)
-        run.journal.close(discard=outcome.is_complete)
+        run.end(outcome)
     finish(outcome, alone=run.total == 1)
 
 

@@ -182,7 +182,7 @@ def events(
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.analysis import work_of
-    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_lists
     from dymn_cli.tagging.thresholds import read_thresholds
     from dymn_cli.writers import (
         BINARY,
@@ -234,9 +234,8 @@ def events(
             csv_safe=csv_safe,
         )
         console = talk.stdout_console() if format_name == "table" and to_stdout else None
-        force = output.force or run.continues
         with run.results(
-            lambda: open_events(output.out, format_name, writing, force=force, console=console),
+            lambda: open_events(output.out, format_name, writing, force=run.force, console=console),
             lambda stream, _: event_writer(format_name, stream, writing),
         ) as results:
 
@@ -251,9 +250,9 @@ def events(
                 results_on_terminal=to_terminal,
                 notes_in_result=format_name == "table",
             )
-            save_failures(outcome, inputs, places.failures, talk, csv_safe=csv_safe)
+            save_lists(outcome, run, inputs, places, csv_safe=csv_safe)
             run.require_result(outcome)
-        run.journal.close(discard=outcome.is_complete)
+        run.end(outcome)
     finish(outcome, alone=run.total == 1)
 
 

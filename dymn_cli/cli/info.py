@@ -66,11 +66,19 @@ def info(
 ) -> None:
     """Probe every source."""
     from dymn_cli.cli.probes import FORMS, printer, probe
-    from dymn_cli.cli.sources import Worked, found_sources, print_names, save_failures, work_through
+    from dymn_cli.cli.sources import (
+        Worked,
+        found_sources,
+        parse_size,
+        print_names,
+        save_failures,
+        work_through,
+    )
 
     talk = Talk.of(talking)
     chosen = choose_form(form, FORMS)
-    sources = found_sources(inputs)
+    most_bytes = parse_size(inputs.max_input)
+    sources = found_sources(inputs, talk)
     if inputs.dry_run:
         print_names(sources, talk)
         return
@@ -78,7 +86,7 @@ def info(
     writer.begin()
 
     def work(name: str) -> Worked:
-        found = probe(name, decode=decode)
+        found = probe(name, decode=decode, most_bytes=most_bytes)
         writer.write(found)
         return Worked(found.decoded_s or 0.0, found.warnings, already_shown=chosen == "table")
 

@@ -217,7 +217,7 @@ def write_evaluation(
         data = rendered(console, *_tables(evaluation, console))
     else:
         data = _rows(evaluation, form, header=header)
-    with open_target(out, force=force) as target:
+    with open_target(out, force=force, styled=form == "table") as target:
         target.stream.write(data)
 
 

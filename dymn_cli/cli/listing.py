@@ -95,15 +95,19 @@ def choose_form(name: str | None, forms: Sequence[str] = LIST_FORMATS) -> str:
     raise UsageError(f"unknown format {name!r}", hint=f"nearest: {', '.join(nearest)} (--format NAME)")
 
 
-def print_bytes(data: bytes) -> None:
+def print_bytes(data: bytes, *, styled: bool = False) -> None:
     """Hand bytes to standard output.
+
+    Args:
+        data: UTF-8 text.
+        styled: it is drawn: a terminal gets its colours.
 
     Raises:
         OutputError: it takes no more.
     """
     from dymn_cli.writers.target import open_target
 
-    with open_target(None) as target:
+    with open_target(None, styled=styled) as target:
         target.stream.write(data)
 
 
@@ -132,7 +136,7 @@ def draw(console: Console, *parts: RenderableType, wrap: bool = True) -> None:
     Raises:
         OutputError: standard output takes no more.
     """
-    print_bytes(rendered(console, *parts, wrap=wrap))
+    print_bytes(rendered(console, *parts, wrap=wrap), styled=True)
 
 
 def rendered(console: Console, *parts: RenderableType, wrap: bool = True) -> bytes:

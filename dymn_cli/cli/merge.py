@@ -17,8 +17,9 @@ HELP = """Put the outputs of shares together, as one run over all inputs would h
   dymn tag DIR --shard 1/2 -o 1.csv; dymn tag DIR --shard 2/2 -o 2.csv
   dymn merge 1.csv 2.csv -o all.csv
 
-Give them in the order of the shares. Formats: csv, tsv, jsonl, json, npy (with index and meta). Shares that
-were made by other models or with other options are refused.
+Each share knows its place, so their order does not matter. Formats: csv, tsv, jsonl, json, npy (with index
+and meta). Shares that were made by other models or with other options are refused, and so are files that have
+a source in common.
 """
 
 
@@ -64,5 +65,9 @@ def merge(
 
     talk = Talk.of(talking)
     merged = merging.merge(shares, out, format_name=format, force=force)
+    if merged.missing:
+        talk.warning(f"not the whole: share {', '.join(merged.missing)} is not among them")
     if merged.failures is not None:
         talk.note(f"what failed is listed in {merged.failures}")
+    if merged.warnings is not None:
+        talk.note(f"what could be read in part only is listed in {merged.warnings}")

@@ -184,6 +184,15 @@ class FileOptions:
         str | None,
         typer.Option("--failures", metavar="FILE", help="CSV of inputs that failed.", rich_help_panel=INPUT),
     ] = None
+    max_input: Annotated[
+        str | None,
+        typer.Option(
+            "--max-input",
+            metavar="SIZE",
+            help="Refuse more than that through a pipe: 500M, 20G (default: 1 GB of the disk stays free).",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,5 +536,10 @@ class TalkOptions:
     ] = "auto"
     progress: Annotated[
         str,
-        typer.Option("--progress", metavar="auto|always|never", help="A progress bar.", rich_help_panel=TALK),
+        typer.Option(
+            "--progress",
+            metavar="auto|always|never",
+            help="Bar; always: lines in logs.",
+            rich_help_panel=TALK,
+        ),
     ] = "auto"

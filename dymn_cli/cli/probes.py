@@ -63,13 +63,13 @@ class Probe:
     warnings: tuple[str, ...] = ()
 
 
-def probe(name: str, *, decode: bool) -> Probe:
+def probe(name: str, *, decode: bool, most_bytes: int | None = None) -> Probe:
     """Read the header of a source, or all of it.
 
     Raises:
         InputError: it cannot be read.
     """
-    source = open_source(name)
+    source = open_source(name, most_bytes=most_bytes)
     with open_audio(source, name=name) as reader:
         decoded_s = None
         if decode:

@@ -3,7 +3,7 @@
 What is told is the same, how it is shown differs:
 
 Tally   counts, and shows nothing
-Lines   a plain line now and then, where stderr is no terminal
+Lines   a plain line now and then, where stderr is no terminal and that is asked for
 Bar     a bar on a terminal (`dymn_cli.cli.bar`, since drawing it takes another library)
 """
 

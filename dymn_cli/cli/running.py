@@ -6,8 +6,9 @@ of a run is the same and is here.
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dymn_cli.batch.discover import Found, share_of
-from dymn_cli.cli.sources import found_sources
-from dymn_cli.errors import InputError, PartialFailure, UsageError
-from dymn_cli.writers.beside import all_beside, failures_of
+from dymn_cli.batch.journal import Stamp
+from dymn_cli.cli.sources import found_sources, parse_size
+from dymn_cli.errors import InputError, OutputError, PartialFailure, UsageError
+from dymn_cli.writers.beside import all_beside, failures_of, warnings_of
 from dymn_cli.writers.spelling import counted
-from dymn_cli.writers.target import is_stdout
+from dymn_cli.writers.target import check_target, is_stdout
 
 if TYPE_CHECKING:
     from dymn_cli.batch.journal import Journal
@@ -45,7 +47,7 @@ __all__ = [
     "open_run",
     "require_counts",
     "require_writable",
-    "save_failures",
+    "save_lists",
 ]
 
 
@@ -79,8 +81,13 @@ class Places:
         return journal_path(self.out) or journal_path(self.embeddings)
 
     @property
-    def failures(self) -> str | None:
-        """What the default name of the list of failures begins with."""
+    def files(self) -> tuple[str, ...]:
+        """The files that hold the results of all sources."""
+        return tuple(out for out in (self.out, self.embeddings) if out is not None and journal_path(out))
+
+    @property
+    def lists(self) -> str | None:
+        """What the default names of the lists of failures and of warnings begin with."""
         if self.folder is not None:
             return str(Path(self.folder, "dymn"))
         return self.out if journal_path(self.out) is not None else self.embeddings
@@ -108,15 +115,16 @@ def require_writable(
         OutputError: it exists and no earlier run can be continued, or its folder cannot be written to.
         UsageError: two places at once for the same results, or one place for two of them.
     """
-    from dymn_cli.writers import check_target
-    from dymn_cli.writers.failures import require_replaceable
+    from dymn_cli.writers.lists import FAILURES, WARNINGS
 
     places = places or Places(output.out)
     if places.folder == "":
         raise UsageError("--out-dir is empty", hint="give the name of a folder, or . for this one")
     _require_distinct(places, failures)
-    if failures is None and places.failures is not None:
-        require_replaceable(failures_of(places.failures))
+    if places.lists is not None:
+        WARNINGS.require_replaceable(warnings_of(places.lists))
+        if failures is None:
+            FAILURES.require_replaceable(failures_of(places.lists))
     if places.folder is not None and output.out is not None:
         raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
     if places.embeddings is not None and is_stdout(places.embeddings):
@@ -144,7 +152,7 @@ def _require_distinct(places: Places, failures: str | None) -> None:
         beside = () if is_list or journal is None else (str(journal), *all_beside(out))
         for path in (out, *beside):
             other = seen.setdefault(os.path.realpath(path), option)
-            is_usual = is_list and path == failures_of(places.failures or "")  # the name that it has anyway
+            is_usual = is_list and path == failures_of(places.lists or "")  # the name that it has anyway
             if other != option and not is_usual:
                 raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
 
@@ -157,21 +165,27 @@ def dry_run(inputs: FileOptions, batch: BatchOptions, talk: Talk) -> None:
     """
     from dymn_cli.cli.sources import print_names
 
-    print_names(named_sources(inputs, batch.shard)[1], talk)
+    print_names(named_sources(inputs, batch.shard, talk)[1], talk)
 
 
-def save_failures(
-    outcome: Outcome, inputs: FileOptions, out: str | None, talk: Talk, *, csv_safe: bool = False
+def save_lists(
+    outcome: Outcome, run: Run, inputs: FileOptions, places: Places, *, csv_safe: bool = False
 ) -> None:
-    """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results.
+    """List what failed and what is damaged beside a file of results: OUT.failures.csv, OUT.warnings.csv.
+
+    A list that is named takes the failures instead. Lists of an earlier run that have nothing to say any
+    more go.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: one cannot be written.
     """
-    from dymn_cli.cli import sources
+    from dymn_cli.cli.sources import save_failures, save_warnings
 
-    has_file = journal_path(out) is not None and _is_worth_a_file(outcome)
-    sources.save_failures(outcome, inputs, out if has_file else None, talk, csv_safe=csv_safe)
+    has_file = journal_path(places.lists) is not None and _is_worth_a_file(outcome)
+    out = places.lists if has_file else None
+    save_failures(outcome, inputs, out, run.talk, csv_safe=csv_safe)
+    if out is not None:
+        save_warnings(run.reader.damage, out, run.talk, csv_safe=csv_safe)
 
 
 def _is_worth_a_file(outcome: Outcome) -> bool:
@@ -205,7 +219,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def named_sources(
-    options: FileOptions, shard: str | None, *, at_once: bool = False
+    options: FileOptions, shard: str | None, talk: Talk, *, at_once: bool = False
 ) -> tuple[list[Found] | None, Iterator[Found]]:
     """The sources as a list where they can be listed beforehand, and to iterate over.
 
@@ -214,13 +228,14 @@ def named_sources(
     Args:
         options: which sources.
         shard: "I/N", or None for all.
+        talk: says which files of folders are left out.
         at_once: all must be known.
 
     Raises:
         UsageError: no input, or no such share.
     """
     share = parse_shard(shard)
-    sources = found_sources(options)
+    sources = found_sources(options, talk)
     comes_through_pipe = options.files_from is not None and not Path(options.files_from).is_file()
     if comes_through_pipe and not (at_once or share):
         return None, sources
@@ -243,7 +258,8 @@ class Run:
         total: how many they are, where that is known.
         talk: the voice.
         to_file: results go to files, not to a stream.
-        continues: an earlier run has begun these files; it was allowed to.
+        force: files of results may be replaced: that was asked for, or an earlier run has begun them.
+        places: where results go.
         folder: of a file for each source, where that was asked for.
     """
 
@@ -255,7 +271,8 @@ class Run:
     total: int | None
     talk: Talk
     to_file: bool
-    continues: bool
+    force: bool
+    places: Places
     folder: ResultFolder | None = None
 
     @contextmanager
@@ -276,8 +293,21 @@ class Run:
             with whole() as writer:
                 yield Results(lambda _: nullcontext(writer), writer.fail)
             return
-        yield Results(lambda name: folder.writer(name, one), lambda failure: folder.forget(failure.source))
+
+        @contextmanager
+        def noted(name: str) -> Iterator[Writer[T]]:
+            with folder.writer(name, one) as inner:
+                yield inner
+            self._note_results(folder.path_of(name))
+
+        yield Results(noted, lambda failure: folder.forget(failure.source))
         folder.complete(self.provenance)
+
+    def _note_results(self, *paths: str) -> None:
+        """Let the journal know its own results, so that a next run replaces no others."""
+        if self.journal.is_kept:
+            for path in paths:
+                self.journal.add_result(path, Stamp.of(path))
 
     def go(
         self,
@@ -322,7 +352,8 @@ class Run:
     def require_result(self, outcome: Outcome) -> None:
         """Leave a file of results unwritten where it would not be what was asked for.
 
-        To be called while the target is still open. A stream has what it has.
+        To be called while the target is still open: the journal learns what is about to appear. A stream
+        has what it has.
 
         Raises:
             KeyboardInterrupt: the run was interrupted.
@@ -331,10 +362,22 @@ class Run:
         if not self.to_file:
             return
         if outcome.interrupted and self.journal.is_kept:
-            of = "" if self.total is None else f" of {self.total}"
-            self.talk.note(f"{outcome.n_results}{of} results kept; the same command goes on from there")
+            if len(self.journal):
+                of = "" if self.total is None else f" of {self.total}"
+                self.talk.note(f"{len(self.journal)}{of} results kept; the same command goes on from there")
+            else:
+                self.talk.note("no input was done, so nothing is kept; the same command begins anew")
         if not _is_worth_a_file(outcome):
             finish(outcome, alone=self.total == 1)
+        if self.journal.is_kept:
+            for path in self.places.files:
+                self.journal.add_result(path, None)
+
+    def end(self, outcome: Outcome) -> None:
+        """Close the journal: a run that is complete needs none, another can be continued."""
+        if not outcome.is_complete:
+            self._note_results(*self.places.files)
+        self.journal.close(discard=outcome.is_complete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,9 +487,11 @@ def open_run(
     if batch.limit_per_file is not None and not batch.limit_per_file > 0:
         raise UsageError(f"--limit-per-file must be more than 0 s, not {batch.limit_per_file:g}")
     places = places or Places(output.out)
+    work = dataclasses.replace(work, max_input=parse_size(inputs.max_input))
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
-    listed, sources = named_sources(inputs, batch.shard, at_once=places.folder is not None)
+    at_once = places.folder is not None or continues
+    listed, sources = named_sources(inputs, batch.shard, talk, at_once=at_once)
     if one_source_format is not None:
         listed = list(islice(sources, 2))
         if len(listed) > 1:
@@ -463,7 +508,7 @@ def open_run(
     )
     try:
         facts = engine.facts
-        provenance = describe(facts)
+        provenance = dataclasses.replace(describe(facts), share=parse_shard(batch.shard))
         Selection(work.options, facts.vocabulary)  # an unknown label is said before any work is done
         if path is None:
             journal = Journal.temporary()
@@ -472,18 +517,56 @@ def open_run(
                 folder.prepare()
             journal = Journal.open(path, fingerprint_of(work, provenance), start_over=not batch.resume)
         with journal:
+            if continues:
+                _require_same_run(journal, places, folder, names or (), force=output.force)
             reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
             total = None if listed is None else len(listed)
             to_file = path is not None
-            yield Run(engine, journal, reader, provenance, sources, total, talk, to_file, continues, folder)
+            force = output.force or any(map(journal.knows, places.files))
+            yield Run(
+                engine, journal, reader, provenance, sources, total, talk, to_file, force, places, folder
+            )
     finally:
         engine.close()
 
 
+def _require_same_run(
+    journal: Journal, places: Places, folder: ResultFolder | None, names: Sequence[str], *, force: bool
+) -> None:
+    """See that going on from a journal loses no result: of other inputs, or of anybody else.
+
+    Raises:
+        OutputError: the journal has results of inputs that are not among these, or a file of results is not
+            the one that it knows.
+    """
+    # What came through standard input then is not what comes now.
+    gone = sorted(set(journal.names) - (set(names) - {"-"}), key=os.fsencode)
+    if force:
+        journal.forget(gone)
+        return
+    if gone:
+        what = counted(len(gone), "input")
+        raise OutputError(
+            f"{places.folder or places.lists}: an earlier run has results of {what} that are not given now:"
+            f" {gone[0]}{', ...' if len(gone) > 1 else ''}",
+            hint="give them again as well to go on, --force replaces those results, or choose another place",
+        )
+    for out in places.files:
+        if not journal.is_ours(out):
+            check_target(out)
+    if folder is not None:
+        done = set(journal.names)
+
+        def may_replace(name: str, path: str) -> bool:
+            if not name:
+                return len(done) > 0
+            return name in done and (journal.is_ours(path) or not journal.knows(path))
+
+        folder.check(may_replace)
+
+
 def _require_free(places: Places, folder: ResultFolder | None) -> None:
     """Say that there is a result already, before the journal that could make it is touched."""
-    from dymn_cli.writers import check_target
-
     if folder is not None:
         folder.check()
     for out in (None if is_stdout(places.out) else places.out, places.embeddings):

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from dymn_cli.batch.discover import Found, find, parse_extensions, read_names
+from dymn_cli.batch.discover import Found, LeftOut, find, parse_extensions, read_names
 from dymn_cli.cli.console import Talk, is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, PartialFailure, UsageError
 from dymn_cli.tagging.failure import failure_of
-from dymn_cli.writers.beside import failures_of
+from dymn_cli.writers.beside import failures_of, warnings_of
+from dymn_cli.writers.spelling import counted
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
@@ -33,10 +35,15 @@ __all__ = [
     "Worked",
     "found_sources",
     "open_source",
+    "parse_size",
     "print_names",
     "save_failures",
+    "save_warnings",
     "work_through",
 ]
+
+
+SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>[kKMGT]?)B?")
 
 
 class HasFailures(Protocol):
@@ -99,8 +106,12 @@ class Outcome:
         raise InputError("stopped at the first input" if self.stopped else "no input could be read")
 
 
-def found_sources(options: FileOptions) -> Iterator[Found]:
+def found_sources(options: FileOptions, talk: Talk) -> Iterator[Found]:
     """The sources that the options name, in order; names in a list are read as they come.
+
+    Args:
+        options: which sources.
+        talk: says, after the last one, which files of folders are left out.
 
     Raises:
         UsageError: no input at all, standard input asked for twice or from a terminal, or a bad suffix list.
@@ -125,14 +136,14 @@ def found_sources(options: FileOptions) -> Iterator[Found]:
         raise UsageError("no input", hint="give files, folders or - for standard input; dymn demo needs none")
     if options.failures is not None and not is_stdout(options.failures):
         from dymn_cli.writers import check_target
-        from dymn_cli.writers.failures import require_replaceable
+        from dymn_cli.writers.lists import FAILURES
 
-        require_replaceable(options.failures)
+        FAILURES.require_replaceable(options.failures)
         check_target(options.failures, force=True)
-    return _found(options, extensions)
+    return _found(options, extensions, talk)
 
 
-def _found(options: FileOptions, extensions: frozenset[str] | None) -> Iterator[Found]:
+def _found(options: FileOptions, extensions: frozenset[str] | None, talk: Talk) -> Iterator[Found]:
     listing, n_listed = options.files_from, 0
 
     def names() -> Iterator[str]:
@@ -144,7 +155,10 @@ def _found(options: FileOptions, extensions: frozenset[str] | None) -> Iterator[
                     n_listed += 1
                     yield name
 
-    yield from find(names(), extensions=extensions, recurse=options.recurse)
+    left_out = LeftOut()
+    yield from find(names(), extensions=extensions, recurse=options.recurse, left_out=left_out)
+    for text, hint in left_out.sentences():
+        talk.warning(text, hint)
     if listing is not None and not n_listed:
         yield Found(listing, InputError(f"{listing}: no names in this list"))
 
@@ -166,13 +180,27 @@ def _unlocked(stream: BinaryIO) -> BinaryIO:
     return getattr(stream, "raw", stream)
 
 
-def open_source(name: str) -> Source:
+def parse_size(text: str | None) -> int | None:
+    """From "20G" to 20,000,000,000 bytes: k, M, G and T are powers of 1000.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    if text is None:
+        return None
+    found = SIZE.fullmatch(text.strip())
+    if found is None or not float(found["number"]):
+        raise UsageError(f"--max-input {text!r} is no size", hint="for example 500M or 20G")
+    return int(float(found["number"]) * 1000 ** " KMGT".index(found["unit"].upper() or " "))
+
+
+def open_source(name: str, *, most_bytes: int | None = None) -> Source:
     """What is to be read: a seekable copy of standard input for "-", else the path itself."""
     if name != "-":
         return name
-    from dymn_cli.audio.decode import spool
+    from dymn_cli.batch.work import standard_input
 
-    copy = spool(sys.stdin.buffer)
+    copy = standard_input(most_bytes=most_bytes)
     atexit.register(copy.close)  # there is one standard input: its copy may live as long as the program
     return copy
 
@@ -281,6 +309,30 @@ def save_failures(
             talk.note(f"what failed is listed in {path}")
     if beside is not None and not outcome.failures:
         Path(beside).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
+
+
+def save_warnings(
+    damage: Mapping[str, tuple[str, ...]], out: str, talk: Talk, *, csv_safe: bool = False
+) -> None:
+    """List in OUT.warnings.csv what could not be decoded of sources that gave a result.
+
+    Args:
+        damage: what is wrong with each source, by its name.
+        out: the file of results.
+        talk: says where the list is.
+        csv_safe: see `write_warnings`.
+
+    Raises:
+        OutputError: the list cannot be written.
+    """
+    from dymn_cli.writers import write_warnings
+
+    path = warnings_of(out)
+    if damage:
+        write_warnings(path, damage, force=True, csv_safe=csv_safe)
+        talk.note(f"{counted(len(damage), 'input')} could be read in part only: {path}")
+    else:
+        Path(path).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
 
 
 def print_names(sources: Iterator[Found], talk: Talk) -> None:

@@ -88,7 +88,7 @@ def tag(
 ) -> None:
     """Tag every source and write what was kept."""
     from dymn_cli.cli.analysis import provenance_of, tag_options, work_of
-    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_failures
+    from dymn_cli.cli.running import Places, dry_run, finish, open_run, require_writable, save_lists
     from dymn_cli.cli.vectors import embedding_format, open_beside
     from dymn_cli.tagging.thresholds import read_thresholds
     from dymn_cli.writers import (
@@ -148,17 +148,16 @@ def tag(
             layout=layout,  # type: ignore[arg-type]  # checked above
             top=min(select.top or len(vocabulary), len(vocabulary)),
             channel=inputs.channel,
-            labels=tuple(map(vocabulary.find, select.label)) or vocabulary.labels,
+            labels=tuple(dict.fromkeys(map(vocabulary.find, select.label))) or vocabulary.labels,
             csv_safe=csv_safe,
         )
         console = talk.stdout_console() if format_name == "table" and to_stdout else None
-        force = output.force or run.continues
         with (
             run.results(
-                lambda: open_tags(output.out, format_name, writing, force=force, console=console),
+                lambda: open_tags(output.out, format_name, writing, force=run.force, console=console),
                 lambda stream, _: tag_writer(format_name, stream, writing),
             ) as results,
-            open_beside(embed, vectors, run, options, per, force=force, csv_safe=csv_safe) as embeddings,
+            open_beside(embed, vectors, run, options, per, force=run.force, csv_safe=csv_safe) as embeddings,
         ):
 
             def write(name: str) -> None:
@@ -176,7 +175,7 @@ def tag(
                 results_on_terminal=to_terminal,
                 notes_in_result=format_name == "table",
             )
-            save_failures(outcome, inputs, places.failures, talk, csv_safe=csv_safe)
+            save_lists(outcome, run, inputs, places, csv_safe=csv_safe)
             run.require_result(outcome)
-        run.journal.close(discard=outcome.is_complete)
+        run.end(outcome)
     finish(outcome, alone=run.total == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -59,7 +60,7 @@ def open_beside(
 
     facts = run.engine.facts
     writing = EmbeddingOptions(
-        provenance=provenance_of(facts, options, per=per),
+        provenance=dataclasses.replace(provenance_of(facts, options, per=per), share=run.provenance.share),
         size=facts.embedding_size,
         csv_safe=csv_safe and format_name in WITH_CSV,
     )

@@ -477,6 +477,11 @@ class Analysis:
         """What is worth knowing about the result, one line each."""
         return (*self._reader.warnings, *self._notes)
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those of the warnings that say what of the source could not be decoded."""
+        return tuple(self._reader.warnings)
+
     def __iter__(self) -> Iterator[ChannelWindow]:
         if self._tagger is None:
             raise ValueError("there is no model to ask: iterate over `cuts()`")

@@ -15,7 +15,6 @@ from dymn_cli.writers.base import (
     TagWriter,
     WriterOptions,
 )
-from dymn_cli.writers.failures import write_failures
 from dymn_cli.writers.formats import (
     BINARY,
     EMBEDDING_FORMATS,
@@ -28,6 +27,7 @@ from dymn_cli.writers.formats import (
     event_writer,
     tag_writer,
 )
+from dymn_cli.writers.lists import write_failures, write_warnings
 from dymn_cli.writers.output import open_embeddings, open_events, open_tags
 from dymn_cli.writers.spans import several_sources
 from dymn_cli.writers.target import check_target
@@ -56,4 +56,5 @@ __all__ = [
     "several_sources",
     "tag_writer",
     "write_failures",
+    "write_warnings",
 ]

@@ -50,11 +50,13 @@ class Provenance:
         model: who answers.
         options: (name, value) of those that change numbers: window_s, hop_s, pad, aggregate, channel, ...
             No times, host names or absolute paths.
+        share: (number, of how many) of the inputs that the result is of; None for all of them.
     """
 
     version: str
     model: ModelInfo
     options: tuple[tuple[str, OptionValue], ...] = ()
+    share: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

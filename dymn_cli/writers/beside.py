@@ -1,12 +1,12 @@
 """The names of what lies beside a file of results.
 
-tags.csv   tags.csv.meta.json, tags.csv.failures.csv
-emb.npy    emb.meta.json, emb.index.csv, emb.npy.failures.csv
+tags.csv   tags.csv.meta.json, tags.csv.failures.csv, tags.csv.warnings.csv
+emb.npy    emb.meta.json, emb.index.csv, emb.npy.failures.csv, emb.npy.warnings.csv
 """
 
 from __future__ import annotations
 
-__all__ = ["all_beside", "failures_of", "index_of", "meta_of"]
+__all__ = ["all_beside", "failures_of", "index_of", "meta_of", "warnings_of"]
 
 MATRIX = ".npy"
 
@@ -26,9 +26,14 @@ def failures_of(out: str) -> str:
     return f"{out}.failures.csv"
 
 
+def warnings_of(out: str) -> str:
+    """The sources that are damaged, and what is missing of them."""
+    return f"{out}.warnings.csv"
+
+
 def all_beside(out: str) -> tuple[str, ...]:
     """Every name that a run which writes `out` may use beside it, whatever the format of its results."""
-    names = (meta_of(out), failures_of(out))
+    names = (meta_of(out), failures_of(out), warnings_of(out))
     return (*names, meta_of(out, "npy"), index_of(out)) if out.endswith(MATRIX) else names
 
 

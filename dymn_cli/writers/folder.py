@@ -5,7 +5,8 @@
     /data/b.wav, ../b.wav                       →  DIR/b.wav.csv
 
 Names are kept whole, so that `a.wav` and `a.flac` do not meet. Each file appears when it is complete; what
-made them all stands once, in `DIR/dymn.meta.json`.
+made them all stands once, in `DIR/dymn.meta.json`. Symbolic links within DIR are not written through: a file
+of that name elsewhere is not what was asked for.
 """
 
 from __future__ import annotations
@@ -58,16 +59,35 @@ class ResultFolder:
         self._of_name = {found.name: found for found in sources if found.problem is None}
         self._check_names()
 
-    def check(self) -> None:
+    def check(self, may_replace: Callable[[str, str], bool] = lambda name, path: False) -> None:
         """Find out, before any work, whether one of the files is there already.
 
+        Args:
+            may_replace: from a source and a file of its result to whether that may go; "" is no source, its
+                file is that of provenance.
+
         Raises:
-            OutputError: it is.
+            OutputError: one is there that may not be replaced, or a symbolic link is in the way.
         """
         if self._folder.is_dir():
-            for path in (META_NAME, *map(self._place, self._of_name)):
-                if (self._folder / path).exists():
-                    check_target(str(self._folder / path))
+            for name in ("", *self._of_name):
+                for path in self._files_of(name) if name else (self.meta,):
+                    self._require_no_link(path)
+                    if os.path.lexists(path) and not may_replace(name, path):
+                        check_target(path)
+
+    @property
+    def meta(self) -> str:
+        """The file that says what made the others."""
+        return str(self._folder / META_NAME)
+
+    def path_of(self, name: str) -> str:
+        """The file of a source's result."""
+        return str(self._folder / self._place(name))
+
+    def _files_of(self, name: str) -> tuple[str, ...]:
+        path = self.path_of(name)
+        return (path, index_of(path)) if self._index else (path,)
 
     def prepare(self) -> None:
         """Make the folder, and remove what a killed run left unfinished in it.
@@ -90,12 +110,13 @@ class ResultFolder:
         Raises:
             OutputError: the file cannot be written.
         """
-        path = self._folder / self._place(name)
-        self._make(path.parent)
-        main = open_target(str(path), force=True, durable=False)
-        index = [open_target(index_of(str(path)), force=True, durable=False)] if self._index else []
-        with together(main, *index):
-            writer = make(main.stream, index[0].stream if index else None)
+        paths = self._files_of(name)
+        for path in paths:
+            self._require_no_link(path)
+        self._make(Path(paths[0]).parent)
+        targets = [open_target(path, force=True, durable=False, follow=False) for path in paths]
+        with together(*targets):
+            writer = make(targets[0].stream, targets[1].stream if self._index else None)
             writer.begin()
             yield writer
             writer.end()
@@ -103,10 +124,10 @@ class ResultFolder:
     def forget(self, name: str) -> None:
         """A source gave nothing: what an earlier run made of it is out of date."""
         if name in self._of_name:
-            path = self._folder / self._place(name)
-            for old in (path, Path(index_of(str(path)))) if self._index else (path,):
-                with contextlib.suppress(OSError):
-                    old.unlink()
+            for old in self._files_of(name):
+                with contextlib.suppress(OSError, OutputError):
+                    self._require_no_link(old)
+                    Path(old).unlink()
 
     def complete(self, provenance: Provenance) -> None:
         """Say what made the files, and see to it that all of them outlive a power cut.
@@ -114,7 +135,7 @@ class ResultFolder:
         Raises:
             OutputError: that cannot be written.
         """
-        with open_target(str(self._folder / META_NAME), force=True) as target:
+        with open_target(self.meta, force=True, follow=False) as target:
             target.stream.write(meta_document(provenance))
         if hasattr(os, "sync"):  # once for all of them: file by file it would take longer than the rest
             os.sync()
@@ -135,6 +156,20 @@ class ResultFolder:
             if len(os.fsencode(os.path.basename(place))) > longest:  # noqa: PTH119
                 raise OutputError(f"{name}: with .{self._suffix} behind it, the name is too long for a file")
             taken[place] = name
+
+    def _require_no_link(self, path: str) -> None:
+        """See that neither the file nor a folder below DIR leads elsewhere; DIR itself may be a link.
+
+        Raises:
+            OutputError: a symbolic link is in the way.
+        """
+        inner = Path(path).relative_to(self._folder)
+        for part in (inner, *inner.parents[:-1]):
+            if (self._folder / part).is_symlink():
+                raise OutputError(
+                    f"{self._folder / part}: a symbolic link; --out-dir writes through none",
+                    hint="remove it, or choose another --out-dir",
+                )
 
     def _make(self, folder: Path) -> None:
         try:

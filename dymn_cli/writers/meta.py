@@ -3,7 +3,8 @@
     tags.csv  →  tags.csv.meta.json
     emb.npy   →  emb.meta.json
 
-Equal runs give equal bytes: keys are sorted and nothing of the time, the host or its folders goes in.
+Of a share (`--shard 2/3`) it also says which one it is, `"shard": [2, 3]`; the whole has no such field. Equal
+runs give equal bytes: keys are sorted and nothing of the time, the host or its folders goes in.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def meta_document(provenance: Provenance, facts: Mapping[str, Any] | None = None
         "dymn": provenance.version,
         "model": model_object(provenance.model),
         "options": options_object(provenance),
+        **({} if provenance.share is None else {"shard": list(provenance.share)}),
         **(facts or {}),
     }
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, sort_keys=True, indent=2)

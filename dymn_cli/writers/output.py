@@ -19,6 +19,7 @@ from dymn_cli.writers.base import (
     EmbeddingOptions,
     EmbeddingWriter,
     EventWriter,
+    Provenance,
     TagWriter,
     Writer,
     WriterOptions,
@@ -86,8 +87,8 @@ def _open_rows(
     *,
     force: bool,
 ) -> Iterator[Writer[T_contra]]:
-    main = open_target(out, force=force)
-    meta = _beside(main, name, meta_of(str(out), name), force=force)
+    main = open_target(out, force=force, styled=name == "table")
+    meta = _meta_beside(main, name, str(out), options.provenance, force=force)
     with together(main, *meta):
         writer = make(main.stream)
         writer.begin()
@@ -115,8 +116,8 @@ def open_embeddings(
         UsageError: see `embedding_writer`.
     """
     main = open_target(out, force=force)
-    meta = _beside(main, name, meta_of(str(out), name), force=force)
-    index = _beside(main, name, index_of(str(out)), force=force) if name == "npy" else []
+    meta = _meta_beside(main, name, str(out), options.provenance, force=force)
+    index = [open_target(index_of(str(out)), force=force)] if main.is_file and name == "npy" else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(together(main, *index, *meta))
         stream = stack.enter_context(seekable_stream(main)) if name == "npy" else main.stream
@@ -128,6 +129,7 @@ def open_embeddings(
             target.stream.write(meta_document(options.provenance, writer.facts))
 
 
-def _beside(main: Target, name: str, path: str, *, force: bool) -> list[Target]:
-    """The file beside the main one, where the main one is a file and its format needs another; else none."""
-    return [open_target(path, force=force)] if main.is_file and name in WITHOUT_PROVENANCE else []
+def _meta_beside(main: Target, name: str, out: str, provenance: Provenance, *, force: bool) -> list[Target]:
+    """The file that says what made the main one: where its format has no place for that, and for a share."""
+    is_needed = name in WITHOUT_PROVENANCE or provenance.share is not None
+    return [open_target(meta_of(out, name), force=force)] if main.is_file and is_needed else []

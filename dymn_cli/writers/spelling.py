@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["counted", "name_bytes", "readable", "seconds", "visible"]
+__all__ = ["counted", "name_bytes", "readable", "seconds", "visible", "visible_rows"]
 
 _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
-_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, surrogates, line and paragraph separators
-_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls of terminals and text, surrogates, separators
+_JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
 def counted(number: int, what: str) -> str:
@@ -37,22 +37,29 @@ def readable(text: str) -> str:
 def visible(text: str, encoding: str = "utf-8") -> str:
     r"""The text on one line and harmless to a terminal of that encoding.
 
-    Control characters, line separators, marks that reorder text and undecodable bytes become escapes
+    Control characters, line separators, marks that reorder or hide text and undecodable bytes become escapes
     (`\n`, `\x1b`, `\u202e`, `\xff`); so does what the encoding lacks. A plain backslash stays one.
     """
     shown = "".join(_visible_char(char) for char in text)
     return shown.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def visible_rows(text: str) -> str:
+    """Lines of text as `visible` shows them, tabs and line ends excepted."""
+    return "".join(char if char in "\t\n" else _visible_char(char) for char in text)
+
+
 def _visible_char(char: str) -> str:
     if char in _SHORT_ESCAPES:
         return _SHORT_ESCAPES[char]
-    if unicodedata.category(char) not in _UNPRINTABLE and char not in _BIDI_CONTROLS:
+    if unicodedata.category(char) not in _UNPRINTABLE or char in _JOINERS:
         return char
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:
         code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def seconds(value: float) -> float:

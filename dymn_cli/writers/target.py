@@ -6,12 +6,17 @@ exception, Ctrl-C included, the hidden file is removed and the target is as it w
 removed by the next one with the same target. Without `force` the file is linked into place instead, which
 fails where something of that name has appeared meanwhile.
 
+A terminal gets rows and documents with control characters made visible, those of file names included: names
+are data. Only what draws tables, and has made names harmless by itself, may send it escape sequences. Files
+and pipes get every byte as it is.
+
 The operating system's errors become `OutputError` where bytes leave; only `BrokenPipeError` passes
 untouched, because a reader that has gone away is no error of ours.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -29,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dymn_cli.errors import OutputError
+from dymn_cli.writers.spelling import name_bytes, visible_rows
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -109,6 +115,9 @@ class _StandardOutput(Target):
     name = "standard output"
     is_file = False
 
+    def __init__(self, *, styled: bool) -> None:
+        self._styled = styled
+
     def __enter__(self) -> Self:
         if sys.stdout is None:
             raise OutputError("standard output is closed", hint="give a file with --out")
@@ -116,7 +125,7 @@ class _StandardOutput(Target):
             sys.stdout.flush()
         # Below Python's own buffer: what that could not hand over it would complain of again at exit.
         binary = sys.stdout.buffer
-        self.stream = _stream(getattr(binary, "raw", binary), self.name)
+        self.stream = _shown(_stream(getattr(binary, "raw", binary), self.name), self._styled)
         return self
 
 
@@ -125,14 +134,15 @@ class _Device(Target):
 
     is_file = False
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, styled: bool) -> None:
         self.name = name
         self._path = path
+        self._styled = styled
 
     def __enter__(self) -> Self:
         with _os_errors_of(self.name):
             raw = self._path.open("wb", buffering=0)
-        self.stream = _stream(raw, self.name, owned=True)
+        self.stream = _shown(_stream(raw, self.name, owned=True), self._styled)
         return self
 
 
@@ -204,6 +214,7 @@ class _Raw(Protocol):
     def write(self, data: ReadableBuffer, /) -> int | None: ...
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
     def fileno(self) -> int: ...
+    def isatty(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -245,12 +256,51 @@ class _Guard(io.RawIOBase):
     def fileno(self) -> int:
         return self._raw.fileno()
 
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
     def close(self) -> None:
         if not self.closed:
             super().close()
             if self._owned:
                 with _os_errors_of(self._name):
                     self._raw.close()
+
+
+class _Visible(io.RawIOBase):
+    """UTF-8 text for a terminal, in which only tabs and line ends control anything."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data)
+        self._put(self._decoder.decode(bytes(view)))
+        return view.nbytes
+
+    def _put(self, text: str) -> None:
+        self._stream.write(name_bytes(visible_rows(text)))
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self._put(self._decoder.decode(b"", final=True))
+            super().close()
+            self._stream.close()
+
+
+def _shown(stream: BinaryIO, styled: bool) -> BinaryIO:
+    """The stream, or in front of a terminal one that makes controls visible, unless they are our own."""
+    return stream if styled or not stream.isatty() else cast(BinaryIO, _Visible(stream))
 
 
 def _stream(raw: _Raw, name: str, *, owned: bool = False, seekable: bool = False) -> BinaryIO:
@@ -283,24 +333,35 @@ def is_stdout(out: str | None) -> bool:
     return out is None or out in STDOUT
 
 
-def open_target(out: str | None, *, force: bool = False, durable: bool = True) -> Target:
+def open_target(
+    out: str | None,
+    *,
+    force: bool = False,
+    durable: bool = True,
+    follow: bool = True,
+    styled: bool = False,
+) -> Target:
     """The place that `--out` names: standard output for None, "-" and "/dev/stdout", else a path.
 
     Args:
         out: the name.
         force: replace what exists.
         durable: a file is on the disk, not only on its way there, when it appears: slow for many files.
+        styled: what is written may control a terminal: colours, with all else made visible already.
+        follow: what a symbolic link points to is written; without it, a link is refused.
 
     Raises:
         OutputError: see `check_target`; or, on entering the context, that nothing can be created there.
     """
     if out is None or is_stdout(out):
-        return _StandardOutput()
+        return _StandardOutput(styled=styled)
+    if not follow and os.path.islink(out):  # noqa: PTH114 - names may be bytes that no Path holds
+        raise OutputError(f"{out}: a symbolic link", hint="remove it, or choose another place")
     check_target(out, force=force)
     existing = _stat(Path(out))
     if existing and not stat.S_ISREG(existing.st_mode):
-        return _Device(Path(out), out)
-    path = Path(os.path.realpath(out))  # a link stays one: what it points to is replaced
+        return _Device(Path(out), out, styled=styled)
+    path = Path(os.path.realpath(out) if follow else out)  # a link stays one: what it points to is replaced
     return _NewFile(path, out, force=force, durable=durable)
 
 

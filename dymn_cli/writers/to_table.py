@@ -4,9 +4,9 @@
       Computer keyboard                   ━━━━━━━━━━━━━━━━━━━━━━━━━━━━        0.8312
       Typing                              ━━━━━━━━━━━━━━━━━━━━╸               0.6020
 
-With windows there is a line for each: its time, then its tags. An event's line begins with its time. A bar
-of full length is a score of 1. File names are data: no markup in them counts, and control characters are made
-visible.
+With windows there is a line for each that has tags, its time first. An event's line begins with its time. A
+bar of full length is a score of 1. File names are data: no markup in them counts, and control characters are
+made visible.
 
 This is the only module outside the command line that knows rich. It renders as the console would, but hands
 the bytes to the stream as every other writer does.
@@ -46,6 +46,8 @@ LABEL_STYLE = "bold"
 BAR_STYLE = "cyan"
 QUIET_STYLE = "dim"
 WARNING_STYLE = "yellow"
+
+NOTHING = "no label passed the selection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,14 @@ class TableTags(_Table[ClipResult]):
         if self._options.windows:
             return self._windows(result.windows, width)
         if not result.tags:
-            return Text("no label passed the selection", QUIET_STYLE)
+            return Text(NOTHING, QUIET_STYLE)
         return self._scored(width, ((Text(), tag.label, tag.score) for tag in result.tags))
 
     def _windows(self, windows: Collection[WindowTags], width: int) -> RenderableType:
-        """A line a window, wrapped between tags."""
+        """A line for each window that has tags, wrapped between them."""
+        windows = [window for window in windows if window.tags]
+        if not windows:
+            return Text(NOTHING, QUIET_STYLE)
         times, time_width = self._times(windows)
         tags_width = width - INDENT - time_width - GAP
         grid = _grid(time_width, GAP, tags_width)

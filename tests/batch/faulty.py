@@ -46,6 +46,7 @@ class FaultyTagger:
 
 class FaultyAnalysis:
     warnings = ()
+    damage = ()
 
     def __init__(self, name: str, n_labels: int) -> None:
         self.name = name

@@ -7,7 +7,7 @@ import pytest
 
 from dymn_cli.errors import OutputError
 from dymn_cli.results import Failure
-from dymn_cli.writers.failures import write_failures
+from dymn_cli.writers.lists import write_failures
 
 
 def test_a_row_a_source_that_can_be_tried_again(failure: Failure, tmp_path: Path) -> None:
