@@ -24,7 +24,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from dymn_cli.audio import sndfile
+from dymn_cli.audio import headers
+from dymn_cli.audio.damage import Damage
+from dymn_cli.audio.sndfile import MEDIA_HINT
+from dymn_cli.audio.stretches import StretchDecoder, open_behind_junk
+from dymn_cli.audio.views import ForeignFile
 from dymn_cli.errors import (
     AudioNotFoundError,
     CorruptAudioError,
@@ -68,20 +72,16 @@ SPOOL_LOOK = 16 << 20  # so many bytes are copied between two looks at what is f
 KEPT_FREE_BYTES = 1 << 30
 ARRAY_TYPES = {"f2", "f4", "f8", "i1", "u1", "i2", "i4"}
 
-MEDIA_HINT = "m4a, AAC, WMA and video need one more package: pip install 'dymn[media]'"
-
 
 class Decoder(Protocol):
     """What an AudioReader reads from: one for libsndfile, one for PyAV, one for arrays."""
 
     info: AudioInfo
-    slack_s: float  # the header may claim this much more than there is before we speak of it
+    slack_s: float  # the header may be wrong by this much before we speak of it
+    damage: Damage  # what is wrong with the source, as far as it has been read
 
     def read(self, n_frames: int) -> NDArray[np.float32]:
         """The next (n, channels) float32 samples, n from 1 to `n_frames`; (0, channels) at the end."""
-
-    def notes(self) -> list[str]:
-        """What the user should know of the source, asked for at its end."""
 
     def close(self) -> None:
         """Let go of what the decoder has opened itself."""
@@ -94,11 +94,17 @@ class AudioReader:
         decoder: where samples come from.
         name: what errors call the source.
         opened: what is to be closed with the reader.
+        strict: refuse a damaged source instead of reading what is left of it.
     """
 
-    def __init__(self, decoder: Decoder, name: str, opened: contextlib.ExitStack) -> None:
+    def __init__(
+        self, decoder: Decoder, name: str, opened: contextlib.ExitStack, *, strict: bool = False
+    ) -> None:
         self._decoder = decoder
         self._opened = opened
+        self._strict = strict
+        self._n_bad = 0
+        self._bad = ""
         self.name = name
         self.info = decoder.info
         self.warnings: list[str] = []
@@ -110,7 +116,10 @@ class AudioReader:
         return self.frames_read / self.info.rate_hz
 
     def blocks(self, n_frames: int) -> Iterator[NDArray[np.float32]]:
-        """Decode the rest of the source, block by block; `warnings` is complete after the last one.
+        """Decode the rest of the source, block by block.
+
+        What does not decode is left out, and samples that no recording has (NaN, infinite or absurdly large)
+        are silence; `warnings`, complete after the last block, says so.
 
         Args:
             n_frames: at most so many samples per channel in a block.
@@ -120,33 +129,50 @@ class AudioReader:
 
         Raises:
             EmptyAudioError: the source ends before 50 ms.
-            CorruptAudioError: the stream is damaged, or has NaN, infinite or absurdly large samples.
+            CorruptAudioError: most of its samples are none; or, where that is to be refused, it is damaged.
             InputError: the file object that was given fails to read.
         """
         while len(block := self._decoder.read(n_frames)):
-            self._require_sound(block)
+            block = self._made_sound(block)
+            if self._strict:
+                self._require_sound()
             self.frames_read += len(block)
             yield block
         self._finish()
 
-    def _require_sound(self, block: NDArray[np.float32]) -> None:
+    def _made_sound(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = block.ravel()
         with np.errstate(invalid="ignore", over="ignore"):
             # The quick way, over which a block of sound almost never falls: false for NaN and for overflow.
             if np.dot(samples, samples) <= LOUDEST or np.abs(samples).max() <= LOUDEST:
-                return
+                return block
             bad = ~(np.abs(block) <= LOUDEST)
-        frame, channel = np.unravel_index(int(bad.argmax()), bad.shape)
-        value = block[frame, channel]
-        what = (
-            "NaN"
-            if np.isnan(value)
-            else "an infinite sample"
-            if np.isinf(value)
-            else f"a sample of {value:.3g}"
-        )
-        at_s = (self.frames_read + int(frame)) / self.info.rate_hz
-        raise CorruptAudioError(f"{self.name}: {what} at {at_s:.3f} s")
+        if not self._n_bad:
+            frame, channel = np.unravel_index(int(bad.argmax()), bad.shape)
+            value = block[frame, channel]
+            what = "NaN" if np.isnan(value) else "infinite" if np.isinf(value) else f"{value:.3g}"
+            at_s = (self.frames_read + int(frame)) / self.info.rate_hz
+            self._bad = f"the first is {what}, at {at_s:.3f} s"
+        self._n_bad += int(bad.sum())
+        return np.where(bad, np.float32(0), block)
+
+    def _faults(self) -> list[str]:
+        """What is wrong, as far as it has been read."""
+        faults = self._decoder.damage.sentences()
+        if self._n_bad:
+            n_samples = (
+                "a sample that is none was"
+                if self._n_bad == 1
+                else (f"{self._n_bad:,} samples that are none were")
+            )
+            faults.append(f"{n_samples} replaced by silence: {self._bad}")
+        return faults
+
+    def _require_sound(self) -> None:
+        if faults := self._faults():
+            raise CorruptAudioError(
+                f"{self.name}: damaged: {faults[0]}", hint="without --strict, the rest is read"
+            )
 
     def _finish(self) -> None:
         claimed, rate = self.info.n_frames, self.info.rate_hz
@@ -157,12 +183,19 @@ class AudioReader:
             raise EmptyAudioError(
                 f"{self.name}: {self.duration_s * 1000:.1f} ms of audio, at least {SHORTEST_MS} ms are needed"
             )
-        if claimed is not None and claimed - self.frames_read > self._decoder.slack_s * rate:
-            self.warnings.append(
-                f"truncated or damaged: the header claims {claimed / rate:.2f} s, "
-                f"{self.duration_s:.2f} s are there"
-            )
-        self.warnings.extend(self._decoder.notes())
+        if self._n_bad * 2 > self.frames_read * self.info.channels:
+            raise CorruptAudioError(f"{self.name}: most samples are none: {self._bad}")
+        if claimed is not None:
+            missing_s = (claimed - self.frames_read) / rate - self._decoder.damage.lost_s
+            slack_s = self._decoder.slack_s
+            if missing_s > slack_s or -missing_s > slack_s + self._decoder.damage.lost_s:
+                what = "truncated or damaged: the" if missing_s > 0 else "the"
+                self._decoder.damage.note(
+                    f"{what} header claims {claimed / rate:.2f} s, {self.duration_s:.2f} s are there"
+                )
+        self.warnings = self._faults()
+        if self._strict:
+            self._require_sound()
 
     def close(self) -> None:
         """Close what was opened for this source; a file object that was given stays open."""
@@ -177,7 +210,7 @@ class AudioReader:
         self.close()
 
 
-def open_audio(source: Source, *, name: str | None = None) -> AudioReader:
+def open_audio(source: Source, *, name: str | None = None, strict: bool = False) -> AudioReader:
     """Open a source for one pass over its samples; use it as a context manager.
 
     Args:
@@ -185,6 +218,7 @@ def open_audio(source: Source, *, name: str | None = None) -> AudioReader:
             copied first, see `spool`); or (array, rate_hz) with an (n,) or (n, channels) array of floats
             in [-1, 1] or of 8-, 16- or 32-bit integers, which is read in place and never changed.
         name: what errors call the source; by default the path, or the file object's own name.
+        strict: refuse a damaged source when the damage is met, instead of reading what is left of it.
 
     Raises:
         AudioNotFoundError: no such file, or no permission to read it.
@@ -194,10 +228,10 @@ def open_audio(source: Source, *, name: str | None = None) -> AudioReader:
         UsageError: a source that is none of the above.
     """
     if isinstance(source, tuple):
-        return _open_array(source, name or "array")
+        return _open_array(source, name or "array", strict=strict)
     if isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
-        return _open_path(path, name or path)
+        return _open_path(path, name or path, strict=strict)
     if isinstance(cast("object", source), io.TextIOBase):
         raise UsageError("audio is read from binary files", hint="open the file with mode 'rb'")
     if not hasattr(source, "read"):
@@ -206,7 +240,8 @@ def open_audio(source: Source, *, name: str | None = None) -> AudioReader:
             hint="give a path, a binary file object (io.BytesIO for bytes), or (array, rate_hz)",
         )
     own = getattr(source, "name", None)
-    return _open_stream(source, name or (own if isinstance(own, str) else "audio"), owned=False)
+    name = name or (own if isinstance(own, str) else "audio")
+    return _open_stream(source, name, owned=False, strict=strict)
 
 
 def spool(stream: BinaryIO, *, most_bytes: int | None = None, into: BinaryIO | None = None) -> BinaryIO:
@@ -270,7 +305,7 @@ def to_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
     return ((scaled - middle) * 2.0 ** (1 - n_bits)).astype(np.float32, copy=False)
 
 
-def _open_path(path: str, name: str) -> AudioReader:
+def _open_path(path: str, name: str, *, strict: bool) -> AudioReader:
     try:
         stream = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: PTH123, SIM115 - the reader closes it
     except FileNotFoundError as exc:
@@ -286,10 +321,10 @@ def _open_path(path: str, name: str) -> AudioReader:
     if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise UnsupportedAudioError(f"{name}: a device, not an audio file")
-    return _open_stream(stream, name, owned=True)
+    return _open_stream(stream, name, owned=True, strict=strict)
 
 
-def _open_stream(stream: BinaryIO, name: str, *, owned: bool) -> AudioReader:
+def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> AudioReader:
     """Open what has bytes; an `owned` stream is ours to close, and nobody else moves its position."""
     with contextlib.ExitStack() as opened:
         if owned:
@@ -305,12 +340,14 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool) -> AudioReader:
             raise InputError(f"{name}: cannot be read: {exc}") from exc
         if not size:
             raise EmptyAudioError(f"{name}: an empty file")
+        if not owned:
+            stream = ForeignFile(stream, name).as_file()
         # C libraries on Windows do not share file descriptors.
         by_descriptor = owned and not spooled and os.name != "nt"
         decoder = _decoder_of(stream, name, by_descriptor=by_descriptor)
         opened.callback(decoder.close)
         _require_usable(decoder.info, name)
-        return AudioReader(decoder, name, opened.pop_all())
+        return AudioReader(decoder, name, opened.pop_all(), strict=strict)
 
 
 def _require_usable(info: AudioInfo, name: str) -> None:
@@ -330,18 +367,36 @@ def _can_seek(stream: BinaryIO) -> bool:
 def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     """Ask libsndfile first; PyAV for what it does not know, and for what it finds malformed."""
     try:
-        return sndfile.SoundfileDecoder(stream, name, by_descriptor=by_descriptor)
+        return StretchDecoder(stream, name, by_descriptor=by_descriptor)
     except (UnsupportedAudioError, CorruptAudioError) as exc:
-        try:
-            from dymn_cli.audio import media  # an extra, and slow to load
-        except ImportError:
-            if isinstance(exc, UnsupportedAudioError):
-                exc.hint = MEDIA_HINT
-            raise exc from exc.__cause__
-        try:
-            return media.MediaDecoder(stream, name)
-        except media.NotRecognisedError:
-            raise exc from exc.__cause__
+        error = exc
+    try:
+        if headers.is_all_zeros(stream):
+            raise CorruptAudioError(
+                f"{name}: a file of zero bytes: no sound was ever written to it"
+            ) from error
+        if headers.lacks_mp4_index(stream):
+            raise CorruptAudioError(
+                f"{name}: an MP4 without its index (moov): the recording or the copy was broken off"
+            ) from error
+        is_for_media = headers.is_for_media(stream)
+        if not is_for_media and not headers.is_other(stream):
+            decoder = open_behind_junk(stream, name)
+            if decoder is not None:
+                return decoder
+    except OSError as exc:
+        raise InputError(f"{name}: cannot be read: {exc}") from exc
+    try:
+        from dymn_cli.audio import media  # an extra, and slow to load
+    except ImportError:
+        if is_for_media:
+            error.hint = MEDIA_HINT
+        raise error from error.__cause__
+    try:
+        return media.MediaDecoder(stream, name)
+    except media.NotRecognisedError:
+        error.hint = None
+        raise error from error.__cause__
 
 
 class ArrayDecoder:
@@ -352,6 +407,7 @@ class ArrayDecoder:
     def __init__(self, samples: NDArray[Any], rate_hz: int) -> None:
         self._samples = samples
         self._position = 0
+        self.damage = Damage()
         n_frames, channels = samples.shape
         self.info = AudioInfo(rate_hz, channels, n_frames, "array", str(samples.dtype))
 
@@ -361,15 +417,11 @@ class ArrayDecoder:
         self._position += len(block)
         return block
 
-    def notes(self) -> list[str]:
-        """Nothing."""
-        return []
-
     def close(self) -> None:
         """Nothing to let go of."""
 
 
-def _open_array(source: tuple[NDArray[Any], int], name: str) -> AudioReader:
+def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) -> AudioReader:
     if len(source) != 2:
         raise UsageError(f"{name}: an array source is a pair: (array, rate_hz)")
     samples, rate = np.asarray(source[0]), source[1]
@@ -395,4 +447,4 @@ def _open_array(source: tuple[NDArray[Any], int], name: str) -> AudioReader:
         raise EmptyAudioError(f"{name}: no samples")
     decoder = ArrayDecoder(samples, rate_hz)
     _require_usable(decoder.info, name)
-    return AudioReader(decoder, name, contextlib.ExitStack())
+    return AudioReader(decoder, name, contextlib.ExitStack(), strict=strict)

@@ -11,18 +11,22 @@ bytes may claim gigabytes of pixels.
 
 from __future__ import annotations
 
+from collections import deque
+from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import numpy as np
 
+from dymn_cli.audio.damage import Adapter, Damage
 from dymn_cli.audio.decode import to_float32
+from dymn_cli.audio.mp4 import require_plausible_index
 from dymn_cli.audio.sndfile import GuardedFile
 from dymn_cli.errors import CorruptAudioError, EmptyAudioError, UnsupportedAudioError
 from dymn_cli.results import AudioInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -31,6 +35,22 @@ __all__ = ["MediaDecoder", "NotRecognisedError"]
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
 LAST_FRAME = 2048  # samples that the longest usual frame (HE-AAC) may reach beyond the end of its track
 MAX_LATE_STREAMS = 100
+MAX_FAILURES = 100  # packets in a row that cannot be read: then the rest is given up
+TELL_DURATION = {
+    "mov",
+    "matroska",
+    "asf",
+    "flv",
+    "avi",
+    "caf",
+    "w64",
+    "wav",
+    "aiff",
+    "ape",
+    "tta",
+    "wv",
+    "tak",
+}
 CONTAINERS = (
     "mov matroska asf aac loas ac3 eac3 dts truehd mlp mp3 mpeg mpegts flv avi ogg wav w64 aiff au caf flac "
     "amr ape dsf iff mpc mpc8 tak tta wv"
@@ -55,7 +75,7 @@ class NotRecognisedError(Exception):
 
 
 class MediaDecoder:
-    """Forward decoding of the first audio stream.
+    """Forward decoding of the first audio stream; a packet that does not decode is left out.
 
     Args:
         stream: a seekable binary file; closed by whoever opened it.
@@ -65,7 +85,7 @@ class MediaDecoder:
         NotRecognisedError: FFmpeg finds no format in it.
         UnsupportedAudioError: no sound in it, as in a silent video, or a coding not let in.
         EmptyAudioError: an audio stream without samples.
-        CorruptAudioError: it does not decode from the start.
+        CorruptAudioError: nothing of it decodes, or its index claims more than its bytes can hold.
         InputError: the file object fails to read.
     """
 
@@ -74,7 +94,9 @@ class MediaDecoder:
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._name = name
         self._n_read = 0
-        self._n_decoded = 0
+        self._packet_s = 0.0  # length of a usual packet
+        self.damage = Damage()
+        require_plausible_index(stream, name)
         stream.seek(0)
         self._file = GuardedFile(stream, name)
         try:
@@ -96,78 +118,120 @@ class MediaDecoder:
         if context is None or context.name not in DECODERS.split():
             coding = "an unknown coding" if context is None else f"the coding {context.name}"
             raise UnsupportedAudioError(f"{self._name}: {coding}, which is not decoded")
-        self._frames = self._decoded(audio[0])
+        self._stream = audio[0]
+        self._frames = self._decoded()
         first = next(self._frames, None)
+        if first is None and self.damage.lost_s:
+            raise CorruptAudioError(f"{self._name}: damaged from the start")
         if first is None:
             raise EmptyAudioError(f"{self._name}: no samples")
         # The first frame is asked, not the header: HE-AAC doubles the rate that its header names.
-        self._rate_hz, self._pending = first
-        claimed = None
-        if "mov" in self._container.format.name and audio[0].duration and audio[0].time_base:
-            claimed = int(audio[0].duration * audio[0].time_base * self._rate_hz)
+        rate_hz, samples = first
         container = self._container.format.name.split(",")[0]
-        self.info = AudioInfo(self._rate_hz, self._pending.shape[1], claimed, container, context.name)
+        claimed_s = self._claimed_s(container)
+        claimed = None if claimed_s is None else int(claimed_s * rate_hz)
+        self.info = AudioInfo(rate_hz, samples.shape[1], claimed, container, context.name)
+        self._adapter = Adapter(rate_hz, samples.shape[1], self.damage)
+        self._ready = deque(self._adapter.put(samples, rate_hz, 0.0))
+        self._n_ready = sum(map(len, self._ready))
 
-    def _decoded(self, stream: av.AudioStream) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Each frame's rate and its (n, channels) samples."""
-        frames = self._container.decode(stream)
-        n_late = 0
-        while True:
+    def _claimed_s(self, container: str) -> Fraction | None:
+        """Seconds that the track has as its header says; None where FFmpeg only guesses it."""
+        if container not in TELL_DURATION:
+            return None
+        stream = self._stream
+        if stream.duration and stream.time_base:
+            return stream.duration * stream.time_base
+        if self._container.duration and len(self._container.streams) == 1:
+            return Fraction(self._container.duration, av.time_base)
+        return None
+
+    def _packets(self) -> Iterator[av.Packet]:
+        """The packets of the stream, past those that cannot be read."""
+        packets = self._container.demux(self._stream)
+        n_late, n_failures = 0, 0
+        while n_failures < MAX_FAILURES:
             try:
-                frame = next(frames, None)
-            except IndexError as exc:
+                packet = next(packets, None)
+            except IndexError:
                 # A broadcast may gain a stream on the way, of which PyAV knows only when it is asked anew.
                 n_late += 1
                 if n_late > MAX_LATE_STREAMS:
-                    raise self._damaged() from exc
-                frames = self._container.decode(stream)
-                continue
-            except FAILURES as exc:
-                self._file.check()
-                if n_late and isinstance(exc, EOFError):  # the decoder had given its last before
+                    self.damage.note(
+                        "the rest of the file could not be read: too many streams begin on the way"
+                    )
                     return
-                raise self._damaged() from exc
-            self._file.check()
-            if frame is None:
+                packets = self._container.demux(self._stream)
+                continue
+            except EOFError:
                 return
-            if frame.samples:
-                samples = frame.to_ndarray()
-                planar = frame.format.is_planar
-                channels = frame.layout.nb_channels
-                self._n_decoded += frame.samples
-                yield frame.sample_rate, to_float32(samples.T if planar else samples.reshape(-1, channels))
+            except FAILURES:
+                self._file.check()
+                n_failures += 1
+                packets = self._container.demux(self._stream)
+                continue
+            self._file.check()
+            if packet is None:
+                return
+            n_failures = 0
+            yield packet
+        self.damage.note("the rest of the file could not be read")
 
-    def _damaged(self) -> CorruptAudioError:
-        at_s = f"at {self._n_decoded / self._rate_hz:.2f} s" if self._n_decoded else "from the start"
-        return CorruptAudioError(f"{self._name}: damaged {at_s}")
+    def _decoded(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Each frame's rate and its (n, channels) samples."""
+        position_s = 0.0
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except EOFError:
+                frames = []
+            except FAILURES:
+                self._file.check()
+                self.damage.gap(position_s + self.damage.lost_s, self._length_s(packet))
+                continue
+            for frame in frames:
+                if frame.samples:
+                    samples = frame.to_ndarray()
+                    planar = frame.format.is_planar
+                    channels = frame.layout.nb_channels
+                    self._packet_s = frame.samples / frame.sample_rate
+                    position_s += self._packet_s
+                    yield (
+                        frame.sample_rate,
+                        to_float32(samples.T if planar else samples.reshape(-1, channels)),
+                    )
+
+    def _length_s(self, packet: av.Packet) -> float:
+        if packet.duration and packet.time_base:
+            return float(packet.duration * packet.time_base)
+        return self._packet_s or 0.02
 
     def read(self, n_frames: int) -> NDArray[np.float32]:
         """Decode the next samples; of the last coded frame only what belongs to the track.
 
         Raises:
-            CorruptAudioError: the stream is damaged, or changes its rate or channels on the way.
             InputError: the file object fails to read.
         """
-        parts, n = [self._pending], len(self._pending)
-        while n < n_frames + LAST_FRAME and (frame := next(self._frames, None)) is not None:
+        while self._n_ready < n_frames + LAST_FRAME and (frame := next(self._frames, None)) is not None:
             rate_hz, samples = frame
-            if rate_hz != self._rate_hz or samples.shape[1] != self.info.channels:
-                at_s = (self._n_read + n) / self._rate_hz
-                raise CorruptAudioError(f"{self._name}: rate or channels change at {at_s:.2f} s")
-            parts.append(samples)
-            n += len(samples)
-        joined = np.concatenate(parts)
-        if n < n_frames + LAST_FRAME and self.info.n_frames is not None:
-            surplus = self._n_read + n - self.info.n_frames
+            at_s = (self._n_read + self._n_ready) / self.info.rate_hz
+            self._take(self._adapter.put(samples, rate_hz, at_s + self.damage.lost_s))
+        if self._n_ready < n_frames + LAST_FRAME:
+            self._take(self._adapter.flush())
+        joined = np.concatenate([*self._ready, np.empty((0, self.info.channels), np.float32)])
+        if self._n_ready < n_frames + LAST_FRAME and self.info.n_frames is not None:
+            surplus = self._n_read + len(joined) - self.info.n_frames
             if 0 < surplus <= LAST_FRAME:
-                joined = joined[: max(0, n - surplus)]
-        block, self._pending = joined[:n_frames], joined[n_frames:]
+                joined = joined[: max(0, len(joined) - surplus)]
+        block, rest = joined[:n_frames], joined[n_frames:]
+        self._ready, self._n_ready = deque([rest]), len(rest)
         self._n_read += len(block)
         return np.ascontiguousarray(block)
 
-    def notes(self) -> list[str]:
-        """Nothing."""
-        return []
+    def _take(self, blocks: Iterable[NDArray[np.float32]]) -> None:
+        for block in blocks:
+            self._ready.append(block)
+            self._n_ready += len(block)
 
     def close(self) -> None:
         """Close FFmpeg's handle, not the stream."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
 
-from dymn_cli.audio import headers
 from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
 from dymn_cli.results import AudioInfo
 
@@ -23,26 +21,21 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from numpy.typing import NDArray
 
-__all__ = ["GuardedFile", "SoundfileDecoder", "libsndfile_version"]
+__all__ = ["MEDIA_HINT", "GuardedFile", "SoundfileDecoder", "libsndfile_version"]
+
+MEDIA_HINT = "m4a, AAC, WMA and video need one more package: pip install 'dymn[media]'"
 
 LENGTH_UNKNOWN = 1 << 62  # SF_COUNT_MAX is above, any real length below
 # sf_error numbers: unknown format, unknown coding, and bytes like MPEG's sync that no frame follows.
 UNRECOGNISED = frozenset({1, 4, 7})
 MALFORMED = 3
 UNIMPLEMENTED = 18
-CORRECTED_STEP = 16 * 1152  # frames a call: a broken last MP3 frame loses the whole call that meets it
 
 # The log has the sizes that a header claims beside those that the file allows.
 CLAIMED_SIZE = re.compile(
     r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
 STREAMED_SIZES = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
-Objection: TypeAlias = Callable[[BinaryIO | headers.CorrectedView], bool]
-OBJECTIONS: tuple[tuple[Objection, tuple[type[InputError], str]], ...] = (
-    (headers.has_too_many_tags, (CorruptAudioError, "damaged: hundreds of tags in front of the audio")),
-    (headers.is_sample_dump, (UnsupportedAudioError, "a MIDI sample dump, which is not read")),
-    (headers.has_bad_packet_table, (CorruptAudioError, "damaged: its packet table does not add up")),
-)
 NO_END_MARK = "Last page lacks an end-of-stream bit"
 
 
@@ -54,7 +47,7 @@ class GuardedFile(io.RawIOBase):
     which is no error until they read there: so the file itself is only moved for reading.
     """
 
-    def __init__(self, stream: BinaryIO | headers.CorrectedView, name: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str) -> None:
         self._stream = stream
         self._source = name
         self._error: Exception | None = None
@@ -109,6 +102,8 @@ class GuardedFile(io.RawIOBase):
         Raises:
             InputError: the file object failed.
         """
+        if isinstance(self._error, InputError):
+            raise self._error
         if self._error is not None:
             raise InputError(f"{self._source}: cannot be read: {self._error}") from self._error
 
@@ -142,12 +137,14 @@ def _scaled(block: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 class SoundfileDecoder:
-    """Forward reading through libsndfile.
+    """Forward reading through libsndfile, to the end or to the first damaged spot.
 
     Args:
-        stream: a seekable binary file at its start; closed by whoever opened it.
+        stream: a seekable binary file; closed by whoever opened it.
         name: what errors call the source.
         by_descriptor: let libsndfile read from the stream's file descriptor.
+        container: what to call the format, where the stream is a view of another one.
+        length_known: the number of samples that libsndfile finds is one.
 
     Raises:
         UnsupportedAudioError: libsndfile does not know the format.
@@ -155,40 +152,26 @@ class SoundfileDecoder:
         InputError: the file object fails to read.
     """
 
-    slack_s = 0.05
-
-    def __init__(self, stream: BinaryIO, name: str, *, by_descriptor: bool) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        *,
+        by_descriptor: bool = False,
+        container: str = "",
+        length_known: bool = True,
+    ) -> None:
         self._name = name
-        self._stream, by_descriptor = self._prepared(stream, by_descriptor=by_descriptor)
-        self._end = self._stream.seek(0, os.SEEK_END)
+        self._stream = stream
         self._guard: GuardedFile | None = None
-        self._step = LENGTH_UNKNOWN
-        self._n_read = 0
-        self._sound = self._open(self._stream, by_descriptor=by_descriptor)
-        view = self._view_of_doubtful()
-        if view is not None:
-            self._sound.close()
-            self._end = view.end
-            self._step = CORRECTED_STEP
-            self._sound = self._open(view, by_descriptor=False)
-        self.info = self._describe(length_known=view is None or self._sound.format != "MP3")
+        self._sound = self._open(stream, by_descriptor=by_descriptor)
+        self._lacks_end_mark = False
+        self.n_read = 0
+        self.is_broken = False
+        self.last = np.empty((0, 0), np.float32)  # what came when it broke
+        self.info = self._describe(container, length_known=length_known)
 
-    def _prepared(
-        self, stream: BinaryIO, *, by_descriptor: bool
-    ) -> tuple[BinaryIO | headers.CorrectedView, bool]:
-        """What libsndfile shall read, and whether from the descriptor; not all that it would read it may."""
-        try:
-            view = headers.without_tags(stream)
-            source = stream if view is None else view
-            refusal = next((refusal for objects, refusal in OBJECTIONS if objects(source)), None)
-        except Exception as exc:  # whatever a foreign file object raises
-            raise InputError(f"{self._name}: cannot be read: {exc}") from exc
-        if refusal is not None:
-            kind, reason = refusal
-            raise kind(f"{self._name}: {reason}")
-        return source, by_descriptor and view is None
-
-    def _open(self, stream: BinaryIO | headers.CorrectedView, *, by_descriptor: bool) -> _ForwardSoundFile:
+    def _open(self, stream: BinaryIO, *, by_descriptor: bool) -> _ForwardSoundFile:
         stream.seek(0)
         try:
             if by_descriptor:
@@ -201,22 +184,11 @@ class SoundfileDecoder:
                 raise UnsupportedAudioError(f"{self._name}: not a known audio format") from exc
             if exc.code == UNIMPLEMENTED:
                 raise UnsupportedAudioError(
-                    f"{self._name}: a coding that libsndfile does not decode"
+                    f"{self._name}: a coding that libsndfile does not decode", hint=MEDIA_HINT
                 ) from exc
             raise CorruptAudioError(f"{self._name}: damaged: {_reason(exc)}") from exc
 
-    def _view_of_doubtful(self) -> headers.CorrectedView | None:
-        if self._sound.format != "MP3" and self._sound.frames:
-            return None
-        try:
-            position = self._stream.tell()
-            view = headers.corrected(self._stream, self._sound.format)
-            self._stream.seek(position)
-        except OSError as exc:
-            raise InputError(f"{self._name}: cannot be read: {exc}") from exc
-        return view
-
-    def _describe(self, *, length_known: bool) -> AudioInfo:
+    def _describe(self, container: str, *, length_known: bool) -> AudioInfo:
         sound = self._sound
         log = sound.extra_info
         n_frames: int | None = sound.frames
@@ -226,40 +198,43 @@ class SoundfileDecoder:
             claimed, there = int(claim[1]), int(claim[2])
             if claimed > there > 0 and claimed not in STREAMED_SIZES and claimed < LENGTH_UNKNOWN:
                 n_frames = sound.frames + (claimed - there) * sound.frames // there
-        self._cut_off = NO_END_MARK in log
-        container = "WAV" if sound.format == "WAVEX" else sound.format
+        self._lacks_end_mark = NO_END_MARK in log
+        container = container or ("WAV" if sound.format == "WAVEX" else sound.format)
         return AudioInfo(sound.samplerate, sound.channels, n_frames, container, sound.subtype)
 
+    @property
+    def lacks_end_mark(self) -> bool:
+        """Whether an Ogg stream breaks off."""
+        return self._lacks_end_mark
+
+    @property
+    def position(self) -> int:
+        """How far the file has been read, in bytes, which may be a little ahead of the samples."""
+        return (self._guard or self._stream).tell()
+
     def read(self, n_frames: int) -> NDArray[np.float32]:
-        """Decode the next samples.
+        """Decode the next (n, channels) samples; none at the end, or where the stream is damaged.
 
         Raises:
-            CorruptAudioError: the stream is damaged before its end.
             InputError: the file object fails to read.
         """
         dtype = np.int16 if self.info.codec == "PCM_16" else np.float32
-        block = np.empty((min(n_frames, self._step), self.info.channels), dtype)
+        block = np.empty((0 if self.is_broken else n_frames, self.info.channels), dtype)
         try:
-            block = self._sound.read(out=block)
-        except soundfile.LibsndfileError as exc:
+            if len(block):
+                block = self._sound.read(out=block)
+        except soundfile.LibsndfileError:
             self._check_guard()
-            block = block[: self._sound.tell() - self._n_read]
-            self._cut_off = True
-            if (self._guard or self._stream).tell() < self._end:
-                at_s = (self._n_read + len(block)) / self.info.rate_hz
-                raise CorruptAudioError(f"{self._name}: damaged at {at_s:.2f} s") from exc
+            block = block[: max(0, self._sound.tell() - self.n_read)]
+            self.is_broken = True
+            self.last = block
         self._check_guard()
-        self._n_read += len(block)
+        self.n_read += len(block)
         return block if block.dtype == np.float32 else _scaled(block)
 
     def _check_guard(self) -> None:
         if self._guard is not None:
             self._guard.check()
-
-    def notes(self) -> list[str]:
-        """Say where a stream that does not tell its length breaks off."""
-        untold = self.info.n_frames is None or self.info.container == "OGG"
-        return ["cut off: the stream stops before its end mark"] if self._cut_off and untold else []
 
     def close(self) -> None:
         """Close libsndfile's handle, not the stream."""

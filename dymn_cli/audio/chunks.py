@@ -1,0 +1,488 @@
+"""Where the samples of chunked files really are: WAV, RF64, Wave64, AIFF, AU, CAF.
+
+    RIFF size WAVE   fmt    LIST    data size ┃ samples ... ┃ LIST    RIFF (another file behind this one)
+
+libsndfile believes the sizes in the headers. They are wrong where a program wrote into a pipe and could not
+go back, where a recorder lost power, where 32 bits have wrapped at 4 GiB, and they do not tell of a second
+file behind the first. Then a view shows the same samples behind a header that is right.
+
+Sources: RIFF (Microsoft Multimedia Programming Interface 1.0), EBU Tech 3306 (RF64), Sony's Wave64, AIFF-C
+(Apple, 1991), the AU format of SunOS, Apple's Core Audio Format specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from dymn_cli.audio.views import Part, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MPEG_CODINGS", "READ_CODINGS", "Piece", "pieces"]
+
+MAX_CHUNKS = 10_000  # real files have a few dozen; a file of nothing else must not keep us for minutes
+MAX_FILES = 1_000
+STREAMED = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
+WRAP = 1 << 32
+NOT_TOLD = (1 << 64) - 1
+LOOK = 1 << 16
+TRAILERS = (
+    b"LIST JUNK junk PAD  FLLR fact PEAK bext iXML axml chna cue  plst adtl smpl inst acid id3  ID3  DISP cart "
+    b"umid minf elm1 regn _PMX afsp wamd guan SAUR SNDM levl link ResU strc labl note ltxt mark MARK NAME AUTH "
+    b"ANNO COMT INST APPL MIDI AESD CHAN ID32 free strg info kuki pakt chan uuid ovvw peak edct tlst data"
+)
+KNOWN = {TRAILERS[n : n + 4] for n in range(0, len(TRAILERS), 5)}
+READ_CODINGS = {0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x40, 0xFFFE}  # of WAV, by libsndfile
+MPEG_CODINGS = {0x50, 0x55}
+PCM_CODINGS = {0x01, 0x03, 0x06, 0x07}
+W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+# AIFF-C's names of codings → AU's numbers, by the bits of a sample.
+AU_CODINGS = {
+    (b"NONE", 8): 2,
+    (b"NONE", 16): 3,
+    (b"NONE", 24): 4,
+    (b"NONE", 32): 5,
+    (b"twos", 16): 3,
+    (b"sowt", 16): 3,
+    (b"fl32", 32): 6,
+    (b"FL32", 32): 6,
+    (b"fl64", 64): 7,
+    (b"ulaw", 16): 1,
+    (b"alaw", 16): 27,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The samples of one file.
+
+    Args:
+        container: name of the format.
+        samples: where they are.
+        rate: bytes a second, 0 where it is not told.
+        align: bytes that belong together: a sample of all channels, or a block.
+        header: what a decoder is to see in front of them; empty where it may read the file itself.
+        coding: number of the coding in WAV; 0 elsewhere.
+        notes: what is wrong with the file.
+    """
+
+    container: str
+    samples: range
+    rate: float
+    align: int = 1
+    header: bytes = b""
+    coding: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        """What a decoder is to see."""
+        return self.header, self.samples
+
+
+def pieces(stream: BinaryIO) -> list[Piece]:
+    """The files in a file, as a rule one; none where it is no such format, or has no samples.
+
+    Args:
+        stream: the seekable file; its position is moved.
+    """
+    window = Window(stream)
+    found: list[Piece] = []
+    position: int | None = 0
+    while position is not None and len(found) < MAX_FILES:
+        piece, position = _piece(window, position)
+        if piece is None:
+            break
+        found.append(piece)
+    if len(found) > 1:
+        note = f"{len(found)} files in one, one after the other"
+        found = [
+            replace(piece, notes=(*piece.notes, *([note] if not n else []))) for n, piece in enumerate(found)
+        ]
+    return found
+
+
+def _piece(window: Window, start: int) -> tuple[Piece | None, int | None]:
+    head = window.get(start, 40)
+    mark, kind = head[:4], head[8:12]
+    if mark in (b"RIFF", b"RIFX", b"RF64", b"BW64") and kind == b"WAVE":
+        return _wav(window, start)
+    if head[:16] == W64_RIFF and head[24:28] == b"wave":
+        return _w64(window, start)
+    if mark == b"FORM" and kind in (b"AIFF", b"AIFC"):
+        return _aiff(window, start)
+    if mark in (b".snd", b"dns."):
+        return _au(window, start)
+    if head[:8] == b"caff\0\1\0\0":
+        return _caf(window, start)
+    return None, None
+
+
+# ---------------------------------------------------------------------- where samples end
+
+
+class _Extent(NamedTuple):
+    end: int
+    is_as_told: bool
+    note: str = ""
+    another: int | None = None  # where another file starts
+
+
+@dataclass(slots=True)
+class _Format:
+    """How chunks look in a format: sizes of so many bytes, in this order."""
+
+    order: str
+    size: str = "I"
+    pad: int = 2
+    name_size: int = 4
+    counts_itself: bool = False
+    unknown: set[int] = field(default_factory=set)
+
+    def chunk(self, window: Window, position: int) -> tuple[bytes, int, int] | None:
+        """Name of the chunk that starts there, where its data start, and their size."""
+        n_bytes = self.name_size + struct.calcsize(self.size)
+        data = window.get(position, n_bytes)
+        if len(data) < n_bytes:
+            return None
+        (size,) = struct.unpack(self.order + self.size, data[self.name_size :])
+        if self.counts_itself:
+            size -= n_bytes
+        return data[: self.name_size], position + n_bytes, size
+
+    def chunks(self, window: Window, position: int) -> Iterator[tuple[bytes, int, int]]:
+        """Chunks, until they leave the file."""
+        for _ in range(MAX_CHUNKS):
+            chunk = self.chunk(window, position)
+            if chunk is None or chunk[2] < 0:
+                return
+            yield chunk
+            position = chunk[1] + -(-chunk[2] // self.pad) * self.pad
+
+
+def _extent(
+    window: Window, form: _Format, start: int, claimed: int, *, rate: float, align: int, width: int
+) -> _Extent:
+    """Where samples that start at `start` end, of which a header claims so many bytes."""
+    end, there = window.end, window.end - start
+    if claimed in form.unknown and claimed >= there or claimed == NOT_TOLD:
+        return _Extent(end, is_as_told=False)
+    if claimed == 0:
+        if there <= 0 or _is_trailer(window, form, start)[0]:
+            return _Extent(start, is_as_told=True)
+        return _Extent(end, is_as_told=False)
+    if claimed >= there:
+        return _Extent(end, is_as_told=True)
+    after = start + claimed
+    for place in (after, after + 1):
+        is_trailer, another = _is_trailer(window, form, place)
+        if is_trailer:
+            return _Extent(after, is_as_told=another is None, another=another)
+    if form.size == "I" and there - claimed >= WRAP:
+        whole = claimed + (there - claimed) // WRAP * WRAP
+        if start + whole == end or _is_trailer(window, form, start + whole)[0]:
+            note = "its 32-bit sizes have wrapped at 4 GiB: read to its end"
+            return _Extent(start + whole, is_as_told=False, note=note)
+    behind = end - after
+    last = _last_byte(window, after)
+    if last - after <= max(align, 3):
+        return _Extent(after, is_as_told=True)
+    if behind < align or not _is_sound(window.get(after, LOOK), width):
+        note = f"{behind:,} bytes behind the audio are left out: they are no samples"
+        return _Extent(after, is_as_told=True, note=note)
+    last = min(end, start + -(-(last - start) // align) * align)
+    note = (
+        f"the header claims {claimed / rate:.2f} s, {(last - start) / rate:.2f} s are there" if rate else ""
+    )
+    return _Extent(last, is_as_told=False, note=note or "the header claims less than is there")
+
+
+def _is_trailer(window: Window, form: _Format, position: int) -> tuple[bool, int | None]:
+    """Whether chunks follow, or nothing, or another file; and where that starts."""
+    if position == window.end:
+        return True, None
+    for _ in range(MAX_CHUNKS):
+        if _piece_starts(window, position):
+            return True, position
+        chunk = form.chunk(window, position)
+        if chunk is None:
+            return False, None
+        name, start, size = chunk
+        is_known = name[:4] in KNOWN
+        if not is_known and not (name[:4].isascii() and name[:4].decode("ascii").isprintable()):
+            return False, None
+        following = start + max(0, size)
+        if following >= window.end:
+            return is_known or following <= window.end + 1, None
+        padded = start + -(-max(0, size) // form.pad) * form.pad
+        rest, another = (True, None) if padded >= window.end else (None, None)
+        if rest:
+            return True, None
+        if is_known:  # what follows may be anything but samples
+            further, another = _is_trailer_from(window, form, padded)
+            return True, another
+        position = padded
+    return False, None
+
+
+def _is_trailer_from(window: Window, form: _Format, position: int) -> tuple[bool, int | None]:
+    """Follow chunks behind a known one to another file, if there is one."""
+    for _ in range(MAX_CHUNKS):
+        if _piece_starts(window, position):
+            return True, position
+        chunk = form.chunk(window, position)
+        if chunk is None or chunk[2] < 0:
+            return True, None
+        position = chunk[1] + -(-chunk[2] // form.pad) * form.pad
+    return True, None
+
+
+def _piece_starts(window: Window, position: int) -> bool:
+    head = window.get(position, 40)
+    return (
+        (head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE")
+        or (head[:16] == W64_RIFF and head[24:28] == b"wave")
+        or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))
+        or head[:8] == b"caff\0\1\0\0"
+        or (head[:4] == b".snd" and 24 <= int.from_bytes(head[4:8], "big") < LOOK)
+    )
+
+
+def _last_byte(window: Window, start: int) -> int:
+    """Position behind the last byte from `start` on that is not zero."""
+    end = window.end
+    while end > start:
+        low = max(start, end - LOOK)
+        data = window.get(low, end - low).rstrip(b"\0")
+        if data:
+            return low + len(data)
+        end = low
+    return start
+
+
+def _is_sound(data: bytes, width: int) -> bool:
+    """Whether bytes behind the announced ones look like samples: text and random bytes do not.
+
+    Args:
+        data: the bytes.
+        width: bytes of a sample, counted negative where the last is the lowest; 0 for codings that look random.
+    """
+    n_text = len(data.translate(None, bytes(range(0x20, 0x7F)) + b"\r\n\t"))
+    if n_text < len(data) // 10:
+        return False
+    if width == 0 or abs(width) == 1:
+        return True
+    top = data[abs(width) - 1 :: abs(width)] if width > 0 else data[::-width]
+    n_quiet = len(top) - len(top.translate(None, bytes(range(40)) + bytes(range(216, 256))))
+    return n_quiet > 0.45 * len(top)  # of random bytes, 31 %
+
+
+# ---------------------------------------------------------------------- the formats
+
+
+def _wav(window: Window, start: int) -> tuple[Piece | None, int | None]:
+    mark = window.get(start, 4)
+    order = ">" if mark == b"RIFX" else "<"
+    is_large = mark in (b"RF64", b"BW64")
+    form = _Format(order, unknown={*([0] if is_large else []), *STREAMED_MARKS})
+    fmt, large = b"", None
+    for name, at, size in form.chunks(window, start + 12):
+        if name == b"fmt ":
+            fmt = window.get(at, min(size, 1 << 12))
+        elif name == b"ds64":
+            large = struct.unpack("<QQ", window.get(at, 16).ljust(16, b"\0"))[1]
+        elif name == b"data":
+            if len(fmt) < 16:
+                return None, None
+            return _wav_piece(window, form, mark, fmt, at, _data_size(size, large, is_large=is_large))
+    return None, None
+
+
+STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})
+
+
+def _data_size(size: int, large: int | None, *, is_large: bool) -> int:
+    if is_large and size in (0, 0xFFFF_FFFF):
+        return large or 0
+    return size
+
+
+def _wav_piece(
+    window: Window, form: _Format, mark: bytes, fmt: bytes, at: int, claimed: int
+) -> tuple[Piece | None, int | None]:
+    coding, channels, _, rate, align, bits = struct.unpack(form.order + "HHIIHH", fmt[:16])
+    if coding == 0xFFFE and len(fmt) >= 26:
+        (coding,) = struct.unpack(form.order + "H", fmt[24:26])
+    is_pcm = coding in PCM_CODINGS and align and align == channels * -(-bits // 8)
+    width = (align // channels if form.order == "<" else -(align // channels)) if is_pcm and channels else 0
+    if coding in (0x06, 0x07):
+        width = 0
+    extent = _extent(window, form, at, claimed, rate=rate, align=max(1, align), width=width)
+    is_first = at and _starts_at_zero(window, at, mark)
+    header = b""
+    if not (extent.is_as_told and is_first):
+        header = _wav_header(fmt, extent.end - at, order=form.order)
+    notes = (extent.note,) if extent.note else ()
+    container = "RF64" if mark in (b"RF64", b"BW64") else "WAV"
+    samples = range(at, extent.end)
+    return Piece(container, samples, rate, max(1, align), header, coding, notes), extent.another
+
+
+def _starts_at_zero(window: Window, at: int, mark: bytes) -> bool:
+    """Whether a decoder that reads the file from its front finds these samples first."""
+    return window.get(0, 4) == mark and not any(
+        position < at - 8 for position in (window.find(mark, 4, min(at, LOOK)),) if position >= 0
+    )
+
+
+def _wav_header(fmt: bytes, n_bytes: int, *, order: str) -> bytes:
+    chunk = b"fmt " + struct.pack(order + "I", len(fmt)) + fmt + bytes(len(fmt) % 2)
+    riff = 4 + len(chunk) + 8 + n_bytes + n_bytes % 2
+    if riff < WRAP:
+        mark = b"RIFX" if order == ">" else b"RIFF"
+        return (
+            mark
+            + struct.pack(order + "I", riff)
+            + b"WAVE"
+            + chunk
+            + b"data"
+            + struct.pack(order + "I", n_bytes)
+        )
+    large = b"ds64" + struct.pack("<IQQQI", 28, riff + 36, n_bytes, 0, 0)
+    return b"RF64\xff\xff\xff\xffWAVE" + large + chunk + b"data\xff\xff\xff\xff"
+
+
+def _w64(window: Window, start: int) -> tuple[Piece | None, int | None]:
+    form = _Format("<", "Q", 8, 16, counts_itself=True)
+    fmt = b""
+    for name, at, size in form.chunks(window, start + 40):
+        if name == b"fmt " + W64_TAIL:
+            fmt = window.get(at, min(size, 1 << 12))
+        elif name == b"data" + W64_TAIL:
+            if len(fmt) < 16:
+                return None, None
+            coding, channels, _, rate, align, bits = struct.unpack("<HHIIHH", fmt[:16])
+            is_pcm = coding in (1, 3, 0xFFFE) and channels and align == channels * -(-bits // 8)
+            claimed = size if size < 1 << 62 else NOT_TOLD
+            extent = _extent(
+                window,
+                form,
+                at,
+                claimed,
+                rate=rate,
+                align=max(1, align),
+                width=align // channels if is_pcm else 0,
+            )
+            header = b"" if extent.is_as_told and start == 0 else _wav_header(fmt, extent.end - at, order="<")
+            notes = (extent.note,) if extent.note else ()
+            samples = range(at, extent.end)
+            return Piece("W64", samples, rate, max(1, align), header, coding, notes), extent.another
+    return None, None
+
+
+def _aiff(window: Window, start: int) -> tuple[Piece | None, int | None]:
+    form = _Format(">", unknown=set(STREAMED_MARKS) | {0xFFFF_FFF8})
+    comm = b""
+    for name, at, size in form.chunks(window, start + 12):
+        if name == b"COMM":
+            comm = window.get(at, min(size, 1 << 12))
+        elif name == b"SSND" and len(comm) >= 18:
+            return _aiff_piece(window, form, start, comm, at, size)
+    return None, None
+
+
+def _aiff_piece(
+    window: Window, form: _Format, start: int, comm: bytes, at: int, size: int
+) -> tuple[Piece | None, int | None]:
+    channels, n_frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", comm[:18])
+    name = comm[18:22] if len(comm) >= 22 else b"NONE"
+    rate_hz = int(mantissa * 2.0 ** (exponent - 16_446)) if exponent < 16_500 else 0
+    coding = AU_CODINGS.get((name, -(-bits // 8) * 8))
+    align = channels * (1 if name in (b"ulaw", b"alaw") else -(-bits // 8))
+    skipped = int.from_bytes(window.get(at, 4), "big")
+    first = at + 8 + (skipped if skipped < LOOK else 0)
+    claimed = max(0, size - 8) if size not in form.unknown else 0
+    if coding is None or not align or not 0 < rate_hz < WRAP:
+        return Piece("AIFF", range(first, window.end), 0), None
+    width = align // channels * (1 if name == b"sowt" else -1) if coding not in (1, 27) else 0
+    if claimed and claimed > window.end - first and n_frames * align < claimed:
+        claimed = n_frames * align
+    extent = _extent(window, form, first, claimed, rate=rate_hz * align, align=align, width=width)
+    is_told = extent.is_as_told and (n_frames or not claimed) and start == 0
+    order, mark = ("<", b"dns.") if name == b"sowt" else (">", b".snd")
+    header = (
+        b"" if is_told else mark + struct.pack(f"{order}IIIII", 24, 0xFFFF_FFFF, coding, rate_hz, channels)
+    )
+    notes = (extent.note,) if extent.note else ()
+    return Piece("AIFF", range(first, extent.end), rate_hz * align, align, header, 0, notes), extent.another
+
+
+AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+
+
+def _au(window: Window, start: int) -> tuple[Piece | None, int | None]:
+    head = window.get(start, 24)
+    order = ">" if head[:4] == b".snd" else "<"
+    if len(head) < 24:
+        return None, None
+    offset, size, coding, rate_hz, channels = struct.unpack(order + "IIIII", head[4:])
+    width = AU_WIDTHS.get(coding, 0)
+    if offset < 24 or offset > LOOK or not channels or start + offset > window.end:
+        return None, None
+    form = _Format(order, unknown=set(STREAMED_MARKS))
+    align = max(1, width * channels)
+    rate = rate_hz * align if width else 0
+    claimed = size if size not in STREAMED_MARKS else NOT_TOLD
+    signed = 0 if coding in (1, 27) or not width else width if order == "<" else -width
+    extent = _extent(window, form, start + offset, claimed, rate=rate, align=align, width=signed)
+    header = b""
+    if not (extent.is_as_told or claimed == NOT_TOLD) or start:
+        header = head[:4] + struct.pack(order + "IIIII", 24, 0xFFFF_FFFF, coding, rate_hz, channels)
+    samples = range(start + offset, extent.end)
+    return Piece("AU", samples, rate, align, header, 0, (extent.note,) if extent.note else ()), extent.another
+
+
+def _caf(window: Window, start: int) -> tuple[Piece | None, int | None]:
+    form = _Format(">", "Q", 1)
+    desc, kept = b"", b"caff\0\1\0\0"
+    position = start + 8
+    for _ in range(MAX_CHUNKS):
+        chunk = form.chunk(window, position)
+        if chunk is None:
+            break
+        name, at, size = chunk
+        if name == b"data":
+            return _caf_piece(window, form, start, kept, desc, at, size)
+        if name == b"desc":
+            desc = window.get(at, min(size, 1 << 10))
+        if size < LOOK and len(kept) < LOOK:
+            kept += window.get(position, 12 + size)
+        position = at + size
+    return None, None
+
+
+def _caf_piece(
+    window: Window, form: _Format, start: int, kept: bytes, desc: bytes, at: int, size: int
+) -> tuple[Piece | None, int | None]:
+    if len(desc) < 32:
+        return None, None
+    rate_hz, coding, flags, n_bytes, n_frames, channels, _ = struct.unpack(">d4sIIIII", desc[:32])
+    first = at + 4  # a count of edits comes first
+    rate = rate_hz * n_bytes / n_frames if n_frames and n_bytes and rate_hz > 0 else 0.0
+    claimed = NOT_TOLD if size >= 1 << 63 else max(0, size - 4)
+    width = n_bytes // channels * (1 if flags & 2 else -1) if coding == b"lpcm" and channels else 0
+    extent = _extent(window, form, first, claimed, rate=rate, align=max(1, n_bytes), width=width)
+    header = b""
+    if not extent.is_as_told or start:
+        there = extent.end - first
+        if n_bytes:
+            there -= there % n_bytes
+        header = kept + b"data" + struct.pack(">Q", there + 4) + bytes(4)
+        extent = extent._replace(end=first + there)
+    notes = (extent.note,) if extent.note else ()
+    samples = range(first, extent.end)
+    return Piece("CAF", samples, rate, max(1, n_bytes), header, 0, notes), extent.another

@@ -1,0 +1,450 @@
+"""A source as the stretches of it that decode, one after the other.
+
+    FLAC    ███ frame frame ✗ frame frame ███       goes on at the next frame whose header is sound
+    MP3     ███ frame frame ✗ frame ██ junk ██      shown without what is no frame; again from the start, and
+                                                    what was given already is dropped
+    Ogg     ██ link ██│██ link ██                   link by link, Opus with time stamps counted anew
+    WAV ... head│██ samples ██│head│██ samples ██   file by file, behind headers that are right
+
+Undamaged files are read by libsndfile alone, in one pass. Only where it stops, or a cheap look at both ends
+of the file says that there is more, is the file searched. Each stretch has a decoder of its own; all come
+out at the rate and with the channels of the first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from dymn_cli.audio import chunks, flac, headers, mpeg, ogg
+from dymn_cli.audio.damage import Adapter, Damage
+from dymn_cli.audio.sndfile import MEDIA_HINT, SoundfileDecoder
+from dymn_cli.audio.views import Spliced, Window, size_of
+from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from dymn_cli.audio.views import Part
+    from dymn_cli.results import AudioInfo
+
+__all__ = ["StretchDecoder", "open_behind_junk"]
+
+MAX_FAILURES = 200  # places in a row from which nothing decodes: then the rest is given up
+JUNK_SEARCH = 1 << 20
+TAIL = 1 << 16
+SLACK_S = 0.05
+MIN_FRAMES = 1 << 14  # a call: what libFLAC says of a damaged spot comes a few of its frames late
+MARKS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS\0\2", b"FORM", b"caff\0\1\0\0", b".snd\0\0\0")
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Something that decodes.
+
+    Args:
+        decoder: reads it.
+        skip: samples at its start that were given already.
+        lost_s: seconds that are missing in front of it.
+        at_s: where it starts in the source, if known.
+    """
+
+    decoder: SoundfileDecoder
+    skip: int = 0
+    lost_s: float = 0.0
+    n_given: int = 0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it ended before its end."""
+        return self.decoder.is_broken
+
+
+class _File:
+    """What all ways to read a file need."""
+
+    def __init__(self, stream: BinaryIO, name: str, damage: Damage, *, by_descriptor: bool) -> None:
+        self.stream = stream
+        self.name = name
+        self.damage = damage
+        self.by_descriptor = by_descriptor
+        self.end = size_of(stream)
+
+    def whole(self) -> SoundfileDecoder:
+        """The file as libsndfile reads it by itself."""
+        return SoundfileDecoder(self.stream, self.name, by_descriptor=self.by_descriptor)
+
+    def spliced(
+        self, parts: Iterator[Part] | tuple[Part, ...], container: str, *, is_endless: bool = False
+    ) -> SoundfileDecoder:
+        """Parts of it."""
+        view = Spliced(self.stream, iter(parts), is_endless=is_endless)
+        return SoundfileDecoder(view.as_file(), self.name, container=container, length_known=not is_endless)
+
+    def unread(self, decoder: SoundfileDecoder) -> int:
+        """Bytes that a decoder of the whole file has left."""
+        return self.end - decoder.position
+
+
+class StretchDecoder:
+    """Forward reading of a file that libsndfile knows, over damaged spots.
+
+    Args:
+        stream: a seekable binary file; closed by whoever opened it.
+        name: what errors call the source.
+        by_descriptor: let libsndfile read from the stream's file descriptor.
+        damage: what is known to be wrong already.
+
+    Raises:
+        UnsupportedAudioError: libsndfile does not know the format.
+        CorruptAudioError: it does, but nothing of the file decodes.
+        InputError: the file object fails to read.
+    """
+
+    slack_s = SLACK_S
+
+    def __init__(
+        self, stream: BinaryIO, name: str, *, by_descriptor: bool, damage: Damage | None = None
+    ) -> None:
+        self.damage = damage or Damage()
+        try:
+            view = headers.without_tags(stream)
+            source = stream if view is None else view.as_file()
+            headers.require_harmless(source, name)
+            file = _File(source, name, self.damage, by_descriptor=by_descriptor and view is None)
+            self._stretches = _stretches(file)
+            self._current: Stretch | None = next(self._stretches)
+        except OSError as exc:
+            raise InputError(f"{name}: cannot be read: {exc}") from exc
+        self._name = name
+        self._ready: deque[NDArray[np.float32]] = deque()
+        self._n_read = 0
+        self.info: AudioInfo = self._current.decoder.info
+        self._adapter = Adapter(self.info.rate_hz, self.info.channels, self.damage)
+
+    def read(self, n_frames: int) -> NDArray[np.float32]:
+        """Decode the next samples; none at the end.
+
+        Raises:
+            InputError: the file object fails to read.
+        """
+        while not self._ready:
+            if self._current is None:
+                return np.empty((0, self.info.channels), np.float32)
+            self._decode(self._current, n_frames)
+        block = self._ready.popleft()
+        if len(block) > n_frames:
+            self._ready.appendleft(block[n_frames:])
+            block = block[:n_frames]
+        self._n_read += len(block)
+        return block
+
+    def _decode(self, stretch: Stretch, n_frames: int) -> None:
+        decoder = stretch.decoder
+        block = decoder.read(max(n_frames, MIN_FRAMES))
+        if not len(block):
+            self._ready.extend(self._adapter.flush() if decoder.info.rate_hz != self.info.rate_hz else ())
+            decoder.close()
+            self._current = self._next()
+            return
+        if stretch.skip:
+            n_skipped = min(stretch.skip, len(block))
+            stretch.skip -= n_skipped
+            block = block[n_skipped:]
+        if len(block):
+            at_s = self._n_read / self.info.rate_hz + self.damage.lost_s
+            if not stretch.n_given and stretch.lost_s:
+                self.damage.gap(at_s, stretch.lost_s)
+            stretch.n_given += len(block)
+            self._ready.extend(self._adapter.put(block, decoder.info.rate_hz, at_s))
+
+    def _next(self) -> Stretch | None:
+        try:
+            return next(self._stretches, None)
+        except OSError as exc:
+            raise InputError(f"{self._name}: cannot be read: {exc}") from exc
+
+    def close(self) -> None:
+        """Close libsndfile's handle, not the stream."""
+        if self._current is not None:
+            self._current.decoder.close()
+
+
+def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
+    """Open audio that does not start at the start of a file; None where none is found near it.
+
+    Args:
+        stream: the seekable file; its position is moved.
+        name: what errors call the source.
+
+    Raises:
+        InputError: the file object fails to read.
+    """
+    window = Window(stream, min(size_of(stream), JUNK_SEARCH))
+    starts = {at for mark in MARKS if (at := window.find(mark, 1)) > 0}
+    run = mpeg.Walker(stream, 0, window.end).next_run()
+    if run is not None:
+        starts.add(run.start)
+    for start in sorted(starts):
+        damage = Damage()
+        if start:
+            damage.note(f"{start:,} bytes in front of the audio are left out")
+        view = Spliced(stream, [range(start, size_of(stream))]).as_file()
+        try:
+            return StretchDecoder(view, name, by_descriptor=False, damage=damage)
+        except (CorruptAudioError, UnsupportedAudioError):
+            continue
+    return None
+
+
+def _stretches(file: _File) -> Iterator[Stretch]:
+    mark = Window(file.stream).get(0, 4)
+    if mark == b"OggS":
+        return _of_ogg(file)
+    if mark == b"fLaC":
+        return _Flac(file).stretches()
+    pieces = chunks.pieces(file.stream)
+    if pieces:
+        return _of_pieces(file, pieces)
+    return _of_other(file)
+
+
+def _of_pieces(file: _File, pieces: list[chunks.Piece]) -> Iterator[Stretch]:
+    for number, piece in enumerate(pieces):
+        for note in piece.notes:
+            file.damage.note(note)
+        if piece.coding in chunks.MPEG_CODINGS:
+            yield from _of_runs(file, piece.samples.start, piece.samples.stop, container=piece.container)
+            continue
+        try:
+            decoder = file.spliced(piece.parts, piece.container) if piece.header else file.whole()
+        except (CorruptAudioError, UnsupportedAudioError) as exc:
+            if number:
+                file.damage.note("the rest of the file could not be decoded")
+                return
+            if piece.coding and piece.coding not in chunks.READ_CODINGS:
+                raise UnsupportedAudioError(
+                    f"{file.name}: WAV with the coding 0x{piece.coding:x}, which libsndfile does not read",
+                    hint=MEDIA_HINT,
+                ) from exc
+            raise
+        stretch = Stretch(decoder)
+        yield stretch
+        if stretch.is_broken:
+            file.damage.note("cut off: the stream stops before its end mark")
+
+
+def _of_other(file: _File) -> Iterator[Stretch]:
+    decoder = file.whole()
+    position = file.stream.tell()
+    if decoder.info.container != "MP3":
+        stretch = Stretch(decoder)
+        yield stretch
+        if stretch.is_broken:
+            file.damage.note(_cut_off(file, decoder))
+        return
+    start = headers.after_tags(file.stream, with_footers=True)
+    is_doubtful = mpeg.is_doubtful(file.stream, start)
+    n_given = 0
+    if not is_doubtful:
+        file.stream.seek(position)
+        stretch = Stretch(decoder)
+        yield stretch
+        if not stretch.is_broken:
+            return
+        n_given = decoder.n_read
+    else:
+        decoder.close()
+    yield from _of_runs(file, start, mpeg.end_of_audio(file.stream), n_given=n_given)
+
+
+def _of_runs(
+    file: _File, start: int, end: int, *, n_given: int = 0, container: str = "MP3"
+) -> Iterator[Stretch]:
+    """MPEG frames between two positions, of which the first `n_given` samples were given already."""
+    walker = mpeg.Walker(file.stream, start, end)
+    number = 0
+    while (run := walker.next_run()) is not None:
+        if run.before:
+            where = "in front of the audio" if not number else "between its parts"
+            file.damage.note(f"{run.before:,} bytes {where} are left out")
+        decoder = file.spliced(walker.places(run), container, is_endless=True)
+        skip = n_given + run.skipped if n_given and not number else 0
+        stretch = Stretch(decoder, skip=skip)
+        yield stretch
+        for gap in run.gaps:
+            file.damage.gap(*gap)
+        if stretch.is_broken:
+            file.damage.note(_cut_off(file, decoder))
+            walker.skip(run)
+        if run.is_cut:
+            file.damage.note("cut off: the last frame is not whole")
+        number += 1
+    if not number:
+        raise CorruptAudioError(f"{file.name}: damaged: no MPEG frames that follow one another")
+    if walker.behind:
+        file.damage.note(f"{walker.behind:,} bytes behind the audio are left out")
+
+
+def _cut_off(file: _File, decoder: SoundfileDecoder) -> str:
+    if decoder.position >= file.end:
+        return "cut off: the stream stops before its end mark"
+    at_s = decoder.n_read / decoder.info.rate_hz
+    return f"damaged at {at_s:.2f} s: the rest could not be decoded"
+
+
+class _Flac:
+    """Reading a FLAC stream over damaged spots, and the streams behind it."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        self._info = flac.stream_info(file.stream, 0)
+        self._place = 4 if self._info is None else self._info.start  # where to look from
+        self._stream_start = 0
+        self._n_known = 0  # samples of the stream that are dealt with
+        self._last: tuple[int, NDArray[np.generic]] = (0, np.empty((0, 0), np.float32))
+
+    def stretches(self) -> Iterator[Stretch]:
+        """All that decodes."""
+        try:
+            decoder = self._file.whole()
+        except (CorruptAudioError, UnsupportedAudioError):
+            found = next(self._further(), None)
+            if found is None:
+                raise
+            self._file.damage.note("its header is damaged")
+            yield from self._through(*found)
+        else:
+            stretch = Stretch(decoder)
+            yield stretch
+            self._dealt_with(stretch, 0)
+            if not stretch.is_broken and not self._is_more(decoder):
+                return
+        n_failures = 0
+        while n_failures < MAX_FAILURES:
+            found = next(self._further(), None)
+            if found is None:
+                return
+            yield from self._through(*found)
+            n_failures = 0 if found[0].n_given else n_failures + 1
+        self._file.damage.note("the rest of the file could not be decoded")
+
+    def _through(self, stretch: Stretch, frame: flac.Frame, info: flac.StreamInfo) -> Iterator[Stretch]:
+        yield stretch
+        self._info, self._place = info, frame.offset + 1
+        if frame.is_stream:
+            self._stream_start = frame.offset
+            self._dealt_with(stretch, 0)
+        elif stretch.n_given:
+            self._dealt_with(stretch, frame.sample)
+
+    def _dealt_with(self, stretch: Stretch, first: int) -> None:
+        self._n_known = first + stretch.decoder.n_read
+        last = stretch.decoder.last
+        self._last = (self._n_known - len(last), last)
+
+    def _is_more(self, decoder: SoundfileDecoder) -> bool:
+        """Whether frames or streams follow the end that a header claims."""
+        file = self._file
+        if file.unread(decoder) > 0:
+            return True
+        tail = max(self._place, file.end - TAIL)
+        return any(
+            frame.is_stream or frame.sample + frame.n_samples > self._n_known
+            for frame in flac.frames(file.stream, tail, self._info)
+        )
+
+    def _further(self) -> Iterator[tuple[Stretch, flac.Frame, flac.StreamInfo]]:
+        """Where it goes on."""
+        file, silent, n_failures = self._file, None, 0
+        for frame in flac.frames(file.stream, self._place, self._info):
+            skip = lost = 0
+            if frame.is_stream:
+                if frame.offset <= self._stream_start:
+                    continue
+                info = flac.stream_info(file.stream, frame.offset)
+                parts: tuple[Part, ...] = (range(frame.offset, file.end),)
+            else:
+                if self._is_silent(frame):
+                    silent = frame
+                if frame.sample + frame.n_samples <= self._n_known:
+                    continue
+                info = self._info or flac.guessed_info(frame)
+                if info is None:
+                    continue
+                parts = flac.parts_from(info, frame.offset, file.end)
+                skip, lost = max(0, self._n_known - frame.sample), max(0, frame.sample - self._n_known)
+            if info is None or not info.rate_hz:
+                continue
+            try:
+                decoder = file.spliced(parts, "FLAC")
+            except (CorruptAudioError, UnsupportedAudioError):
+                n_failures += 1
+                if n_failures > MAX_FAILURES:
+                    return
+                continue
+            if silent is not None and not lost:
+                at_s = silent.sample / info.rate_hz
+                file.damage.gap(at_s, silent.n_samples / info.rate_hz, is_silent=True)
+            yield Stretch(decoder, skip=skip, lost_s=lost / info.rate_hz), frame, info
+
+    def _is_silent(self, frame: flac.Frame) -> bool:
+        """Whether a frame came as zeros just before its stream broke: libFLAC's answer to a wrong checksum."""
+        start, block = self._last
+        low, high = max(0, frame.sample - start), min(len(block), frame.sample + frame.n_samples - start)
+        return low < high and not block[low:high].any()
+
+
+def _of_ogg(file: _File) -> Iterator[Stretch]:
+    is_chained = ogg.is_chained(file.stream)
+    n_given, is_broken = 0, True
+    try:
+        decoder = file.whole()
+    except (CorruptAudioError, UnsupportedAudioError) as exc:
+        failure: InputError = exc
+    else:
+        stretch = Stretch(decoder)
+        yield stretch
+        n_given, is_broken = decoder.n_read, stretch.is_broken
+        claimed, lacks = decoder.info.n_frames, decoder.lacks_end_mark
+        is_short = claimed is None or claimed - n_given > SLACK_S * decoder.info.rate_hz
+        if lacks:
+            file.damage.note("cut off: the stream stops before its end mark")
+        if not (is_broken or is_chained or is_short or file.unread(decoder) > 0):
+            return
+    n_opened = int(n_given > 0)
+    for number, link in enumerate(ogg.links(file.stream)):
+        if number or is_broken:
+            try:
+                decoder = _open_link(file, link)
+            except (CorruptAudioError, UnsupportedAudioError) as exc:
+                failure = exc
+                if n_opened:
+                    file.damage.note("the rest of the file could not be decoded")
+                if number > MAX_FAILURES:
+                    break
+                continue
+            stretch = Stretch(decoder, skip=0 if number else n_given)
+            yield stretch
+            n_opened += 1
+            if stretch.is_broken:
+                file.damage.note(_cut_off(file, decoder))
+            elif not link.has_ended:
+                file.damage.note("cut off: the stream stops before its end mark")
+        for gap in link.gaps:
+            file.damage.gap(*gap)
+    if not n_opened:
+        raise failure
+
+
+def _open_link(file: _File, link: ogg.Link) -> SoundfileDecoder:
+    if link.codec == "SPEEX":
+        raise UnsupportedAudioError(
+            f"{file.name}: Speex in Ogg, which libsndfile does not read", hint=MEDIA_HINT
+        )
+    return SoundfileDecoder(link.view(file.stream).as_file(), file.name, container="OGG")
