@@ -132,7 +132,8 @@ class Display:
     def _place(self, report: StepReport) -> str:
         several = len(self._stages) > 1
         stage = f"{self._stages[report.stage]} " if several else ""
-        return f"{stage}{report.step:,} of {report.n_steps:,}"
+        of = "of about" if report.by_clock and report.done < 1 else "of"
+        return f"{stage}{report.step:,} {of} {report.n_steps:,}"
 
     def _state(self, report: StepReport) -> str:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
@@ -162,7 +163,7 @@ class Display:
             self._row = self._bar.add_task(self._stages[report.stage], total=report.n_steps, state="")
             self._stage = report.stage
         assert self._row is not None
-        self._bar.update(self._row, completed=report.step, state=self._short(report))
+        self._bar.update(self._row, completed=report.step, total=report.n_steps, state=self._short(report))
 
     def __enter__(self) -> Self:
         if not self._quiet and is_terminal(sys.stderr):
