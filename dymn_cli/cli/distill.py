@@ -44,7 +44,10 @@ DATA is audio, labels are not needed: files and folders, or AudioSet as HDF5 of 
 out; on them, the agreement with the teacher is measured: KL divergence, top-1, top-5, rank correlation.
 Recipe small, for a CPU: block by block first, then the whole, on mixes of the recordings that the teacher
 hears as well. Recipe paper: Section IV of the paper, 200 epochs of 100,000 clips unless told otherwise.
-Interrupted? The same command goes on where it stopped, and the result is the same.
+Recipe small also teaches the student what is heard when: it knows where in a mix each recording lies. A
+student that --init names is trained further: no block by block, batch normalisation as it is.
+Interrupted? The same command goes on where it stopped; with --steps the result is the same, bit for bit, with
+--hours it depends on how fast the machine is.
 With --evaluate and no --out nothing is trained: it measures models on what --split or --holdout holds out.
 In a pipe, tab-separated: model, clips, kl, top1, top5, rank. Formats: table, tsv, json.
 Needs: pip install 'dymn[train]'.
@@ -52,7 +55,13 @@ Needs: pip install 'dymn[train]'.
 
 SCHEMA = "dymn.agreement/1"
 COLUMNS = ("model", "clips", "kl", "top1", "top5", "rank")
-TOLD = {"kl": "KL {:.3f}", "top1": "top-1 {:.3f}", "top5": "top-5 {:.3f}", "rank": "rank {:.3f}"}
+TOLD = {
+    "kl": "KL {:.3f}",
+    "top1": "top-1 {:.3f}",
+    "top5": "top-5 {:.3f}",
+    "rank": "rank {:.3f}",
+    "frames": "frames {:.3f}",
+}
 DEFAULT_HOURS = 1.0
 
 
@@ -128,9 +137,14 @@ def _train(
     first = None if teachers.live is None else teachers.live.models[0]
     config = _config(pupil.student or ("dymn04" if pupil.init == "random" else None))
     student, header, began_as = initial_student(
-        config, pupil.init, teachers.vocabulary, seed=how.seed, teacher=first
+        config,
+        pupil.init,
+        teachers.vocabulary,
+        seed=how.seed,
+        teacher=first,
+        frames=how.frames != 0 if how.recipe == "small" else bool(how.frames),
     )
-    recipe = _recipe(how, teachers, header, talk)
+    recipe = _recipe(how, teachers, header, talk, continues=pupil.init != "random")
     budget = _budget(how, recipe)
     prepared = _prepare(data, recipe, teachers, header.front_end, device, how.seed, run, threads, talk)
     work = Path(run.work or f"{out}.train")
@@ -161,7 +175,9 @@ def _train(
         _show(found, prepared, listing, talk)
 
 
-def _recipe(how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, talk: Talk) -> Recipe:
+def _recipe(
+    how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, talk: Talk, *, continues: bool
+) -> Recipe:
     import dataclasses
 
     from dymn_cli.train.recipe import RECIPES, small
@@ -170,7 +186,7 @@ def _recipe(how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, talk:
     if how.recipe not in RECIPES:
         raise UsageError(f"no recipe {how.recipe!r}", hint=" or ".join(RECIPES))
     width = header.config.width
-    recipe = RECIPES[how.recipe](width)
+    recipe = RECIPES[how.recipe](width, continues=continues)
     stages: list[Stage] = list(recipe.stages)
     fits = can_teach_blocks(teachers.live, header.config, header.front_end)
     blocks = [stage for stage in stages if stage.mode == "blockwise"]
@@ -186,9 +202,8 @@ def _recipe(how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, talk:
         rest = sum(stage.share for stage in wholes)
         blocks = [dataclasses.replace(stage, share=share) for stage in blocks] if share else []
         wholes = [dataclasses.replace(stage, share=stage.share / rest * (1 - share)) for stage in wholes]
-    changes = {
-        name: value for name, value in (("batch", how.batch), ("window_s", how.window)) if value is not None
-    }
+    both = {"batch": how.batch, "window_s": how.window, "frames": how.frames}
+    changes = {name: value for name, value in both.items() if value is not None}
     given = {"rate": how.rate, "hints": how.hints, "settled": how.settled}
     own = {name: value for name, value in given.items() if value is not None}
     blocks = [dataclasses.replace(stage, **changes) for stage in blocks]  # type: ignore[arg-type]
@@ -299,6 +314,17 @@ def _prepare(
     return prepared
 
 
+def _holdout(text: str) -> float | tuple[str, ...]:
+    """A share, or names of groups."""
+    try:
+        return float(text)
+    except ValueError:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError(f"--holdout {text!r} is neither a share nor names of groups")
+    return names
+
+
 def _data_options(data: CorpusOptions, cache: str | None, seed: int) -> DataOptions:
     from dymn_cli.batch.discover import parse_extensions
     from dymn_cli.store.local import cache_folder
@@ -314,7 +340,7 @@ def _data_options(data: CorpusOptions, cache: str | None, seed: int) -> DataOpti
         group_by=data.group_by,
         manifest=Path(data.manifest) if data.manifest else None,
         labels=Path(data.labels) if data.labels else None,
-        holdout=data.holdout,
+        holdout=_holdout(data.holdout),
         split=Path(data.split) if data.split else None,
         seed=seed,
         held_out_clips=data.held_out_clips,

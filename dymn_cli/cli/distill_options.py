@@ -60,11 +60,14 @@ class CorpusOptions:
         ),
     ] = None
     holdout: Annotated[
-        float,
+        str,
         typer.Option(
-            "--holdout", metavar="X", help="Share of the recordings to hold out.", rich_help_panel=INPUT
+            "--holdout",
+            metavar="X|NAME,...",
+            help="Share of the recordings to hold out, or names of groups.",
+            rich_help_panel=INPUT,
         ),
-    ] = 0.1
+    ] = "0.1"
     split: Annotated[
         str | None,
         typer.Option(
@@ -159,7 +162,7 @@ class RecipeOptions:
         typer.Option(
             "--hours",
             metavar="H",
-            help="Train for about H hours (default of small: 1).",
+            help="Train for H hours, pauses not counted (default of small: 1).",
             rich_help_panel=TRAINING,
         ),
     ] = None
@@ -168,7 +171,7 @@ class RecipeOptions:
         typer.Option(
             "--steps",
             metavar="N[,N]",
-            help="Train for N steps in all, or for so many in each stage.",
+            help="Train for N steps in all, or for so many in each stage: the same result anywhere.",
             rich_help_panel=TRAINING,
         ),
     ] = None
@@ -195,7 +198,7 @@ class RecipeOptions:
         typer.Option(
             "--blockwise",
             metavar="X",
-            help="Share of the run that trains block by block (small: 0.25).",
+            help="Share of the run that trains block by block (small: 0.25; 0 with --init MODEL).",
             rich_help_panel=TRAINING,
         ),
     ] = None
@@ -204,7 +207,16 @@ class RecipeOptions:
         typer.Option(
             "--hints",
             metavar="X",
-            help="Weight of the feature maps beside the scores (small: 0.5, paper: 0).",
+            help="Weight of the feature maps beside the scores (small: 0.5, or 0.3 with --init; paper: 0).",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    frames: Annotated[
+        float | None,
+        typer.Option(
+            "--frames",
+            metavar="X",
+            help="Weight of each step's scores beside the clip's (small: 0.5); 0 teaches no frames.",
             rich_help_panel=TRAINING,
         ),
     ] = None
@@ -214,7 +226,7 @@ class RecipeOptions:
             "--settled",
             metavar="X",
             help="Share of the end-to-end stage, its end, that trains with batch normalisation as it will be "
-            "used (small: 0.25, paper: 0).",
+            "used (small: 0.25, or 1 with --init; paper: 0).",
             rich_help_panel=TRAINING,
         ),
     ] = None
@@ -245,7 +257,8 @@ class RecipeOptions:
         typer.Option(
             "--rate",
             metavar="X",
-            help="Peak learning rate (paper: 2e-3, 1e-3, 5e-4 for widths 0.4, 1, 2).",
+            help="Peak learning rate (paper: 2e-3, 1e-3, 5e-4 for widths 0.4, 1, 2; small: 0.75 of that, or "
+            "0.3 with --init).",
             rich_help_panel=TRAINING,
         ),
     ] = None

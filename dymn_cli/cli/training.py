@@ -138,7 +138,8 @@ class Display:
 
     def _count(self, report: StepReport) -> str:
         if self._epochs is None:
-            return f"{report.step:,} of {report.n_steps:,}"
+            of = "of about" if report.by_clock and report.done < 1 else "of"
+            return f"{report.step:,} {of} {report.n_steps:,}"
         epoch = min((report.step - 1) * self._epochs // report.n_steps + 1, self._epochs)
         return f"epoch {epoch:,} of {self._epochs:,}"
 
@@ -170,7 +171,7 @@ class Display:
             self._row = self._bar.add_task(self._stages[report.stage], total=report.n_steps, state="")
             self._stage = report.stage
         assert self._row is not None
-        self._bar.update(self._row, completed=report.step, state=self._short(report))
+        self._bar.update(self._row, completed=report.step, total=report.n_steps, state=self._short(report))
 
     def __enter__(self) -> Self:
         if not self._quiet and is_terminal(sys.stderr):

@@ -40,7 +40,7 @@ class TrainState:
         average: of the weights, or None.
         stage: number of the stage, from 0.
         step: steps done in it.
-        elapsed_s: seconds of training, all stages and all sessions.
+        elapsed_s: seconds of training, its measurements among them, in all stages and all sessions.
         notes: what else must survive, as JSON: scores so far, say.
         kept: a network to come back to, as a state dict, or None.
         scaler: of gradients in half precision, or None.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CachedCorpus", "Corpus", "Hdf5Corpus", "cut_or_repeat", "first_log_mel"]
 
+AUDIOSET_S = 10
+
 
 class Corpus(Protocol):
     """Clips by number."""
@@ -50,6 +52,10 @@ class Corpus(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes with the data."""
+        ...
+
+    def n_frames(self, index: int, front_end: FrontEndConfig) -> int:
+        """Frames of a whole clip, told without decoding it."""
         ...
 
     def samples(self, index: int) -> NDArray[Any]:
@@ -100,6 +106,11 @@ class CachedCorpus:
             digest.update(b"" if self.known is None else np.packbits(self.known).tobytes())
             self.fingerprint += f"-{digest.hexdigest()[:8]}"
 
+    def n_frames(self, index: int, front_end: FrontEndConfig) -> int:
+        """See `Corpus.n_frames`."""
+        length = self.cache.clips[index].length
+        return length if self.cache.kind == "log-mels" else front_end.n_frames(length)
+
     def samples(self, index: int) -> NDArray[Any]:
         """See `Corpus.samples`; decoded anew where log-mels are kept."""
         if self.cache.kind == "samples":
@@ -136,6 +147,10 @@ class Hdf5Corpus:
         self.labels = clips.labels
         self.known = None
         self.fingerprint = fingerprint
+
+    def n_frames(self, index: int, front_end: FrontEndConfig) -> int:
+        """Those of ten seconds, which nearly all clips of AudioSet have."""
+        return front_end.n_frames(AUDIOSET_S * RATE_HZ)
 
     def samples(self, index: int) -> NDArray[Any]:
         """See `Corpus.samples`."""

@@ -1,7 +1,7 @@
 """A whole distillation: stages one after the other, in a working folder that an interrupted run goes on from.
 
 WORK/checkpoint.safetensors   state of the run (`dymn_cli.train.checkpoint`)
-WORK/student.safetensors      the student as it was at the last measurement, a model like any other
+WORK/student.safetensors      the student as it was at the last checkpoint, a model like any other
 WORK/log.jsonl                losses and measures
 WORK/split.json               which groups are held out
 WORK/skipped.csv              recordings that could not be read
@@ -10,13 +10,12 @@ WORK/run.json                 all that the run depends on
 
 from __future__ import annotations
 
-import copy
 import csv
 import dataclasses
 import functools
 import hashlib
 import json
-import time
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from dymn_cli.train.distillation import Distillation, make_optimizer
 from dymn_cli.train.ema import Average
 from dymn_cli.train.lesson import Prepared, TeacherSet
 from dymn_cli.train.log import RunLog
-from dymn_cli.train.loop import Ended, LoopPlan, StepReport, Watch, make_scaler, train
+from dymn_cli.train.loop import Ended, LoopPlan, Watch, make_scaler, train
 from dymn_cli.train.observer import Observer
 from dymn_cli.train.recipe import scaled_steps
 from dymn_cli.train.splits import write_split
@@ -41,15 +40,15 @@ from dymn_cli.train.workplace import claimed, require_same
 
 __all__ = ["Budget", "DistillRun", "RunOptions"]
 
-CALIBRATION_STEPS = 4
+DATA_THREADS = 8  # for a GPU, at most; a CPU has one, beside those that compute
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long a run is: hours here, or steps.
+    """How long a run is: hours, or steps.
 
-    Hours become steps once, at the beginning, by the speed of a few of them; from then on the run is that
-    many steps long.
+    With hours, stages end by the clock and rates follow it; interruptions do not count. The result depends on
+    the speed of the machine. With steps, it is the same bits again, interrupted or not.
 
     Args:
         hours: or None, where steps are given.
@@ -83,7 +82,6 @@ class RunOptions:
         group_by: what a group is, for the file of the split.
         evaluations: measurements in a stage.
         checkpoint_every_s: seconds between checkpoints.
-        data_threads: threads that make batches.
         resume: go on where an earlier run with this folder stopped.
     """
 
@@ -94,7 +92,6 @@ class RunOptions:
     group_by: str = "folder"
     evaluations: int = 10
     checkpoint_every_s: float = 300.0
-    data_threads: int = 1
     resume: bool = True
 
 
@@ -201,18 +198,20 @@ class DistillRun:
                     saved = None
                 elif number == 0:
                     self._save(state, steps)
-                task = self._task(number, steps)
+                plan = self._loop_plan(number, steps)
+                task = self._task(number, steps, functools.partial(_done, plan, state))
                 observer = Observer(
                     watch,
                     log,
-                    steps[number],
+                    plan.n_steps,
                     later=steps[number + 1 :],
+                    later_s=0.0 if plan.clock is None else self._clock(-1)[1] - plan.clock[1],
                     measured=functools.partial(self._snapshot, state),
                 )
                 ended = train(
                     task,
                     state,
-                    self._loop_plan(number, steps),
+                    plan,
                     watch=observer,
                     save=lambda state: self._save(state, steps),
                     should_stop=should_stop,
@@ -221,6 +220,8 @@ class DistillRun:
                 if ended == "interrupted":
                     return ended
                 self.student.load_state_dict(state.weights)
+                if plan.clock is not None:
+                    self._tell(f"{self.recipe.stages[number].mode}: {state.step:,} steps")
                 number += 1
         return ended
 
@@ -235,34 +236,46 @@ class DistillRun:
             scaler=make_scaler(self.lesson.device, half_precision=self._half),
         )
 
-    def _task(self, number: int, steps: tuple[int, ...]) -> Distillation:
-        total = sum(steps)
+    def _task(
+        self, number: int, steps: tuple[int, ...], progress: Callable[[int], float] | None = None
+    ) -> Distillation:
+        lengths: tuple[float, ...] = steps or tuple(stage.share for stage in self.recipe.stages)
         return Distillation(
             self.lesson,
             self.student,
             self.recipe.stages[number],
             number=number,
-            n_steps=steps[number],
-            done_before=sum(steps[:number]) / total,
-            share=steps[number] / total,
+            n_steps=steps[number] if steps else 1,
+            done_before=sum(lengths[:number]) / sum(lengths),
+            share=lengths[number] / sum(lengths),
+            progress=progress,
         )
+
+    def _clock(self, number: int) -> tuple[float, float]:
+        """Seconds of training of the run at which a stage begins and ends."""
+        assert self.options.budget.hours is not None
+        shares = [stage.share for stage in self.recipe.stages]
+        per_share = 3600 * self.options.budget.hours / sum(shares)
+        number %= len(shares)
+        return per_share * sum(shares[:number]), per_share * sum(shares[: number + 1])
 
     def _loop_plan(self, number: int, steps: tuple[int, ...]) -> LoopPlan:
         stage, options = self.recipe.stages[number], self.options
         return LoopPlan(
-            n_steps=steps[number],
+            n_steps=steps[number] if steps else 1,
             rates=stage.rates,
             batch_size=stage.batch,
             seed=options.seed,
             evaluations=options.evaluations,
             checkpoint_every_s=options.checkpoint_every_s,
-            data_threads=options.data_threads,
+            data_threads=min(os.cpu_count() or 1, DATA_THREADS) if self._half else 1,
             clip_norm=stage.clip_norm,
             half_precision=self._half,
+            clock=None if steps else self._clock(number),
         )
 
     def _plan_steps(self) -> tuple[int, ...]:
-        """Steps of each stage, from the budget."""
+        """Steps of each stage; none where the clock ends them."""
         stages, budget = self.recipe.stages, self.options.budget
         if len(budget.steps) == len(stages):
             return budget.steps
@@ -273,38 +286,7 @@ class DistillRun:
             )
         if budget.steps:
             return scaled_steps(stages, budget.steps[0])
-        assert budget.hours is not None
-        total = sum(stage.share for stage in stages)
-        steps = []
-        for number, stage in enumerate(stages):
-            seconds = self._seconds_per_step(number)
-            n = max(round(budget.hours * 3600 * stage.share / total / seconds), 1)
-            self._tell(
-                f"stage {number + 1}, {stage.mode}: {1000 * seconds / stage.batch:.0f} ms a clip of"
-                f" {stage.window_s:g} s, {n:,} steps of {stage.batch} clips"
-            )
-            steps.append(n)
-        self._tell(f"the same run anywhere: --steps {','.join(map(str, steps))}")
-        return tuple(steps)
-
-    def _seconds_per_step(self, number: int) -> float:
-        """Time a few steps on a copy of the student, the first of them apart."""
-        stage = self.recipe.stages[number]
-        scratch = copy.deepcopy(self.student)
-        lesson = dataclasses.replace(self.lesson, held_out=None)
-        task = Distillation(lesson, scratch, stage, number=number, n_steps=CALIBRATION_STEPS + 1)
-        state = TrainState(
-            scratch,
-            make_optimizer(stage, scratch),
-            Average(scratch, stage.average) if stage.average else None,
-            scaler=make_scaler(lesson.device, half_precision=self._half),
-        )
-        plan = dataclasses.replace(
-            self._loop_plan(number, (CALIBRATION_STEPS + 1,) * (number + 1)), rates=stage.rates
-        )
-        timer = _Timer()
-        train(task, state, plan, watch=timer, save=lambda state: None)
-        return timer.seconds_per_step
+        return ()
 
     # ------------------------------------------------------------------ files
 
@@ -315,6 +297,7 @@ class DistillRun:
             "steps": list(steps),
         }
         save_state(self._checkpoint, state, fields)
+        self._snapshot(state)
 
     def _snapshot(self, state: TrainState) -> None:
         self.save_student(self.options.work / "student.safetensors", state.weights)
@@ -351,6 +334,7 @@ class DistillRun:
             "schema": "dymn.distill/1",
             **self.fingerprint,
             "steps": list(steps),
+            "hours": options.budget.hours,
             "device": str(self.lesson.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
@@ -368,21 +352,9 @@ class DistillRun:
             raise OutputError(f"{options.work}: {(exc.strerror or str(exc)).lower()}") from exc
 
 
-class _Timer:
-    """Times steps, without the first."""
-
-    def __init__(self) -> None:
-        self._ends: list[float] = []
-
-    def step(self, report: StepReport) -> None:
-        self._ends.append(time.monotonic())
-
-    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
-        """Not asked for."""
-
-    @property
-    def seconds_per_step(self) -> float:
-        return (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+def _done(plan: LoopPlan, state: TrainState, step: int) -> float:
+    """How much of a stage is done at its step."""
+    return step / plan.n_steps if plan.clock is None else plan.done(state)
 
 
 def _described(budget: Budget) -> dict[str, Any]:

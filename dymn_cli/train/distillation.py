@@ -22,11 +22,12 @@ from dymn_cli.model.backbone import Backbone
 from dymn_cli.model.config import TemperatureSchedule
 from dymn_cli.train.augment import band_limits, mix_scores, mix_spectrograms, mixing_partners
 from dymn_cli.train.corpus import Corpus, cut_or_repeat
+from dymn_cli.train.frame_targets import frame_targets
 from dymn_cli.train.lanes import Losses, lanes_for
-from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, hint_loss
+from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, frame_loss, hint_loss
 from dymn_cli.train.mixing import mix_log_mels
 from dymn_cli.train.sampling import Sampler, step_generator
-from dymn_cli.train.settling import settle
+from dymn_cli.train.settling import settle, switch_dropout_off
 from dymn_cli.train.start import fit_classifier, fit_stages
 from dymn_cli.train.teachers import LiveTeacher, LoadedModel, matching_maps
 
@@ -35,13 +36,15 @@ if TYPE_CHECKING:
 
     from dymn_cli.frontend import FrontEndConfig
     from dymn_cli.train.checkpoint import TrainState
+    from dymn_cli.train.clip_scores import ClipScores
     from dymn_cli.train.heldout import HeldOut
     from dymn_cli.train.logits import StoredLogits
     from dymn_cli.train.recipe import Recipe, Stage
 
 __all__ = ["Batch", "Distillation", "Lesson", "make_optimizer"]
 
-FITTING = 103  # a purpose of `step_generator`
+FITTING, PROBING = 103, 104  # purposes of `step_generator`
+N_PROBED, PROBED_AT_ONCE = 64, 8  # mixes of held-out clips that frames are measured on
 CLASSIFIER_RATE = 0.5  # of the blocks' rate, which is too high for it
 TRIES = 20  # clips drawn in place of a damaged one before the data is given up
 
@@ -61,6 +64,7 @@ class Lesson:
         held_out: what is measured on, or None.
         seed: of all draws.
         device: where networks compute.
+        alone: what the teachers say of each clip alone, where mixes are made.
     """
 
     corpus: Corpus
@@ -73,6 +77,7 @@ class Lesson:
     held_out: HeldOut | None
     seed: int
     device: torch.device
+    alone: ClipScores | None = None
 
     @property
     def front_ends(self) -> tuple[FrontEndConfig, ...]:
@@ -87,6 +92,7 @@ class Batch:
 
     Args:
         mels: mixes (n, 1, n_mels, n_frames), or None.
+        frames: (n, n_steps, n_classes) what is to be said of each step of the mixes, or None.
         samples: (n, n_samples) where log-mels are still to be made, or None.
         partners: who is mixed with whom, or None.
         share: what each keeps of itself, or None.
@@ -97,6 +103,7 @@ class Batch:
     """
 
     mels: Tensor | None = None
+    frames: Tensor | None = None
     samples: Tensor | None = None
     partners: NDArray[np.int64] | None = None
     share: NDArray[np.float32] | None = None
@@ -117,6 +124,7 @@ class Distillation:
         n_steps: of the stage.
         done_before: share of the run that earlier stages have done, for the temperature.
         share: share of the run that this stage is.
+        progress: says how much of the stage is done at a step, from 0 to 1; as many of its steps where None.
     """
 
     def __init__(
@@ -129,9 +137,11 @@ class Distillation:
         n_steps: int,
         done_before: float = 0.0,
         share: float = 1.0,
+        progress: Callable[[int], float] | None = None,
     ) -> None:
         self.lesson, self.student, self.stage = lesson, student, stage
-        self._number, self._n_steps = number, n_steps
+        self._number = number
+        self._progress = progress or (lambda step: step / n_steps)
         self._done_before, self._share = done_before, share
         self._front_ends = nn.ModuleList(TorchLogMel(one) for one in lesson.front_ends).to(lesson.device)
         self._hinting: LoadedModel | None = None
@@ -143,6 +153,7 @@ class Distillation:
         recipe = lesson.recipe
         self._temperature = TemperatureSchedule(recipe.temperature, 1.0, 1)
         self._probe: Backbone | None = None
+        self._probed: Batch | None = None
 
     @property
     def lanes(self) -> int:
@@ -157,28 +168,39 @@ class Distillation:
     def batch(self, step: int) -> Batch:
         """The data of a step: drawn from the seed, the stage and the step alone."""
         generator = step_generator(self.lesson.seed, self._number, step)
-        return self._mixes(generator) if self.lesson.recipe.mixes is not None else self._samples(generator)
+        if self.lesson.recipe.mixes is None:
+            return self._samples(generator)
+        return self._mixes(generator, self.lesson.sampler, self.stage.batch)
 
-    def _mixes(self, generator: np.random.Generator) -> Batch:
+    def _mixes(self, generator: np.random.Generator, sampler: Sampler, n: int) -> Batch:
         lesson, options = self.lesson, self.lesson.recipe.mixes
         assert options is not None
         n_frames = lesson.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
-        made = []
-        for _ in range(self.stage.batch):
+        mels, frames = [], []
+        for _ in range(n):
             n_clips = 1 + int(generator.choice(len(options.n_clips), p=options.n_clips))
-            clips = [
-                self._readable(generator, lambda index: lesson.corpus.log_mel(index, lesson.front_end))[1]
+            drawn = [
+                self._readable(
+                    generator, sampler, lambda index: lesson.corpus.log_mel(index, lesson.front_end)
+                )
                 for _ in range(n_clips)
             ]
-            made.append(mix_log_mels(clips, n_frames, lesson.front_end, options, generator))
-        return Batch(mels=torch.from_numpy(np.stack(made)[:, np.newaxis]))
+            mix = mix_log_mels([clip for _, clip in drawn], n_frames, lesson.front_end, options, generator)
+            mels.append(mix.log_mel)
+            if self.stage.frames and lesson.alone is not None:
+                clips = [index for index, _ in drawn]
+                frames.append(frame_targets(mix, clips, lesson.alone, self.student.config))
+        return Batch(
+            mels=torch.from_numpy(np.stack(mels)[:, np.newaxis]),
+            frames=torch.from_numpy(np.stack(frames)) if frames else None,
+        )
 
     def _samples(self, generator: np.random.Generator) -> Batch:
         lesson, recipe, n = self.lesson, self.lesson.recipe, self.stage.batch
         n_samples = round(self.stage.window_s * RATE_HZ)
         indices, windows = [], []
         for _ in range(n):
-            index, samples = self._readable(generator, lesson.corpus.samples)
+            index, samples = self._readable(generator, lesson.sampler, lesson.corpus.samples)
             indices.append(index)
             windows.append(cut_or_repeat(samples, n_samples, generator))
         chosen = np.array(indices, dtype=np.int64)
@@ -207,12 +229,12 @@ class Distillation:
         )
 
     def _readable(
-        self, generator: np.random.Generator, read: Callable[[int], NDArray[Any]]
+        self, generator: np.random.Generator, sampler: Sampler, read: Callable[[int], NDArray[Any]]
     ) -> tuple[int, NDArray[Any]]:
         """Draw a clip and read it; a damaged one is replaced by another draw, always the same one."""
         problem: InputError | None = None
         for _ in range(TRIES):
-            index = int(self.lesson.sampler.draw(generator, 1)[0])
+            index = int(sampler.draw(generator, 1)[0])
             try:
                 return index, read(index)
             except InputError as exc:
@@ -221,10 +243,16 @@ class Distillation:
 
     def fit_start(self) -> None:
         """Give a random student the teacher's means and spreads (`dymn_cli.train.start`)."""
-        generator = step_generator(self.lesson.seed, FITTING, 0)
-        mixes = self.lesson.recipe.mixes is not None
-        scores, mel, maps = self._taught(self._mixes(generator) if mixes else self._samples(generator))
-        fit_classifier(self.student, scores)
+        lesson = self.lesson
+        generator = step_generator(lesson.seed, FITTING, 0)
+        mixes = lesson.recipe.mixes is not None
+        batch = (
+            self._mixes(generator, lesson.sampler, self.stage.batch) if mixes else self._samples(generator)
+        )
+        scores, mel, maps = self._taught(batch)
+        fit_classifier(self.student.classifier, scores)
+        if self.student.strong_head is not None and batch.frames is not None:
+            fit_classifier(self.student.strong_head, batch.frames.flatten(0, 1).to(lesson.device))
         if maps is not None and len(self._matching) == len(maps):
             fit_stages(self.student, mel, maps)
 
@@ -235,19 +263,24 @@ class Distillation:
         if self.lanes == 1:
             return (batch,)
         assert batch.mels is not None
-        return tuple(Batch(mels=mels) for mels in batch.mels.chunk(self.lanes))
+        mels = batch.mels.chunk(self.lanes)
+        frames = [None] * self.lanes if batch.frames is None else batch.frames.chunk(self.lanes)
+        return tuple(Batch(mels=one, frames=other) for one, other in zip(mels, frames, strict=True))
 
     def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
         """Loss of a network on a batch, in nats per clip (see `dymn_cli.train.losses`)."""
         student = cast(Backbone, network)
-        done = self._done_before + self._share * step / self._n_steps
-        student.set_temperature(self._temperature.at(done / self.lesson.recipe.temperature_share))
+        done = self._progress(step)
+        of_run = self._done_before + self._share * done
+        student.set_temperature(self._temperature.at(of_run / self.lesson.recipe.temperature_share))
         if self.stage.settled:
-            settle(student, step >= (1 - self.stage.settled) * self._n_steps)
+            settle(student, done >= 1 - self.stage.settled)
+        if not self.stage.dropout:
+            switch_dropout_off(student)
         scores, mel, maps = self._taught(batch)
         if self.stage.mode == "blockwise":
             assert maps is not None
-            return _blockwise(student, mel, maps, scores)
+            return self._blockwise(student, mel, maps, scores, batch)
         return self._whole(student, mel, maps, scores, batch)
 
     def _taught(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
@@ -285,16 +318,42 @@ class Distillation:
             labels = torch.where(batch.known.to(self.lesson.device), labels, scores)
         if maps is not None and self._matching:
             own = student.feature_maps(mel)
-            logits, _ = student.forward_head(own[-1])
+            features = own[-1]
             hints = torch.stack([hint_loss(own[number], maps[number]) for number in self._matching])
             parts["hints"] = hints.detach().mean()
             total = self.stage.hints * hints.sum()
         else:
-            logits, _ = student(mel)
-            total = logits.new_zeros(())
+            features = student.forward_features(mel)
+            total = features.new_zeros(())
+        logits, _ = student.forward_head(features)
+        total = total + self._frame_loss(student, features, batch, parts)
         total = total + distillation_loss(logits, scores, labels, self.lesson.recipe.label_share)
         parts["kl"] = cross_entropy(logits.detach(), scores) - entropy(scores)
         return Losses(total, parts)
+
+    def _blockwise(
+        self, student: Backbone, mel: Tensor, maps: Sequence[Tensor], scores: Tensor, batch: Batch
+    ) -> Losses:
+        """Each stage, and the heads, on what the teacher's stage before it says."""
+        inputs = (mel, *maps[:-1])
+        stages = zip(student.stages, inputs, maps, strict=True)
+        hints = torch.stack([hint_loss(stage(x), wanted) for stage, x, wanted in stages])
+        logits, _ = student.forward_head(maps[-1])
+        on_scores = cross_entropy(logits, scores)
+        parts = {"hints": hints.detach().mean(), "kl": on_scores.detach() - entropy(scores)}
+        on_frames = self._frame_loss(student, maps[-1], batch, parts)
+        return Losses(hints.sum() + on_scores + on_frames, parts)
+
+    def _frame_loss(
+        self, student: Backbone, features: Tensor, batch: Batch, parts: dict[str, Tensor]
+    ) -> Tensor:
+        """The weighted loss on each step's scores; what it is above its least goes into the parts."""
+        if not self.stage.frames or batch.frames is None:
+            return features.new_zeros(())
+        wanted = batch.frames.to(self.lesson.device, non_blocking=True)
+        on_frames = frame_loss(student.forward_frames(features), wanted)
+        parts["frames"] = on_frames.detach() - entropy(wanted.flatten(0, 1))
+        return self.stage.frames * on_frames
 
     # ------------------------------------------------------------------ measures
 
@@ -306,31 +365,43 @@ class Distillation:
             self._probe = copy.deepcopy(self.student)
         self._probe.load_state_dict(state.weights)
         self._probe.eval()
-        return self.lesson.held_out.agreement(self._probe, self.lesson.front_end).measures(), False
+        measures = self.lesson.held_out.agreement(self._probe, self.lesson.front_end).measures()
+        if self.stage.frames and self.lesson.alone is not None:
+            measures["frames"] = self._frames_apart(self._probe)
+        return measures, False
+
+    @torch.inference_mode()
+    def _frames_apart(self, network: Backbone) -> float:
+        """KL divergence of each step's scores from their targets on mixes of held-out clips, nats a step."""
+        lesson = self.lesson
+        assert lesson.held_out is not None
+        if self._probed is None:
+            generator = step_generator(lesson.seed, PROBING, 0)
+            self._probed = self._mixes(generator, Sampler(lesson.held_out.indices), N_PROBED)
+        batch = self._probed
+        assert batch.mels is not None
+        assert batch.frames is not None
+        apart = []
+        for start in range(0, N_PROBED, PROBED_AT_ONCE):
+            part = slice(start, start + PROBED_AT_ONCE)
+            mel, wanted = batch.mels[part].to(lesson.device), batch.frames[part].to(lesson.device)
+            logits = network.forward_frames(network.forward_features(mel))
+            apart.append(float(frame_loss(logits, wanted) - entropy(wanted.flatten(0, 1))))
+        return float(np.mean(apart))
 
 
 def make_optimizer(stage: Stage, network: Backbone) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters, as the stage has it.
+    """Adam or AdamW over all parameters, as the stage has it; fused, which takes a quarter of the time.
 
     Blocks that are trained one by one are a group of their own, beside the classifier.
     """
     if stage.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=stage.rate)
+        return torch.optim.Adam(network.parameters(), lr=stage.rate, fused=True)
     if stage.mode == "end-to-end":
-        return torch.optim.AdamW(network.parameters(), lr=stage.rate, weight_decay=stage.weight_decay)
+        return torch.optim.AdamW(
+            network.parameters(), lr=stage.rate, weight_decay=stage.weight_decay, fused=True
+        )
     blocks = {"params": [value for one in network.stages for value in one.parameters()], "rate_scale": 1.0}
-    head = {"params": list(network.classifier.parameters()), "rate_scale": CLASSIFIER_RATE}
-    return torch.optim.AdamW([blocks, head], lr=stage.rate, weight_decay=stage.weight_decay)
-
-
-def _blockwise(student: Backbone, mel: Tensor, maps: Sequence[Tensor], scores: Tensor) -> Losses:
-    """Each stage, and the classifier, on what the teacher's stage before it says."""
-    inputs = (mel, *maps[:-1])
-    stages = zip(student.stages, inputs, maps, strict=True)
-    hints = torch.stack([hint_loss(stage(x), wanted) for stage, x, wanted in stages])
-    logits = student.classifier(maps[-1].mean(dim=(2, 3)))
-    on_scores = cross_entropy(logits, scores)
-    return Losses(
-        hints.sum() + on_scores,
-        {"hints": hints.detach().mean(), "kl": on_scores.detach() - entropy(scores)},
-    )
+    heads = [network.classifier, *([] if network.strong_head is None else [network.strong_head])]
+    head = {"params": [value for one in heads for value in one.parameters()], "rate_scale": CLASSIFIER_RATE}
+    return torch.optim.AdamW([blocks, head], lr=stage.rate, weight_decay=stage.weight_decay, fused=True)

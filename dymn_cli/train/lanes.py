@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,8 +83,8 @@ class Lanes:
     def __init__(self, model: nn.Module, n: int) -> None:
         self._model = model
         self._copies = [_tied_copy(model) for _ in range(n)]
-        self._norms = [[one for one in net.modules() if isinstance(one, _BatchNorm)] for net in self._copies]
-        self._own_norms = [one for one in model.modules() if isinstance(one, _BatchNorm)]
+        self._statistics = [_statistics(net) for net in self._copies]
+        self._own_statistics = _statistics(model)
         self._pool: ThreadPoolExecutor | None = None
         if n > 1:
             each = max(torch.get_num_threads() // n, 1)
@@ -123,9 +123,7 @@ class Lanes:
             NotANumberError: a loss is none; the network and its gradients are as they were.
         """
         assert len(parts) == len(self._copies)
-        for norms in self._norms:
-            for norm, own in zip(norms, self._own_norms, strict=True):
-                norm.load_state_dict(own.state_dict())
+        self._hand_out()
 
         def run(lane: int) -> Losses:
             network = self._copies[lane]
@@ -149,24 +147,49 @@ class Lanes:
         )
 
     @torch.no_grad()
+    def _hand_out(self) -> None:
+        """The network's running statistics, to the copies."""
+        for theirs in self._statistics:
+            for own, copied in zip(self._own_statistics, theirs, strict=True):
+                if own:
+                    torch._foreach_copy_(copied, own)
+
+    @torch.no_grad()
     def _gather(self) -> None:
         """Mean gradients and mean running statistics, into the network."""
         n = len(self._copies)
         copies = (net.parameters() for net in self._copies)
+        sums: list[Tensor] = []
+        more: list[list[Tensor]] = [[] for _ in range(n - 1)]
         for own, *others in zip(self._model.parameters(), *copies, strict=True):
-            gradients = [other.grad for other in others if other.grad is not None]
-            if not gradients:
-                own.grad = None
-                continue
-            total = gradients[0]
-            for gradient in gradients[1:]:
-                total = total.add_(gradient)
-            own.grad = total.div_(n) if n > 1 else total
-        for own_norm, *norms in zip(self._own_norms, *self._norms, strict=True):
-            for name, value in own_norm.named_buffers():
-                theirs = [norm.get_buffer(name) for norm in norms]
-                mean = torch.stack(theirs).mean(dim=0) if value.is_floating_point() else theirs[0]
-                value.copy_(mean)
+            gradients = [other.grad for other in others]
+            own.grad = gradients[0]
+            for gradient in gradients:
+                assert (gradient is None) == (own.grad is None)  # every lane does the same
+            if own.grad is not None:
+                sums.append(own.grad)
+                for held, gradient in zip(more, gradients[1:], strict=True):
+                    held.append(cast(Tensor, gradient))
+        floats, counters = self._own_statistics
+        theirs = [lane[0] for lane in self._statistics]
+        if n > 1:
+            for held in more:
+                torch._foreach_add_(sums, held)
+            torch._foreach_div_(sums, n)
+            for lane in theirs[1:]:
+                torch._foreach_add_(theirs[0], lane)
+            torch._foreach_div_(theirs[0], n)
+        if floats:
+            torch._foreach_copy_(floats, theirs[0])
+            torch._foreach_copy_(counters, self._statistics[0][1])
+
+
+def _statistics(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Running means and variances of a network's batch normalisations, and their counters."""
+    norms = [one for one in network.modules() if isinstance(one, _BatchNorm)]
+    buffers = [value for norm in norms for value in norm.buffers()]
+    floats = [value for value in buffers if value.is_floating_point()]
+    return floats, [value for value in buffers if not value.is_floating_point()]
 
 
 def _tied_copy(model: nn.Module) -> nn.Module:

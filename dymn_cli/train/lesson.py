@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,20 @@ from dymn_cli.errors import InputError, UsageError
 from dymn_cli.frontend import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.train.cache import Decoded, Kind, open_cache
+from dymn_cli.train.clip_scores import ClipScores, score_clips
 from dymn_cli.train.corpus import CachedCorpus, Corpus, Hdf5Corpus
 from dymn_cli.train.distillation import Lesson
 from dymn_cli.train.hdf5 import Hdf5Clips, is_hdf5
 from dymn_cli.train.heldout import HeldOut, choose_clips
 from dymn_cli.train.logits import StoredLogits, is_logits_file
-from dymn_cli.train.recordings import Split, find_recordings, groups_of_manifest, split_groups
-from dymn_cli.train.sampling import Sampler, label_weights, source_weights
+from dymn_cli.train.recordings import (
+    Split,
+    find_recordings,
+    groups_of_manifest,
+    named_split,
+    split_groups,
+)
+from dymn_cli.train.sampling import Sampler, label_weights, rarity_weights, source_weights
 from dymn_cli.train.splits import read_split
 from dymn_cli.train.teachers import LiveTeacher, load_model
 from dymn_cli.train.truth import match, read_truth
@@ -37,6 +45,8 @@ __all__ = ["DataOptions", "Prepared", "TeacherSet", "load_teachers", "open_corpu
 
 Tell = Callable[[str], None]
 
+TOLD_EVERY_S = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
@@ -49,7 +59,7 @@ class DataOptions:
         group_by: "folder", "file", or a column of `manifest`.
         manifest: CSV of paths and groups, or None.
         labels: what is to be heard in the files: a table or a folder (`dymn_cli.train.truth`), or None.
-        holdout: share of the clips that is kept out of training.
+        holdout: share of the clips that is kept out of training, or names of groups that are.
         split: file with the groups that are held out, or None.
         seed: of the split.
         held_out_clips: measured at most; 0 for all.
@@ -61,7 +71,7 @@ class DataOptions:
     group_by: str = "folder"
     manifest: Path | None = None
     labels: Path | None = None
-    holdout: float = 0.1
+    holdout: float | tuple[str, ...] = 0.1
     split: Path | None = None
     seed: int = 0
     held_out_clips: int = 512
@@ -249,10 +259,7 @@ def prepare(
     if len(usable) < len(corpus.names):
         tell(f"{len(corpus.names) - len(usable):,} of {len(corpus.names):,} clips left out: no stored logits")
     groups = [corpus.groups[int(index)] for index in usable]
-    split = split_groups(groups, options.holdout, options.seed) if options.split is None else None
-    if split is None:
-        assert options.split is not None
-        split = read_split(options.split, groups)
+    split = _split(options, groups)
     held = set(split.held_out)
     is_held = np.array([group in held for group in groups], dtype=bool)
     training, kept_out = usable[~is_held], usable[is_held]
@@ -269,13 +276,12 @@ def prepare(
         else:
             held_out.mels(front_end)
             held_out.look_up(teachers.stored, rows)
-    if corpus.labels is not None and not recipe.mixes:
-        weights = label_weights(corpus.labels)[training]
-    else:
-        weights = source_weights([corpus.groups[int(index)] for index in training])
+    alone = None
+    if recipe.mixes is not None and teachers.live is not None and needs_training:
+        alone = _score_alone(corpus, teachers, front_end, options.cache, device, tell)
     lesson = Lesson(
         corpus=corpus,
-        sampler=Sampler(training, weights),
+        sampler=Sampler(training, _weights(corpus, training, front_end, recipe, alone)),
         teacher=teachers.live,
         stored=teachers.stored,
         rows=rows,
@@ -284,5 +290,51 @@ def prepare(
         held_out=held_out,
         seed=seed,
         device=device,
+        alone=alone,
     )
     return Prepared(lesson, split, training, skipped)
+
+
+def _split(options: DataOptions, groups: Sequence[str]) -> Split:
+    if options.split is not None:
+        return read_split(options.split, groups)
+    if isinstance(options.holdout, tuple):
+        return named_split(groups, options.holdout)
+    return split_groups(groups, options.holdout, options.seed)
+
+
+def _weights(
+    corpus: Corpus,
+    training: NDArray[np.int64],
+    front_end: FrontEndConfig,
+    recipe: Recipe,
+    alone: ClipScores | None,
+) -> NDArray[np.float64]:
+    """How often each of the clips to learn from is drawn."""
+    if corpus.labels is not None and recipe.mixes is None:
+        return label_weights(corpus.labels)[training]
+    per_s = front_end.rate_hz / front_end.n_hop
+    seconds = np.array([corpus.n_frames(int(index), front_end) for index in training]) / per_s
+    weights = source_weights([corpus.groups[int(index)] for index in training], seconds)
+    return weights if alone is None else weights * rarity_weights(alone.best_classes()[training])
+
+
+def _score_alone(
+    corpus: Corpus,
+    teachers: TeacherSet,
+    front_end: FrontEndConfig,
+    folder: Path,
+    device: torch.device,
+    tell: Tell,
+) -> ClipScores:
+    """What the teachers say of each clip alone; it is told now and then how far they are."""
+    assert teachers.live is not None
+    told_at = time.monotonic()
+
+    def heard(n_done: int, n_all: int) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= TOLD_EVERY_S:
+            told_at = time.monotonic()
+            tell(f"the teacher has heard {n_done:,} of {n_all:,} windows of single clips, which it does once")
+
+    return score_clips(corpus, teachers.live, teachers.identity, front_end, folder, device, heard=heard)

@@ -1,9 +1,9 @@
 """The steps of training: batch, loss, gradient, update; checkpoints; going on where a run stopped.
 
 What is trained, on what and by which loss is a `Task`; distillation and fine-tuning are two of them. On one
-CPU and with one number of threads, a run gives the same bits whether it is interrupted or not: a step depends
-on the seed, its number, and the state that checkpoints hold. Another processor or number of threads adds up
-in another order.
+CPU and with one number of threads, a run of so many steps gives the same bits whether it is interrupted or
+not: a step depends on the seed, its number, and the state that checkpoints hold. Another processor or number
+of threads adds up in another order; in a run of so many hours, a step depends on the time that has passed, too.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ B = TypeVar("B")
 
 SMOOTHING = 0.98  # of the losses that are shown
 SEED_STRIDE = 1_000_003  # seeds of dropout, one for each step
+ENDLESS = 1 << 60  # steps of a stage that ends by the clock, at most
+LONGEST_STEP_S = 600.0  # that counts: a machine that slept for a night has not trained
 
 
 class Task(Protocol[B]):
@@ -62,7 +64,7 @@ class LoopPlan:
     """How long a stage is, and how it goes.
 
     Args:
-        n_steps: steps of the stage.
+        n_steps: steps of the stage; of no meaning where there is a clock.
         rates: learning rate over the stage.
         batch_size: clips in a step, for the speed that is shown.
         seed: of what torch draws by itself (dropout).
@@ -71,6 +73,8 @@ class LoopPlan:
         data_threads: threads that make batches.
         clip_norm: largest norm of a gradient; none where 0.
         half_precision: float16 where it is safe, on GPUs.
+        clock: seconds of training of the whole run at which the stage begins and ends, or None. The learning
+            rate follows the time, so that it comes to its end however fast the machine is, now or later.
     """
 
     n_steps: int
@@ -82,6 +86,25 @@ class LoopPlan:
     data_threads: int = 1
     clip_norm: float = 0.0
     half_precision: bool = False
+    clock: tuple[float, float] | None = None
+
+    def done(self, state: TrainState) -> float:
+        """How much of the stage is done, from 0 to 1."""
+        if self.clock is None:
+            return state.step / self.n_steps
+        begin, end = self.clock
+        return min(max((state.elapsed_s - begin) / (end - begin), 0.0), 1.0)
+
+    def is_over(self, state: TrainState) -> bool:
+        """Whether nothing of the stage is left to do; each has one step at least."""
+        return state.step > 0 and self.done(state) >= 1
+
+    def evaluates(self, state: TrainState, before: float) -> bool:
+        """Whether the network is measured now, where a share of the stage was done at the last step."""
+        if self.clock is None:
+            return self.evaluates_after(state.step)
+        n = self.evaluations
+        return self.is_over(state) or int(self.done(state) * n) > int(before * n)
 
     def evaluates_after(self, step: int) -> bool:
         """Whether the network is measured once so many steps are done."""
@@ -93,11 +116,16 @@ class LoopPlan:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """How the run stands after a step; losses are smoothed over the last fifty or so."""
+    """How the run stands after a step; losses are smoothed over the last fifty or so.
+
+    `n_steps` is a guess where the stage ends by the clock.
+    """
 
     stage: int
     step: int
     n_steps: int
+    done: float
+    by_clock: bool
     losses: Mapping[str, float]
     rate: float
     clips_per_s: float
@@ -135,15 +163,23 @@ class _Pace:
         self._seconds += seconds
         self._n_steps += 1
         per_step = self._seconds / self._n_steps
+        plan, state = self._plan, self._state
+        done = plan.done(state)
+        n_steps, left_s = plan.n_steps, (plan.n_steps - state.step) * per_step
+        if plan.clock is not None:
+            left_s = max(plan.clock[1] - state.elapsed_s, 0.0)
+            n_steps = state.step + round(left_s / max(per_step, 1e-9))
         return StepReport(
-            stage=self._state.stage,
-            step=self._state.step,
-            n_steps=self._plan.n_steps,
+            stage=state.stage,
+            step=state.step,
+            n_steps=n_steps,
+            done=done,
+            by_clock=plan.clock is not None,
             losses={name: value / self._weight for name, value in self._losses.items()},
             rate=rate,
             clips_per_s=self._plan.batch_size / max(per_step, 1e-9),
-            left_s=(self._plan.n_steps - self._state.step) * per_step,
-            elapsed_s=self._state.elapsed_s,
+            left_s=left_s,
+            elapsed_s=state.elapsed_s,
         )
 
 
@@ -174,33 +210,40 @@ def train(
     Raises:
         ModelError: the loss is no number any more.
     """
-    saved_at = time.monotonic()
+    saved_at = counted_at = time.monotonic()
     pace = _Pace(plan, state)
     device = next(state.model.parameters()).device
-    batches = prefetched(task.batch, state.step, plan.n_steps, threads=plan.data_threads)
+    if plan.is_over(state):
+        return "finished"
+    last = plan.n_steps if plan.clock is None else ENDLESS
+    batches = prefetched(task.batch, state.step, last, threads=plan.data_threads)
     closing = contextlib.closing(batches)  # type: ignore[type-var] # a generator is closed like a file
     state.model.train()
     with closing, Lanes(state.model, task.lanes) as lanes:
         begun = time.monotonic()
         for batch in batches:
-            rate = plan.rates.at(state.step / plan.n_steps)
+            before = plan.done(state)
+            rate = plan.rates.at(before)
             losses = _step(task, state, plan, lanes, batch, rate, device)
-            seconds = time.monotonic() - begun
-            state.elapsed_s += seconds
-            report = pace.report(losses, rate, seconds)
+            now = time.monotonic()
+            state.elapsed_s += min(now - counted_at, LONGEST_STEP_S)
+            counted_at = now
+            report = pace.report(losses, rate, now - begun)
             watch.step(report)
             stops = False
-            if plan.evaluates_after(state.step):
+            if plan.evaluates(state, before):
                 measures, stops = task.evaluate(state)
                 watch.evaluated(report, measures)
-            interrupted = should_stop()
-            ends = stops or interrupted or state.step >= plan.n_steps
+            interrupted, is_over = should_stop(), plan.is_over(state)
+            ends = stops or interrupted or is_over
             if ends or time.monotonic() - saved_at >= plan.checkpoint_every_s:
                 save(state)
                 saved_at = time.monotonic()
             if stops:
                 return "stopped early"
-            if interrupted and state.step < plan.n_steps:
+            if is_over:
+                return "finished"
+            if interrupted:
                 return "interrupted"
             begun = time.monotonic()
     return "finished"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cross_entropy", "distillation_loss", "entropy", "hint_loss"]
+__all__ = ["cross_entropy", "distillation_loss", "entropy", "frame_loss", "hint_loss"]
 
 LEAST_VARIANCE = 1e-4  # of a channel, as a share of the mean over channels: silent ones stay harmless
 
@@ -41,6 +41,14 @@ def distillation_loss(
     if labels is None or label_share == 0:
         return from_teacher
     return label_share * cross_entropy(logits, labels) + (1 - label_share) * from_teacher
+
+
+def frame_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Binary cross-entropy of frame logits (n, n_steps, n_classes) to targets of that shape in [0, 1].
+
+    The sum over classes, the mean over steps and clips: on the scale of `cross_entropy`.
+    """
+    return cross_entropy(logits.flatten(0, 1), wanted.flatten(0, 1))
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:

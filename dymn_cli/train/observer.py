@@ -23,6 +23,7 @@ class Observer:
         log: takes a line now and then, and one for each measurement.
         n_steps: of this stage.
         later: steps of the stages after this one.
+        later_s: seconds of them, where stages end by the clock.
         measured: is called after each measurement.
     """
 
@@ -33,16 +34,20 @@ class Observer:
         n_steps: int,
         *,
         later: Sequence[int] = (),
+        later_s: float = 0.0,
         measured: Callable[[], None] = lambda: None,
     ) -> None:
         self._watch, self._log, self._measured = watch, log, measured
         self._every = max(n_steps // LOGGED_STEPS, 1)
-        self._n_steps, self._later = n_steps, sum(later)
+        self._n_steps, self._later, self._later_s = n_steps, sum(later), later_s
+        self._logged = -1
 
     def step(self, report: StepReport) -> None:
         """After each step."""
-        if report.step % self._every == 0:
+        part = int(report.done * LOGGED_STEPS)
+        if part > self._logged if report.by_clock else report.step % self._every == 0:
             self._log.write(_fields(report))
+            self._logged = part
         self._watch.step(self._whole(report))
 
     def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
@@ -54,7 +59,9 @@ class Observer:
         self._watch.evaluated(self._whole(report), measures)
 
     def _whole(self, report: StepReport) -> StepReport:
-        """With the time that the later stages will take at this pace."""
+        """With the time that the later stages will take at this pace, or have been given."""
+        if report.by_clock:
+            return dataclasses.replace(report, left_s=report.left_s + self._later_s)
         left = self._n_steps - report.step
         per_step = report.left_s / left if left else report.elapsed_s / max(report.step, 1)
         return dataclasses.replace(report, left_s=report.left_s + self._later * per_step)

@@ -25,6 +25,7 @@ OptimizerName = Literal["adam", "adamw"]
 
 EPOCHS, CLIPS_PER_EPOCH = 200, 100_000
 LANES = 2  # of the small recipe: for the two cores that it is made for
+FRAMES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Stage:
         clip_norm: largest norm of the gradient; 0 for no limit.
         settled: share of the stage, its end, in which batch normalisation uses its running statistics as it
             will ever after, so that rare sounds on which they fit badly are learned from, too.
+        frames: weight of the loss on each step's scores, beside the loss on the clip's; 0 for none.
+        dropout: whether the classifier drops units.
     """
 
     mode: Mode
@@ -60,6 +63,8 @@ class Stage:
     average: float = 0.0
     clip_norm: float = 0.0
     settled: float = 0.0
+    frames: float = 0.0
+    dropout: bool = True
 
     def __post_init__(self) -> None:
         def require(holds: bool, message: str) -> None:
@@ -74,6 +79,7 @@ class Stage:
             math.isfinite(self.rate) and self.rate > 0, f"a rate of {self.rate:g} is not a positive number"
         )
         require(math.isfinite(self.hints) and self.hints >= 0, "the weight of hints cannot be negative")
+        require(math.isfinite(self.frames) and self.frames >= 0, "the weight of frames cannot be negative")
         require(0 <= self.average < 1, "the decay of the average is not in [0, 1)")
         require(0 <= self.settled <= 1, "the settled share of a stage is not in [0, 1]")
 
@@ -117,6 +123,15 @@ class Recipe:
             raise UsageError(f"a share of {self.label_share:g} for labels is not between 0 and 1")
         if not self.stages:
             raise UsageError("a recipe needs a stage")
+        if self.mixes is None and self.has_frames:
+            raise UsageError(
+                "frames can be taught where it is known where sounds lie, in mixes", hint="--recipe small"
+            )
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the student learns to say what is heard when."""
+        return any(stage.frames for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, for fingerprints and logs."""
@@ -124,8 +139,8 @@ class Recipe:
         return document
 
 
-def paper(width: float, *, hints: float = 0.0) -> Recipe:
-    """The published recipe for a student of a width (Section IV-B)."""
+def paper(width: float, *, continues: bool = False) -> Recipe:
+    """The published recipe for a student of a width (Section IV-B), trained or not."""
     stage = Stage(
         mode="end-to-end",
         share=1.0,
@@ -135,7 +150,6 @@ def paper(width: float, *, hints: float = 0.0) -> Recipe:
         weight_decay=0.0,
         shape="distillation",
         rate=peak_rate(width),
-        hints=hints,
         average=0.999,
     )
     return Recipe(
@@ -143,8 +157,14 @@ def paper(width: float, *, hints: float = 0.0) -> Recipe:
     )
 
 
-def small(width: float, *, hints: float = 0.5) -> Recipe:
-    """The recipe for a small corpus and a CPU."""
+def small(width: float, *, continues: bool = False) -> Recipe:
+    """The recipe for a small corpus and a CPU.
+
+    Args:
+        width: of the student.
+        continues: whether the student is trained already: then its blocks are not trained one by one, the
+            rate is lower, and batch normalisation keeps its running statistics from the start.
+    """
     blockwise = Stage(
         mode="blockwise",
         share=0.25,
@@ -154,6 +174,8 @@ def small(width: float, *, hints: float = 0.5) -> Recipe:
         weight_decay=0.01,
         shape="cosine",
         rate=10 * peak_rate(width),
+        frames=FRAMES,
+        dropout=False,
     )
     whole = Stage(
         mode="end-to-end",
@@ -163,17 +185,20 @@ def small(width: float, *, hints: float = 0.5) -> Recipe:
         optimizer="adamw",
         weight_decay=0.01,
         shape="cosine",
-        rate=0.75 * peak_rate(width),
-        hints=hints,
+        rate=(0.3 if continues else 0.75) * peak_rate(width),
+        hints=0.3 if continues else 0.5,
         average=0.999,
         clip_norm=20.0,
-        settled=0.25,
+        settled=1.0 if continues else 0.25,
+        frames=FRAMES,
+        dropout=False,
     )
-    return Recipe("small", (blockwise, whole), mixes=MixOptions(), fitted_start=True, lanes=LANES)
+    stages = (whole,) if continues else (blockwise, whole)
+    return Recipe("small", stages, mixes=MixOptions(), fitted_start=True, lanes=LANES)
 
 
 RECIPES = {"small": small, "paper": paper}
-"""The recipes by name: functions of the student's width."""
+"""The recipes by name: functions of the student's width and whether it is trained already."""
 
 
 def scaled_steps(stages: tuple[Stage, ...], n_steps: int) -> tuple[int, ...]:

@@ -11,13 +11,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from dymn_cli.batch.discover import find
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.train.sampling import step_generator
 
-__all__ = ["Recording", "Split", "find_recordings", "groups_of_manifest", "split_groups"]
+__all__ = ["Recording", "Split", "find_recordings", "groups_of_manifest", "named_split", "split_groups"]
 
 PATH_COLUMNS = ("path", "file", "filename", "fname")
 OVERSHOOT = 1.5  # a group that would take the held-out share beyond so many times what is wanted stays out
@@ -115,6 +116,31 @@ class Split:
 
     training: tuple[str, ...]
     held_out: tuple[str, ...]
+
+
+def named_split(groups: Iterable[str], names: Sequence[str]) -> Split:
+    """Hold out the groups that go by some names.
+
+    Args:
+        groups: the group of each item.
+        names: of groups, or of folders above or below them: "animalia" is "corpus/animalia/cats", too.
+
+    Raises:
+        UsageError: a name that no group goes by.
+    """
+    there = sorted(set(groups))
+    held: set[str] = set()
+    for name in names:
+        wanted = f"/{name.strip('/')}/"
+        found = {group for group in there if wanted in f"/{group}/"}
+        if not found:
+            near = get_close_matches(name, [part for group in there for part in group.split("/")], n=3)
+            raise UsageError(
+                f"no group is called {name!r}, so it cannot be held out",
+                hint=f"{'nearest' if near else 'groups here'}: {', '.join(near or there[:3])}",
+            )
+        held |= found
+    return Split(tuple(group for group in there if group not in held), tuple(sorted(held)))
 
 
 def split_groups(groups: Iterable[str], share: float, seed: int) -> Split:

@@ -14,10 +14,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LabelRows", "Sampler", "label_weights", "source_weights", "step_generator"]
+__all__ = ["LabelRows", "Sampler", "label_weights", "rarity_weights", "source_weights", "step_generator"]
 
 
 PART = 10_000  # clips whose labels are unpacked at a time
+MOST_S = 15.0  # of a clip that count for the size of its source: more of the same sound is no more to learn
 
 
 def step_generator(seed: int, purpose: int, step: int) -> np.random.Generator:
@@ -47,12 +48,30 @@ def label_weights(labels: LabelRows) -> NDArray[np.float64]:
     return np.where(weights > 0, weights, positive.min() if len(positive) else 1.0)
 
 
-def source_weights(groups: Sequence[str]) -> NDArray[np.float64]:
-    """Weights by which a source is drawn in proportion to the square root of the number of its clips."""
+def source_weights(groups: Sequence[str], seconds: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Weights by which a source is drawn in proportion to the square root of its size.
+
+    Args:
+        groups: the source of each clip.
+        seconds: (n_clips,) of each; a source is as large as its clips are long, fifteen seconds of each at
+            most. Where None, as it has clips.
+    """
     _, number, count = np.unique(
         np.asarray(groups, dtype=object).astype(str), return_inverse=True, return_counts=True
     )
-    return 1.0 / np.sqrt(count[number].astype(np.float64))
+    sizes = count if seconds is None else np.bincount(number, np.minimum(seconds, MOST_S))
+    weights: NDArray[np.float64] = (np.sqrt(sizes) / count)[number]
+    return weights
+
+
+def rarity_weights(best: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights that let rare sounds be heard: a clip's is 1 / √(clips with the same best class).
+
+    Args:
+        best: (n_clips,) the class that the teachers find most likely in each.
+    """
+    weights: NDArray[np.float64] = 1.0 / np.sqrt(np.bincount(best)[best])
+    return weights
 
 
 class Sampler:

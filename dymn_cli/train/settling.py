@@ -1,4 +1,4 @@
-"""The end of a training: batch normalisation as it will be used.
+"""Batch normalisation and dropout in training as they will be used: at the end of a run, or all along.
 
 In training, batch normalisation takes mean and variance from the batch, so that a sound unlike all others is
 brought into line by its own presence; afterwards, it meets the running statistics. In a distilled DyMN-S, two
@@ -10,7 +10,9 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["settle"]
+from dymn_cli.train.lanes import DrawnDropout
+
+__all__ = ["settle", "switch_dropout_off"]
 
 
 def settle(network: nn.Module, settled: bool) -> None:
@@ -21,3 +23,10 @@ def settle(network: nn.Module, settled: bool) -> None:
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.train(not settled)
+
+
+def switch_dropout_off(network: nn.Module) -> None:
+    """Let a network in training keep all units: mixes never come twice, so none is learned by heart."""
+    for module in network.modules():
+        if isinstance(module, (nn.Dropout, DrawnDropout)):
+            module.eval()

@@ -22,14 +22,14 @@ LEAST_SPREAD = 1e-3
 
 
 @torch.no_grad()
-def fit_classifier(student: Backbone, scores: Tensor) -> None:
-    """Let the classifier begin at the teacher's mean score of each class.
+def fit_classifier(head: nn.Sequential, scores: Tensor) -> None:
+    """Let a classifier begin at the teacher's mean score of each class.
 
     Args:
-        student: with small random weights in the last layer, whose logits are close to its biases.
+        head: with small random weights in the last layer, whose logits are close to its biases.
         scores: (n, n_classes) of the teacher.
     """
-    last = cast(nn.Linear, student.classifier[-1])
+    last = cast(nn.Linear, head[-1])
     last.bias.copy_(torch.logit(scores.mean(dim=0).clamp(LEAST_SCORE, 1 - LEAST_SCORE)))
 
 

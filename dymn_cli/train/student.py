@@ -19,7 +19,13 @@ __all__ = ["can_teach_blocks", "initial_student"]
 
 
 def initial_student(
-    config: ModelConfig | None, init: str, vocabulary: Vocabulary, *, seed: int, teacher: LoadedModel | None
+    config: ModelConfig | None,
+    init: str,
+    vocabulary: Vocabulary,
+    *,
+    seed: int,
+    teacher: LoadedModel | None,
+    frames: bool = False,
 ) -> tuple[Backbone, ModelHeader, str]:
     """The student before its first step.
 
@@ -29,6 +35,8 @@ def initial_student(
         vocabulary: the classes it learns.
         seed: of random weights.
         teacher: whose front end a random student takes over; the published one where None.
+        frames: whether it has a frame head. One that a model lacks begins as its classifier; one that is not
+            wanted goes, since it would no longer fit what it is given.
 
     Returns:
         The network in training mode, its header (named ""), and what it began as.
@@ -40,7 +48,7 @@ def initial_student(
     if init == "random":
         if config is None:
             raise UsageError("no student", hint="--student dymn04, or --init MODEL")
-        config = dataclasses.replace(config, n_classes=len(vocabulary), temperature=1.0)
+        config = dataclasses.replace(config, n_classes=len(vocabulary), temperature=1.0, frame_head=frames)
         network = build(config, generator=torch.Generator().manual_seed(seed))
         front_end = FrontEndConfig() if teacher is None else teacher.header.front_end
         return network, ModelHeader("", config, front_end, vocabulary), "random"
@@ -49,7 +57,10 @@ def initial_student(
     if (
         config is not None
         and dataclasses.replace(
-            config, n_classes=header.config.n_classes, temperature=header.config.temperature
+            config,
+            n_classes=header.config.n_classes,
+            temperature=header.config.temperature,
+            frame_head=header.config.frame_head,
         )
         != header.config
     ):
@@ -58,8 +69,13 @@ def initial_student(
         )
     if header.vocabulary.names != vocabulary.names:
         raise UsageError(f"{init} has other classes than the teachers")
-    config = dataclasses.replace(header.config, temperature=1.0)
+    config = dataclasses.replace(header.config, temperature=1.0, frame_head=frames)
     network = loaded.network.requires_grad_(True).train()
+    if frames and network.strong_head is None:
+        network.add_frame_head(from_classifier=True)
+    elif not frames:
+        network.strong_head = None
+    network.config = config
     return network, ModelHeader("", config, header.front_end, vocabulary), loaded.sha256
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +40,12 @@ GENTLE = MixOptions(
     limit=0.0,
     shift_bands=0,
     speed=1.0,
+    wide=0,
+    join=0,
+    reverse=0,
+    equalise=0,
+    reverb=0,
+    far=0,
     alone=0,
     noise=0,
 )
@@ -83,7 +91,12 @@ class World:
         self, prepared: Prepared, work: str, steps: tuple[int, ...], *, seed: int = 0, **changes: object
     ) -> DistillRun:
         student, header, began_as = initial_student(
-            self.student, "random", self.teachers.vocabulary, seed=seed, teacher=None
+            self.student,
+            "random",
+            self.teachers.vocabulary,
+            seed=seed,
+            teacher=None,
+            frames=prepared.lesson.recipe.has_frames,
         )
         options = RunOptions(self.place / work, "tiny", Budget(steps=steps), seed=seed, evaluations=1)
         options = dataclasses.replace(options, **changes)
@@ -204,17 +217,36 @@ def test_one_run_at_a_time_has_the_folder(world: World) -> None:
     assert run.run(Silent()) == "finished"
 
 
-def test_hours_become_steps_once(world: World) -> None:
-    prepared = world.prepared(tiny(paper(0.1)))
-    told: list[str] = []
-    run = world.run(prepared, "work", (1,), budget=Budget(hours=1e-5))
-    run._tell = told.append
-    before = weights(run)
-    steps = run._plan_steps()
-    assert len(steps) == 1
-    assert steps[0] >= 1
-    assert same(before, weights(run))  # timing leaves the student alone
-    assert any(f"--steps {steps[0]}" in line for line in told)
+def test_hours_end_each_stage_by_the_clock_and_go_on_where_they_were(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 0.1 s here: 2 s are 5 steps of the first stage, a quarter of the run, and 15 of the second."""
+    recipe = tiny(small(0.1))
+    prepared = world.prepared(recipe)
+    ticks = itertools.count()
+    monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: 1000.0)
+    steps: list[StepReport] = []
+
+    class Watching(Silent):
+        def step(self, report: StepReport) -> None:
+            steps.append(report)
+            now = 1000.0 + 0.1 * next(ticks)
+            monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: now)
+
+    def run() -> DistillRun:
+        return world.run(prepared, "work", (1,), budget=Budget(hours=1.95 / 3600))
+
+    assert run().run(Watching(), stop_after(9)) == "interrupted"
+    assert run().run(Watching()) == "finished"
+    counts = Counter(report.stage for report in steps)
+    # A stage's first step is timed from its own beginning; what an interruption takes does not count.
+    assert 4 <= counts[0] <= 7
+    assert 14 <= counts[1] <= 18
+    for stage in (0, 1):
+        last = [report for report in steps if report.stage == stage][-1]
+        assert last.done == 1
+        assert last.rate < 0.15 * recipe.stages[stage].rate
+    assert steps[-1].left_s == 0
 
 
 # ------------------------------------------------------------------ what a student is
@@ -269,7 +301,7 @@ def test_blocks_learn_apart_from_each_other(world: World) -> None:
 
 
 def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: World) -> None:
-    recipe = tiny(small(0.1))
+    recipe = dataclasses.replace(tiny(small(0.1)), mixes=GENTLE)
     prepared = world.prepared(recipe)
     student = world.run(prepared, "work", (1, 1)).student.train()
     before = Distillation(prepared.lesson, student, recipe.stages[0], number=0, n_steps=1)

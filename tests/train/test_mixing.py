@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 
 from dymn_cli.frontend import FrontEndConfig, LogMel
-from dymn_cli.train.mixing import MixOptions, mix_log_mels
+from dymn_cli.train.mixing import Mix, MixOptions, mix_log_mels
 
 FRONT_END = FrontEndConfig()
 PLAIN = MixOptions(
     n_clips=(1.0,),
     gain_db=(0.0, 0.0),
     below_db=(0.0, 0.0),
-    tilt_db=0.0,
-    limit=0.0,
-    shift_bands=0,
-    speed=1.0,
+    join=0.0,
     place_once=0.0,
     alone=0.0,
+    reverse=0.0,
+    speed=1.0,
+    shift_bands=0,
+    wide=0.0,
+    tilt_db=0.0,
+    equalise=0.0,
+    limit=0.0,
+    reverb=0.0,
+    far=0.0,
     noise=0.0,
 )
 
@@ -31,9 +37,13 @@ def rows(samples: np.ndarray) -> np.ndarray:
     return LogMel()(samples)[0, 0].T.astype(np.float16)
 
 
-def mix(clips: list[np.ndarray], n_frames: int = 100, seed: int = 0, **changes: object) -> np.ndarray:
+def whole_mix(clips: list[np.ndarray], n_frames: int = 100, seed: int = 0, **changes: object) -> Mix:
     options = dataclasses.replace(PLAIN, **changes)
     return mix_log_mels(clips, n_frames, FRONT_END, options, np.random.default_rng(seed))
+
+
+def mix(clips: list[np.ndarray], n_frames: int = 100, seed: int = 0, **changes: object) -> np.ndarray:
+    return whole_mix(clips, n_frames, seed, **changes).log_mel
 
 
 def power(mel: np.ndarray) -> np.ndarray:
@@ -116,6 +126,11 @@ def test_any_mix_is_finite_and_depends_on_the_generator_alone(seed: int) -> None
     first, again = (
         mix_log_mels(clips, 80, FRONT_END, options, np.random.default_rng(seed)) for _ in range(2)
     )
-    assert np.isfinite(first).all()
-    assert (first == again).all()
-    assert first.dtype == np.float32
+    assert np.isfinite(first.log_mel).all()
+    assert (first.log_mel == again.log_mel).all()
+    assert first.log_mel.dtype == np.float32
+    for one, other in zip(first.parts, again.parts, strict=True):
+        assert (one.audible == other.audible).all()
+        assert (one.frames == other.frames).all()
+        assert 0 <= one.audible.min() <= one.audible.max() <= 1
+        assert 0 <= one.frames.min() <= one.frames.max() < len(clips[one.clip])
