@@ -27,6 +27,7 @@ HELP = """Judge a model, or a finished result, by what is really to be heard.
   dymn eval recordings/ --truth truth.csv -m model.safetensors
   dymn eval tags.csv --truth truth.csv --plot eval.png
   dymn eval sounds/                        sub-folders are the classes
+  dymn eval events.jsonl --truth marked.tsv
 
 INPUT is audio, or a result of dymn tag with all scores (-k 0 or --layout matrix, and --precision 9 where
 they are low): csv, tsv, jsonl or json.
@@ -40,6 +41,13 @@ the classes that some recording has. Accuracy: how often the highest score is ri
 in a pipe, tab-separated: label, mid, n_positive, average_precision, auc, d_prime, threshold, precision,
 recall, f1. Formats: table, tsv, csv, json. Answers of the model are remembered: judging the same recordings
 again takes no time.
+
+Events: the truth says from when to when. It is a table with the columns filename, onset, offset and
+event_label, Audacity label tracks (a folder, each named as its recording), a Raven selection table, or any
+result of dymn events; INPUT is audio, or such a result. Per class: F1 by the ends of events (the onset 200 ms
+off at most, the offset 200 ms or a fifth of the length), F1 by what they share with true ones (a half), and
+PSDS1 and PSDS2 as DCASE sets them. Those look at all thresholds: of audio, by the scores of its frames; of a
+result, by the scores of its events alone, so find them with a low --on.
 """
 
 TRUTH = "What is true"
@@ -138,6 +146,7 @@ def evaluate_inputs(
 ) -> None:
     """Judge the inputs."""
     from dymn_cli.cli import judging
+    from dymn_cli.cli.event_judging import are_events, judge_events
 
     talk = Talk.of(talking)
     form = judging.choose_output(output)
@@ -159,6 +168,26 @@ def evaluate_inputs(
     if gone is not None:
         raise AudioNotFoundError(f"{gone}: no such file")
     mapping = read_label_map(label_map) if label_map is not None else {}
+    if truth is not None and dataset is None and are_events(truth):
+        for option, value in (
+            ("--part", part),
+            ("--at-precision", at_precision),
+            ("--write-thresholds", write_thresholds),
+            ("--plot", plot),
+        ):
+            if value is not None:
+                raise UsageError(f"{option} is about whole recordings, and {truth} is about events")
+        judge_events(
+            inputs,
+            truth,
+            mapping,
+            ignore_unknown=ignore_unknown,
+            model=model,
+            output=output,
+            form=form,
+            talk=talk,
+        )
+        return
     said = _truth(inputs, truth, dataset, part)
     judging.tell(talk, said.notes)
     finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]

@@ -38,6 +38,8 @@ __all__ = [
     "choose_output",
     "end_with",
     "figures",
+    "number",
+    "short",
     "tell",
     "write_evaluation",
 ]
@@ -231,12 +233,13 @@ def _rows(evaluation: Evaluation, form: str, *, header: bool | None) -> bytes:
         limit = one.threshold
         figures = (one.average_precision, one.auc, one.d_prime)
         quality = (limit.precision, limit.recall, limit.f1)
-        cells = (*map(_number, figures), f"{limit.value:.9g}", *map(_number, quality))
+        cells = (*map(number, figures), f"{limit.value:.9g}", *map(number, quality))
         lines.append(line((one.label, one.mid, one.n_positive, *cells)))
     return b"".join(lines)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A figure for a row: six digits, empty where it is none."""
     from dymn_cli.train.evaluation import finite
 
     plain = finite(value)
@@ -248,7 +251,7 @@ def figures(evaluation: Evaluation) -> str:
     parts = [f"mean average precision {evaluation.mean_average_precision:.3f}"]
     if not math.isnan(evaluation.mean_auc):
         parts.append(f"ROC AUC {evaluation.mean_auc:.3f}")
-        parts.append(f"d′ {_short(evaluation.d_prime, 2)}")
+        parts.append(f"d′ {short(evaluation.d_prime, 2)}")
     if not math.isnan(evaluation.accuracy):
         parts.append(f"accuracy {evaluation.accuracy:.1%}")
         if evaluation.without:
@@ -291,11 +294,11 @@ def _cells(one: ClassResult, console: Console) -> Iterator[Any]:
     yield str(one.n_positive)
     yield f"{one.average_precision:.3f}"
     yield Text(_bar(one.average_precision, console.encoding), style="green")
-    yield _short(one.auc, 3)
-    yield _short(one.d_prime, 2)
+    yield short(one.auc, 3)
+    yield short(one.d_prime, 2)
     yield f"{one.threshold.value:.3g}"
     yield from (
-        _short(value, 2) for value in (one.threshold.precision, one.threshold.recall, one.threshold.f1)
+        short(value, 2) for value in (one.threshold.precision, one.threshold.recall, one.threshold.f1)
     )
 
 
@@ -304,7 +307,8 @@ def _bar(share: float, encoding: str) -> str:
     return block * round(10 * share)
 
 
-def _short(value: float, digits: int) -> str:
+def short(value: float, digits: int) -> str:
+    """A figure for a table."""
     if math.isnan(value):
         return "–"
     return f"{value:.{digits}f}".replace("inf", "∞")

@@ -24,7 +24,16 @@ from dymn_cli.labels import Label, Vocabulary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "ScoreTable", "read_scores"]
+__all__ = [
+    "SUFFIXES",
+    "ScoreTable",
+    "cells_of",
+    "objects_of",
+    "read_scores",
+    "score_of",
+    "source_of",
+    "unescaped",
+]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 TSV_COLUMNS = ["source", "channel", "start_s", "end_s", "rank", "label", "score"]
@@ -135,7 +144,7 @@ def read_scores(paths: Sequence[str]) -> ScoreTable:
 
 def _reader_of(path: str) -> Callable[[str, _Gathering], None]:
     suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
-    readers = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_jsonl, ".json": _read_json}
+    readers = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_objects, ".json": _read_objects}
     if suffix not in readers:
         raise UsageError(f"{path}: no result that can be judged", hint=f"one of {', '.join(SUFFIXES)}")
     return readers[suffix]
@@ -145,7 +154,7 @@ def _reader_of(path: str) -> Callable[[str, _Gathering], None]:
 
 
 def _read_csv(path: str, gathering: _Gathering) -> None:
-    lines = _cells(path, ",")
+    lines = cells_of(path, ",")
     header = next(lines, (0, []))[1]
     if header[:4] == list(PLACE) and {"label", "score"} <= set(header):
         _long(path, header, lines, gathering)
@@ -158,7 +167,7 @@ def _read_csv(path: str, gathering: _Gathering) -> None:
 
 
 def _read_tsv(path: str, gathering: _Gathering) -> None:
-    lines = _cells(path, "\t")
+    lines = cells_of(path, "\t")
     first = next(lines, None)
     if first is None:
         return
@@ -173,7 +182,12 @@ def _read_tsv(path: str, gathering: _Gathering) -> None:
         _long(path, TSV_COLUMNS, lines, gathering)
 
 
-def _cells(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def cells_of(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that have any cells, and the number of the line where each ends.
+
+    Raises:
+        InputError: it cannot be read, or is no table.
+    """
     csv.field_size_limit(LARGEST_CELL)
     try:
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -202,10 +216,10 @@ def _long(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> 
             raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
         source, name = cells[column["source"]], cells[column["label"]]
         if path.lower().endswith(".tsv"):
-            source, name = _unescaped(source), _unescaped(name)
+            source, name = unescaped(source), unescaped(name)
         label = gathering.label(name, cells[column["mid"]] if has_mid else "")
         place = (cells[column["channel"]], cells[column["start_s"]])
-        gathering.add(source, place, [label], [_score(cells[column["score"]], f"{path}, line {line}")])
+        gathering.add(source, place, [label], [score_of(cells[column["score"]], f"{path}, line {line}")])
 
 
 def _wide(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> None:
@@ -221,7 +235,7 @@ def _wide(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> 
         where = f"{path}, line {line}"
         place = tuple(cells[header.index("channel")] for _ in range("channel" in header))
         labels = [gathering.label(label) for label, _ in given]
-        gathering.add(cells[0], place, labels, [_score(score, where) for _, score in given])
+        gathering.add(cells[0], place, labels, [score_of(score, where) for _, score in given])
 
 
 def _matrix(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> None:
@@ -232,11 +246,16 @@ def _matrix(path: str, header: list[str], lines: Lines, gathering: _Gathering) -
         if len(cells) != len(header):
             raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
         where = f"{path}, line {line}"
-        scores = [_score(text, where) for text in cells[len(PLACE) :]]
+        scores = [score_of(text, where) for text in cells[len(PLACE) :]]
         gathering.add(cells[0], (cells[1], cells[2]), labels, scores)
 
 
-def _score(text: object, where: str) -> float:
+def score_of(text: object, where: str) -> float:
+    """A score as a number.
+
+    Raises:
+        InputError: it is none between 0 and 1.
+    """
     try:
         value = float(text)  # type: ignore[arg-type]  # whatever is no number is said below
     except (TypeError, ValueError):
@@ -246,7 +265,8 @@ def _score(text: object, where: str) -> float:
     return value
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
+    """A cell of our tsv without its escapes."""
     if "\\" not in text:
         return text
     parts, at = [], 0
@@ -260,40 +280,43 @@ def _unescaped(text: str) -> str:
 # ---------------------------------------------------------------------- objects
 
 
-def _read_jsonl(path: str, gathering: _Gathering) -> None:
+def _read_objects(path: str, gathering: _Gathering) -> None:
+    for one, where in objects_of(path):
+        _add_object(one, where, gathering)
+
+
+def objects_of(path: str) -> Iterator[tuple[Any, str]]:
+    """The objects of a json or jsonl result, and where each stands.
+
+    Raises:
+        InputError: it cannot be read, or is not JSON.
+    """
     line = 0
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, start=1):
-                if text.strip():
-                    _add_object(json.loads(text), f"{path}, line {line}", gathering)
-    except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path}: not text in UTF-8") from exc
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"{path}, line {line}: not JSON") from exc
-
-
-def _read_json(path: str, gathering: _Gathering) -> None:
-    try:
+        if not path.lower().endswith(".json"):
+            with Path(path).open(encoding="utf-8-sig") as file:
+                for line, text in enumerate(file, start=1):
+                    if text.strip():
+                        yield json.loads(text), f"{path}, line {line}"
+            return
         objects = json.loads(Path(path).read_text("utf-8-sig"))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
     except UnicodeDecodeError as exc:
         raise InputError(f"{path}: not text in UTF-8") from exc
     except json.JSONDecodeError as exc:
-        raise InputError(f"{path}, line {exc.lineno}: not JSON") from exc
+        raise InputError(f"{path}, line {line or exc.lineno}: not JSON") from exc
     except (ValueError, RecursionError) as exc:  # an endless number, or endless brackets
-        raise InputError(f"{path}: not JSON that dymn wrote") from exc
+        where = f"{path}, line {line}" if line else path
+        raise InputError(f"{where}: not JSON that dymn wrote") from exc
     for n, one in enumerate(objects if isinstance(objects, list) else [objects], start=1):
-        _add_object(one, f"{path}, object {n}", gathering)
+        yield one, f"{path}, object {n}"
 
 
 def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
     schema = one.get("schema") if isinstance(one, dict) else None
     if schema == "dymn.error/1":
-        gathering.failed[_source(one, where)] = None
+        gathering.failed[source_of(one, where)] = None
         return
     if schema != "dymn.clip/1":
         raise InputError(f"{where}: no result of dymn tag, but {str(schema)[:40]}")
@@ -303,10 +326,15 @@ def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
     except (KeyError, TypeError, AttributeError) as exc:
         raise InputError(f"{where}: a tag without label and score") from exc
     labels = [gathering.label(str(name), str(mid)) for name, mid, _ in tags]
-    gathering.add(_source(one, where), place, labels, [_score(score, where) for _, _, score in tags])
+    gathering.add(source_of(one, where), place, labels, [score_of(score, where) for _, _, score in tags])
 
 
-def _source(one: dict[str, Any], where: str) -> str:
+def source_of(one: dict[str, Any], where: str) -> str:
+    """The source that an object of a result is about.
+
+    Raises:
+        InputError: it does not say.
+    """
     try:
         if "source_b64" in one:
             return os.fsdecode(base64.b64decode(one["source_b64"], validate=True))

@@ -31,7 +31,13 @@ __all__ = ["META_NAME", "ResultFolder"]
 META_NAME = "dymn.meta.json"
 LONGEST_NAME = 255  # bytes, on all usual file systems
 
-_SUFFIXES = {"table": "txt", "audacity": "audacity.txt", "raven": "raven.txt"}
+_SUFFIXES = {
+    "table": "txt",
+    "audacity": "audacity.txt",
+    "raven": "raven.txt",
+    "kaleidoscope": "kaleidoscope.csv",
+    "sed": "sed.tsv",
+}
 
 T_contra = TypeVar("T_contra", contravariant=True)
 Make = Callable[[BinaryIO, "BinaryIO | None"], "Writer[T_contra]"]

@@ -16,7 +16,10 @@ from dymn_cli.writers.spans import SpanWriter
 from dymn_cli.writers.to_audacity import AudacityLabels
 from dymn_cli.writers.to_csv import CsvEmbeddings, CsvEvents, CsvTags, MatrixCsvTags, WideCsvTags
 from dymn_cli.writers.to_json import JsonlEmbeddings, JsonlTags, JsonTags
+from dymn_cli.writers.to_kaleidoscope import KaleidoscopeEvents
 from dymn_cli.writers.to_raven import RavenSelections
+from dymn_cli.writers.to_rttm import RttmEvents
+from dymn_cli.writers.to_sed import SedEvents
 from dymn_cli.writers.to_subtitles import SrtSubtitles, VttSubtitles
 from dymn_cli.writers.to_tsv import TsvEmbeddings, TsvEvents, TsvTags
 
@@ -41,6 +44,10 @@ __all__ = [
 _SPAN_WRITERS: dict[str, type[SpanWriter]] = {
     kind.format_name: kind for kind in (AudacityLabels, RavenSelections, SrtSubtitles, VttSubtitles)
 }
+_EVENT_SPAN_WRITERS: dict[str, type[SpanWriter]] = {
+    **_SPAN_WRITERS,
+    **{kind.format_name: kind for kind in (KaleidoscopeEvents, SedEvents, RttmEvents)},
+}
 _TAG_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], TagWriter]] = {
     "tsv": TsvTags,
     "csv": CsvTags,
@@ -53,7 +60,7 @@ _EVENT_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], EventWriter]] = {
     "csv": CsvEvents,
     "json": JsonTags,
     "jsonl": JsonlTags,
-    **_SPAN_WRITERS,
+    **_EVENT_SPAN_WRITERS,
 }
 _EMBEDDING_WRITERS: dict[str, Callable[[BinaryIO, EmbeddingOptions], EmbeddingWriter]] = {
     "jsonl": JsonlEmbeddings,
@@ -65,7 +72,7 @@ TAG_FORMATS = ("table", *_TAG_WRITERS, "parquet")
 EVENT_FORMATS = ("table", *_EVENT_WRITERS, "parquet")
 EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS)
 
-WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_SPAN_WRITERS})
+WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_EVENT_SPAN_WRITERS})
 """Formats that have no place for what made them: a file beside them says it."""
 
 ONE_SOURCE = frozenset(name for name, kind in _SPAN_WRITERS.items() if not kind.holds_several)
@@ -74,7 +81,7 @@ ONE_SOURCE = frozenset(name for name, kind in _SPAN_WRITERS.items() if not kind.
 BINARY = frozenset({"npy", "parquet"})
 """Formats that are no text for a terminal."""
 
-WITH_CSV = frozenset({"csv", "npy"})
+WITH_CSV = frozenset({"csv", "kaleidoscope", "npy"})
 """Formats that a spreadsheet may open, or a part of them: the index of a matrix."""
 
 _OTHER_SUFFIXES = {"ndjson": "jsonl", "pq": "parquet"}

@@ -6,6 +6,7 @@ recording, whose name is nowhere in them: their writers refuse a second source.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
@@ -15,7 +16,7 @@ from dymn_cli.results import ClipResult, SourceEvents
 from dymn_cli.writers.base import Writer, WriterOptions
 from dymn_cli.writers.spelling import readable, seconds
 
-__all__ = ["Span", "SpanWriter", "one_line", "several_sources"]
+__all__ = ["Span", "SpanWriter", "one_line", "several_sources", "unbroken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +84,8 @@ def several_sources(format_name: str) -> UsageError:
 def one_line(text: str) -> str:
     """The text as valid Unicode, without line ends, tabs or other runs of white space."""
     return " ".join(readable(text).split())
+
+
+def unbroken(name: str) -> str:
+    """The name of a source without tabs and line ends, each of which becomes a blank."""
+    return re.sub(r"[\t\r\n]", " ", name)

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from dymn_cli.results import ClipResult, SourceEvents
 from dymn_cli.writers.base import WriterOptions
-from dymn_cli.writers.spans import SpanWriter, one_line
+from dymn_cli.writers.spans import SpanWriter, one_line, unbroken
 from dymn_cli.writers.spelling import name_bytes, seconds
 
 __all__ = ["RavenSelections"]
@@ -84,5 +84,5 @@ class RavenSelections(SpanWriter):
 
     def _write_row(self, cells: tuple[object, ...]) -> None:
         # A name may hold tabs and line ends, for which Raven's tables have no spelling.
-        line = "\t".join(re.sub(r"[\t\r\n]", " ", str(cell)) for cell in cells)
+        line = "\t".join(unbroken(str(cell)) for cell in cells)
         self.stream.write(name_bytes(line) + b"\n")

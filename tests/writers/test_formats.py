@@ -116,7 +116,7 @@ def test_every_format_of_events_writes(
     writer.write(found)
     writer.fail(failure)
     writer.end()
-    assert b"Subway, metro" in out.getvalue()
+    assert b"subway" in out.getvalue().lower()
     assert b"\r" not in out.getvalue()
     assert out.getvalue().endswith(b"\n")
 
