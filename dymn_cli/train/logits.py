@@ -12,6 +12,7 @@ their video.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.errors import InputError, ModelError, UnsafeWeightsError, UsageError, WeightsMissingError
+from dymn_cli.small_files import LARGE, read_small_text
 from dymn_cli.store.index import read_index
 
 if TYPE_CHECKING:
@@ -139,21 +141,19 @@ def _index_of(path: Path) -> Path:
 def _read_rows(path: Path) -> dict[str, int]:
     if path.suffix.lower() not in (".csv", ".txt"):
         return read_index(path)
+    file = io.StringIO(read_small_text(path, WeightsMissingError, max_bytes=LARGE), newline="")
+    if path.suffix.lower() == ".txt":
+        return {line.rstrip("\r\n"): row for row, line in enumerate(file) if line.strip()}
+    reader = csv.DictReader(file)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".txt":
-                return {line.rstrip("\r\n"): row for row, line in enumerate(file) if line.strip()}
-            reader = csv.DictReader(file)
-            column = next((name for name in NAME_COLUMNS if name in (reader.fieldnames or [])), None)
-            if column is None:
-                raise InputError(f"{path}: no column of names", hint=f"one of {', '.join(NAME_COLUMNS)}")
-            return {
-                row[column]: int(row.get("row") or number) for number, row in enumerate(reader) if row[column]
-            }
-    except (OSError, ValueError, csv.Error) as exc:
-        raise WeightsMissingError(
-            f"{path}: not a readable index: {getattr(exc, 'strerror', None) or exc}"
-        ) from exc
+        column = next((name for name in NAME_COLUMNS if name in (reader.fieldnames or [])), None)
+        if column is None:
+            raise InputError(f"{path}: no column of names", hint=f"one of {', '.join(NAME_COLUMNS)}")
+        return {
+            row[column]: int(row.get("row") or number) for number, row in enumerate(reader) if row[column]
+        }
+    except (ValueError, csv.Error) as exc:
+        raise WeightsMissingError(f"{path}: not a readable index: {exc}") from exc
 
 
 def _open_hdf5(path: str) -> StoredLogits:

@@ -20,6 +20,7 @@ import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.labels import Label, Vocabulary
+from dymn_cli.small_files import LARGE, bounded_lines, read_small_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -178,9 +179,11 @@ def _cells(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     try:
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = (
-                csv.reader(file, strict=True)
+                csv.reader(bounded_lines(file, path, InputError), strict=True)
                 if separator == ","
-                else csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
+                else csv.reader(
+                    bounded_lines(file, path, InputError), delimiter=separator, quoting=csv.QUOTE_NONE
+                )
             )
             for cells in reader:
                 if cells:
@@ -264,7 +267,7 @@ def _read_jsonl(path: str, gathering: _Gathering) -> None:
     line = 0
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, start=1):
+            for line, text in enumerate(bounded_lines(file, path, InputError), start=1):
                 if text.strip():
                     _add_object(json.loads(text), f"{path}, line {line}", gathering)
     except OSError as exc:
@@ -277,11 +280,7 @@ def _read_jsonl(path: str, gathering: _Gathering) -> None:
 
 def _read_json(path: str, gathering: _Gathering) -> None:
     try:
-        objects = json.loads(Path(path).read_text("utf-8-sig"))
-    except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path}: not text in UTF-8") from exc
+        objects = json.loads(read_small_text(path, InputError, max_bytes=LARGE))
     except json.JSONDecodeError as exc:
         raise InputError(f"{path}, line {exc.lineno}: not JSON") from exc
     except (ValueError, RecursionError) as exc:  # an endless number, or endless brackets
