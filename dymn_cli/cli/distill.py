@@ -245,6 +245,7 @@ def _config(text: str | None) -> ModelConfig | None:
 
     from dymn_cli.errors import InputError
     from dymn_cli.model.config import ARCHITECTURES, ModelConfig
+    from dymn_cli.small_files import read_small_text
 
     if text is None:
         return None
@@ -253,10 +254,7 @@ def _config(text: str | None) -> ModelConfig | None:
     if text.lstrip().startswith("{"):
         return ModelConfig.from_json(text)
     if text.endswith(".json"):
-        try:
-            return ModelConfig.from_json(Path(text).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InputError(f"{text}: {getattr(exc, 'strerror', None) or 'not a text file'}") from exc
+        return ModelConfig.from_json(read_small_text(text, InputError))
     near = get_close_matches(text, ARCHITECTURES, n=3, cutoff=0.0)
     raise UsageError(f"no architecture {text!r}", hint=f"nearest: {', '.join(near)}; or a config as JSON")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Vocabulary
+from dymn_cli.small_files import read_small_text
 
 __all__ = ["read_class_names"]
 
 COLUMNS = ("display_name", "label", "name", "class")
-LARGEST = 16 << 20
 
 
 def read_class_names(path: Path) -> Vocabulary:
@@ -25,16 +25,7 @@ def read_class_names(path: Path) -> Vocabulary:
     Raises:
         UsageError: it cannot be read, has no such column, or an empty or repeated name.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        text = data.decode("utf-8-sig")
-    except OSError as exc:
-        raise UsageError(f"--labels {path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"--labels {path}: not UTF-8 text") from exc
-    if len(data) > LARGEST:
-        raise UsageError(f"--labels {path}: too large for a list of names")
+    text = read_small_text(path, UsageError, where=f"--labels {path}")
     names = _column(text, path) if path.suffix.lower() == ".csv" else _lines(text)
     try:
         return Vocabulary.from_names(names)

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError
+from dymn_cli.small_files import read_small
 from dymn_cli.store.pickles import Global, Grammar, Ordered, PickleError, Stateful, read_pickle
 
 __all__ = ["read_index"]
@@ -49,22 +49,15 @@ def read_index(path: Path) -> dict[str, int]:
         ModelError: it holds such values, but no index.
     """
     where = str(path)
+    data = read_small(path, WeightsMissingError, max_bytes=LARGEST_INDEX)
     try:
-        with path.open("rb") as file:
-            value = _value(file)
-    except OSError as exc:
-        raise WeightsMissingError(f"{where}: {exc.strerror or exc}") from exc
+        value = _value(data)
     except PickleError as exc:
         raise UnsafeWeightsError(f"{where} {exc}", hint=exc.hint) from exc
     return _index(value, where)
 
 
-def _value(file: IO[bytes]) -> object:
-    size = file.seek(0, 2)
-    file.seek(0)
-    if size > LARGEST_INDEX:
-        raise PickleError(f"is too large for an index: {size:,} bytes")
-    data = file.read()
+def _value(data: bytes) -> object:
     if data.startswith(NPY):
         return _array(data)
     if not data.startswith(b"\x80"):

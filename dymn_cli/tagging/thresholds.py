@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import UsageError
+from dymn_cli.small_files import read_small_text
 
 if TYPE_CHECKING:
     from dymn_cli.labels import Vocabulary
@@ -35,16 +37,21 @@ class Thresholds:
     places: tuple[str, ...] = ()
 
     def require_known(self, vocabulary: Vocabulary) -> None:
-        """See that the model has all these labels.
+        """See that the model has all these labels, each once.
 
         Raises:
-            UsageError: it lacks one; the message says where that stands, the hint has the nearest.
+            UsageError: it lacks one, or two spellings mean the same; the message says where that stands, the
+                hint has the nearest.
         """
+        first: dict[int, str] = {}
         for (label, _), place in zip(self.pairs, self.places, strict=True):
             try:
-                vocabulary.find(label)
+                index = vocabulary.find(label).index
             except UsageError as exc:
                 raise UsageError(f"{place}: {exc.message}", hint=exc.hint) from exc
+            if index in first:
+                raise UsageError(f"{place}: {label!r} has a threshold already: {first[index]}")
+            first[index] = place
 
 
 def read_thresholds(path: str | None) -> Thresholds:
@@ -54,27 +61,33 @@ def read_thresholds(path: str | None) -> Thresholds:
     labels are looked up when a model is known.
 
     Raises:
-        UsageError: the file cannot be read, lacks a column, or a row names no label or no score in [0, 1].
+        UsageError: the file cannot be read, lacks a column or has one twice; a row names no label, that of
+            another row, or no score in [0, 1].
     """
     if path is None:
         return Thresholds()
-    pairs, places = [], []
+    text = read_small_text(path, UsageError)
+    found: dict[str, tuple[float, str]] = {}
+    rows = csv.DictReader(io.StringIO(text, newline=""), restkey=TOO_MANY)
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, restkey=TOO_MANY)
-            header = rows.fieldnames or []
-            if "threshold" not in header or not {"mid", "label"} & set(header):
-                raise UsageError(f"{path}: the first line must name the columns {','.join(COLUMNS)}")
-            for row in rows:
-                places.append(f"{path}, line {rows.line_num}")
-                pairs.append(_pair(row, places[-1]))
-    except OSError as exc:
-        raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"{path}: not text in UTF-8", hint="save it as CSV in UTF-8") from exc
+        header = rows.fieldnames or []
+        if "threshold" not in header or not {"mid", "label"} & set(header):
+            raise UsageError(f"{path}: the first line must name the columns {','.join(COLUMNS)}")
+        twice = [name for name, n in Counter(header).items() if n > 1]
+        if twice:
+            raise UsageError(f"{path}, line 1: two columns have the name {twice[0]!r}")
+        for row in rows:
+            place = f"{path}, line {rows.line_num}"
+            label, threshold = _pair(row, place)
+            if label in found:
+                raise UsageError(f"{place}: {label!r} has a threshold already: {found[label][1]}")
+            found[label] = threshold, place
     except csv.Error as exc:
         raise UsageError(f"{path}: not a CSV file: {exc}") from exc
-    return Thresholds(tuple(pairs), tuple(places))
+    return Thresholds(
+        tuple((label, threshold) for label, (threshold, _) in found.items()),
+        tuple(place for _, place in found.values()),
+    )
 
 
 def _pair(row: dict[str, str | None], where: str) -> tuple[str, float]:

@@ -10,6 +10,7 @@ A clip is decoded when it is wanted: all of AudioSet would fill a terabyte as sa
 from __future__ import annotations
 
 import io
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -24,9 +25,13 @@ from dymn_cli.errors import BackendUnavailableError, InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Hdf5Clips", "PackedLabels", "datasets_of", "is_hdf5", "open_hdf5"]
+__all__ = ["Hdf5Clips", "PackedLabels", "datasets_of", "field_of", "is_hdf5", "open_hdf5"]
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
+SELF_CONTAINED = "all datasets must lie in the file itself"
+MOST_DEFLATED = 1_032  # bytes that deflate makes of one, at most
+FREE_BYTES = 16 << 20  # of a dataset nothing of which needs to be stored
+LARGEST_CHUNK = 1 << 30
 
 
 def is_hdf5(name: str) -> bool:
@@ -53,10 +58,49 @@ def open_hdf5(path: str) -> Any:
 
 
 def datasets_of(file: Any) -> list[Any]:
-    """All datasets of an open file, however deep."""
+    """All datasets of an open file, however deep.
+
+    Raises:
+        InputError: one of them is not in the file itself: see `field_of`.
+    """
     found: list[Any] = []
     file.visititems(lambda _, item: found.append(item) if hasattr(item, "dtype") else None)
+    for dataset in found:
+        _require_inside(dataset, f"{file.filename}: {dataset.name}")
     return found
+
+
+def field_of(file: Any, name: str) -> Any:
+    """A dataset of an open file by its name; None where there is none.
+
+    HDF5 can have a dataset whose values lie in another file, anywhere on this machine, and one whose shape is
+    of terabytes of which nothing is written. Neither is what a data set is packed as.
+
+    Raises:
+        InputError: it is such a dataset, or none.
+    """
+    import h5py
+
+    where = f"{file.filename}: {name}"
+    link = file.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(f"{where} is a link to another place", hint=SELF_CONTAINED)
+    dataset = file[name]
+    if not hasattr(dataset, "dtype"):
+        raise InputError(f"{where} is no dataset")
+    _require_inside(dataset, where)
+    return dataset
+
+
+def _require_inside(dataset: Any, where: str) -> None:
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{where} has its values in other files", hint=SELF_CONTAINED)
+    n_bytes = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
+    n_chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+    if n_chunk > LARGEST_CHUNK or n_bytes > MOST_DEFLATED * dataset.id.get_storage_size() + FREE_BYTES:
+        raise InputError(f"{where}: its shape {list(dataset.shape)} is not what the file holds")
 
 
 class PackedLabels:
@@ -98,21 +142,22 @@ class Hdf5Clips:
         packed: list[NDArray[np.uint8]] = []
         starts = [0]
         for path, file in zip(paths, self._files, strict=True):
-            missing = [field for field in ("audio_name", "mp3") if field not in file]
+            fields = {name: field_of(file, name) for name in ("audio_name", "mp3", "target")}
+            missing = [name for name in ("audio_name", "mp3") if fields[name] is None]
             if missing:
                 raise InputError(
                     f"{path}: no field {missing[0]!r}",
                     hint="AudioSet as HDF5 has audio_name, mp3 and target",
                 )
-            raw = file["audio_name"][:]
+            raw = fields["audio_name"][:]
             names += [
                 name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in raw
             ]
-            if len(file["mp3"]) != len(raw):
-                raise InputError(f"{path}: {len(raw)} names for {len(file['mp3'])} clips")
+            if len(fields["mp3"]) != len(raw):
+                raise InputError(f"{path}: {len(raw)} names for {len(fields['mp3'])} clips")
             starts.append(len(names))
-            if "target" in file:
-                packed.append(_packed(file["target"], len(raw), n_classes, path))
+            if fields["target"] is not None:
+                packed.append(_packed(fields["target"], len(raw), n_classes, path))
         if not names:
             raise InputError(f"{', '.join(paths)}: no clips in there")
         self.names = tuple(names)

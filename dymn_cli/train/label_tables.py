@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from dymn_cli.errors import InputError
+from dymn_cli.small_files import LARGE, read_small_text
 
 __all__ = ["Form", "LabelRow", "LabelTable", "merge_rows", "read_label_table"]
 
@@ -305,13 +306,8 @@ def _plain_name(name: str) -> str:
 
 
 def _read_sheet(path: str) -> _Sheet:
-    try:
-        # Names of files may hold bytes that are no UTF-8: they come back as they are.
-        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    except IsADirectoryError as exc:
-        raise InputError(f"{path}: a folder, not a table") from exc
-    except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    # Names of files may hold bytes that are no UTF-8: they come back as they are.
+    text = read_small_text(path, InputError, max_bytes=LARGE, errors="surrogateescape")
     if "\0" in text:
         raise InputError(f"{path}: not a table of text", hint=EXPECTED)
     header, body, n_before = _header(path, text)

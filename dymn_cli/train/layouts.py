@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.small_files import read_small_text
 from dymn_cli.train.datasets import Dataset, Task, assemble
 from dymn_cli.train.label_tables import PRESENT_FROM, LabelRow, read_label_table
 
@@ -76,8 +78,8 @@ def _fsd50k(folder: Path, task: Task) -> Dataset:
         notes.append("no eval.csv: the part val is held out instead")
     classes = None
     if (root / truth / "vocabulary.csv").is_file():
-        with (root / truth / "vocabulary.csv").open(encoding="utf-8", newline="") as file:
-            classes = [cells[1] for cells in csv.reader(file) if len(cells) > 1]
+        text = read_small_text(root / truth / "vocabulary.csv", InputError)
+        classes = [cells[1] for cells in csv.reader(io.StringIO(text, newline="")) if len(cells) > 1]
 
     def locate(name: str) -> str | None:
         return _under(audio[name])(f"{name}.wav")
@@ -88,9 +90,9 @@ def _fsd50k(folder: Path, task: Task) -> Dataset:
 def _openmic(folder: Path, task: Task) -> Dataset:
     root = _root(folder, "class-map.json")
     try:
-        mapping = json.loads((root / "class-map.json").read_text("utf-8"))
+        mapping = json.loads(read_small_text(root / "class-map.json", InputError))
         classes = sorted(mapping, key=lambda name: int(mapping[name]))
-    except (OSError, ValueError, TypeError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         raise InputError(f"{root / 'class-map.json'}: not JSON that numbers the classes") from exc
     rows: Sequence[LabelRow]
     if (root / AGGREGATED).is_file():
@@ -143,11 +145,7 @@ def _names(classes: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...]
 
 def _keys(root: Path, name: str) -> list[str]:
     path = root / "partitions" / name
-    try:
-        return path.read_text("utf-8").split()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = (getattr(exc, "strerror", None) or "not text in UTF-8").lower()
-        raise InputError(f"{path}: the official split cannot be read: {reason}") from exc
+    return read_small_text(path, InputError, where=f"{path}: the official split cannot be read").split()
 
 
 def _tau(folder: Path, task: Task) -> Dataset:

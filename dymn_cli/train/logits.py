@@ -12,6 +12,7 @@ their video.
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.errors import InputError, ModelError, UnsafeWeightsError, UsageError, WeightsMissingError
+from dymn_cli.small_files import LARGE, read_small_text
 from dymn_cli.store.index import read_index
 
 if TYPE_CHECKING:
@@ -146,26 +148,23 @@ def _read_rows(path: Path, n_rows: int) -> dict[str, int]:
     """
     if path.suffix.lower() not in (".csv", ".txt"):
         return read_index(path)
+    text = read_small_text(path, WeightsMissingError, max_bytes=LARGE)
+    if path.suffix.lower() == ".txt":
+        lines = [(n, line.rstrip("\r")) for n, line in enumerate(text.rstrip().split("\n"), 1)]
+        return _listed(path, lines, n_rows)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".txt":
-                text = file.read().rstrip()
-                lines = [(n, line.rstrip("\r")) for n, line in enumerate(text.split("\n"), 1)]
-                return _listed(path, lines, n_rows)
-            reader = csv.DictReader(file)
-            column = next((name for name in NAME_COLUMNS if name in (reader.fieldnames or [])), None)
-            if column is None:
-                raise InputError(f"{path}: no column of names", hint=f"one of {', '.join(NAME_COLUMNS)}")
-            rows = [(reader.line_num, row) for row in reader]
-            names = [(line, row[column] or "") for line, row in rows]
-            if "row" not in (reader.fieldnames or []):
-                return _listed(path, names, n_rows)
-            _require_names(path, names)
-            return {name: int(row["row"]) for (_, name), (_, row) in zip(names, rows, strict=True)}
-    except (OSError, ValueError, TypeError, csv.Error) as exc:
-        raise WeightsMissingError(
-            f"{path}: not a readable index: {getattr(exc, 'strerror', None) or exc}"
-        ) from exc
+        column = next((name for name in NAME_COLUMNS if name in (reader.fieldnames or [])), None)
+        if column is None:
+            raise InputError(f"{path}: no column of names", hint=f"one of {', '.join(NAME_COLUMNS)}")
+        rows = [(reader.line_num, row) for row in reader]
+        names = [(line, row[column] or "") for line, row in rows]
+        if "row" not in (reader.fieldnames or []):
+            return _listed(path, names, n_rows)
+        _require_names(path, names)
+        return {name: int(row["row"]) for (_, name), (_, row) in zip(names, rows, strict=True)}
+    except (ValueError, TypeError, csv.Error) as exc:
+        raise WeightsMissingError(f"{path}: not a readable index: {exc}") from exc
 
 
 def _listed(path: Path, names: Sequence[tuple[int, str]], n_rows: int) -> dict[str, int]:

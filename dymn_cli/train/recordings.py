@@ -7,6 +7,7 @@ files of one source. By default it is the folder that a file lies in.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from dymn_cli.batch.discover import find
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.small_files import LARGE, read_small_text
 from dymn_cli.train.sampling import step_generator
 
 __all__ = ["Recording", "Split", "find_recordings", "groups_of_manifest", "named_split", "split_groups"]
@@ -87,27 +89,25 @@ def groups_of_manifest(manifest: Path, column: str) -> dict[str, str]:
         InputError: it cannot be read, or has no column of paths.
         UsageError: it has no such column of groups.
     """
+    text = read_small_text(manifest, InputError, max_bytes=LARGE)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            paths = next((name for name in PATH_COLUMNS if name in columns), None)
-            if paths is None:
-                raise InputError(f"{manifest}: no column of paths", hint=f"one of {', '.join(PATH_COLUMNS)}")
-            if column not in columns:
-                raise UsageError(
-                    f"{manifest}: no column {column!r}",
-                    hint=f"--group-by folder, or one of {', '.join(columns)}",
-                )
-            return {
-                os.path.realpath(manifest.parent / row[paths]): row[column]
-                for row in reader
-                if row.get(paths) and row.get(column)
-            }
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{manifest}: not text in UTF-8") from exc
-    except (OSError, csv.Error) as exc:
-        raise InputError(f"{manifest}: {getattr(exc, 'strerror', None) or exc}") from exc
+        columns = reader.fieldnames or []
+        paths = next((name for name in PATH_COLUMNS if name in columns), None)
+        if paths is None:
+            raise InputError(f"{manifest}: no column of paths", hint=f"one of {', '.join(PATH_COLUMNS)}")
+        if column not in columns:
+            raise UsageError(
+                f"{manifest}: no column {column!r}",
+                hint=f"--group-by folder, or one of {', '.join(columns)}",
+            )
+        return {
+            os.path.realpath(manifest.parent / row[paths]): row[column]
+            for row in reader
+            if row.get(paths) and row.get(column)
+        }
+    except (ValueError, csv.Error) as exc:  # ValueError: a path with a zero byte
+        raise InputError(f"{manifest}: not a table of paths: {exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.labels import Label, Vocabulary
+from dymn_cli.small_files import LARGE, bounded_lines, read_small_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,9 +193,11 @@ def cells_of(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     try:
         with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = (
-                csv.reader(file, strict=True)
+                csv.reader(bounded_lines(file, path, InputError), strict=True)
                 if separator == ","
-                else csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
+                else csv.reader(
+                    bounded_lines(file, path, InputError), delimiter=separator, quoting=csv.QUOTE_NONE
+                )
             )
             for cells in reader:
                 if cells:
@@ -295,11 +298,11 @@ def objects_of(path: str) -> Iterator[tuple[Any, str]]:
     try:
         if not path.lower().endswith(".json"):
             with Path(path).open(encoding="utf-8-sig") as file:
-                for line, text in enumerate(file, start=1):
+                for line, text in enumerate(bounded_lines(file, path, InputError), start=1):
                     if text.strip():
                         yield json.loads(text), f"{path}, line {line}"
             return
-        objects = json.loads(Path(path).read_text("utf-8-sig"))
+        objects = json.loads(read_small_text(path, InputError, max_bytes=LARGE))
     except OSError as exc:
         raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
     except UnicodeDecodeError as exc:

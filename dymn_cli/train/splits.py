@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dymn_cli.errors import InputError, OutputError
+from dymn_cli.small_files import LARGE, read_small_text
 from dymn_cli.train.recordings import Split
 
 __all__ = ["read_split", "write_split"]
@@ -60,11 +61,9 @@ def read_split(path: Path, groups: Sequence[str]) -> Split:
         InputError: it cannot be read, is no split, or names none of the groups.
     """
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(read_small_text(path, InputError, max_bytes=LARGE))
         held = {str(name) for name in document["held_out"]} if document["schema"] == SCHEMA else set()
-    except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise InputError(f"{path}: not a split that dymn wrote") from exc
     there = set(groups)
     if not held & there:

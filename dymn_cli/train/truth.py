@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.small_files import read_small_text
 from dymn_cli.train.datasets import Dataset, folder_rows, listed
 from dymn_cli.train.label_tables import LabelRow, read_label_table
 from dymn_cli.train.names import match_names
@@ -142,23 +144,19 @@ def read_label_map(path: str | Path) -> LabelMap:
         UsageError: it cannot be read, or lacks a column.
     """
     found: dict[str, tuple[str, ...]] = {}
+    text = read_small_text(path, UsageError)
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more", skipinitialspace=True)
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restkey="more", skipinitialspace=True)
-            if not {"truth", "label"} <= set(reader.fieldnames or ()):
-                raise UsageError(f"{path}: the first line must name the columns truth,label")
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if "more" in row:
-                    raise UsageError(f"{where}: more cells than columns", hint='"a, b" with quotes')
-                word, label = (row["truth"] or "").strip(), (row["label"] or "").strip()
-                if not word:
-                    raise UsageError(f"{where}: no word of the truth")
-                found[word] = found.get(word, ()) + ((label,) if label else ())
-    except OSError as exc:
-        raise UsageError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"{path}: not text in UTF-8", hint="save it as CSV in UTF-8") from exc
+        if not {"truth", "label"} <= set(reader.fieldnames or ()):
+            raise UsageError(f"{path}: the first line must name the columns truth,label")
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if "more" in row:
+                raise UsageError(f"{where}: more cells than columns", hint='"a, b" with quotes')
+            word, label = (row["truth"] or "").strip(), (row["label"] or "").strip()
+            if not word:
+                raise UsageError(f"{where}: no word of the truth")
+            found[word] = found.get(word, ()) + ((label,) if label else ())
     except csv.Error as exc:
         raise UsageError(f"{path}: not a CSV file: {exc}") from exc
     return found

@@ -30,7 +30,7 @@ def test_names_are_read_in_order(file: str, data: bytes, tmp_path: Path) -> None
         ("x.txt", b"", "at least one"),
         ("x.txt", b"Rain\n\nSnow\n", "label 1 has no name"),
         ("x.txt", b"Rain\nRain\n", "'Rain' occurs twice"),
-        ("x.txt", b"\xff\xfe", "not UTF-8"),
+        ("x.txt", b"\xff\xfe", "not text in UTF-8"),
         ("x.csv", b"a,b\n1,2\n", "no column of names"),
         ("x.csv", b"", "no column of names"),
         ("x.csv", b'label\n"Rain\n', "not a readable CSV"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.errors import UsageError
+from dymn_cli.labels import Vocabulary
 from dymn_cli.tagging.thresholds import read_thresholds
 
 
@@ -73,7 +74,7 @@ def test_what_cannot_be_read_is_said_with_file_and_line(tmp_path: Path, data: by
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    for path, said in ((tmp_path / "none.csv", "no such file"), (tmp_path, "is a directory")):
+    for path, said in ((tmp_path / "none.csv", "no such file"), (tmp_path, "a folder, not a file")):
         with pytest.raises(UsageError, match=said):
             read_thresholds(str(path))
 
@@ -84,3 +85,27 @@ def test_an_endless_label_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="too long") as refusal:
         read_thresholds(str(path))
     assert len(refusal.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("label,threshold\nDog,0.5\nCat,0.1\nDog,0.7\n", r"line 4: 'Dog' has a threshold already: .*line 2$"),
+        ("label,threshold\nDog,0.5\n Dog ,0.5\n", "line 3: 'Dog' has a threshold already"),
+        ("label,threshold,threshold\nDog,0.5,0.9\n", "line 1: two columns have the name 'threshold'"),
+        ("label,label,threshold\nDog,Cat,0.9\n", "line 1: two columns have the name 'label'"),
+    ],
+)
+def test_what_is_said_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text, "utf-8")
+    with pytest.raises(UsageError, match=said):
+        read_thresholds(str(path))
+
+
+def test_two_spellings_of_one_label_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("mid,label,threshold\n,dog,0.5\n/m/0bt9lr,,0.6\n", "utf-8")
+    thresholds = read_thresholds(str(path))
+    with pytest.raises(UsageError, match=r"line 3: '/m/0bt9lr' has a threshold already: .*line 2$"):
+        thresholds.require_known(Vocabulary.audioset())

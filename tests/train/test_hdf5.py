@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from dymn_cli.errors import InputError
 
 h5py = pytest.importorskip("h5py")
 
-from dymn_cli.train.hdf5 import Hdf5Clips, PackedLabels  # noqa: E402
+from dymn_cli.train.hdf5 import Hdf5Clips, PackedLabels, field_of  # noqa: E402
+from dymn_cli.train.logits import StoredLogits  # noqa: E402
 
 RATE_HZ = 32_000
 N_CLASSES = 12
@@ -88,3 +90,93 @@ def test_a_missing_field_and_wrong_labels(tmp_path: Path) -> None:
     write(tmp_path / "b.h5", ["Yaaa.mp3"])
     with pytest.raises(InputError, match="not labels of 527 classes"):
         Hdf5Clips([str(tmp_path / "b.h5")], 527)
+
+
+def packed_file(folder: Path, **changes: Any) -> str:
+    """A file of one clip, with one of its fields made in another way."""
+    path = folder / "clips.h5"
+    plain = {
+        "audio_name": np.array([b"Yabcdefghijk.mp3"]),
+        "mp3": np.zeros((1, 10), np.uint8),
+        "target": np.zeros((1, 66), np.uint8),
+    }
+    with h5py.File(path, "w") as file:
+        for name, values in plain.items():
+            if name in changes:
+                changes[name](file, name)
+            else:
+                file[name] = values
+    return str(path)
+
+
+def external_link(file: h5py.File, name: str) -> None:
+    file[name] = h5py.ExternalLink("other.h5", "/secret")
+
+
+def soft_link(file: h5py.File, name: str) -> None:
+    file[name] = h5py.SoftLink("/nowhere")
+
+
+def external_values(file: h5py.File, name: str) -> None:
+    file.create_dataset(name, (1, 66), "u1", external=[("/etc/hostname", 0, 66)])
+
+
+def virtual(file: h5py.File, name: str) -> None:
+    layout = h5py.VirtualLayout((1, 66), "u1")
+    layout[0] = h5py.VirtualSource("/tmp/other.h5", "secret", (66,))
+    file.create_virtual_dataset(name, layout)
+
+
+def huge(file: h5py.File, name: str) -> None:
+    file.create_dataset(name, (1 << 40, 66), "u1", chunks=(1 << 10, 66))
+
+
+def huge_chunk(file: h5py.File, name: str) -> None:
+    file.create_dataset(name, (1 << 16, 1 << 15), "u1", chunks=(1 << 16, 1 << 15), compression="gzip")
+
+
+def group(file: h5py.File, name: str) -> None:
+    file.create_group(name)
+
+
+@pytest.mark.parametrize("field", ["audio_name", "mp3", "target"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (external_link, "a link to another place"),
+        (soft_link, "a link to another place"),
+        (external_values, "values in other files"),
+        (virtual, "values in other files"),
+        (huge, "is not what the file holds"),
+        (huge_chunk, "is not what the file holds"),
+        (group, "is no dataset"),
+    ],
+)
+def test_values_that_are_not_in_the_file_are_refused(
+    field: str, make: Any, said: str, tmp_path: Path
+) -> None:
+    path = packed_file(tmp_path, **{field: make})
+    with pytest.raises(InputError, match=said) as caught:
+        Hdf5Clips([path], 527)
+    assert f"{path}: {field}" in caught.value.message
+
+
+def test_what_deflate_makes_small_is_taken(tmp_path: Path) -> None:
+    """Labels of a million clips nearly all of which are zeros."""
+
+    def zeros(file: h5py.File, name: str) -> None:
+        file.create_dataset(name, data=np.zeros((400_000, 66), np.uint8), compression="gzip")
+
+    with h5py.File(packed_file(tmp_path, target=zeros)) as file:
+        assert field_of(file, "target").shape == (400_000, 66)
+
+
+@pytest.mark.parametrize("make", [external_values, virtual, huge])
+def test_logits_that_are_not_in_the_file_are_refused(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "logits.h5"
+    with h5py.File(path, "w") as file:
+        file["names"] = np.array([b"a", b"b"])
+        file["logits"] = np.zeros((2, 527), np.float32)
+        make(file, "more")
+    with pytest.raises(InputError, match=r"logits\.h5: /more"):
+        StoredLogits.open(str(path))

@@ -138,5 +138,5 @@ def test_what_makes_no_sense_is_said_in_a_sentence(tmp_path: Path, text: str, sa
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_label_table(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="a folder, not a table"):
+    with pytest.raises(InputError, match="a folder, not a file"):
         read_label_table(tmp_path)

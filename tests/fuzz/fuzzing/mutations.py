@@ -545,7 +545,7 @@ def checkpoint_mutant(seed: bytes, run: int, number: int) -> bytes:
 
 
 def onnx_mutant(seed: bytes, run: int, number: int) -> bytes:
-    """A damaged protocol buffer; number 0 is whole, as sound ones are rare and each takes a process to try."""
+    """A damaged protocol buffer; number 0 is whole: sound ones are rare, and each takes a process to try."""
     if number == 0:
         return seed
     rng = random.Random(f"{run}/{number}")

@@ -1,0 +1,114 @@
+"""Small files that the user names, read whole, whatever lies behind the name.
+
+Labels, thresholds, the truth, manifests, indexes: a name may be mistyped, and lead to a recording, a device
+that never ends, or a pipe into which nobody writes. All of that is one line of an error, within seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from dymn_cli.errors import DymnError
+
+__all__ = ["LARGE", "SMALL", "bounded_lines", "read_small", "read_small_text"]
+
+SMALL = 16 << 20  # bytes; a list of all AudioSet's labels has 15 kB
+LARGE = 512 << 20  # the largest published table, AudioSet's 2 million segments, has 100 MB
+LONGEST_LINE = 256 << 20  # characters; all windows of a night as one line of JSON come to that
+WAIT_S = 30.0  # for who writes into a pipe
+PIECE = 1 << 20
+
+
+def read_small(
+    path: str | os.PathLike[str], error: type[DymnError], *, max_bytes: int = SMALL, where: str | None = None
+) -> bytes:
+    """Read a file, or what comes out of a pipe.
+
+    Args:
+        path: of it.
+        error: what is raised where it cannot be read.
+        max_bytes: more than that is refused.
+        where: what messages call it; the path where None.
+
+    Raises:
+        DymnError: as `error` says: it cannot be read, is larger, or is a pipe that stays silent.
+    """
+    name = str(path) if where is None else where
+    data = bytearray()
+    try:
+        # A pipe that nobody writes to would hold up `open` itself.
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(file)
+            kind, n_known = status.st_mode, status.st_size
+            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+                raise error(f"{name}: a device, not a file")
+            is_pipe = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
+            while max(n_known, len(data)) <= max_bytes:
+                if is_pipe and not _has_something(file):
+                    raise error(f"{name}: nothing comes out of it")
+                piece = os.read(file, PIECE)
+                if not piece:
+                    return bytes(data)
+                data += piece
+            raise error(f"{name}: larger than {max_bytes >> 20} MB, too large for what it should be")
+        finally:
+            os.close(file)
+    except IsADirectoryError as exc:
+        raise error(f"{name}: a folder, not a file") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a name with a zero byte
+        raise error(f"{name}: {(getattr(exc, 'strerror', None) or str(exc)).lower()}") from exc
+
+
+def _has_something(file: int) -> bool:
+    """Whether a pipe or device has data, or has come to its end, before `WAIT_S` are over."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(WAIT_S * 1000))
+
+
+def read_small_text(
+    path: str | os.PathLike[str],
+    error: type[DymnError],
+    *,
+    max_bytes: int = SMALL,
+    where: str | None = None,
+    errors: str = "strict",
+) -> str:
+    """Read a file of text in UTF-8, with or without a byte-order mark; lines end as they do in the file.
+
+    Args:
+        path: of it.
+        error: what is raised where it cannot be read.
+        max_bytes: more than that is refused.
+        where: what messages call it; the path where None.
+        errors: as of `bytes.decode`.
+
+    Raises:
+        DymnError: as `error` says: see `read_small`; or it is no UTF-8.
+    """
+    data = read_small(path, error, max_bytes=max_bytes, where=where)
+    try:
+        return data.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as exc:
+        name = str(path) if where is None else where
+        raise error(f"{name}: not text in UTF-8", hint="save it as UTF-8") from exc
+
+
+def bounded_lines(file: TextIO, where: str, error: type[DymnError]) -> Iterator[str]:
+    """The lines of a text file of any size, none of which may be endless.
+
+    Raises:
+        DymnError: as `error` says: a line is longer than any that dymn writes.
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) >= LONGEST_LINE:
+            raise error(f"{where}: a line of more than {LONGEST_LINE >> 20} MB is no line of text")
+        yield line
