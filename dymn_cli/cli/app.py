@@ -33,6 +33,7 @@ from dymn_cli.cli import (
     labels,
     merge,
     models,
+    schema,
     tag,
 )
 from dymn_cli.cli.console import CHOICES, Talk
@@ -101,7 +102,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, merge, labels, models, info, doctor, bench, demo, export, distill, finetune, evaluate
+    tag, events, embed, merge, labels, models, info, schema, doctor, bench, demo, export, distill, finetune,
+    evaluate,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
