@@ -18,10 +18,8 @@ Format: https://github.com/huggingface/safetensors, section "Format".
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import (
     ChecksumError,
     ModelError,
@@ -225,20 +224,14 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
     """
     header_bytes = _header(header, tensors)
     digest = hashlib.sha256(header_bytes)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_write(path) as file:
             file.write(header_bytes)
             for key in sorted(tensors):
                 data = np.asarray(tensors[key], "<f4", order="C").tobytes()
                 file.write(data)
                 digest.update(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as exc:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: {exc.strerror or exc}") from exc
     return digest.hexdigest()
 

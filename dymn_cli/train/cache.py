@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.errors import InputError, OutputError
@@ -192,9 +193,9 @@ def _fill(
     done: Decoded,
 ) -> None:
     log_mel = LogMel(front_end)
-    part = place / f"rows.{os.getpid()}.part"
+    part = place / f"rows.{os.urandom(8).hex()}.part"
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             filling = _Filling(file, len(recordings), done)
             _decode_all(recordings, filling, lambda piece: _rows(piece, kind, log_mel), threads)
         if not filling.pieces:
@@ -217,9 +218,8 @@ def _fill(
         "clips": clips,
         "skipped": [[n, filling.skipped[n]] for n in sorted(filling.skipped)],
     }
-    listing = place / f"clips.{os.getpid()}.part"
-    listing.write_text(json.dumps(document), "utf-8")
-    listing.replace(place / "clips.json")
+    with atomic_write(place / "clips.json") as listing:
+        listing.write(json.dumps(document).encode("utf-8"))
 
 
 def _compact(part: Path, target: Path, filling: _Filling, kind: Kind, front_end: FrontEndConfig) -> None:
@@ -232,7 +232,7 @@ def _compact(part: Path, target: Path, filling: _Filling, kind: Kind, front_end:
         return
     sorted_part = part.with_suffix(".sorted")
     try:
-        with part.open("rb") as source, sorted_part.open("wb") as out:
+        with part.open("rb") as source, sorted_part.open("xb") as out:
             for start, length in ordered:
                 source.seek(start * n_bytes)
                 out.write(source.read(length * n_bytes))
