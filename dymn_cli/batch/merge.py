@@ -494,7 +494,9 @@ class _Matrix:
             try:
                 np.lib.format.read_magic(stream)
                 shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-            except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError) as exc:
+            except OSError:
+                raise
+            except Exception as exc:  # NumPy has a header read by Python's own tokenizer and parser
                 raise InputError(f"{path}: not a matrix that dymn wrote") from exc
             start, size = stream.tell(), stream.seek(0, os.SEEK_END)
         if dtype != np.dtype("<f4") or by_columns or len(shape) != 2:

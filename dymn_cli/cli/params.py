@@ -189,7 +189,7 @@ class FileOptions:
         typer.Option(
             "--max-input",
             metavar="SIZE",
-            help="Refuse more than that through a pipe: 500M, 20G (default: 1 GB of the disk stays free).",
+            help="Refuse more than SIZE from standard input, say 20G (default: 1 GB of the disk stays free).",
             rich_help_panel=INPUT,
         ),
     ] = None

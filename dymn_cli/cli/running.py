@@ -552,8 +552,10 @@ def _require_same_run(
             hint="give them again as well to go on, --force replaces those results, or choose another place",
         )
     for out in places.files:
-        if not journal.is_ours(out):
-            check_target(out)
+        if not journal.is_ours(out) and os.path.lexists(out):
+            raise OutputError(
+                f"{out}: the file is not the one that the earlier run wrote", hint="--force replaces it"
+            )
     if folder is not None:
         done = set(journal.names)
 

@@ -25,6 +25,7 @@ import re
 import shutil
 import socket
 import ssl
+import stat
 import time
 from dataclasses import asdict, dataclass
 from email.message import Message
@@ -200,11 +201,12 @@ class _Job:
     patience: Patience
 
     def n_there(self) -> int:
-        """Bytes that have come."""
+        """Bytes that have come; what a link leads to is not ours."""
         try:
-            return self.partial.stat().st_size
+            status = self.partial.lstat()
         except OSError:
             return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def attempt(self) -> None:
         """Ask once for what is missing, and take what comes."""
@@ -338,7 +340,9 @@ class _Job:
         """Append the body to what is there, and be content only with all of it."""
         n_bytes = start
         with os_errors(self.partial):
-            file = self.partial.open("r+b" if start else "wb", buffering=0)
+            if not start:
+                self.partial.unlink(missing_ok=True)
+            file = self.partial.open("r+b" if start else "xb", buffering=0)
         with file:
             with os_errors(self.partial):
                 file.seek(start)

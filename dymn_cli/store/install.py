@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import ModelError, OutputError, UsageError
 from dymn_cli.model.config import architecture_of
 from dymn_cli.model.layout import layers
@@ -101,8 +102,8 @@ def add_onnx(
     with local.locked(name, waiting) as folder:
         _require_free(name, force=force)
         file = folder / f"{UNTESTED}.onnx"
-        with local.os_errors(file):
-            shutil.copyfile(source, file)
+        with local.os_errors(file), source.open("rb") as stream, atomic_write(file) as copy:
+            shutil.copyfileobj(stream, copy)
         return install(name, file, _own(source), test)
 
 

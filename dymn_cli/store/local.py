@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import ModelError, OutputError, UsageError
 
 __all__ = [
@@ -271,12 +272,8 @@ def discard(name: str) -> int:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small file whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def _copy(file: Path, partial: Path, most_bytes: int, watch: Watch) -> None:
     with _os_errors_of(file):
         total = file.stat().st_size or None  # a pipe does not know
         reader = file.open("rb")
-    with reader, local.os_errors(partial), partial.open("wb") as writer:
+    with reader, local.os_errors(partial), partial.open("xb") as writer:
         while True:
             with _os_errors_of(file):
                 chunk = reader.read(CHUNK)

@@ -18,11 +18,9 @@ Format: https://github.com/huggingface/safetensors, section "Format".
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import (
     ChecksumError,
     ModelError,
@@ -258,16 +257,10 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
     Raises:
         OutputError: the operating system refused.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_write(path) as file:
             sha256 = write_weights(file, header, tensors)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as exc:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: {exc.strerror or exc}") from exc
     return sha256
 

@@ -24,9 +24,7 @@ import itertools
 import json
 import math
 import os
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from dymn_cli.atomic import atomic_write, remove_parts
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.errors import InputError, OutputError, UsageError
@@ -69,7 +68,6 @@ USUAL_LIMIT_GB = 20.0
 PIECE_S = 60
 FULL_SCALE = 32_768  # so that recordings of 16 bits at 32 kHz are kept as they are
 SHORTEST = RATE_HZ // 20  # samples; what is left of a cut recording may be less, and says nothing then
-LEFT_OVER_S = 24 * 3600
 N_TAIL = 8  # bytes of the length of the JSON
 
 
@@ -140,22 +138,15 @@ class _Entries:
             InputError: it cannot be decoded.
         """
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=place.parent)
-        try:
-            lengths, n_samples = [], 0
-            with os.fdopen(handle, "wb") as file:
-                for piece in _pieces(recording):
-                    rows = _rows(piece, self.kind, self._log_mel)
-                    file.write(np.ascontiguousarray(rows).data)
-                    lengths.append(len(rows))
-                    n_samples += len(piece)
-                index = json.dumps({"schema": SCHEMA, "lengths": lengths}).encode()
-                file.write(index + len(index).to_bytes(N_TAIL, "little"))
-            os.replace(part, place)  # noqa: PTH105 - both in one folder
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(part)  # noqa: PTH108
-            raise
+        lengths, n_samples = [], 0
+        with atomic_write(place, durable=False) as file:
+            for piece in _pieces(recording):
+                rows = _rows(piece, self.kind, self._log_mel)
+                file.write(np.ascontiguousarray(rows).data)
+                lengths.append(len(rows))
+                n_samples += len(piece)
+            index = json.dumps({"schema": SCHEMA, "lengths": lengths}).encode()
+            file.write(index + len(index).to_bytes(N_TAIL, "little"))
         return lengths, n_samples / RATE_HZ
 
     @property
@@ -346,11 +337,9 @@ def remove_oldest(files: Sequence[Path], limit: int, *, spare: set[Path]) -> Non
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed runs have begun to write; what is younger may be in the hands of one that lives."""
-    for path in folder.glob("[0-9a-f][0-9a-f]/.*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > LEFT_OVER_S:
-                path.unlink()
+    """Delete what killed runs have begun to write."""
+    for part in folder.glob("[0-9a-f][0-9a-f]"):
+        remove_parts(part)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -13,7 +13,6 @@ its own number (`dymn_cli.train.sampling.step_generator`).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import ModelError, OutputError, UnsafeWeightsError, WeightsMissingError
 from dymn_cli.train.ema import Average
 
@@ -108,13 +108,9 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
     # Clones: tensors that share storage are refused, and a network may hold such.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in _tensors(state)}
     data = save(tensors, {"dymn.train": json.dumps(document)})
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_write(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as exc:
         raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
 

@@ -10,10 +10,7 @@ Half precision costs a score at most a thousandth.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.train.heldout import WINDOW_S
@@ -152,18 +150,11 @@ def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float16] | None:
 
 
 def _write(path: Path, logits: NDArray[np.float16]) -> None:
-    """Write beside the place and rename, so that no reader finds half of it."""
-    name: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            name = file.name
+        with atomic_write(path, durable=False) as file:
             np.lib.format.write_array(file, logits, allow_pickle=False)
-        os.replace(name, path)  # noqa: PTH105
     except OSError as exc:
-        if name is not None:
-            with suppress(OSError):
-                os.unlink(name)  # noqa: PTH108
         raise OutputError(
             f"{path}: {(exc.strerror or str(exc)).lower()}", hint="--cache DIR puts what is kept elsewhere"
         ) from exc

@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.model.backbone import Backbone
 from dymn_cli.store.weights import ModelHeader, save_weights
@@ -340,12 +342,16 @@ class DistillRun:
             "torch": torch.__version__,
         }
         try:
-            (options.work / "run.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+            with atomic_write(options.work / "run.json") as described:
+                described.write(json.dumps(document, indent=1).encode("utf-8") + b"\n")
             skipped = options.work / "skipped.csv"
             if self.prepared.skipped:
-                with skipped.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                    writer = csv.writer(file, lineterminator="\n")
-                    writer.writerows([("recording", "reason"), *self.prepared.skipped])
+                text = io.StringIO()
+                csv.writer(text, lineterminator="\n").writerows(
+                    [("recording", "reason"), *self.prepared.skipped]
+                )
+                with atomic_write(skipped) as file:
+                    file.write(text.getvalue().encode("utf-8", "backslashreplace"))
             else:
                 skipped.unlink(missing_ok=True)
         except OSError as exc:

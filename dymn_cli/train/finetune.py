@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.labels import Vocabulary
@@ -425,11 +426,9 @@ class FinetuneRun:
 
     def _write_scores(self, fold: int, scores: NDArray[np.float32]) -> None:
         path = self._scores_path(fold)
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            with partial.open("wb") as file:
+            with atomic_write(path) as file:
                 np.save(file, scores)
-            partial.replace(path)
         except OSError as exc:
             raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
 

@@ -8,12 +8,12 @@ Lines are flushed as they come. A resumed run drops the lines after its checkpoi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import OutputError
 
 __all__ = ["RunLog"]
@@ -38,9 +38,8 @@ class RunLog:
         self._file: TextIO
         try:
             kept = _kept(path, (stage, step)) if path.exists() else []
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text("".join(kept), "utf-8")
-            os.replace(partial, path)  # noqa: PTH105
+            with atomic_write(path) as file:
+                file.write("".join(kept).encode("utf-8"))
             self._file = path.open("a", encoding="utf-8")
         except OSError as exc:
             raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc

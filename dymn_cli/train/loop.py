@@ -3,7 +3,7 @@
 What is trained, on what and by which loss is a `Task`; distillation and fine-tuning are two of them. On one
 CPU and with one number of threads, a run of so many steps gives the same bits whether it is interrupted or
 not: a step depends on the seed, its number, and the state that checkpoints hold. Another processor or number
-of threads adds up in another order; in a run of so many hours, a step depends on the time that has passed, too.
+of threads adds up in another order; in a run of so many hours, a step depends on the time passed, too.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.small_files import LARGE, read_small_text
 from dymn_cli.train.recordings import Split
@@ -45,7 +46,8 @@ def write_split(path: Path, split: Split, groups: Sequence[str], *, group_by: st
     if len(split.training) <= MOST_LISTED:
         document["training"] = list(split.training)
     try:
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=True) + "\n", "utf-8")
+        with atomic_write(path) as file:
+            file.write(json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n")
     except OSError as exc:
         raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
 

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from dymn_cli.atomic import remove_parts
 from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.writers.beside import index_of
 from dymn_cli.writers.meta import meta_document
-from dymn_cli.writers.target import check_target, open_target, remove_parts, together
+from dymn_cli.writers.target import check_target, open_target, together
 
 if TYPE_CHECKING:
     from dymn_cli.batch.discover import Found

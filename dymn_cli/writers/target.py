@@ -1,9 +1,6 @@
 """Where bytes go: standard output, a device or pipe, or a file that appears only when it is complete.
 
-A new file is written under a hidden name (`.dymn-….part`) in the folder of its target, so that the rename at
-the end stays within one file system and is atomic: readers see the old file or the whole new one. On any
-exception, Ctrl-C included, the hidden file is removed and the target is as it was; what a killed run left is
-removed by the next one with the same target. Without `force` the file is linked into place instead, which
+A new file appears when it is complete (see `dymn_cli.atomic`): without `force` it is linked into place, which
 fails where something of that name has appeared meanwhile.
 
 A terminal gets rows and documents with control characters made visible, those of file names included: names
@@ -19,7 +16,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import select
@@ -33,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
+from dymn_cli.atomic import Part
 from dymn_cli.errors import OutputError
 from dymn_cli.writers.spelling import name_bytes, visible_rows
 
@@ -47,12 +44,10 @@ __all__ = [
     "check_target",
     "is_stdout",
     "open_target",
-    "remove_parts",
     "seekable_stream",
     "together",
 ]
 
-PART_SUFFIX = ".part"
 STDOUT = ("-", "/dev/stdout")
 
 _HINTS = {
@@ -154,29 +149,13 @@ class _NewFile(Target):
         self._path = path
         self._force = force
         self._durable = durable
-        self._family = f".dymn-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
-        self._part = path.with_name(f"{self._family}{os.urandom(4).hex()}{PART_SUFFIX}")
+        self._part: Part | None = None
 
     def __enter__(self) -> Self:
         with _os_errors_of(self.name):
-            # 0o666 less the umask, as of any new file; "x": the hidden name is ours alone.
-            raw = io.FileIO(self._part, "x")
-            self.stream = _stream(raw, self.name, owned=True, seekable=True)
-        try:
-            _lock(raw)
-            if self._durable:
-                remove_parts(self._part.parent, self._family)
-            self._keep_mode()
-        except BaseException:
-            self.discard()
-            raise
+            self._part = Part(self._path, clean=self._durable)
+        self.stream = _stream(self._part.raw, self.name, owned=True, seekable=True)
         return self
-
-    def _keep_mode(self) -> None:
-        """Give a file that replaces another the permissions which that one has."""
-        with _os_errors_of(self.name):
-            if (existing := _stat(self._path)) is not None:
-                self._part.chmod(stat.S_IMODE(existing.st_mode))
 
     def finish(self) -> None:
         if self.stream.closed:
@@ -188,33 +167,24 @@ class _NewFile(Target):
             self.stream.close()
 
     def publish(self) -> None:
+        if self._part is None:
+            return
         with _os_errors_of(self.name):
-            if self._force or not self._link():
-                self._part.replace(self._path)
-            self._part.unlink(missing_ok=True)
-
-    def _link(self) -> bool:
-        """Appear under the name unless it is taken; False where the file system has no hard links."""
-        try:
-            os.link(self._part, self._path)
-        except FileExistsError as exc:
-            raise _exists(self.name) from exc
-        except OSError:
-            check_target(self.name, force=False)
-            return False
-        return True
+            try:
+                self._part.publish(replace=self._force)
+            except FileExistsError as exc:
+                raise _exists(self.name) from exc
 
     def discard(self) -> None:
         super().discard()
-        with contextlib.suppress(OSError):
-            self._part.unlink(missing_ok=True)
+        if self._part is not None:
+            self._part.discard()
 
 
 class _Raw(Protocol):
     def write(self, data: ReadableBuffer, /) -> int | None: ...
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
     def fileno(self) -> int: ...
-    def isatty(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -257,7 +227,8 @@ class _Guard(io.RawIOBase):
         return self._raw.fileno()
 
     def isatty(self) -> bool:
-        return self._raw.isatty()
+        isatty = getattr(self._raw, "isatty", None)  # what a test or a notebook puts there may lack it
+        return isatty is not None and bool(isatty())
 
     def close(self) -> None:
         if not self.closed:
@@ -305,27 +276,6 @@ def _shown(stream: BinaryIO, styled: bool) -> BinaryIO:
 
 def _stream(raw: _Raw, name: str, *, owned: bool = False, seekable: bool = False) -> BinaryIO:
     return cast(BinaryIO, _Guard(raw, name, owned=owned, seekable=seekable))
-
-
-def _lock(file: io.FileIO) -> bool:
-    """Whether the file is ours alone until it is closed; False where that cannot be known."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
-
-
-def remove_parts(folder: Path, start: str = ".dymn-") -> None:
-    """Remove hidden files of that beginning which no run is writing any more: the leavings of killed ones."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name.startswith(start) and e.name.endswith(PART_SUFFIX)]
-        for name in names:
-            with contextlib.suppress(OSError), io.FileIO(folder / name, "r+") as file:
-                if _lock(file):
-                    (folder / name).unlink()
 
 
 def is_stdout(out: str | None) -> bool:

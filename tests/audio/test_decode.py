@@ -8,6 +8,7 @@ import stat
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +142,48 @@ def test_spooling_goes_to_disk_beyond_its_limit(monkeypatch: pytest.MonkeyPatch)
     with spool(io.BytesIO(bytes(range(256)) * 10)) as copy:
         assert copy.fileno() >= 0
         assert copy.read() == bytes(range(256)) * 10
+
+
+class Endless(io.RawIOBase):
+    """Zeros, as of /dev/zero."""
+
+    def __init__(self) -> None:
+        self.n_read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, n: int = -1, /) -> bytes:
+        assert n >= 0, "all of it at once"
+        self.n_read += n
+        return bytes(n)
+
+
+def test_an_endless_stream_is_refused_before_it_fills_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = iter([200, 150, 90, 50, 0])
+    monkeypatch.setattr(decode, "SPOOL_BYTES", 2 << 20)
+    monkeypatch.setattr(decode.shutil, "disk_usage", lambda _: SimpleNamespace(total=1_000, free=next(free)))
+    stream = Endless()
+    with pytest.raises(InputError, match=r"more than [0-9,]+ bytes, and .* is almost full") as caught:
+        spool(stream)  # type: ignore[arg-type]
+    assert "TMPDIR" in str(caught.value.hint)
+    assert next(free) == 50, "it stops when less than a tenth is free"
+
+
+def test_a_stream_may_have_a_length_of_its_own() -> None:
+    with spool(io.BytesIO(bytes(1_000)), most_bytes=1_000) as copy:
+        assert len(copy.read()) == 1_000
+    stream = Endless()
+    with pytest.raises(InputError, match="more than 5,000,000 bytes") as caught:
+        spool(stream, most_bytes=5_000_000)  # type: ignore[arg-type]
+    assert "--max-input" in str(caught.value.hint)
+    assert stream.n_read < 7_000_000
+
+
+def test_a_copy_may_have_a_file_of_its_own(tmp_path: Path) -> None:
+    with (tmp_path / "copy").open("w+b") as file:
+        assert spool(io.BytesIO(b"sound"), into=file) is file
+        assert (file.read(), file.closed) == (b"sound", False)
 
 
 def test_a_closed_stdin_is_an_input_error() -> None:

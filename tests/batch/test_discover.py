@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.batch import discover
-from dymn_cli.batch.discover import find, natural_key, parse_extensions, read_names, share_of
+from dymn_cli.batch.discover import LeftOut, find, natural_key, parse_extensions, read_names, share_of
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
 
 
@@ -242,3 +242,86 @@ def test_a_list_without_end_is_refused_before_it_fills_the_memory() -> None:
     with pytest.raises(UsageError, match="no end"):
         list(read_names(io.BufferedReader(endless), null=False))
     assert endless.n_read < 1 << 20
+
+
+# ---------------------------------------------------------------------- what is left out
+
+
+@pytest.fixture(params=[False, True], ids=["base", "media"])
+def has_media(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether PyAV is installed."""
+    there = bool(request.param)
+    monkeypatch.setattr(discover, "find_spec", lambda name: object() if there else None)
+    return there
+
+
+def test_a_folder_gives_what_can_be_read_and_counts_the_rest(here: Path, has_media: bool) -> None:
+    touch(
+        here,
+        "d/a.wv",
+        "d/x/b.WV",
+        "d/c.tta",
+        "d/d.weba",
+        "d/e.sph",
+        "d/f.wav",
+        "d/g.mqa",
+        "d/h.txt",
+        "d/.i.wv",
+    )
+    left_out = LeftOut()
+    found = names("d", left_out=left_out)
+    read = {"d/d.weba", "d/e.sph", "d/f.wav"}
+    media = {"d/a.wv", "d/x/b.WV", "d/c.tta"}
+    assert set(found) == (read | media if has_media else read)
+    said = list(left_out.sentences())
+    if not has_media:
+        text, hint = said.pop(0)
+        assert text == ".tta, .wv: 3 files left out"
+        assert "dymn[media]" in hint
+    assert said == [(".mqa: 1 file left out", "name them with --ext")]
+
+
+HEADS = {
+    "wave": b"RIFF\x24\0\0\0WAVEfmt ",
+    "flac": b"fLaC\0\0\0\x22",
+    "ogg": b"OggS\0\2",
+    "mp3": b"ID3\4\0\0",
+    "mp4": b"\0\0\0\x20ftypM4A ",
+    "webm": b"\x1a\x45\xdf\xa3",
+    "wavpack": b"wvpk\0",
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_audio_under_other_names_is_counted_too(here: Path, head: bytes) -> None:
+    touch(here, "d/a.wav", "d/readme.txt", "d/LICENSE")
+    for name in ("d/REC0001", "d/b.bin", "d/c.bin"):
+        (here / name).write_bytes(head + bytes(20))
+    left_out = LeftOut()
+    assert names("d", left_out=left_out) == ["d/a.wav"]
+    ((text, hint),) = left_out.sentences()
+    assert text == "no suffix, .bin: 3 files left out"
+    assert "--ext" in hint
+
+
+def test_few_files_are_opened_to_find_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(here, *(f"d/{n}.json" for n in range(100)))
+    looked_at = []
+    sniff = discover.LeftOut._is_audio
+
+    def noted(self: LeftOut, entry: os.DirEntry[str], suffix: str) -> bool:
+        before = dict(self._n_opened)
+        found = sniff(self, entry, suffix)
+        looked_at.extend([entry.name] if self._n_opened != before else [])
+        return found
+
+    monkeypatch.setattr(discover.LeftOut, "_is_audio", noted)
+    list(find(["d"], left_out=LeftOut()))
+    assert 0 < len(looked_at) < 10
+
+
+def test_nothing_is_said_where_the_suffixes_were_named(here: Path) -> None:
+    touch(here, "d/a.wv", "d/b.flac")
+    left_out = LeftOut()
+    assert names("d", extensions=frozenset({"flac"}), left_out=left_out) == ["d/b.flac"]
+    assert list(left_out.sentences()) == []

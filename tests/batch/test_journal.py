@@ -224,3 +224,86 @@ def test_discarding_removes_the_file_and_closing_keeps_it(tmp_path: Path) -> Non
     temporary.add_done("a.wav", None, [], b"held")
     assert temporary.result("a.wav") == (b"held", [])
     temporary.close(discard=True)
+
+
+# ---------------------------------------------------------------------- what is taken back or written
+
+
+def test_a_source_that_is_taken_back_is_not_done(tmp_path: Path) -> None:
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        journal.forget(["1.wav", "3.wav"])
+        assert set(journal.names) == {"0.wav", "2.wav", "4.wav"}
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert set(journal.names) == set(contents(journal)) == {"0.wav", "2.wav", "4.wav"}
+        journal.add_done("1.wav", STAMP, [], b"again")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert journal.result("1.wav") == (b"again", [])
+
+
+def test_only_a_file_that_is_as_it_was_left_is_ours(tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert not journal.is_ours(str(out))
+        journal.add_result(str(out), None)  # about to appear: a kill may come before the next record
+        out.write_text("rows")
+        assert journal.is_ours(str(out))
+        journal.add_result(str(out), Stamp.of(str(out)))
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        assert journal.is_ours(str(out))
+        out.write_text("rows and remarks")
+        assert journal.knows(str(out))
+        assert not journal.is_ours(str(out))
+
+
+# ---------------------------------------------------------------------- what is no journal, or a forged one
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
+@pytest.mark.parametrize("start_over", [False, True])
+def test_links_and_pipes_are_refused_at_once(tmp_path: Path, kind: str, start_over: bool) -> None:
+    path, target = tmp_path / "j", tmp_path / "target"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("target")
+    if kind == "link":
+        fill(target)
+    before = target.read_bytes() if target.exists() else None
+    with pytest.raises(OutputError, match=f"{path}: (a symbolic link|no regular file), which no journal is"):
+        Journal.open(path, FINGERPRINT, start_over=start_over)
+    assert (target.read_bytes() if target.exists() else None) == before
+
+
+@pytest.mark.parametrize("fingerprint", ["[]", "[1]", '"text"', "7", "null", "{}", "[" * 100_000])
+def test_a_header_that_says_nothing_is_refused(tmp_path: Path, fingerprint: str) -> None:
+    (tmp_path / "j").write_text(f'{{"schema": "{journal_module.SCHEMA}", "fingerprint": {fingerprint}}}\n')
+    with pytest.raises(OutputError, match="not a journal of this version"):
+        Journal.open(tmp_path / "j", FINGERPRINT)
+
+
+HUGE = (1 << 32) - 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"D", b""),
+        (b"D", b"short"),
+        (b"D", journal_module.DONE_HEAD.pack(1, 1, 1)),
+        (b"D", journal_module.DONE_HEAD.pack(1, 1, HUGE) + bytes(24)),
+        (b"D", journal_module.DONE_HEAD.pack(1, 1, 1) + journal_module.PLACE.pack(1 << 62, HUGE)),
+        (b"D", journal_module.DONE_HEAD.pack(1, 1, 1) + journal_module.PLACE.pack(0, HUGE)),
+        (b"R", b"no stamp"),
+    ],
+)
+def test_a_forged_record_is_refused_in_a_line(tmp_path: Path, kind: bytes, body: bytes) -> None:
+    fill(tmp_path / "j")
+    with Journal.open(tmp_path / "j", FINGERPRINT) as journal:
+        journal._append(kind, "forged.wav", body)
+    before = (tmp_path / "j").read_bytes()
+    with pytest.raises(OutputError, match=r"j: what it holds of forged\.wav is damaged"):
+        Journal.open(tmp_path / "j", FINGERPRINT)
+    assert (tmp_path / "j").read_bytes() == before

@@ -21,6 +21,7 @@ from dymn_cli.writers import (
     open_embeddings,
     open_tags,
     write_failures,
+    write_warnings,
 )
 
 MODEL = ModelInfo("m", "ab" * 32, "onnx", "CPUExecutionProvider")
@@ -116,6 +117,106 @@ def test_shares_of_other_options_or_models_are_refused(
     with pytest.raises(InputError, match=what):
         merge(shares, str(whole))
     assert files(tmp_path, "all") == {}
+
+
+def share(number: int, of: int) -> Provenance:
+    return dataclasses.replace(MADE, share=(number, of))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "npy"])
+def test_shares_know_their_place_whatever_the_order_they_are_given_in(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"all.{suffix}", NAMES, suffix)
+    shares = [
+        write(tmp_path / f"{n}.{suffix}", NAMES[start:end], suffix, share(n, 3))
+        for n, start, end in ((3, 4, 7), (1, 0, 2), (2, 2, 4))
+    ]
+    assert merge(shares, str(tmp_path / f"merged.{suffix}")).missing == ()
+    assert files(tmp_path, "merged.") == files(tmp_path, "all.")
+    whole = str(tmp_path / f"part.{suffix}")
+    assert merge([shares[0], shares[1]], whole).missing == ("2/3",)
+    assert b"shard" not in b"".join(files(tmp_path, "part.").values())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "npy"])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_share_and_the_whole_are_refused(tmp_path: Path, suffix: str, is_known: bool) -> None:
+    made = share(1, 2) if is_known else MADE
+    one = write(tmp_path / f"1.{suffix}", NAMES[:4], suffix, made)
+    whole = write(tmp_path / f"whole.{suffix}", NAMES, suffix)
+    what = "does not say which share it is" if is_known else "a.wav is in .* and in "
+    for given in ((one, whole), (whole, one)):
+        with pytest.raises(InputError, match=what):
+            merge(given, str(tmp_path / f"all.{suffix}"))
+    assert files(tmp_path, "all") == {}
+
+
+@pytest.mark.parametrize(
+    ("others", "what"),
+    [((1, 3), r"is share 1/3, as .* is"), ((2, 2), r"2\.csv is share 2/2, and .* is 1/3")],
+)
+def test_shares_of_other_runs_are_refused(tmp_path: Path, others: tuple[int, int], what: str) -> None:
+    one = write(tmp_path / "1.csv", ["a.wav"], "csv", share(1, 3))
+    two = write(tmp_path / "2.csv", ["b.wav"], "csv", share(*others))
+    with pytest.raises(InputError, match=what):
+        merge([one, two], str(tmp_path / "all.csv"))
+
+
+DAMAGED = [b"", b"{", b"[1]", b"7", b"\xff", b"NaN", b'{"shard": 7}', b'{"shard": [3, 2]}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npy", "jsonl"])
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_damaged_provenance_is_said_in_a_line(tmp_path: Path, suffix: str, damaged: bytes) -> None:
+    shares = [write(tmp_path / f"{n}.{suffix}", NAMES[n : n + 1], suffix, share(n + 1, 2)) for n in (0, 1)]
+    (tmp_path / ("1.meta.json" if suffix == "npy" else f"1.{suffix}.meta.json")).write_bytes(damaged)
+    with pytest.raises(InputError, match=r"1\.(\w+\.)?meta\.json: .*damaged"):
+        merge(shares, str(tmp_path / f"all.{suffix}"))
+    assert files(tmp_path, "all") == {}
+
+
+def _spoilt(data: bytes, suffix: str) -> Iterable[bytes]:
+    """Damage that leaves the end as it is: what is cut short is told apart."""
+    middle = len(data) // 2
+    yield data[:middle] + b"\0" * 8 + data[middle + 8 :]
+    if suffix in ("json", "jsonl"):
+        yield data.replace(b'"source"', b'"sauce"', 1)
+        yield data.replace(b'"tags": ', b'"tags": ' + b"[" * 100_000, 1)
+        yield data.replace(b'"options": {', b'"options": [', 1)
+        yield data.replace(b'"dymn": "', b'"dymn": ', 1)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json"])
+def test_damaged_shares_are_said_in_a_line(tmp_path: Path, suffix: str) -> None:
+    shares = [write(tmp_path / f"{n}.{suffix}", NAMES[n : n + 1], suffix) for n in (0, 1)]
+    for spoilt in _spoilt(Path(shares[1]).read_bytes(), suffix):
+        Path(shares[1]).write_bytes(spoilt)
+        with pytest.raises(InputError, match=r"1\.\w+"):
+            merge(shares, str(tmp_path / f"all.{suffix}"))
+        assert files(tmp_path, "all") == {}
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': ", b"{" * 500, b"{'descr': '<f4', 'shape': 7}", b"1 if", b"[" * 900, b"\xff\0"]
+)
+def test_a_damaged_matrix_is_said_in_a_line(tmp_path: Path, header: bytes) -> None:
+    shares = [write(tmp_path / f"{n}.npy", NAMES[n : n + 1], "npy") for n in (0, 1)]
+    text = header.ljust(1_000) + b"\n"
+    Path(shares[1]).write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(32))
+    with pytest.raises(InputError, match=r"1\.npy: not a matrix that dymn wrote"):
+        merge(shares, str(tmp_path / "all.npy"))
+
+
+def test_lists_of_damage_are_put_together_and_no_others(tmp_path: Path) -> None:
+    shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv", share(n + 1, 2)) for n in (0, 1)]
+    for n in (0, 1):
+        write_warnings(f"{shares[n]}.warnings.csv", {NAMES[n]: ("cut short",)})
+    merged = merge(shares[::-1], str(tmp_path / "all.csv"))
+    write_warnings(str(tmp_path / "expected"), dict.fromkeys(NAMES[:2], ("cut short",)))
+    assert merged.warnings == str(tmp_path / "all.csv.warnings.csv")
+    assert Path(merged.warnings).read_bytes() == (tmp_path / "expected").read_bytes()
+    Path(f"{shares[0]}.warnings.csv").write_text("my remarks\n")
+    with pytest.raises(OutputError, match="is no list of warnings"):
+        merge(shares, str(tmp_path / "all.csv"), force=True)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "npy"])

@@ -142,6 +142,14 @@ def test_failures_keep_their_place_and_the_rest_goes_on(files: list[str]) -> Non
     assert not went.outcome.is_complete
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_failures_are_told_in_the_order_of_the_sources_whoever_was_first(seed: int) -> None:
+    names = [f"bad{n}.wav" for n in range(20)]
+    with Journal.temporary() as journal:
+        went = go(names, Shuffled(seed), journal)
+    assert [failure.source for failure in went.outcome.failures] == names
+
+
 def test_a_name_that_leads_to_nothing_is_never_given_to_the_engine(files: list[str]) -> None:
     engine = Shuffled()
     missing = Found("gone", AudioNotFoundError("gone: no such file"))

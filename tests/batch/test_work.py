@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile as sf
 
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.work import ROWS_IN_A_PART, Reader, Work, analyse
-from dymn_cli.errors import InputError
+from dymn_cli.batch.work import ROWS_IN_A_PART, Reader, Work, analyse, packed, unpacked
+from dymn_cli.errors import InputError, OutputError
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
 
@@ -147,3 +148,87 @@ def test_what_cannot_be_read_is_an_input_error(tagger: Tagger, tmp_path: Path, c
     path.write_bytes(content)
     with pytest.raises(InputError, match=str(path)):
         analyse(tagger, work_for(TagOptions()), str(path), lambda _: None, lambda *_: None)
+
+
+# ---------------------------------------------------------------------- damage, and what others have written
+
+
+def test_what_could_not_be_decoded_is_known_and_a_repeated_clip_is_none(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.wav", tmp_path / "cut.wav"
+    sf.write(whole, np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32), 8_000)
+    data = bytearray(whole.read_bytes())
+    cut.write_bytes(data[:-2_000])
+    with Journal.temporary() as journal:
+        for path in (whole, cut):
+            reader = done(str(path), work_for(TagOptions(**CUT)), journal)  # type: ignore[arg-type]
+            (clip,) = reader.clips(str(path))
+            assert any("shorter than the window" in text for text in clip.warnings)
+        assert list(reader.damage) == [str(cut)]
+        assert reader.damage[str(cut)] == tuple(text for text in clip.warnings if "window" not in text)
+        assert len(reader.damage[str(cut)]) == 1
+
+
+def _drop(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda header: header.pop(key)
+
+
+def _set(key: str, value: object) -> Callable[[dict[str, Any]], object]:
+    return lambda header: header.update({key: value})
+
+
+FORGED = {
+    "no warnings": _drop("warnings"),
+    "no damage": _drop("damage"),
+    "warnings are a number": _set("warnings", 7),
+    "a warning is a number": _set("warnings", [7]),
+    "a duration in words": _set("duration_s", "ten"),
+    "an endless duration": _set("duration_s", float("inf")),
+    "audio is short": _set("audio", [1, 2]),
+    "audio of minus one channel": _set("audio", [16_000, -1, 5, "WAV", "PCM_16"]),
+    "a label that there is not": _set("clips", [["mix", 1, [[527, 0.5]]]]),
+    "a label counted from the end": _set("clips", [["mix", 1, [[-1, 0.5]]]]),
+    "a score that is none": _set("clips", [["mix", 1, [[0, float("nan")]]]]),
+    "a score in words": _set("clips", [["mix", 1, [[0, "much"]]]]),
+    "a clip that is a number": _set("clips", [7]),
+    "more clips than scores": _set("clips", [["0", 1, []], ["1", 1, []]]),
+    "windows in words": _set("clips", [["mix", "many", []]]),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_forged_body_is_refused_in_a_line(tagger: Tagger, clip: str, forge: Callable[..., object]) -> None:
+    work = work_for(TagOptions(**CUT), keep_scores=True)  # type: ignore[arg-type]
+    with Journal.temporary() as journal:
+        reader = done(clip, work, journal)
+        header, values = unpacked(journal.result(clip)[0], 1)
+        forge(header)
+        journal.add_done(clip, STAMP, [], packed(header, [values]))
+        with pytest.raises(OutputError, match=r"what it holds of .* is damaged"):
+            list(reader.clips(clip))
+
+
+BROKEN = [b"", b"\xff\xff\xff\xff", b"\2\0\0\0\xff\xff", b"\1\0\0\0" + b"7", b"\3\0\0\0[7]"]
+
+
+@pytest.mark.parametrize("part", BROKEN)
+def test_a_forged_part_is_refused_in_a_line(tagger: Tagger, clip: str, part: bytes) -> None:
+    work = work_for(TagOptions(**CUT, windows=True), keep_window_embeddings=True)  # type: ignore[arg-type]
+    with Journal.temporary() as journal:
+        reader = done(clip, work, journal)
+        body, _ = journal.result(clip)
+        journal.add_done(clip, STAMP, [journal.add_part(clip, part)], body)
+        with pytest.raises(OutputError, match="is damaged"):
+            list(next(iter(reader.clips(clip))).windows)
+        with pytest.raises(OutputError, match="is damaged"):
+            list(reader.embedding_rows(clip))
+
+
+@pytest.mark.parametrize("body", [*BROKEN, b"\2\0\0\0{}", b"\2\0\0\0[]"])
+def test_a_body_that_is_none_is_refused_in_a_line(tagger: Tagger, clip: str, body: bytes) -> None:
+    work = work_for(TagOptions(**CUT, windows=True), keep_window_embeddings=True)  # type: ignore[arg-type]
+    with Journal.temporary() as journal:
+        reader = done(clip, work, journal)
+        journal.add_done(clip, STAMP, [], body)
+        for read in (reader.clips, reader.embedding_rows, reader.events):
+            with pytest.raises(OutputError, match="is damaged"):
+                list(read(clip))  # type: ignore[call-overload]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from itertools import pairwise
 
 import pytest
+from rich.progress import TextColumn, TimeElapsedColumn
 
+from dymn_cli.cli.bar import Bar
 from dymn_cli.cli.progress import Lines, Tally, span
 
 
@@ -88,6 +92,25 @@ def test_lines_come_after_ten_seconds_then_every_half_minute_then_more_rarely(cl
     assert gaps == sorted(gaps)
     assert gaps[-1] > 400
     assert len(times) < 80
+
+
+@pytest.mark.parametrize(("done_s", "time"), [(30.0, "about 90 s left"), (0.0, "30 s so far")])
+def test_a_bar_shows_one_time_and_says_which(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, done_s: float, time: str
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bar = Bar(1, color=False)
+    bar._clock, bar._start = clock, clock.now
+    clock.now += 30
+    bar.within("a.wav", done_s, 120.0)
+    bar._progress.stop()
+    (task,) = bar._progress.tasks
+    shown = " ".join(
+        str(column.render(task)) for column in bar._progress.columns if isinstance(column, TextColumn)
+    )
+    assert shown.endswith(f" × real time, {time}")
+    assert "0:" not in shown
+    assert not any(isinstance(column, TimeElapsedColumn) for column in bar._progress.columns)
 
 
 def test_a_short_run_says_nothing_while_it_goes_on(clock: Clock) -> None:

@@ -315,15 +315,16 @@ def test_an_embedding_alone(tagger: Tagger, tone: Tone, animals: SimpleNamespace
 # ---------------------------------------------------------------------- failures
 
 
+@pytest.mark.parametrize("jobs", [None, 1, 3, 50])
 def test_many_sources_come_in_order_and_one_that_fails_costs_itself_only(
-    tagger: Tagger, tone: Tone, animals: SimpleNamespace, tmp_path: Path
+    jobs: int | None, tagger: Tagger, tone: Tone, animals: SimpleNamespace, tmp_path: Path
 ) -> None:
     good, empty, text = tmp_path / "good.wav", tmp_path / "empty.wav", tmp_path / "text.wav"
     soundfile.write(good, tone(animals.cat, 1), RATE)
     empty.touch()
     text.write_text("no audio " * 100, "utf-8")
     sources = [str(empty), str(good), str(text), str(tmp_path / "none.wav"), (tone(animals.duck, 1), RATE)]
-    results = list(tagger.tag_many(sources))  # type: ignore[arg-type]
+    results = list(tagger.tag_many(sources, jobs=jobs))  # type: ignore[arg-type]
     assert [result.source for result in results] == [*map(str, sources[:4]), "array"]
     assert [result.error if isinstance(result, Failure) else result.tags[0].label for result in results] == [
         "EmptyAudioError",
@@ -332,6 +333,47 @@ def test_many_sources_come_in_order_and_one_that_fails_costs_itself_only(
         "AudioNotFoundError",
         "Duck",
     ]
+
+
+def test_several_sources_are_worked_on_at_a_time(
+    backend: Any, tone: Tone, animals: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for another one to be there: alone, none would end."""
+    clips = [(tone((animals.cat, animals.duck)[n % 2], 1), RATE) for n in range(8)]
+    meeting, answer = threading.Barrier(2), Tagger.answer
+
+    def after_another(self: Tagger, *args: Any) -> Any:
+        meeting.wait(30)
+        return answer(self, *args)
+
+    with Tagger("fake", threads=2) as tagger:
+        expected = [tagger.tag(clip) for clip in clips]
+        monkeypatch.setattr(Tagger, "answer", after_another)
+        for more in ({}, {"jobs": 2}):
+            found = list(tagger.tag_many(clips, **more))
+            assert [result.tags for result in found] == [result.tags for result in expected]  # type: ignore[union-attr]
+            for ours, theirs in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(ours.scores, theirs.scores)  # type: ignore[union-attr]
+
+
+def test_sources_that_come_one_by_one_are_not_waited_for(
+    tagger: Tagger, tone: Tone, animals: SimpleNamespace
+) -> None:
+    heard: list[object] = []
+
+    def answering() -> Iterator[Any]:
+        for n in range(3):
+            assert len(heard) == n, "the result of the one before"
+            yield tone(animals.cat, 1), RATE
+
+    for result in tagger.tag_many(answering()):
+        heard.append(result)  # noqa: PERF402 - the sources look at it meanwhile
+    assert len(heard) == 3
+
+
+def test_a_number_of_jobs_is_one_or_more(tagger: Tagger) -> None:
+    with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
+        next(tagger.tag_many([], jobs=0))
 
 
 def test_a_missing_file_is_an_error(tagger: Tagger) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import InputError, OutputError, UsageError
 from dymn_cli.frontend import FrontEndConfig, LogMel
 from dymn_cli.train import cache as module
@@ -166,14 +167,14 @@ def test_a_killed_run_goes_on_with_what_is_missing(folder: Path, monkeypatch: py
     assert len(opened(folder).clips) == 6
 
 
-def test_what_a_killed_run_left_goes_after_a_day(folder: Path) -> None:
+def test_what_a_killed_run_left_goes_and_what_another_writes_stays(folder: Path) -> None:
     opened(folder)
     place = next((folder.parent / "cache").iterdir())
-    for name in (".young.part", ".old.part"):
-        (place / name).write_bytes(b"half of it")
-    os.utime(place / ".old.part", (1_000_000_000, 1_000_000_000))
-    opened(folder)
-    assert [path.name for path in place.glob(".*")] == [".young.part"]
+    (place / ".dymn-01234567-0123456789abcdef.part").write_bytes(b"half of it")
+    with atomic_write(place / "another.clips", durable=False):
+        opened(folder)
+        assert len(list(place.glob(".*"))) == 1
+    assert not list(place.glob(".*"))
 
 
 def test_long_recordings_become_pieces(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

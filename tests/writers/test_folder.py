@@ -139,3 +139,39 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="not a folder"):
         ResultFolder(str(tmp_path / "out"), "csv", [])
+
+
+@pytest.mark.parametrize("link", ["a.wav.npy", "a.wav.index.csv", "sub", "dymn.meta.json"])
+def test_nothing_is_written_or_removed_through_a_link(tmp_path: Path, link: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    touch(str(elsewhere / "a.wav.npy"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / link).symlink_to(elsewhere if link == "sub" else elsewhere / "new")
+    name = "sub/a.wav" if link == "sub" else "a.wav"
+    folder = ResultFolder(str(tmp_path / "out"), "npy", [Found(name)])
+    with pytest.raises(OutputError, match="a symbolic link"):
+        folder.check(lambda name, path: True)
+    with pytest.raises(OutputError, match="a symbolic link"):
+        fill(folder, name, "x")
+        folder.complete(MADE)
+    folder.forget(name)
+    assert tree(elsewhere) == {"a.wav.npy"}
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    folder = ResultFolder(str(tmp_path / "out"), "csv", [Found("a.wav")])
+    folder.prepare()
+    fill(folder, "a.wav", "x")
+    assert tree(tmp_path / "disk") == {"a.wav.csv"}
+
+
+def test_what_may_be_replaced_is_asked_for_each_file(tmp_path: Path) -> None:
+    touch(*(str(tmp_path / name) for name in ("a.wav.npy", "b.wav.index.csv", "dymn.meta.json")))
+    asked = set()
+    folder = ResultFolder(str(tmp_path), "npy", [Found("a.wav"), Found("b.wav")])
+    folder.check(lambda name, path: not asked.add((name, Path(path).name)))  # type: ignore[func-returns-value]
+    assert asked == {("", "dymn.meta.json"), ("a.wav", "a.wav.npy"), ("b.wav", "b.wav.index.csv")}
+    with pytest.raises(OutputError, match=r"b\.wav\.index\.csv: the file exists"):
+        folder.check(lambda name, path: name != "b.wav")

@@ -7,7 +7,7 @@ import pytest
 
 from dymn_cli.errors import OutputError
 from dymn_cli.results import Failure
-from dymn_cli.writers.lists import write_failures
+from dymn_cli.writers.lists import FAILURES, WARNINGS, Kind, write_failures, write_warnings
 
 
 def test_a_row_a_source_that_can_be_tried_again(failure: Failure, tmp_path: Path) -> None:
@@ -45,3 +45,29 @@ def test_an_older_list_is_kept_without_force(tmp_path: Path, failure: Failure) -
         write_failures(str(tmp_path / "failed.csv"), [])
     write_failures(str(tmp_path / "failed.csv"), [], force=True)
     assert (tmp_path / "failed.csv").read_bytes().count(b"\n") == 1
+
+
+def test_what_is_damaged_has_a_row_for_each_warning(tmp_path: Path) -> None:
+    damage = {"a, b.wav": ("3 ms at 6.79 s, say",), "=br\udcf6ken.wav": ("-1", "the header claims 10.2 s")}
+    write_warnings(str(tmp_path / "plain.csv"), damage)
+    assert (tmp_path / "plain.csv").read_bytes() == (
+        b"source,warning\n"
+        b'"a, b.wav","3 ms at 6.79 s, say"\n'
+        b"=br\xf6ken.wav,-1\n"
+        b"=br\xf6ken.wav,the header claims 10.2 s\n"
+    )
+    write_warnings(str(tmp_path / "safe.csv"), damage, csv_safe=True)
+    assert b"\n'=br\xf6ken.wav,'-1\n" in (tmp_path / "safe.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [FAILURES, WARNINGS])
+def test_only_a_list_of_its_kind_may_be_replaced(tmp_path: Path, kind: Kind) -> None:
+    path = tmp_path / "list.csv"
+    kind.require_replaceable(str(path))
+    for content in (b"", kind.header, kind.header + b"a.wav,x\n"):
+        path.write_bytes(content)
+        kind.require_replaceable(str(path))
+    for content in (b"my notes\n", b"source,", b"source,channel,start_s\n"):
+        path.write_bytes(content)
+        with pytest.raises(OutputError, match=f"is no list of {kind.name}"):
+            kind.require_replaceable(str(path))

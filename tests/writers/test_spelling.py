@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dymn_cli.writers.spelling import counted, name_bytes, readable, seconds, visible
+from dymn_cli.writers.spelling import counted, name_bytes, readable, seconds, visible, visible_rows
 
 
 @pytest.mark.parametrize("raw", [b"plain.wav", "föö.wav".encode(), b"f\xf6\xf6.wav", b"\xff\xfe\xed\xa0\x80"])
@@ -35,6 +35,18 @@ def test_what_a_terminal_would_obey_is_made_visible() -> None:
         visible("a\x1b[31m\n\r\t\x07\x9b\u2028\u202egpj.wav") == r"a\x1b[31m\n\r\t\x07\x9b\u2028\u202egpj.wav"
     )
     assert visible("f\udcf6.wav") == r"f\xf6.wav"
+
+
+@pytest.mark.parametrize(
+    "code", [0xAD, 0x61C, 0x200B, 0x200E, 0x200F, 0x202A, 0x202E, 0x2066, 0x2069, 0xFEFF]
+)
+def test_marks_that_reorder_or_hide_text_are_made_visible(code: int) -> None:
+    assert visible(f"a{chr(code)}b") == (f"a\\x{code:02x}b" if code < 0x100 else f"a\\u{code:04x}b")
+    assert visible("\U000e0001") == r"\U000e0001"
+
+
+def test_rows_keep_their_tabs_and_line_ends_only() -> None:
+    assert visible_rows("a\tb\nc\r\x1b[0m\x9bd\n") == "a\tb\nc\\r\\x1b[0m\\x9bd\n"
 
 
 def test_what_a_terminal_can_show_is_left_alone() -> None:

@@ -398,3 +398,44 @@ def test_what_was_handed_over_when_ctrl_c_came_is_not_sent_again(monkeypatch: py
 )
 def test_what_means_standard_output(out: str | None, expected: bool) -> None:
     assert is_stdout(out) is expected
+
+
+# ---------------------------------------------------------------------- terminals
+
+
+HOSTILE = "evil\x1b]0;x\x07\u202egpj\u200f\u061c.wav\trow\n".encode() + b"\xff\n"
+HARMLESS = b"evil\\x1b]0;x\\x07\\u202egpj\\u200f\\u061c.wav\trow\n\\xff\n"
+
+
+@posix
+@pytest.mark.parametrize("styled", [False, True])
+def test_a_terminal_gets_control_characters_made_visible_unless_they_are_our_own(styled: bool) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        name = os.ttyname(theirs)
+        with open_target(name, styled=styled) as target:
+            for n in range(len(HOSTILE)):  # a character may come in pieces
+                target.stream.write(HOSTILE[n : n + 1])
+        written = os.read(ours, 1000).replace(b"\r\n", b"\n")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert written == (HOSTILE if styled else HARMLESS)
+
+
+def test_files_keep_every_byte(tmp_path: Path) -> None:
+    save(tmp_path / "tags.csv", HOSTILE)
+    assert (tmp_path / "tags.csv").read_bytes() == HOSTILE
+
+
+@posix
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_link_is_refused_where_none_is_to_be_followed(tmp_path: Path, is_there: bool) -> None:
+    if is_there:
+        (tmp_path / "there").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("there")
+    with pytest.raises(OutputError, match="a symbolic link"):
+        open_target(str(tmp_path / "link"), force=True, follow=False)
+    assert (tmp_path / "there").exists() == is_there

@@ -94,10 +94,9 @@ def test_a_line_a_window(clip: ClipResult, options: Options) -> None:
     long = dataclasses.replace(clip, duration_s=3600.25, windows=windows)
     assert table(options(windows=True), console(), long) == (
         "metro.wav                              1:00:00 h · 44.1 kHz · stereo · dymn04_kd\n"
-        "    0:00 – 0:10        Train 0.7471   Subway, metro, underground 0.5991\n"
-        "                       Bird vocalization, bird call, bird song 0.2500\n"
-        "  9:52.5 – 10:02.5\n"
-        "   59:50 – 1:00:00.25  Train 0.7471\n"
+        "   0:00 – 0:10        Train 0.7471   Subway, metro, underground 0.5991\n"
+        "                      Bird vocalization, bird call, bird song 0.2500\n"
+        "  59:50 – 1:00:00.25  Train 0.7471\n"
     )
 
 
@@ -187,3 +186,13 @@ def test_colours_come_from_the_console(clip: ClipResult, options: Options) -> No
 def test_a_model_with_a_strange_name(clip: ClipResult, options: Options) -> None:
     strange = dataclasses.replace(clip, model=ModelInfo("[red]my\nmodel", "", "onnx", "CPU"))
     assert "[red]my\\nmodel" in table(options(), console(), strange)
+
+
+def test_only_windows_with_tags_have_a_line(options: Callable[..., WriterOptions], clip: ClipResult) -> None:
+    nothing = tuple(WindowTags(10.0 * n, 10.0 * n + 10, ()) for n in range(720))
+    for windows, n_lines in ((nothing + clip.windows, 3), (nothing, 2)):
+        stream = io.BytesIO()
+        writer = TableTags(stream, options(windows=True))
+        writer.write(dataclasses.replace(clip, windows=windows))
+        assert len(stream.getvalue().splitlines()) == n_lines
+    assert b"no label passed the selection" in stream.getvalue()
