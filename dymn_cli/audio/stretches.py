@@ -37,6 +37,7 @@ __all__ = ["StretchDecoder", "open_behind_junk"]
 
 MAX_FAILURES = 200  # places in a row from which nothing decodes: then the rest is given up
 JUNK_SEARCH = 1 << 20
+SLACK_FRAMES = 6  # of MPEG audio that may be delay and padding
 TAIL = 1 << 16
 SLACK_S = 0.05
 MIN_FRAMES = 1 << 14  # a call: what libFLAC says of a damaged spot comes a few of its frames late
@@ -148,9 +149,9 @@ class StretchDecoder:
         decoder = stretch.decoder
         block = decoder.read(max(n_frames, MIN_FRAMES))
         if not len(block):
-            self._ready.extend(self._adapter.flush() if decoder.info.rate_hz != self.info.rate_hz else ())
-            decoder.close()
+            self._ready.extend(self._adapter.flush())
             self._current = self._next()
+            decoder.close()
             return
         if stretch.skip:
             n_skipped = min(stretch.skip, len(block))
@@ -250,44 +251,58 @@ def _of_other(file: _File) -> Iterator[Stretch]:
         return
     start = headers.after_tags(file.stream, with_footers=True)
     is_doubtful = mpeg.is_doubtful(file.stream, start)
-    n_given = 0
-    if not is_doubtful:
-        file.stream.seek(position)
-        stretch = Stretch(decoder)
-        yield stretch
-        if not stretch.is_broken:
-            return
-        n_given = decoder.n_read
-    else:
+    end = mpeg.end_of_audio(file.stream)
+    if is_doubtful:
         decoder.close()
-    yield from _of_runs(file, start, mpeg.end_of_audio(file.stream), n_given=n_given)
+        yield from _of_runs(file, start, end)
+        return
+    file.stream.seek(position)
+    stretch = Stretch(decoder)
+    yield stretch
+    yield from _of_runs(file, start, end, before=stretch)
 
 
 def _of_runs(
-    file: _File, start: int, end: int, *, n_given: int = 0, container: str = "MP3"
+    file: _File, start: int, end: int, *, before: Stretch | None = None, container: str = "MP3"
 ) -> Iterator[Stretch]:
-    """MPEG frames between two positions, of which the first `n_given` samples were given already."""
+    """MPEG frames between two positions.
+
+    What was decoded `before` is not given again: the headers of its frames are only looked at, since mpg123
+    says nothing of small holes.
+    """
     walker = mpeg.Walker(file.stream, start, end)
     number = 0
     while (run := walker.next_run()) is not None:
         if run.before:
             where = "in front of the audio" if not number else "between its parts"
             file.damage.note(f"{run.before:,} bytes {where} are left out")
-        decoder = file.spliced(walker.places(run), container, is_endless=True)
-        skip = n_given + run.skipped if n_given and not number else 0
-        stretch = Stretch(decoder, skip=skip)
-        yield stretch
+        places = walker.places(run)
+        stretch = None
+        if not number and before is not None and not before.is_broken:
+            for _ in places:
+                pass
+            if run.n_samples - run.skipped - before.decoder.n_read > SLACK_FRAMES * run.header.n_samples:
+                walker = mpeg.Walker(file.stream, start, end)  # it stopped too early
+                run = walker.next_run() or run
+                places = walker.places(run)
+                before.decoder.is_broken = True
+        if number or before is None or before.is_broken:
+            decoder = file.spliced(places, container, is_endless=True)
+            skip = before.decoder.n_read + run.skipped if before is not None and not number else 0
+            stretch = Stretch(decoder, skip=skip)
+            yield stretch
+        for _ in places:
+            pass
         for gap in run.gaps:
             file.damage.gap(*gap)
-        if stretch.is_broken:
+        if stretch is not None and stretch.is_broken:
             file.damage.note(_cut_off(file, decoder))
-            walker.skip(run)
         if run.is_cut:
             file.damage.note("cut off: the last frame is not whole")
         number += 1
-    if not number:
+    if not number and before is None:
         raise CorruptAudioError(f"{file.name}: damaged: no MPEG frames that follow one another")
-    if walker.behind:
+    if number and walker.behind:
         file.damage.note(f"{walker.behind:,} bytes behind the audio are left out")
 
 
@@ -411,13 +426,12 @@ def _of_ogg(file: _File) -> Iterator[Stretch]:
         stretch = Stretch(decoder)
         yield stretch
         n_given, is_broken = decoder.n_read, stretch.is_broken
-        claimed, lacks = decoder.info.n_frames, decoder.lacks_end_mark
+        claimed = decoder.info.n_frames
         is_short = claimed is None or claimed - n_given > SLACK_S * decoder.info.rate_hz
-        if lacks:
-            file.damage.note("cut off: the stream stops before its end mark")
-        if not (is_broken or is_chained or is_short or file.unread(decoder) > 0):
+        is_doubtful = is_short or decoder.lacks_end_mark or decoder.has_holes
+        if not (is_broken or is_chained or is_doubtful or file.unread(decoder) > 0):
             return
-    n_opened = int(n_given > 0)
+    n_opened, last_end = int(n_given > 0), file.end
     for number, link in enumerate(ogg.links(file.stream)):
         if number or is_broken:
             try:
@@ -434,12 +448,15 @@ def _of_ogg(file: _File) -> Iterator[Stretch]:
             n_opened += 1
             if stretch.is_broken:
                 file.damage.note(_cut_off(file, decoder))
-            elif not link.has_ended:
-                file.damage.note("cut off: the stream stops before its end mark")
+        if not link.has_ended:
+            file.damage.note("cut off: the stream stops before its end mark")
         for gap in link.gaps:
             file.damage.gap(*gap)
+        last_end = link.end if link.has_ended else file.end
     if not n_opened:
         raise failure
+    if file.end > last_end:
+        file.damage.note(f"{file.end - last_end:,} bytes behind the audio are left out")
 
 
 def _open_link(file: _File, link: ogg.Link) -> SoundfileDecoder:

@@ -267,6 +267,7 @@ def _cut(inputs: InputOptions, time: EventTime) -> TagOptions:
         hop_s=hop_s,
         pad=time.pad,  # type: ignore[arg-type]  # checked there
         channel=inputs.channel,
+        strict=inputs.strict,
     )
 
 

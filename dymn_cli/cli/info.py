@@ -78,7 +78,7 @@ def info(
     writer.begin()
 
     def work(name: str) -> Worked:
-        found = probe(name, decode=decode)
+        found = probe(name, decode=decode, strict=inputs.strict)
         writer.write(found)
         return Worked(found.decoded_s or 0.0, found.warnings, already_shown=chosen == "table")
 

@@ -250,7 +250,7 @@ class Tagger:
         """
         options = self._with(changes)
         plan = _plan(options)
-        return Analysis(self, open_audio(source, name=name), options, plan)
+        return Analysis(self, open_audio(source, name=name, strict=options.strict), options, plan)
 
     def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.
@@ -448,7 +448,7 @@ class Analysis:
             UsageError: a value out of range.
         """
         plan = _plan(options)
-        return cls(None, open_audio(source, name=name), options, plan)
+        return cls(None, open_audio(source, name=name, strict=options.strict), options, plan)
 
     @property
     def duration_s(self) -> float:
