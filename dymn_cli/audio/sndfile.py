@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -202,6 +203,10 @@ class SoundfileDecoder:
         self._lacks_end_mark = NO_END_MARK in log
         container = container or ("WAV" if sound.format == "WAVEX" else sound.format)
         return AudioInfo(sound.samplerate, sound.channels, n_frames, container, sound.subtype)
+
+    def forget_length(self) -> None:
+        """Say nothing of the length: more follows."""
+        self.info = replace(self.info, n_frames=None)
 
     @property
     def lacks_end_mark(self) -> bool:

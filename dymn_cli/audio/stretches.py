@@ -191,6 +191,9 @@ def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
     run = mpeg.Walker(stream, 0, window.end).next_run()
     if run is not None:
         starts.add(run.start)
+    frame = flac.first_frame(stream, window.end)
+    if frame is not None and not any(start <= frame.offset for start in starts):
+        return _open_headless_flac(stream, name, frame)
     for start in sorted(starts):
         damage = Damage()
         if start:
@@ -201,6 +204,19 @@ def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
         except (CorruptAudioError, UnsupportedAudioError):
             continue
     return None
+
+
+def _open_headless_flac(stream: BinaryIO, name: str, frame: flac.Frame) -> StretchDecoder | None:
+    info = flac.guessed_info(frame)
+    if info is None:
+        return None
+    damage = Damage()
+    damage.note(f"the front of the stream is missing: it starts with sample {frame.sample:,}")
+    view = Spliced(stream, flac.parts_from(info, frame.offset, size_of(stream))).as_file()
+    try:
+        return StretchDecoder(view, name, by_descriptor=False, damage=damage)
+    except (CorruptAudioError, UnsupportedAudioError):
+        return None
 
 
 def _stretches(file: _File) -> Iterator[Stretch]:
@@ -234,10 +250,12 @@ def _of_pieces(file: _File, pieces: list[chunks.Piece]) -> Iterator[Stretch]:
                     hint=MEDIA_HINT,
                 ) from exc
             raise
+        if len(pieces) > 1:
+            decoder.forget_length()
         stretch = Stretch(decoder)
         yield stretch
         if stretch.is_broken:
-            file.damage.note("cut off: the stream stops before its end mark")
+            file.damage.note(_cut_off(file, decoder))
 
 
 def _of_other(file: _File) -> Iterator[Stretch]:
@@ -320,6 +338,7 @@ class _Flac:
         self._file = file
         self._info = flac.stream_info(file.stream, 0)
         self._place = 4 if self._info is None else self._info.start  # where to look from
+        self._first = flac.frame_at(file.stream, self._place)
         self._stream_start = 0
         self._n_known = 0  # samples of the stream that are dealt with
         self._last: tuple[int, NDArray[np.generic]] = (0, np.empty((0, 0), np.float32))
@@ -327,7 +346,7 @@ class _Flac:
     def stretches(self) -> Iterator[Stretch]:
         """All that decodes."""
         try:
-            decoder = self._file.whole()
+            decoder = self._start()
         except (CorruptAudioError, UnsupportedAudioError):
             found = next(self._further(), None)
             if found is None:
@@ -337,7 +356,7 @@ class _Flac:
         else:
             stretch = Stretch(decoder)
             yield stretch
-            self._dealt_with(stretch, 0)
+            self._dealt_with(stretch, self._first.sample if self._first else 0)
             if not stretch.is_broken and not self._is_more(decoder):
                 return
         n_failures = 0
@@ -348,6 +367,15 @@ class _Flac:
             yield from self._through(*found)
             n_failures = 0 if found[0].n_given else n_failures + 1
         self._file.damage.note("the rest of the file could not be decoded")
+
+    def _start(self) -> SoundfileDecoder:
+        """The file as it is, or with what its first frame says where its header says something else."""
+        info, own = self._info, flac.guessed_info(self._first) if self._first else None
+        if info is None or own is None or info[1:4] == own[1:4]:
+            return self._file.whole()
+        self._file.damage.note("its header is damaged: the rate or the like that it claims is not that of its frames")
+        self._info = own._replace(block_size=info.block_size)
+        return self._file.spliced(flac.parts_from(own, own.start, self._file.end), "FLAC")
 
     def _through(self, stretch: Stretch, frame: flac.Frame, info: flac.StreamInfo) -> Iterator[Stretch]:
         yield stretch
@@ -418,15 +446,19 @@ class _Flac:
 def _of_ogg(file: _File) -> Iterator[Stretch]:
     is_chained = ogg.is_chained(file.stream)
     n_given, is_broken = 0, True
+    failure: InputError | None = None
     try:
         decoder = file.whole()
     except (CorruptAudioError, UnsupportedAudioError) as exc:
-        failure: InputError = exc
+        failure = exc
     else:
+        if is_chained:
+            decoder.forget_length()
+        claimed = decoder.info.n_frames
         stretch = Stretch(decoder)
         yield stretch
-        n_given, is_broken = decoder.n_read, stretch.is_broken
-        claimed = decoder.info.n_frames
+        n_given = decoder.n_read
+        is_broken = stretch.is_broken or not n_given
         is_short = claimed is None or claimed - n_given > SLACK_S * decoder.info.rate_hz
         is_doubtful = is_short or decoder.lacks_end_mark or decoder.has_holes
         if not (is_broken or is_chained or is_doubtful or file.unread(decoder) > 0):
@@ -453,7 +485,7 @@ def _of_ogg(file: _File) -> Iterator[Stretch]:
         for gap in link.gaps:
             file.damage.gap(*gap)
         last_end = link.end if link.has_ended else file.end
-    if not n_opened:
+    if not n_opened and failure is not None:
         raise failure
     if file.end > last_end:
         file.damage.note(f"{file.end - last_end:,} bytes behind the audio are left out")
