@@ -25,7 +25,7 @@ __all__ = ["MPEG_CODINGS", "READ_CODINGS", "Piece", "pieces"]
 
 MAX_CHUNKS = 10_000  # real files have a few dozen; a file of nothing else must not keep us for minutes
 MAX_FILES = 1_000
-STREAMED = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
+STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})  # left by writers into pipes
 WRAP = 1 << 32
 NOT_TOLD = (1 << 64) - 1
 LOOK = 1 << 16
@@ -38,6 +38,8 @@ KNOWN = {TRAILERS[n : n + 4] for n in range(0, len(TRAILERS), 5)}
 READ_CODINGS = {0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x40, 0xFFFE}  # of WAV, by libsndfile
 MPEG_CODINGS = {0x50, 0x55}
 PCM_CODINGS = {0x01, 0x03, 0x06, 0x07}
+QUIET_TOPS = bytes(range(40)) + bytes(range(216, 256))  # highest bytes of integers that are not loud
+FLOAT_TOPS = b"\0\x80" + bytes(range(0x30, 0x40)) + bytes(range(0xB0, 0xC0))  # of floats below 2
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 # AIFF-C's names of codings → AU's numbers, by the bits of a sample.
@@ -165,7 +167,15 @@ class _Format:
 
 
 def _extent(
-    window: Window, form: _Format, start: int, claimed: int, *, rate: float, align: int, width: int
+    window: Window,
+    form: _Format,
+    start: int,
+    claimed: int,
+    *,
+    rate: float,
+    align: int,
+    width: int,
+    is_float: bool = False,
 ) -> _Extent:
     """Where samples that start at `start` end, of which a header claims so many bytes."""
     end, there = window.end, window.end - start
@@ -191,7 +201,7 @@ def _extent(
     last = _last_byte(window, after)
     if last - after <= max(align, 3):
         return _Extent(after, is_as_told=True)
-    if behind < align or not _is_sound(window.get(after, LOOK), width):
+    if behind < align or not _is_sound(window.get(after, LOOK), width, is_float=is_float):
         note = f"{behind:,} bytes behind the audio are left out: they are no samples"
         return _Extent(after, is_as_told=True, note=note)
     last = min(end, start + -(-(last - start) // align) * align)
@@ -264,7 +274,7 @@ def _last_byte(window: Window, start: int) -> int:
     return start
 
 
-def _is_sound(data: bytes, width: int) -> bool:
+def _is_sound(data: bytes, width: int, *, is_float: bool) -> bool:
     """Whether bytes behind the announced ones look like samples: text and random bytes do not.
 
     Args:
@@ -277,8 +287,8 @@ def _is_sound(data: bytes, width: int) -> bool:
     if width == 0 or abs(width) == 1:
         return True
     top = data[abs(width) - 1 :: abs(width)] if width > 0 else data[::-width]
-    n_quiet = len(top) - len(top.translate(None, bytes(range(40)) + bytes(range(216, 256))))
-    return n_quiet > 0.45 * len(top)  # of random bytes, 31 %
+    n_usual = len(top) - len(top.translate(None, FLOAT_TOPS if is_float else QUIET_TOPS))
+    return n_usual > 0.45 * len(top)  # of random bytes, 31 % and less
 
 
 # ---------------------------------------------------------------------- the formats
@@ -298,21 +308,15 @@ def _wav(window: Window, start: int) -> tuple[Piece | None, int | None]:
         elif name == b"data":
             if len(fmt) < 16:
                 return None, None
-            return _wav_piece(window, form, mark, fmt, at, _data_size(size, large, is_large=is_large))
+            claimed = (large or 0) if is_large and size in (0, 0xFFFF_FFFF) else size
+            return _wav_piece(window, form, mark, fmt, at, claimed, is_first=start == 0)
     return None, None
 
 
-STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})
-
-
-def _data_size(size: int, large: int | None, *, is_large: bool) -> int:
-    if is_large and size in (0, 0xFFFF_FFFF):
-        return large or 0
-    return size
 
 
 def _wav_piece(
-    window: Window, form: _Format, mark: bytes, fmt: bytes, at: int, claimed: int
+    window: Window, form: _Format, mark: bytes, fmt: bytes, at: int, claimed: int, *, is_first: bool
 ) -> tuple[Piece | None, int | None]:
     coding, channels, _, rate, align, bits = struct.unpack(form.order + "HHIIHH", fmt[:16])
     if coding == 0xFFFE and len(fmt) >= 26:
@@ -321,8 +325,9 @@ def _wav_piece(
     width = (align // channels if form.order == "<" else -(align // channels)) if is_pcm and channels else 0
     if coding in (0x06, 0x07):
         width = 0
-    extent = _extent(window, form, at, claimed, rate=rate, align=max(1, align), width=width)
-    is_first = at and _starts_at_zero(window, at, mark)
+    extent = _extent(
+        window, form, at, claimed, rate=rate, align=max(1, align), width=width, is_float=coding == 3
+    )
     header = b""
     if not (extent.is_as_told and is_first):
         header = _wav_header(fmt, extent.end - at, order=form.order)
@@ -330,13 +335,6 @@ def _wav_piece(
     container = "RF64" if mark in (b"RF64", b"BW64") else "WAV"
     samples = range(at, extent.end)
     return Piece(container, samples, rate, max(1, align), header, coding, notes), extent.another
-
-
-def _starts_at_zero(window: Window, at: int, mark: bytes) -> bool:
-    """Whether a decoder that reads the file from its front finds these samples first."""
-    return window.get(0, 4) == mark and not any(
-        position < at - 8 for position in (window.find(mark, 4, min(at, LOOK)),) if position >= 0
-    )
 
 
 def _wav_header(fmt: bytes, n_bytes: int, *, order: str) -> bytes:
@@ -411,7 +409,16 @@ def _aiff_piece(
     width = align // channels * (1 if name == b"sowt" else -1) if coding not in (1, 27) else 0
     if claimed and claimed > window.end - first and n_frames * align < claimed:
         claimed = n_frames * align
-    extent = _extent(window, form, first, claimed, rate=rate_hz * align, align=align, width=width)
+    extent = _extent(
+        window,
+        form,
+        first,
+        claimed,
+        rate=rate_hz * align,
+        align=align,
+        width=width,
+        is_float=name[:2].lower() == b"fl",
+    )
     is_told = extent.is_as_told and (n_frames or not claimed) and start == 0
     order, mark = ("<", b"dns.") if name == b"sowt" else (">", b".snd")
     header = (
@@ -438,7 +445,16 @@ def _au(window: Window, start: int) -> tuple[Piece | None, int | None]:
     rate = rate_hz * align if width else 0
     claimed = size if size not in STREAMED_MARKS else NOT_TOLD
     signed = 0 if coding in (1, 27) or not width else width if order == "<" else -width
-    extent = _extent(window, form, start + offset, claimed, rate=rate, align=align, width=signed)
+    extent = _extent(
+        window,
+        form,
+        start + offset,
+        claimed,
+        rate=rate,
+        align=align,
+        width=signed,
+        is_float=coding in (6, 7),
+    )
     header = b""
     if not (extent.is_as_told or claimed == NOT_TOLD) or start:
         header = head[:4] + struct.pack(order + "IIIII", 24, 0xFFFF_FFFF, coding, rate_hz, channels)
@@ -475,9 +491,22 @@ def _caf_piece(
     rate = rate_hz * n_bytes / n_frames if n_frames and n_bytes and rate_hz > 0 else 0.0
     claimed = NOT_TOLD if size >= 1 << 63 else max(0, size - 4)
     width = n_bytes // channels * (1 if flags & 2 else -1) if coding == b"lpcm" and channels else 0
-    extent = _extent(window, form, first, claimed, rate=rate, align=max(1, n_bytes), width=width)
+    extent = _extent(
+        window,
+        form,
+        first,
+        claimed,
+        rate=rate,
+        align=max(1, n_bytes),
+        width=width,
+        is_float=coding == b"lpcm" and bool(flags & 1),
+    )
     header = b""
-    if not extent.is_as_told or start:
+    is_cut = claimed != NOT_TOLD and claimed > window.end - first > 0 and rate > 0
+    if is_cut:  # which libsndfile refuses
+        note = f"the header claims {claimed / rate:.2f} s, {(window.end - first) / rate:.2f} s are there"
+        extent = extent._replace(note=f"truncated or damaged: {note}")
+    if not extent.is_as_told or start or is_cut:
         there = extent.end - first
         if n_bytes:
             there -= there % n_bytes

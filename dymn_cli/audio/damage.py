@@ -112,7 +112,7 @@ class Adapter:
             if rate_hz != old_rate:
                 what = f"the rate changes from {old_rate:,} to {rate_hz:,} Hz"
             else:
-                what = f"{old_channels} channels become {channels}"
+                what = f"the number of channels changes from {old_channels} to {channels}"
             self._damage.note(f"{what} at {at_s:.2f} s: converted to those of the start")
         if rate_hz != self._rate_hz:
             self._resampler = soxr.ResampleStream(

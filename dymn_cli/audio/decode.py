@@ -186,12 +186,14 @@ class AudioReader:
         if self._n_bad * 2 > self.frames_read * self.info.channels:
             raise CorruptAudioError(f"{self.name}: most samples are none: {self._bad}")
         if claimed is not None:
-            missing_s = (claimed - self.frames_read) / rate - self._decoder.damage.lost_s
-            slack_s = self._decoder.slack_s
-            if missing_s > slack_s or -missing_s > slack_s + self._decoder.damage.lost_s:
-                what = "truncated or damaged: the" if missing_s > 0 else "the"
+            lost_s, slack_s = self._decoder.damage.lost_s, self._decoder.slack_s
+            missing_s = (claimed - self.frames_read) / rate
+            # How long gaps are is in part a guess.
+            is_cut, is_more = missing_s - lost_s > slack_s + lost_s / 4, -missing_s > slack_s
+            if is_cut or is_more:
                 self._decoder.damage.note(
-                    f"{what} header claims {claimed / rate:.2f} s, {self.duration_s:.2f} s are there"
+                    f"{'truncated or damaged: the' if is_cut else 'the'} header claims {claimed / rate:.2f} s, "
+                    f"{self.duration_s:.2f} s are there"
                 )
         self.warnings = self._faults()
         if self._strict:

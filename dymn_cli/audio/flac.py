@@ -16,7 +16,16 @@ from dymn_cli.audio.views import Part, Window
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Frame", "StreamInfo", "frames", "parts_from", "stream_info"]
+__all__ = [
+    "Frame",
+    "StreamInfo",
+    "first_frame",
+    "frame_at",
+    "frames",
+    "guessed_info",
+    "parts_from",
+    "stream_info",
+]
 
 SYNC = re.compile(rb"\xff[\xf8\xf9]|fLaC")
 SEARCH = 1 << 16
@@ -141,6 +150,25 @@ def frames(stream: BinaryIO, start: int, info: StreamInfo | None) -> Iterator[Fr
             if frame is not None:
                 yield frame
         position += max(1, reach)
+
+
+def frame_at(stream: BinaryIO, offset: int) -> Frame | None:
+    """The frame that starts at an offset; None where none does."""
+    data = Window(stream).get(offset, MAX_HEADER)
+    return _parse(data, offset, None) if SYNC.match(data) else None
+
+
+def first_frame(stream: BinaryIO, end: int) -> Frame | None:
+    """The first frame in front of `end` that another one follows in time: what is left of a headless stream."""
+    before: list[Frame] = []
+    for frame in frames(stream, 0, None):
+        if frame.is_stream or frame.offset >= end:
+            return None
+        for earlier in before:
+            if earlier.sample + earlier.n_samples == frame.sample and earlier[3:] == frame[3:]:
+                return earlier
+        before = [*before[-MAX_HEADER:], frame]
+    return None
 
 
 def _parse(data: bytes, offset: int, info: StreamInfo | None) -> Frame | None:

@@ -42,7 +42,7 @@ SAMPLE_DUMP = (0xF0, 0x7E, 0x01)  # bytes 0, 1 and 3 of MIDI's; byte 2 is the de
 ZEROS_LOOK = 64 << 20
 # What the media extra reads, by its first bytes.
 MEDIA = re.compile(
-    rb"....(ftyp|moov|mdat|free|skip|wide|pnot)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|FLV|RIFF....AVI |#!AMR|MAC |wvpk"
+    rb"caff|....(ftyp|moov|mdat|free|skip|wide|pnot)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|FLV|RIFF....AVI |#!AMR|MAC |wvpk"
     rb"|TTA[12]|tBaK|MPCK|MP\+|\.RMF|\0\0\x01\xba|G.{187}G|ADIF|\xff[\xf0\xf1\xf8\xf9]|\x0b\x77|\x7f\xfe\x80\x01|DSD |FRM8"
     rb"|....\xf8\x72\x6f|\x56[\xe0-\xff]",
     re.DOTALL,

@@ -128,6 +128,7 @@ class Link:
     n_headers: int = 0
     n_samples: int = 0
     has_ended: bool = False
+    end: int = 0  # of the last page before the next link
     gaps: list[tuple[float, float]] = field(default_factory=list)  # seconds: where, and about how long
     _toc: int = -1  # of a packet that goes on on the next page
     _shift: int | None = None  # from the stamps of the file to ours
@@ -301,6 +302,8 @@ def links(stream: BinaryIO, start: int = 0) -> Iterator[Link]:
         if link is not None and page.serial == link.serial:
             has_sound = has_sound or not page.flags & BOS
             link.add(page, window, n_junk)
+        if link is not None:
+            link.end = page.end
     if link is not None:
         yield link
 

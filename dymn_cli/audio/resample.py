@@ -34,6 +34,8 @@ QUALITY = "HQ"
 # Values in a block, before or after resampling, whichever are more: 512 KiB of float32. Larger blocks fall
 # out of the processor's cache and are slower, not faster.
 BLOCK_VALUES = 1 << 17
+CANCELLED = 0.02  # of the energy that channels with nothing in common would leave
+SILENT = 1e-9  # mean square of the samples
 HALVES = np.full(2, 0.5, np.float32)
 
 REACH = 256  # samples of the lower of both rates, on each side: beyond, the filter is below 5e-8
@@ -47,7 +49,8 @@ def to_mono_32k(
 
     Args:
         reader: an open source; it is read to its end.
-        channel: "mix" for the mean of the channels, or a channel's number from "0".
+        channel: "mix" for the mean of the channels, or a channel's number from "0"; where the channels cancel
+            each other in the mix, `reader.warnings` says so after the last block.
         resample: does it instead of soxr.
 
     Returns:
@@ -57,8 +60,7 @@ def to_mono_32k(
         UsageError: `channel` is neither.
         InputError: the source has no such channel; while iterating also what `AudioReader.blocks` raises.
     """
-    select = _selection(reader, channel)
-    blocks = map(select, reader.blocks(_block_frames(reader)))
+    blocks = _selected(reader, channel)
     return _resampled(blocks, reader.info.rate_hz, 1) if resample is None else resample(blocks)
 
 
@@ -84,16 +86,33 @@ def _block_frames(reader: AudioReader) -> int:
     return max(1, BLOCK_VALUES * rate_hz // (channels * max(rate_hz, RATE_HZ)))
 
 
-def _selection(reader: AudioReader, channel: str) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def _selected(reader: AudioReader, channel: str) -> Iterator[NDArray[np.float32]]:
+    blocks = reader.blocks(_block_frames(reader))
     if channel == "mix":
-        return _mix
+        return map(_mix, blocks) if reader.info.channels == 1 else _mixed(reader, blocks)
     if not (channel.isascii() and channel.isdigit()):
         raise UsageError(f"no channel {channel!r}", hint="mix, or a number: 0 is the first channel")
     number, channels = int(channel), reader.info.channels
     if number >= channels:
         have = "only channel 0" if channels == 1 else f"channels 0 to {channels - 1}"
         raise InputError(f"{reader.name}: no channel {number}, it has {have}")
-    return lambda block: np.ascontiguousarray(block[:, number])
+    return (np.ascontiguousarray(block[:, number]) for block in blocks)
+
+
+def _mixed(reader: AudioReader, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Means of the channels; at the end, the reader's warnings say if they have cancelled each other."""
+    n_channels, of_all, of_mix = reader.info.channels, 0.0, 0.0
+    for block in blocks:
+        mixed = _mix(block)
+        samples = block.ravel()
+        of_all += float(np.dot(samples, samples))
+        of_mix += float(np.dot(mixed, mixed))
+        yield mixed
+    # Channels without anything in common leave a share of 1 / n_channels in the mix.
+    if of_mix * n_channels < CANCELLED * of_all / n_channels and of_all > SILENT * reader.frames_read:
+        reader.warnings.append(
+            "the channels cancel each other in the mix, which is almost silent: --channel 0 or --channel each"
+        )
 
 
 def _mix(block: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -37,6 +38,7 @@ CLAIMED_SIZE = re.compile(
 )
 STREAMED_SIZES = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
 NO_END_MARK = "Last page lacks an end-of-stream bit"
+OGG_DAMAGE = ("Corrupted bitstream", "reports a hole", "ended unexpectedly", "Junk after")
 
 
 class GuardedFile(io.RawIOBase):
@@ -202,10 +204,20 @@ class SoundfileDecoder:
         container = container or ("WAV" if sound.format == "WAVEX" else sound.format)
         return AudioInfo(sound.samplerate, sound.channels, n_frames, container, sound.subtype)
 
+    def forget_length(self) -> None:
+        """Say nothing of the length: more follows."""
+        self.info = replace(self.info, n_frames=None)
+
     @property
     def lacks_end_mark(self) -> bool:
         """Whether an Ogg stream breaks off."""
         return self._lacks_end_mark
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether an Ogg stream turned out to lack something, which libsndfile tells in its log only."""
+        log = self._sound.extra_info
+        return any(text in log for text in OGG_DAMAGE)
 
     @property
     def position(self) -> int:

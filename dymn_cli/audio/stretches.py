@@ -37,6 +37,7 @@ __all__ = ["StretchDecoder", "open_behind_junk"]
 
 MAX_FAILURES = 200  # places in a row from which nothing decodes: then the rest is given up
 JUNK_SEARCH = 1 << 20
+SLACK_FRAMES = 6  # of MPEG audio that may be delay and padding
 TAIL = 1 << 16
 SLACK_S = 0.05
 MIN_FRAMES = 1 << 14  # a call: what libFLAC says of a damaged spot comes a few of its frames late
@@ -148,9 +149,9 @@ class StretchDecoder:
         decoder = stretch.decoder
         block = decoder.read(max(n_frames, MIN_FRAMES))
         if not len(block):
-            self._ready.extend(self._adapter.flush() if decoder.info.rate_hz != self.info.rate_hz else ())
-            decoder.close()
+            self._ready.extend(self._adapter.flush())
             self._current = self._next()
+            decoder.close()
             return
         if stretch.skip:
             n_skipped = min(stretch.skip, len(block))
@@ -190,6 +191,9 @@ def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
     run = mpeg.Walker(stream, 0, window.end).next_run()
     if run is not None:
         starts.add(run.start)
+    frame = flac.first_frame(stream, window.end)
+    if frame is not None and not any(start <= frame.offset for start in starts):
+        return _open_headless_flac(stream, name, frame)
     for start in sorted(starts):
         damage = Damage()
         if start:
@@ -200,6 +204,19 @@ def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
         except (CorruptAudioError, UnsupportedAudioError):
             continue
     return None
+
+
+def _open_headless_flac(stream: BinaryIO, name: str, frame: flac.Frame) -> StretchDecoder | None:
+    info = flac.guessed_info(frame)
+    if info is None:
+        return None
+    damage = Damage()
+    damage.note(f"the front of the stream is missing: it starts with sample {frame.sample:,}")
+    view = Spliced(stream, flac.parts_from(info, frame.offset, size_of(stream))).as_file()
+    try:
+        return StretchDecoder(view, name, by_descriptor=False, damage=damage)
+    except (CorruptAudioError, UnsupportedAudioError):
+        return None
 
 
 def _stretches(file: _File) -> Iterator[Stretch]:
@@ -233,10 +250,12 @@ def _of_pieces(file: _File, pieces: list[chunks.Piece]) -> Iterator[Stretch]:
                     hint=MEDIA_HINT,
                 ) from exc
             raise
+        if len(pieces) > 1:
+            decoder.forget_length()
         stretch = Stretch(decoder)
         yield stretch
         if stretch.is_broken:
-            file.damage.note("cut off: the stream stops before its end mark")
+            file.damage.note(_cut_off(file, decoder))
 
 
 def _of_other(file: _File) -> Iterator[Stretch]:
@@ -250,44 +269,58 @@ def _of_other(file: _File) -> Iterator[Stretch]:
         return
     start = headers.after_tags(file.stream, with_footers=True)
     is_doubtful = mpeg.is_doubtful(file.stream, start)
-    n_given = 0
-    if not is_doubtful:
-        file.stream.seek(position)
-        stretch = Stretch(decoder)
-        yield stretch
-        if not stretch.is_broken:
-            return
-        n_given = decoder.n_read
-    else:
+    end = mpeg.end_of_audio(file.stream)
+    if is_doubtful:
         decoder.close()
-    yield from _of_runs(file, start, mpeg.end_of_audio(file.stream), n_given=n_given)
+        yield from _of_runs(file, start, end)
+        return
+    file.stream.seek(position)
+    stretch = Stretch(decoder)
+    yield stretch
+    yield from _of_runs(file, start, end, before=stretch)
 
 
 def _of_runs(
-    file: _File, start: int, end: int, *, n_given: int = 0, container: str = "MP3"
+    file: _File, start: int, end: int, *, before: Stretch | None = None, container: str = "MP3"
 ) -> Iterator[Stretch]:
-    """MPEG frames between two positions, of which the first `n_given` samples were given already."""
+    """MPEG frames between two positions.
+
+    What was decoded `before` is not given again: the headers of its frames are only looked at, since mpg123
+    says nothing of small holes.
+    """
     walker = mpeg.Walker(file.stream, start, end)
     number = 0
     while (run := walker.next_run()) is not None:
         if run.before:
             where = "in front of the audio" if not number else "between its parts"
             file.damage.note(f"{run.before:,} bytes {where} are left out")
-        decoder = file.spliced(walker.places(run), container, is_endless=True)
-        skip = n_given + run.skipped if n_given and not number else 0
-        stretch = Stretch(decoder, skip=skip)
-        yield stretch
+        places = walker.places(run)
+        stretch = None
+        if not number and before is not None and not before.is_broken:
+            for _ in places:
+                pass
+            if run.n_samples - run.skipped - before.decoder.n_read > SLACK_FRAMES * run.header.n_samples:
+                walker = mpeg.Walker(file.stream, start, end)  # it stopped too early
+                run = walker.next_run() or run
+                places = walker.places(run)
+                before.decoder.is_broken = True
+        if number or before is None or before.is_broken:
+            decoder = file.spliced(places, container, is_endless=True)
+            skip = before.decoder.n_read + run.skipped if before is not None and not number else 0
+            stretch = Stretch(decoder, skip=skip)
+            yield stretch
+        for _ in places:
+            pass
         for gap in run.gaps:
             file.damage.gap(*gap)
-        if stretch.is_broken:
+        if stretch is not None and stretch.is_broken:
             file.damage.note(_cut_off(file, decoder))
-            walker.skip(run)
         if run.is_cut:
             file.damage.note("cut off: the last frame is not whole")
         number += 1
-    if not number:
+    if not number and before is None:
         raise CorruptAudioError(f"{file.name}: damaged: no MPEG frames that follow one another")
-    if walker.behind:
+    if number and walker.behind:
         file.damage.note(f"{walker.behind:,} bytes behind the audio are left out")
 
 
@@ -305,6 +338,7 @@ class _Flac:
         self._file = file
         self._info = flac.stream_info(file.stream, 0)
         self._place = 4 if self._info is None else self._info.start  # where to look from
+        self._first = flac.frame_at(file.stream, self._place)
         self._stream_start = 0
         self._n_known = 0  # samples of the stream that are dealt with
         self._last: tuple[int, NDArray[np.generic]] = (0, np.empty((0, 0), np.float32))
@@ -312,7 +346,7 @@ class _Flac:
     def stretches(self) -> Iterator[Stretch]:
         """All that decodes."""
         try:
-            decoder = self._file.whole()
+            decoder = self._start()
         except (CorruptAudioError, UnsupportedAudioError):
             found = next(self._further(), None)
             if found is None:
@@ -322,7 +356,7 @@ class _Flac:
         else:
             stretch = Stretch(decoder)
             yield stretch
-            self._dealt_with(stretch, 0)
+            self._dealt_with(stretch, self._first.sample if self._first else 0)
             if not stretch.is_broken and not self._is_more(decoder):
                 return
         n_failures = 0
@@ -333,6 +367,15 @@ class _Flac:
             yield from self._through(*found)
             n_failures = 0 if found[0].n_given else n_failures + 1
         self._file.damage.note("the rest of the file could not be decoded")
+
+    def _start(self) -> SoundfileDecoder:
+        """The file as it is, or with what its first frame says where its header says something else."""
+        info, own = self._info, flac.guessed_info(self._first) if self._first else None
+        if info is None or own is None or info[1:4] == own[1:4]:
+            return self._file.whole()
+        self._file.damage.note("its header is damaged: the rate or the like that it claims is not that of its frames")
+        self._info = own._replace(block_size=info.block_size)
+        return self._file.spliced(flac.parts_from(own, own.start, self._file.end), "FLAC")
 
     def _through(self, stretch: Stretch, frame: flac.Frame, info: flac.StreamInfo) -> Iterator[Stretch]:
         yield stretch
@@ -403,21 +446,24 @@ class _Flac:
 def _of_ogg(file: _File) -> Iterator[Stretch]:
     is_chained = ogg.is_chained(file.stream)
     n_given, is_broken = 0, True
+    failure: InputError | None = None
     try:
         decoder = file.whole()
     except (CorruptAudioError, UnsupportedAudioError) as exc:
-        failure: InputError = exc
+        failure = exc
     else:
+        if is_chained:
+            decoder.forget_length()
+        claimed = decoder.info.n_frames
         stretch = Stretch(decoder)
         yield stretch
-        n_given, is_broken = decoder.n_read, stretch.is_broken
-        claimed, lacks = decoder.info.n_frames, decoder.lacks_end_mark
+        n_given = decoder.n_read
+        is_broken = stretch.is_broken or not n_given
         is_short = claimed is None or claimed - n_given > SLACK_S * decoder.info.rate_hz
-        if lacks:
-            file.damage.note("cut off: the stream stops before its end mark")
-        if not (is_broken or is_chained or is_short or file.unread(decoder) > 0):
+        is_doubtful = is_short or decoder.lacks_end_mark or decoder.has_holes
+        if not (is_broken or is_chained or is_doubtful or file.unread(decoder) > 0):
             return
-    n_opened = int(n_given > 0)
+    n_opened, last_end = int(n_given > 0), file.end
     for number, link in enumerate(ogg.links(file.stream)):
         if number or is_broken:
             try:
@@ -434,12 +480,15 @@ def _of_ogg(file: _File) -> Iterator[Stretch]:
             n_opened += 1
             if stretch.is_broken:
                 file.damage.note(_cut_off(file, decoder))
-            elif not link.has_ended:
-                file.damage.note("cut off: the stream stops before its end mark")
+        if not link.has_ended:
+            file.damage.note("cut off: the stream stops before its end mark")
         for gap in link.gaps:
             file.damage.gap(*gap)
-    if not n_opened:
+        last_end = link.end if link.has_ended else file.end
+    if not n_opened and failure is not None:
         raise failure
+    if file.end > last_end:
+        file.damage.note(f"{file.end - last_end:,} bytes behind the audio are left out")
 
 
 def _open_link(file: _File, link: ogg.Link) -> SoundfileDecoder:

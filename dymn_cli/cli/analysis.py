@@ -39,10 +39,12 @@ def tag_options(
     from dymn_cli.tagging.options import TagOptions
 
     cut = {"window_s": time.window, "hop_s": time.hop, "pad": time.pad, "channel": inputs.channel}
+    strict = inputs.strict
     if select is None:
-        return TagOptions(**cut, windows=windows)  # type: ignore[arg-type]  # checked there
+        return TagOptions(**cut, windows=windows, strict=strict)  # type: ignore[arg-type]  # checked there
     return TagOptions(
         **cut,  # type: ignore[arg-type]  # checked there
+        strict=strict,
         aggregate=select.aggregate,  # type: ignore[arg-type]  # likewise
         top=select.top,
         min_score=select.min_score,
@@ -102,6 +104,7 @@ def provenance_of(facts: Facts, options: TagOptions, *, per: str | None = None) 
         ("hop_s", hop_s if frames is None else frames.hop_s),
         ("pad", options.pad if frames is None else "mirror"),
         ("channel", options.channel),
+        *((("strict", True),) if options.strict else ()),
     )
     if per is not None:
         return Provenance(__version__, facts.model, (*cut, ("per", per)))

@@ -195,4 +195,4 @@ def _cut(inputs: InputOptions, time: EmbedTime, per: str) -> TagOptions:
         raise UsageError("--pad is for windows; frames are mirrored at the ends of a source")
     hop_s = FRAME_HOP_S if time.hop is None else time.hop
     window_s = max(FRAME_WINDOW_S, hop_s) if time.window is None else time.window
-    return TagOptions(channel=inputs.channel, frames=FramePlan(window_s, hop_s))
+    return TagOptions(channel=inputs.channel, strict=inputs.strict, frames=FramePlan(window_s, hop_s))

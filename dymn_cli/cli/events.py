@@ -273,6 +273,7 @@ def _cut(inputs: InputOptions, time: EventTime, wanted: EventOptions) -> TagOpti
         hop_s=hop_s,
         pad=time.pad,  # type: ignore[arg-type]  # checked there
         channel=inputs.channel,
+        strict=inputs.strict,
         frame_scores=wanted.method == "frames",
     )
 

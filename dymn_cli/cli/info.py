@@ -86,7 +86,7 @@ def info(
     writer.begin()
 
     def work(name: str) -> Worked:
-        found = probe(name, decode=decode, most_bytes=most_bytes)
+        found = probe(name, decode=decode, most_bytes=most_bytes, strict=inputs.strict)
         writer.write(found)
         return Worked(found.decoded_s or 0.0, found.warnings, already_shown=chosen == "table")
 

@@ -193,6 +193,15 @@ class FileOptions:
             rich_help_panel=INPUT,
         ),
     ] = None
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            metavar="",
+            help="Refuse damaged files instead of reading what is left of them.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +222,7 @@ class InputOptions(FileOptions):
         typer.Option(
             "--channel",
             metavar="mix|N|each",
-            help="Mean of the channels, one (from 0), or each.",
+            help="Mean of the channels (a warning says if they cancel out), one (from 0), or each.",
             rich_help_panel=INPUT,
         ),
     ] = "mix"

@@ -63,14 +63,14 @@ class Probe:
     warnings: tuple[str, ...] = ()
 
 
-def probe(name: str, *, decode: bool, most_bytes: int | None = None) -> Probe:
+def probe(name: str, *, decode: bool, most_bytes: int | None = None, strict: bool = False) -> Probe:
     """Read the header of a source, or all of it.
 
     Raises:
         InputError: it cannot be read.
     """
     source = open_source(name, most_bytes=most_bytes)
-    with open_audio(source, name=name) as reader:
+    with open_audio(source, name=name, strict=strict) as reader:
         decoded_s = None
         if decode:
             for _ in reader.blocks(N_BLOCK):

@@ -26,13 +26,15 @@ class TagOptions:
         window_s: length of a window; the models were trained on 10 s.
         hop_s: from one window's start to the next; None for the window.
         pad: what fills up a source shorter than a window: "repeat", "zero" or "none".
-        channel: "mix" (mean of the channels), "each", or the number of one, from "0".
+        channel: "mix" (mean of the channels; a warning says if they cancel each other), "each", or the number
+            of one, from "0".
         aggregate: clip scores are the "max" or the "mean" of the windows' scores.
         top: tags to keep at most; 0 for all.
         min_score: tags below are dropped, unless `thresholds` has a value of their own for them.
         labels: keep only these: names, `/m/…` ids or slugs; empty for all.
         thresholds: (label, lowest score) pairs, the label spelled in any of those ways.
         windows: also keep the tags of every window.
+        strict: refuse a damaged source instead of analysing what is left of it.
         frames: cut the source into these frames instead of windows; `window_s`, `hop_s` and `pad` do not
             count then.
         frame_scores: also score each step of a window's time line, 0.32 s with most models.
@@ -51,6 +53,7 @@ class TagOptions:
     labels: tuple[str, ...] = ()
     thresholds: tuple[tuple[str, float], ...] = ()
     windows: bool = False
+    strict: bool = False
     frames: FramePlan | None = None
     frame_scores: bool = False
 

@@ -306,7 +306,8 @@ class Tagger:
         options = self._with(changes)
         if options.frame_scores:
             self._models.require_frames()
-        return Analysis(self, open_audio(source, name=name), options, options.plan)
+        reader = open_audio(source, name=name, strict=options.strict)
+        return Analysis(self, reader, options, options.plan)
 
     def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.
@@ -577,7 +578,8 @@ class Analysis:
             InputError: the source cannot be opened; others come while iterating.
             UsageError: a value out of range.
         """
-        return cls(None, open_audio(source, name=name), options, options.plan)
+        reader = open_audio(source, name=name, strict=options.strict)
+        return cls(None, reader, options, options.plan)
 
     @property
     def duration_s(self) -> float:
