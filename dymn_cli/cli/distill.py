@@ -142,7 +142,7 @@ def _train(
         teachers.vocabulary,
         seed=how.seed,
         teacher=first,
-        frames=how.frames != 0 if how.recipe == "small" else bool(how.frames),
+        frames=how.frame_weight != 0 if how.recipe == "small" else bool(how.frame_weight),
     )
     recipe = _recipe(how, teachers, header, talk, continues=pupil.init != "random")
     budget = _budget(how, recipe)
@@ -202,7 +202,7 @@ def _recipe(
         rest = sum(stage.share for stage in wholes)
         blocks = [dataclasses.replace(stage, share=share) for stage in blocks] if share else []
         wholes = [dataclasses.replace(stage, share=stage.share / rest * (1 - share)) for stage in wholes]
-    both = {"batch": how.batch, "window_s": how.window, "frames": how.frames}
+    both = {"batch": how.batch, "window_s": how.window, "frames": how.frame_weight}
     changes = {name: value for name, value in both.items() if value is not None}
     given = {"rate": how.rate, "hints": how.hints, "settled": how.settled}
     own = {name: value for name, value in given.items() if value is not None}

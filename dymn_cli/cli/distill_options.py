@@ -211,10 +211,10 @@ class RecipeOptions:
             rich_help_panel=TRAINING,
         ),
     ] = None
-    frames: Annotated[
+    frame_weight: Annotated[
         float | None,
         typer.Option(
-            "--frames",
+            "--frame-weight",
             metavar="X",
             help="Weight of each step's scores beside the clip's (small: 0.5); 0 teaches no frames.",
             rich_help_panel=TRAINING,

@@ -49,8 +49,9 @@ DATA_THREADS = 8  # for a GPU, at most; a CPU has one, beside those that compute
 class Budget:
     """How long a run is: hours, or steps.
 
-    With hours, stages end by the clock and rates follow it; interruptions do not count. The result depends on
-    the speed of the machine. With steps, it is the same bits again, interrupted or not.
+    With hours, stages end by the clock and rates follow it; interruptions do not count, and a run that goes
+    on may be given more hours or fewer. The result depends on the speed of the machine. With steps, it is
+    the same bits again, interrupted or not.
 
     Args:
         hours: or None, where steps are given.
@@ -158,8 +159,11 @@ class DistillRun:
         if not self.options.resume or not self._checkpoint.is_file():
             return None
         saved = read_state(self._checkpoint)
-        then = {**saved.fields.get("fingerprint", {}), "budget": saved.fields.get("budget")}
-        require_same(work, then, {**self.fingerprint, "budget": _described(self.options.budget)})
+        budget, began_with = _described(self.options.budget), saved.fields.get("budget")
+        if budget["hours"] and began_with and began_with["hours"]:  # they may change: rates follow the share
+            began_with = budget
+        then = {**saved.fields.get("fingerprint", {}), "budget": began_with}
+        require_same(work, then, {**self.fingerprint, "budget": budget})
         return saved
 
     # ------------------------------------------------------------------ the run

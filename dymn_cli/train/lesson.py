@@ -277,11 +277,12 @@ def prepare(
             held_out.mels(front_end)
             held_out.look_up(teachers.stored, rows)
     alone = None
-    if recipe.mixes is not None and teachers.live is not None and needs_training:
+    rarity_is_unknown = recipe.mixes is not None and corpus.labels is None
+    if needs_training and teachers.live is not None and (recipe.has_frames or rarity_is_unknown):
         alone = _score_alone(corpus, teachers, front_end, options.cache, device, tell)
     lesson = Lesson(
         corpus=corpus,
-        sampler=Sampler(training, _weights(corpus, training, front_end, recipe, alone)),
+        sampler=Sampler(training, _weights(corpus, training, front_end, alone)),
         teacher=teachers.live,
         stored=teachers.stored,
         rows=rows,
@@ -307,11 +308,10 @@ def _weights(
     corpus: Corpus,
     training: NDArray[np.int64],
     front_end: FrontEndConfig,
-    recipe: Recipe,
     alone: ClipScores | None,
 ) -> NDArray[np.float64]:
     """How often each of the clips to learn from is drawn."""
-    if corpus.labels is not None and recipe.mixes is None:
+    if corpus.labels is not None:
         return label_weights(corpus.labels)[training]
     per_s = front_end.rate_hz / front_end.n_hop
     seconds = np.array([corpus.n_frames(int(index), front_end) for index in training]) / per_s

@@ -166,6 +166,35 @@ def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
     assert "classifier.5.weight" in changed
 
 
+def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
+    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = [*arguments, "--recipe", "small", "--batch", "4", "--holdout", "source1,source3"]
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert run([*small, "-o", str(first), "--hours", "0.0002", "-f", "json"]) == 0
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["held_out"] == ["source1", "source3"]
+    assert "blockwise: " in printed.err
+    assert "frames" in printed.err
+    before = load_file(first)
+    assert "strong_head.2.weight" in before
+    held_out = (first.parent / "first.safetensors.train" / "student.safetensors").read_bytes()
+    assert tensors(held_out) == tensors(first.read_bytes())
+
+    assert run([*small, "-o", str(second), "--init", str(first), "--steps", "2"]) == 0
+    after = load_file(second)
+    assert set(after) == set(before)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert not any("running" in name for name in changed)
+    assert {"strong_head.0.weight", "in_c.1.weight"} < changed
+
+    third = tmp_path / "third.safetensors"
+    assert run([*small, "-o", str(third), "--init", str(first), "--steps", "1", "--frame-weight", "0"]) == 0
+    assert set(before) - set(load_file(third)) == {
+        f"strong_head.{layer}.{name}" for layer in (0, 2) for name in ("weight", "bias")
+    }
+
+
 @pytest.mark.parametrize(
     ("changed", "code", "words"),
     [
@@ -180,6 +209,10 @@ def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
         (["-o", "s.safetensors", "--student", "none.json"], 3, "none.json: No such file"),
         (["-o", "s.safetensors", "--manifest", "m.csv"], 2, "m.csv: which of its columns has the groups?"),
         (["-o", "s.safetensors", "--holdout", "1.5"], 2, "cannot be held out"),
+        (["-o", "s.safetensors", "--holdout", "source1,sauce2"], 2, "no group is called 'sauce2'"),
+        (["-o", "s.safetensors", "--holdout", ","], 2, "neither a share nor names of groups"),
+        (["-o", "s.safetensors", "--frame-weight", "1"], 2, "frames can be taught where it is known"),
+        (["-o", "s.safetensors", "--frame-weight", "-1"], 2, "the weight of frames cannot be negative"),
         (["-o", "s.safetensors", "--compare", "dymn05"], 2, "no model is called 'dymn05'"),
         (["-o", "s.safetensors", "--batch", "1"], 2, "two clips at least"),
         (["-o", "s.safetensors", "--label-share", "2"], 2, "not between 0 and 1"),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -226,3 +226,74 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(
     with pytest.raises(OutputError, match="no space left"):
         save_state(tmp_path / "c", state, {"more": 1})
     assert (tmp_path / "c").read_bytes() == before
+
+
+# ------------------------------------------------------------------ by the clock
+
+
+class Clock:
+    """Time that goes by in steps alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 5_000.0
+        monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: self.now)
+
+
+class Slow(Fitting):
+    """Its steps take as long as they are told to."""
+
+    def __init__(self, model: torch.nn.Module, clock: Clock, seconds: Callable[[int], float]) -> None:
+        super().__init__(model)
+        self._clock, self._seconds = clock, seconds
+
+    def loss(self, batch: torch.Tensor, step: int, network: torch.nn.Module) -> Losses:
+        self._clock.now += self._seconds(step)
+        return super().loss(batch, step, network)
+
+
+def by_clock(
+    state: TrainState,
+    clock: Clock,
+    seconds: Callable[[int], float],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[str, Watch]:
+    plan = dataclasses.replace(PLAN, clock=(0.0, 100.0), data_threads=0)
+    watch = Watch()
+    task = Slow(state.model, clock, seconds)
+    ended = train(task, state, plan, watch=watch, save=lambda state: None, should_stop=should_stop)
+    return ended, watch
+
+
+def test_rates_follow_the_clock_however_fast_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, watch = by_clock(fresh(), Clock(monkeypatch), lambda step: 1.0 if step < 50 else 5.0)
+    assert ended == "finished"
+    assert len(watch.reports) == 60
+    for report in watch.reports:
+        before = report.elapsed_s - (1.0 if report.step <= 50 else 5.0)
+        assert report.rate == pytest.approx(PLAN.rates.at(before / 100))
+    assert watch.reports[-1].done == 1
+    assert watch.reports[-1].left_s == 0
+    assert watch.reports[9].n_steps == 100  # as it then seemed
+    assert watch.measured == [25.0, 50.0, 55.0, 60.0]  # at each quarter of the time
+
+
+def test_a_pause_does_not_count_and_the_rest_of_the_time_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, state = Clock(monkeypatch), fresh()
+    asked = iter(range(1, 100))
+    ended, _ = by_clock(state, clock, lambda step: 2.0, lambda: next(asked) >= 20)
+    assert (ended, state.step, state.elapsed_s) == ("interrupted", 20, 40.0)
+    clock.now += 9_999.0
+    ended, watch = by_clock(state, clock, lambda step: 3.0)
+    assert ended == "finished"
+    assert watch.reports[0].elapsed_s == 43.0
+    assert watch.reports[-1].step == 40
+    assert by_clock(state, clock, lambda step: 3.0)[0] == "finished"
+    assert state.step == 40  # nothing was left to do
+
+
+def test_a_machine_that_slept_has_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = fresh()
+    plan = dataclasses.replace(PLAN, clock=(0.0, 10_000.0), data_threads=0)
+    task = Slow(state.model, Clock(monkeypatch), lambda step: 80_000.0 if step == 2 else 100.0)
+    train(task, state, plan, watch=Watch(), save=lambda state: None, should_stop=lambda: state.step >= 4)
+    assert state.elapsed_s == 900.0

@@ -4,7 +4,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, hint_loss  # noqa: E402
+from dymn_cli.train.losses import (  # noqa: E402
+    cross_entropy,
+    distillation_loss,
+    entropy,
+    frame_loss,
+    hint_loss,
+)
 
 
 def test_equation_8_weighs_labels_and_teacher() -> None:
@@ -48,3 +54,10 @@ def test_a_silent_channel_of_the_teacher_does_no_harm() -> None:
     loss = hint_loss(teacher + 1e-3, teacher)
     assert torch.isfinite(loss)
     assert loss < 0.1
+
+
+def test_frames_are_on_the_scale_of_clips() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, wanted = torch.randn(2, 5, generator=draw), torch.rand(2, 5, generator=draw)
+    steps = frame_loss(logits[:, None].repeat(1, 7, 1), wanted[:, None].repeat(1, 7, 1))
+    assert torch.allclose(steps, cross_entropy(logits, wanted))

@@ -134,3 +134,121 @@ def test_any_mix_is_finite_and_depends_on_the_generator_alone(seed: int) -> None
         assert (one.frames == other.frames).all()
         assert 0 <= one.audible.min() <= one.audible.max() <= 1
         assert 0 <= one.frames.min() <= one.frames.max() < len(clips[one.clip])
+
+
+# ------------------------------------------------------------------ variations
+
+
+def tone(band: int, n_frames: int, level: float = 1.0) -> np.ndarray:
+    """A log-mel (n_frames, 128) with power in one band alone."""
+    rows = np.full((n_frames, 128), 1e-5)
+    rows[:, band] = level
+    return ((np.log(rows) + 4.5) / 5).astype(np.float16)
+
+
+def rising(n_frames: int) -> np.ndarray:
+    """A log-mel whose power grows from frame to frame, by which frames are told apart."""
+    powers = np.linspace(1, 2, n_frames)[:, np.newaxis] * np.ones(128)
+    return ((np.log(powers) + 4.5) / 5).astype(np.float16)
+
+
+def test_one_clip_follows_the_other() -> None:
+    joints = set()
+    for seed in range(12):
+        mixed = whole_mix([tone(20, 400), tone(90, 400)], seed=seed, join=1.0)
+        first, second = power(mixed.log_mel)[20] > 0.1, power(mixed.log_mel)[90] > 0.1
+        joint = int(first.sum())
+        assert first[:joint].all()
+        assert second[joint:].all()
+        assert not (first & second).any()
+        assert [(part.audible > 0.5).tolist() for part in mixed.parts] == [first.tolist(), second.tolist()]
+        joints.add(joint)
+    assert 18 <= min(joints) < max(joints) <= 82
+    assert len(joints) > 6
+
+
+def test_a_clip_runs_backwards() -> None:
+    clip = rising(100)
+    mixed = whole_mix([clip], reverse=1.0, alone=1.0, shortest=1.0)
+    assert (np.diff(mixed.parts[0].frames) == -1).all()
+    levels = power(mixed.log_mel).mean(axis=0)
+    assert levels[0] > 1.9 * levels[-1]
+
+
+@pytest.mark.parametrize(("wide", "least", "most"), [(0.0, 1.15, 1.25), (1.0, 1.6, 2.0)])
+def test_speed_and_shift_have_a_usual_and_a_wide_limit(wide: float, least: float, most: float) -> None:
+    limits = {"speed": 1.25, "shift_bands": 5, "wide": wide, "widest_speed": 2.0, "widest_shift": 16}
+    paces, shifts = [], []
+    for seed in range(40):
+        mixed = whole_mix([tone(60, 400)], 100, seed, **limits)
+        frames = mixed.parts[0].frames
+        paces.append((frames[-1] - frames[0]) / 99)
+        shifts.append(int(power(mixed.log_mel)[:, 50].argmax()) - 60)
+    assert least < max(paces) < most + 0.02
+    assert 1 / (most + 0.02) < min(paces) < 1 / least
+    assert max(map(abs, shifts)) in (range(10, 17) if wide else range(4, 6))
+    assert min(shifts) < 0 < max(shifts)
+
+
+def test_an_equaliser_is_smooth_and_differs_from_clip_to_clip() -> None:
+    clip = rows(noise(0))
+    plain = power(mix([clip])).mean(axis=1)
+    gains = [
+        10 * np.log10(power(mix([clip], seed=seed, equalise=1.0)).mean(axis=1) / plain) for seed in range(12)
+    ]
+    # The level stays that of the first clip, so gains are compared within each mix.
+    spreads = [float(np.std(one)) for one in gains]
+    assert 1.0 < np.median(spreads) < 5.0
+    assert max(float(np.abs(np.diff(one)).max()) for one in gains) < 2.5
+    assert np.corrcoef(gains)[np.triu_indices(12, 1)].max() < 0.999
+
+
+def test_reverberation_goes_on_after_a_sound_and_dies_away() -> None:
+    tails = []
+    for seed in range(8):
+        mixed = whole_mix([tone(40, 30)], 300, seed, alone=1.0, shortest=1.0, reverb=1.0)
+        level = power(mixed.log_mel)[40]
+        start = int(np.flatnonzero(level > 0.3)[0])
+        assert (level[:start] < 1e-4).all()
+        after = level[start + 30 :]
+        if len(after) > 40:
+            audible = np.flatnonzero(after > 1e-4)
+            tails.append(len(audible))
+            assert (np.diff(after[audible]) < 0).all()
+            falls = np.diff(np.log(after[after > 1e-3]))
+            assert np.allclose(falls, falls[0], rtol=0.05)  # exponentially
+            assert mixed.parts[0].audible[start + 30 : start + 33].all()
+    assert len(tails) > 3
+    assert len(set(tails)) > 3
+
+
+def test_far_sounds_are_dull_and_noisy() -> None:
+    clip = rows(noise(0))
+    dull = []
+    for seed in range(8):
+        near, far = (power(mix([clip], seed=seed, far=p)).mean(axis=1) for p in (0.0, 1.0))
+        ratio = far / near
+        dull.append(ratio[110:].mean() / ratio[:10].mean())
+        scatter = power(mix([tone(20, 100)], seed=seed, far=1.0))
+        assert (scatter[60:] > 0).any()
+    assert max(dull) < 0.7
+    assert np.median(dull) < 0.3
+
+
+def test_what_is_masked_is_not_audible() -> None:
+    steady = [tone(20, 100), tone(90, 100)]
+    levels = {}
+    for below in (5.0, 15.0, 25.0):
+        loud, soft = whole_mix(steady, below_db=(below, below)).parts
+        assert (loud.audible == 1).all()
+        levels[below] = float(soft.audible.mean())
+    assert levels[5.0] == 1
+    assert levels[15.0] == pytest.approx(0.5, abs=0.03)
+    assert levels[25.0] == 0
+
+
+def test_what_lies_far_below_its_peak_is_not_audible() -> None:
+    clip = np.concatenate([tone(20, 50), tone(20, 50, level=1e-4)])  # 40 dB below
+    (part,) = whole_mix([clip], alone=1.0, shortest=1.0).parts
+    assert part.audible.tolist() == [1.0] * 50 + [0.0] * 50
+    assert part.frames.tolist() == list(range(100))

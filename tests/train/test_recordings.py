@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.train.recordings import find_recordings, groups_of_manifest, split_groups
+from dymn_cli.train.recordings import find_recordings, groups_of_manifest, named_split, split_groups
 
 
 @pytest.fixture
@@ -105,3 +105,16 @@ def test_a_share_is_a_share(share: float) -> None:
 def test_one_group_cannot_be_split() -> None:
     with pytest.raises(UsageError, match="one group"):
         split_groups(["a", "a"], 0.1, 0)
+
+
+def test_groups_are_held_out_by_name() -> None:
+    groups = ["corpus/animalia/cats", "corpus/animalia", "corpus2/noisekun", "corpus2/noise", "corpus/petz"]
+    split = named_split([*groups, *groups], ["animalia", "noisekun/"])
+    assert split.held_out == ("corpus/animalia", "corpus/animalia/cats", "corpus2/noisekun")
+    assert split.training == ("corpus/petz", "corpus2/noise")
+    assert named_split(groups, ["corpus2"]).held_out == ("corpus2/noise", "corpus2/noisekun")
+    with pytest.raises(UsageError, match="no group is called 'animals'") as caught:
+        named_split(groups, ["animals"])
+    assert "animalia" in caught.value.hint
+    with pytest.raises(UsageError, match="no group is called 'cat'"):
+        named_split(groups, ["cat"])

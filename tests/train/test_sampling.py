@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dymn_cli.train.sampling import Sampler, label_weights, source_weights, step_generator
+from dymn_cli.train.sampling import (
+    Sampler,
+    label_weights,
+    rarity_weights,
+    source_weights,
+    step_generator,
+)
 
 
 def test_a_step_draws_the_same_whenever_it_is_computed() -> None:
@@ -38,3 +44,18 @@ def test_sources_are_drawn_by_the_square_root_of_their_size() -> None:
     groups = ["a"] * 100 + ["b"] * 4
     weights = source_weights(groups)
     assert weights[:100].sum() / weights[100:].sum() == pytest.approx(5.0)
+
+
+def test_a_source_is_as_large_as_its_clips_are_long_up_to_fifteen_seconds_of_each() -> None:
+    groups = ["a"] * 16 + ["b"] * 4
+    seconds = np.array([1.0] * 16 + [60.0] * 4)
+    weights = source_weights(groups, seconds)
+    assert weights[16:].sum() / weights[:16].sum() == pytest.approx(np.sqrt(60 / 16))
+    assert weights[:16] == pytest.approx(weights[0])
+
+
+def test_rare_sounds_are_drawn_more_often() -> None:
+    best = np.array([3] * 100 + [7] * 4 + [0])
+    weights = rarity_weights(best)
+    assert weights[100] / weights[0] == pytest.approx(5.0)
+    assert weights[104] / weights[0] == pytest.approx(10.0)
