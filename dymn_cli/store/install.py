@@ -102,7 +102,9 @@ def add_onnx(
         _require_free(name, force=force)
         file = folder / f"{UNTESTED}.onnx"
         with local.os_errors(file):
-            shutil.copyfile(source, file)
+            file.unlink(missing_ok=True)  # it may be a link
+            with source.open("rb") as original, file.open("xb") as copy:
+                shutil.copyfileobj(original, copy)
         return install(name, file, _own(source), test)
 
 
