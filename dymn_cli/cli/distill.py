@@ -16,7 +16,7 @@ from dymn_cli.cli.params import (
     TalkOptions,
     command,
 )
-from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal
+from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal, training_device
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def distill(
         check_target(run.out, force=run.force)
     # Threads that wait for each other by spinning are in the way of whatever else runs here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from dymn_cli.train.device import choose_device, set_threads  # says so where PyTorch is missing
+    from dymn_cli.train.device import set_threads  # says so where PyTorch is missing
 
-    threads, device = set_threads(run.threads), choose_device(pupil.device)
+    threads, device = set_threads(run.threads), training_device(pupil.device, talk)
     if run.out is None:
         _evaluate(data, pupil, how, run, device, threads, listing, talk)
     else:

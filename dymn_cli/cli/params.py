@@ -259,7 +259,8 @@ DeviceName = Annotated[
         "--device",
         metavar="auto|cpu|cuda[:N]|mps|...",
         envvar="DYMN_DEVICE",
-        help="Where it runs; also coreml, directml, openvino, ...: dymn doctor says what is there.",
+        help="Where it runs; auto is the CPU: a GPU works where it is named. Also coreml, directml, openvino,"
+        " ...: dymn doctor says what is there. Training: cpu, cuda[:N] or mps.",
         rich_help_panel=MODEL,
     ),
 ]

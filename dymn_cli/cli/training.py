@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -11,17 +12,44 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from dymn_cli.cli.console import Talk, is_terminal, wants_color
 from dymn_cli.cli.progress import FIRST_LINE_S, LINE_EVERY_S, LINES_THIN_OUT, span
+from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
+    import torch
     from rich.progress import Progress, TaskID
 
     from dymn_cli.train.loop import StepReport
 
-__all__ = ["Display", "StopRequest", "end_interrupted", "stop_on_signal"]
+__all__ = ["Display", "StopRequest", "end_interrupted", "stop_on_signal", "training_device"]
 
+TRAINS_ON = ("cpu", "cuda", "mps")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def training_device(name: str, talk: Talk) -> torch.device:
+    """Where a command that trains computes: what `--device` means, as far as PyTorch can train there.
+
+    "auto" is the CPU, as everywhere. `DYMN_DEVICE` may name a device that only runs finished models: then the
+    CPU is taken, and a note says so.
+
+    Raises:
+        UsageError: no such device, or `--device` names one that nothing can be trained on.
+        BackendUnavailableError: it is not there, or PyTorch is not.
+    """
+    from dymn_cli.runtime.devices import parse_device
+    from dymn_cli.train.device import choose_device
+
+    place = parse_device(name)
+    if place.kind in TRAINS_ON:
+        return choose_device(str(place))
+    if name != os.environ.get("DYMN_DEVICE"):
+        raise UsageError(
+            f"--device {name}: nothing can be trained there", hint=f"one of {', '.join(TRAINS_ON)}"
+        )
+    talk.note(f"DYMN_DEVICE={name} is no place to train; trained on the CPU (--device cuda or mps for a GPU)")
+    return choose_device("cpu")
 
 
 class StopRequest:

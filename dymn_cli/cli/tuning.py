@@ -12,7 +12,7 @@ import typer
 
 from dymn_cli.cli.judging import MOST_TOLD
 from dymn_cli.cli.progress import span
-from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal
+from dymn_cli.cli.training import Display, end_interrupted, stop_on_signal, training_device
 from dymn_cli.cli.training_options import (
     CHECKPOINT_EVERY_MIN,
     CacheDir,
@@ -174,7 +174,7 @@ def train_whole(
         OutputError: the working folder cannot be written, or holds a run with other settings.
         KeyboardInterrupt: the run was interrupted, and can be continued.
     """
-    from dymn_cli.train.device import choose_device, set_threads
+    from dymn_cli.train.device import set_threads
     from dymn_cli.train.finetune import FinetuneOptions, FinetuneRun
     from dymn_cli.train.teachers import load_model
 
@@ -186,7 +186,7 @@ def train_whole(
     divide(dataset)  # what is wrong with it is said before any work is done
     _recipe(options, layout, 0.0)
     threads = set_threads(options.threads)
-    where = choose_device(device)
+    where = training_device(device, talk)
     base = load_model(model, where)
     audio, n_failed = _decode(dataset, options, threads, talk)
     recipe = _recipe(options, layout, audio.longest_s)

@@ -18,6 +18,7 @@ Format: `torch/serialization.py` and `torch/_utils.py` (`_rebuild_tensor_v2`) of
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError
 from dymn_cli.model.infer import FAMILY_KEYS
 from dymn_cli.store.index import read_index
 from dymn_cli.store.pickles import Global, Grammar, Ordered, PickleError, read_pickle
+from dymn_cli.store.registry import LARGEST_MODEL
 
 __all__ = ["read_checkpoint", "read_index"]
 
@@ -130,6 +132,8 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[np.float32]]:
     where = str(path)
     try:
         with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > LARGEST_MODEL:
+                raise UnsafeWeightsError(f"{where}: larger than {LARGEST_MODEL >> 30} GB, which no model is")
             return _read(file, where)
     except OSError as exc:
         raise WeightsMissingError(f"{where}: {exc.strerror or exc}") from exc

@@ -48,7 +48,8 @@ CHUNK = 1 << 16
 NEWS = 1 << 16  # bytes that a try must bring for the tries before it to be forgotten
 MOST_REDIRECTS = 5
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # RFC 9110, and 425 Too Early of RFC 8470
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+LARGEST_LENGTH = 10**15  # bytes; beyond any disk, and short enough to be shown
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
 PAGES = ("text/html", "application/xhtml+xml")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -288,6 +289,8 @@ class _Job:
     def _place(self, response: HTTPResponse, state: _State | None, n_there: int) -> tuple[int, int | None]:
         """Where in the file the body begins, and how long the file is; what came before is put right."""
         length = response.length  # of this body; None where the server does not say
+        if length is not None and length > LARGEST_LENGTH:
+            raise WeightsMissingError(f"{shown(self.address)}: the server announces an impossible length")
         if response.status == 200:
             return 0, length
         if response.status != 206:
@@ -404,7 +407,7 @@ def _retry_after(headers: Message) -> float | None:
         return float(value[:9])
     try:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -221,6 +221,7 @@ def locked(name: str, waiting: Callable[[], None]) -> Iterator[Path]:
     folder, locks = model_folder(name), cache_folder() / "locks"
     with os_errors(locks):
         locks.mkdir(parents=True, exist_ok=True)
+        _require_own(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{name}.lock")
         try:
@@ -230,12 +231,21 @@ def locked(name: str, waiting: Callable[[], None]) -> Iterator[Path]:
             lock.acquire()
     try:
         with os_errors(folder):
+            _require_own(folder)
             folder.mkdir(exist_ok=True)  # who held it before may have removed it
         yield folder
     finally:
         lock.release()
         with contextlib.suppress(OSError):
             folder.rmdir()  # where nothing came of it
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a model's folder that is a link: what lies where it leads is not ours to replace or remove."""
+    if folder.is_symlink():
+        raise OutputError(
+            f"{folder}: a link to another folder", hint="remove the link; DYMN_HOME=FOLDER moves all models"
+        )
 
 
 def adopt(record: Record, file: Path) -> None:

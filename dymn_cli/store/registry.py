@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL",
+    "LARGEST_MODEL",
     "PATH_SUFFIXES",
     "Checkpoint",
     "Example",
@@ -48,6 +49,7 @@ __all__ = [
 
 DEFAULT_MODEL = "dymn04_kd"
 MANIFEST = "models.toml"
+LARGEST_MODEL = 4 << 30  # bytes; a checkpoint of the largest published one, optimiser included, has 0.8 GB
 PATH_SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".ckpt")
 REINSTALL = "reinstall: pip install --force-reinstall dymn"
 
@@ -351,14 +353,17 @@ def _require_hash(spec: ModelSpec) -> None:
 
 
 def require_file(path: Path, *, hint: str | None = None) -> None:
-    """See that there is a file at that path; what is in it is not looked at.
+    """See that there is a file of a possible size at that path; what is in it is not looked at.
 
     Raises:
         WeightsMissingError: there is none, or it may not be looked for; with the hint where it may.
+        ModelError: it is larger than any model.
     """
     reason = "no such file"
     try:
         if path.is_file():
+            if path.stat().st_size > LARGEST_MODEL:
+                raise ModelError(f"{path}: larger than {LARGEST_MODEL >> 30} GB, which no model is")
             return
         if path.is_dir():
             reason = "a folder, not a model"

@@ -40,7 +40,8 @@ from dymn_cli.errors import (
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ModelConfig
-from dymn_cli.store.registry import ModelSpec
+from dymn_cli.small_files import read_small
+from dymn_cli.store.registry import LARGEST_MODEL, ModelSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +63,7 @@ Purpose = Literal["tags", "embeddings"]
 FORMAT = "1"
 RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
 LONGEST_REASON = 300
+LONGEST_KEY = 200
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 NUMBERS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 """The kinds of numbers that are read, as NumPy spells them; integers only count updates in training."""
@@ -186,10 +188,7 @@ def read_weights(model: ModelSpec | Path) -> Weights:
 
         header, tensors = convert(path, name=path.stem, purpose=None)
         return Weights(header, sha256_of(path), tensors)
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+    data = read_small(path, WeightsMissingError, max_bytes=LARGEST_MODEL)
     sha256 = hashlib.sha256(data).hexdigest()
     if isinstance(model, ModelSpec) and sha256 != model.sha256:
         raise ChecksumError(
@@ -202,7 +201,7 @@ def read_weights(model: ModelSpec | Path) -> Weights:
 def _parse(data: bytes, sha256: str, where: str) -> Weights:
     metadata, entries = _entries(data, where)
     header = ModelHeader.from_metadata(metadata, where)
-    return Weights(header, sha256, {key: _tensor(entry, f"{where}: {key}") for key, entry in entries})
+    return Weights(header, sha256, {key: _tensor(entry, f"{where}: {_shown(key)}") for key, entry in entries})
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
@@ -213,12 +212,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.f
         UnsafeWeightsError: it is no such file, or a damaged one.
         ModelError: it holds other kinds of numbers, or values that are not finite.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
-    metadata, entries = _entries(data, str(path))
-    return metadata, {key: _tensor(entry, f"{path}: {key}") for key, entry in entries}
+    metadata, entries = _entries(read_small(path, WeightsMissingError, max_bytes=LARGEST_MODEL), str(path))
+    return metadata, {key: _tensor(entry, f"{path}: {_shown(key)}") for key, entry in entries}
 
 
 def _entries(data: bytes, where: str) -> tuple[dict[str, str], list[tuple[str, Any]]]:
@@ -242,11 +237,20 @@ def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
         raise ModelError(
             f"{where} holds {entry['dtype']} numbers", hint=f"dymn reads {', '.join(sorted(NUMBERS))}"
         )
+    try:
+        shaped = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    except (ValueError, OverflowError) as exc:  # a hundred dimensions, or none times 2**63
+        raise UnsafeWeightsError(f"{where} has a shape that no array can have") from exc
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
-        values = np.frombuffer(entry["data"], dtype).reshape(entry["shape"]).astype(np.float32, copy=False)
+        values = shaped.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise ModelError(f"{where} holds values that are not finite")
     return values
+
+
+def _shown(key: str) -> str:
+    """The name of a tensor as it goes into a message, which is one line."""
+    return key if key.isprintable() and len(key) <= LONGEST_KEY else repr(key[:LONGEST_KEY])
 
 
 def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[np.float32]]) -> str:

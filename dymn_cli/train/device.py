@@ -23,13 +23,11 @@ KEPT_BYTES = 1 << 30
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU there is, else the CPU.
+    """The device of that name: "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
         BackendUnavailableError: PyTorch has no such device here.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -206,7 +206,7 @@ def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
         (["-o", "s.safetensors", "--recipe", "large"], 2, "no recipe 'large'; small or paper"),
         (["-o", "s.safetensors", "--student", "dymn4"], 2, "no architecture 'dymn4'; nearest: dymn04"),
         (["-o", "s.safetensors", "--student", '{"widht": 1}'], 2, "unknown field widht"),
-        (["-o", "s.safetensors", "--student", "none.json"], 3, "none.json: No such file"),
+        (["-o", "s.safetensors", "--student", "none.json"], 3, "none.json: no such file"),
         (["-o", "s.safetensors", "--manifest", "m.csv"], 2, "m.csv: which of its columns has the groups?"),
         (["-o", "s.safetensors", "--holdout", "1.5"], 2, "cannot be held out"),
         (["-o", "s.safetensors", "--holdout", "source1,sauce2"], 2, "no group is called 'sauce2'"),
@@ -221,6 +221,8 @@ def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
         (["-o", "s.safetensors", "--settled", "2"], 2, "the settled share of a stage is not in [0, 1]"),
         (["-o", "s.safetensors", "--epochs", "0"], 2, "are no run"),
         (["-o", "s.safetensors", "--device", "cuda:77"], 4, "PyTorch has no device 'cuda:77'"),
+        (["-o", "s.safetensors", "--device", "coreml"], 2, "--device coreml: nothing can be trained there"),
+        (["-o", "s.safetensors", "--device", "gpu"], 2, "no device 'gpu'"),
         (["-o", "s.safetensors", "--split", "none.json"], 3, "none.json: no such file"),
         (["--evaluate", "none.safetensors"], 4, "none.safetensors: no such file"),
     ],
@@ -262,3 +264,25 @@ def test_the_hash_that_is_told_is_that_of_the_file(
     printed = capfd.readouterr()
     assert f"SHA-256 {sha256_of(out)[:12]}" in printed.err
     assert printed.out == ""  # nothing is held out, so nothing is measured
+
+
+@pytest.mark.parametrize("device", ["coreml", "openvino:GPU", "auto"])
+def test_a_default_device_that_trains_nothing_leaves_the_cpu(
+    device: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any
+) -> None:
+    monkeypatch.setenv("DYMN_DEVICE", device)
+    out = tmp_path / "s.safetensors"
+    assert run([*arguments, "-o", str(out), "--steps", "2"]) == 0
+    assert out.is_file()
+    assert ("no place to train" in capfd.readouterr().err) == (device != "auto")
+    assert json.loads((tmp_path / "s.safetensors.train" / "run.json").read_text())["device"] == "cpu"
+
+
+def test_auto_is_the_cpu_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from dymn_cli.cli.console import Talk
+    from dymn_cli.cli.training import training_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert training_device("auto", Talk()) == torch.device("cpu")

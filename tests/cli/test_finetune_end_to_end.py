@@ -212,7 +212,7 @@ def test_partial_and_several_labels(fake: Fake, home: Path, dymn: Any, sounds: s
         (["--window", 99], 2, "a window of 99 s is not between 0.5 and 60 s"),
         (["--threads", 0], 2, "--threads 0: at least 1"),
         (["--checkpoint-every", -1], 2, "--checkpoint-every -1 is no time"),
-        (["--device", "gpu7"], 4, "PyTorch has no device 'gpu7' here"),
+        (["--device", "gpu7"], 2, "no device 'gpu7'"),
         (["--work", "tiny.safetensors"], 5, "tiny.safetensors: file exists"),
     ],
 )
@@ -273,3 +273,12 @@ def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: A
     assert ran.returncode == 0, ran.err
     assert re.search(r"about [\d.]+ (s|min) to go; --head-only would take about [\d.]+ (s|min)", ran.err)
     assert re.search(r"epoch 1 of \d+, loss", ran.err)
+
+
+def test_a_default_device_that_trains_nothing_leaves_the_cpu(dymn: Any, sounds: str) -> None:
+    ran = dymn("finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors", env={"DYMN_DEVICE": "coreml"})
+    assert ran.returncode == 0, ran.err
+    assert "DYMN_DEVICE=coreml is no place to train" in ran.err
+    refused = dymn("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
+    assert refused.returncode == 2
+    assert "--device coreml: nothing can be trained there" in refused.err

@@ -271,3 +271,44 @@ def test_what_is_no_exported_file_is_told_in_a_line(models, folder, name, argume
     assert words in err
     assert err.count("\n") == 1
     assert local.own_names() == ()
+
+
+@pytest.fixture
+def elsewhere(folder, tmp_path) -> Path:
+    """A folder of the user's, to which the folder of model `linked` is a link."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "thesis.txt").write_text("years of work")
+    (place / "record.json").write_text("{}")
+    models = tmp_path / "home" / "models"
+    models.mkdir(parents=True)
+    (models / "linked").symlink_to(place)
+    return place
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("import", "birds.safetensors", "--name", "linked", "--force"),
+        ("convert", "best.pt", "--name", "linked", "--labels", "birds.txt", "--force"),
+        ("remove", "linked"),
+    ],
+)
+def test_a_model_folder_that_is_a_link_is_left_alone(models, elsewhere, arguments):
+    models("convert", "best.pt", "-o", "birds.safetensors", "--labels", "birds.txt")
+    code, _, err = models(*arguments)
+    assert code in (4, 5)
+    assert err.count("\n") == 1
+    assert (elsewhere / "thesis.txt").read_text() == "years of work"
+    assert (elsewhere / "record.json").read_text() == "{}"
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["record.json", "thesis.txt"]
+
+
+def test_a_link_in_a_model_folder_is_replaced_not_followed(models, onnx_file, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    place = tmp_path / "home" / "models" / "birds-3"
+    place.mkdir(parents=True)
+    (place / "untested.onnx").symlink_to(precious)
+    assert models("import", "birds.onnx", "--name", "birds-3")[0] == 0
+    assert precious.read_text() == "mine"

@@ -578,3 +578,46 @@ def test_every_error_is_one_line(web: Web, get: Callable[..., Notes]) -> None:
         with pytest.raises(DymnError) as caught:
             get(address, size_bytes=len(DATA))
         assert "\n" not in caught.value.message
+
+
+# ---------------------------------------------------------------------- numbers that are none
+
+
+def lying(code: int, **headers: str) -> Any:
+    """Answer with headers that no server sends, and the file."""
+
+    def step(handler: Any, served: Any) -> None:
+        handler.begin(code, served, None, Connection="close", **headers)
+        handler.send(served.data)
+        handler.reset()
+
+    return step
+
+
+@pytest.mark.parametrize("digits", [16, 19, 400, 5_000])
+@pytest.mark.parametrize("form", ["bytes {n}-{n}/{n}", "bytes 100000-{n}/*", "bytes 100000-299999/{n}"])
+def test_a_content_range_of_many_digits_is_none(
+    digits: int, form: str, web: Web, get: Callable[..., Notes], partial: Path
+) -> None:
+    address = begin(get, web)
+    web.server.files["/x.pt"].steps.append(lying(206, Content_Range=form.format(n="9" * digits)))
+    watch = get(address)
+    assert partial.read_bytes() == DATA
+    assert any("another part" in note for note in watch.notes)
+
+
+@pytest.mark.parametrize("digits", [16, 19, 400])
+def test_a_length_of_many_digits_is_refused(digits: int, web: Web, get: Callable[..., Notes]) -> None:
+    address = web.serve("x.pt", DATA, *[lying(200, Content_Length="9" * digits)] * 4)
+    with pytest.raises(WeightsMissingError, match="impossible length") as caught:
+        get(address)
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 5_000, "Mon, 01 Jan 2026 00:00:00 +99999999999999", "Mon, 01 Jan 99999999 00:00:00 GMT"]
+)
+def test_a_wait_that_is_no_time_is_not_waited_for(value: str, web: Web, get: Callable[..., Notes]) -> None:
+    address = web.serve("x.pt", DATA, *[lying(503, Retry_After=value)] * 4)
+    with pytest.raises(WeightsMissingError):
+        get(address)

@@ -249,3 +249,67 @@ def test_no_damage_gets_past_our_own_errors(data: st.DataObject, saved: Path) ->
         assert "\n" not in error.message
     else:
         assert all(np.isfinite(tensor).all() for tensor in weights.tensors.values())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [-1, 4],
+        [1 << 62],
+        [1 << 63],
+        [1 << 64, 0],
+        [0, 1 << 62],
+        [0, 1 << 63],
+        [1 << 32, 1 << 32],
+        [1 << 40, 1 << 40, 1 << 40],
+        [1] * 100,
+        [0] * 70,
+        [1.5],
+        "4",
+        None,
+        [[4]],
+    ],
+    ids=lambda shape: str(shape)[:20],
+)
+@pytest.mark.parametrize("n_values", [0, 1])
+def test_shapes_that_no_array_has_are_refused(
+    shape: list[int], n_values: int, header: ModelHeader, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(file_of(header.to_metadata(), shape=shape, data=b"\0" * 4 * n_values))
+    with pytest.raises(UnsafeWeightsError) as caught:
+        read_weights(path)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "offsets", [[0, 2], [0, 4], [2, 6], [-4, 0], [4, 0], [0, 1 << 63], [0, 1 << 64], [0], None]
+)
+def test_places_that_are_not_in_the_file_are_refused(
+    offsets: object, header: ModelHeader, tmp_path: Path
+) -> None:
+    fields = {
+        "__metadata__": header.to_metadata(),
+        "x": {"dtype": "F32", "shape": [1], "data_offsets": offsets},
+        "y": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},  # overlaps, where x is whole
+    }
+    text = json.dumps(fields).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(UnsafeWeightsError, match=r"x\.safetensors: not a readable safetensors file"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pt", "x.onnx"])
+def test_a_file_of_a_hundred_gigabytes_is_refused_unread(name: str, tmp_path: Path) -> None:
+    from dymn_cli.store.registry import resolve
+
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(100 << 30)
+    with pytest.raises(ModelError, match="larger than 4 GB"):
+        resolve(str(path))
+    if not name.endswith(".onnx"):
+        with pytest.raises(ModelError, match="larger than"):
+            read_weights(path)
