@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from dymn_cli.cli.app import app
+from dymn_cli.demo import demo_clips
+from dymn_cli.tagging.events import EventOptions, default_hop_s, events_of
+from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.tagger import Tagger
+from dymn_cli.train.cache import LIMIT_VARIABLE
 from dymn_cli.writers import TAG_FORMATS
+from dymn_cli.writers.schemas import SCHEMAS
 
 COMMANDS = [
     name
@@ -38,3 +48,70 @@ def test_no_command_is_shown_that_there_is_not(readme: str) -> None:
 @pytest.mark.parametrize("name", TAG_FORMATS)
 def test_every_format_is_described(name: str, readme: str) -> None:
     assert f"`{name}`" in readme
+
+
+# ---------------------------------------------------------------------- what is typed in order
+
+
+def typed(readme: str) -> list[list[str]]:
+    """The commands of the README's shell examples, in words, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [words for line in lines if "dymn" in (words := shlex.split(line, comments=True))]
+
+
+def outputs(words: list[str]) -> list[str]:
+    """The files that a command is told to write."""
+    options = {"-o", "--out", "--out-dir", "--embed", "--write-thresholds", "--plot", ">"}
+    names = [value for option, value in itertools.pairwise(words) if option in options]
+    if "finetune" in words:  # which it puts beside the model
+        stems = [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
+        names += [f"{stem}{ending}" for stem in stems for ending in (".thresholds.csv", ".log.json")]
+    return names
+
+
+def test_no_two_commands_write_one_file(readme: str) -> None:
+    commands = typed(readme)
+    assert len(commands) > 50
+    written: dict[str, str] = {}
+    for words in commands:
+        for name in outputs(words):
+            line = " ".join(words)
+            assert "--force" in words or name not in written, f"{written[name]}\n{line}\nboth write {name}"
+            written[name] = line
+    assert {"tags.csv", "emb.npy", "my.safetensors", "my.thresholds.csv", "eval.png"} <= written.keys()
+
+
+@pytest.fixture(scope="module")
+def siren() -> Path:
+    """The clip that the first sample shows."""
+    return next(clip.path for clip in demo_clips() if clip.name == "siren")
+
+
+def test_the_first_sample_is_what_comes(readme: str, siren: Path) -> None:
+    (sample,) = re.findall(r"```console\n\$ dymn tag siren\.flac\n(.*?)```", readme, flags=re.DOTALL)
+    shown = re.findall(r"^  (\S.*?) +[━╸]+ +([\d.]+)$", sample, flags=re.MULTILINE)
+    with Tagger() as tagger:
+        tags = tagger.tag(siren).tags
+    assert [label for label, _ in shown] == [tag.label for tag in tags]
+    assert [float(score) for _, score in shown] == pytest.approx([tag.score for tag in tags], abs=2e-3)
+
+
+def test_the_first_example_of_events_finds_one(readme: str, siren: Path) -> None:
+    words = next(words for words in typed(readme) if words[:2] == ["dymn", "events"])
+    label, on = words[words.index("-l") + 1], float(words[words.index("-t") + 1])
+    samples, rate_hz = soundfile.read(siren, dtype="float32")
+    quiet = np.random.default_rng(0).normal(0, 1e-4, 12 * rate_hz).astype(np.float32)
+    street = np.concatenate([quiet, samples, quiet])
+    with Tagger(options=TagOptions(window_s=5, hop_s=default_hop_s(5))) as tagger:
+        found = events_of(tagger, (street, rate_hz), EventOptions(on=on, labels=(label,)))
+    (event,) = found.events
+    assert 8 < event.start_s < 14
+    assert event.end_s > event.start_s
+
+
+def test_json_schemas_and_variables_are_spoken_of(readme: str) -> None:
+    for name in SCHEMAS:
+        assert f"`{name}`" in readme
+    assert "CUDA" in readme.partition("## Use")[0]
+    assert LIMIT_VARIABLE in readme

@@ -46,9 +46,10 @@ several labels, or none, the classes are told apart each by itself; --task says 
 
 The whole network is trained where PyTorch is installed (pip install 'dymn[train]'): Section V of the paper,
 80 epochs with the published rates for the data sets named above; for your own, 20 epochs at 1e-4 in batches
-of 8, from a head that fits what the model hears already. Interrupted? The same command goes on where it
-stopped, and the result is the same. With --head-only, or without PyTorch, only the last layer is trained, by
-logistic regression on embeddings of the model; that takes seconds to minutes, and embeddings are remembered.
+of 8, from a head that fits what the model hears already. It says beforehand how long that will take.
+Interrupted? The same command goes on where it stopped, and the result is the same. With --head-only, or
+without PyTorch, only the last layer is trained, by logistic regression on embeddings of the model; that
+takes seconds to minutes, and embeddings are remembered.
 
 Recordings are held out in turn, by the folds or the split of the data or else by folds that are made; the
 figures are about what was held out. The model itself then learns from all of them, unless they have a split

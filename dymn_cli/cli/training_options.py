@@ -23,7 +23,7 @@ CacheDir = Annotated[
     typer.Option(
         "--cache",
         metavar="DIR",
-        help="Folder for decoded audio (default: in the cache of dymn).",
+        help="Folder for decoded audio, DYMN_CACHE_GB at most (default: in the cache of dymn, 20 GB).",
         rich_help_panel=RUN,
     ),
 ]
