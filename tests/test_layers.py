@@ -197,6 +197,27 @@ def test_some_libraries_are_not_needed_at_all() -> None:
         assert not {target.partition(".")[0] for target in targets} & NOWHERE, module
 
 
+# Who else gives a file its name: the store, in a model's folder that it has locked, and the cache of
+# decoded audio, whose rows are as large as the disk.
+RENAME = {"atomic", "store.local", "store.pull", "train.cache"}
+
+
+def test_files_are_put_in_place_by_one_module() -> None:
+    for module, path in MODULES.items():
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        renames = [
+            ast.unparse(call)
+            for call in calls
+            if isinstance(call.func, ast.Attribute)
+            and (
+                # Of a path; that of a text has two arguments, that of a dataclass has keywords.
+                (call.func.attr in ("replace", "rename") and len(call.args) == 1 and not call.keywords)
+                or ast.unparse(call.func) in ("os.replace", "os.rename", "shutil.move")
+            )
+        ]
+        assert not renames or module.removeprefix("dymn_cli.") in RENAME, f"{module}: {renames}"
+
+
 def test_nothing_reaches_into_the_private_parts_of_typer() -> None:
     for module, targets in EDGES.items():
         assert not [t for t in targets if t.startswith("typer._")], module

@@ -8,9 +8,9 @@ Layout of `OUT.journal` (numbers little-endian):
 
 A source that is done has one D record, whose body starts with its size and modification time (8 bytes each)
 and the places of its P records, which hold what was streamed out while it was analysed (windows). An F
-record takes the D record of its source back. An R record names a file of results: its body is empty before
-the file appears, and holds its size and modification time afterwards. Only a file that is still the one of
-its R record may be replaced unasked.
+record takes the D record of its source back. An R record names a file of results, as it is called from the
+folder of the journal: its body is empty before the file appears, and holds its size and modification time
+afterwards. Only a file that is still the one of its R record may be replaced unasked.
 
 Why it is safe: records are only ever appended, so a kill can only tear the last one, and a torn record has a
 wrong length or a wrong CRC: opening cuts the file off before the first such record. A source counts as
@@ -269,8 +269,14 @@ class Journal:
             OutputError: the disk is full, or fails.
         """
         body = b"" if stamp is None else STAMP.pack(stamp.size, stamp.mtime_ns)
-        self._append(b"R", path, body)
-        self._written[path] = stamp
+        self._append(b"R", self._from_here(path), body)
+        self._written[self._from_here(path)] = stamp
+
+    def _from_here(self, path: str) -> str:
+        """How a file is called from the folder of the journal, wherever the program runs."""
+        with contextlib.suppress(ValueError):  # on another drive
+            return os.path.relpath(path, "." if self._path is None else self._path.parent)
+        return path
 
     def _append(self, kind: bytes, name: str, body: bytes) -> Place:
         raw = os.fsencode(name)
@@ -314,14 +320,14 @@ class Journal:
 
     def is_ours(self, path: str) -> bool:
         """Whether a file of results is still the one that this journal knows of."""
-        if path not in self._written:
+        if not self.knows(path):
             return False
-        stamp = self._written[path]
+        stamp = self._written[self._from_here(path)]
         return stamp is None or stamp == Stamp.of(path)
 
     def knows(self, path: str) -> bool:
         """Whether this journal has recorded a file of results, whatever has become of it since."""
-        return path in self._written
+        return self._from_here(path) in self._written
 
     def result(self, name: str) -> tuple[bytes, list[Place]]:
         """The body of a source that is done, and the places of its parts."""

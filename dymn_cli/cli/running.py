@@ -517,7 +517,7 @@ def open_run(
                 folder.prepare()
             journal = Journal.open(path, fingerprint_of(work, provenance), start_over=not batch.resume)
         with journal:
-            if continues:
+            if path is not None:  # also where another run has begun and ended it since we looked
                 _require_same_run(journal, places, folder, names or (), force=output.force)
             reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
             total = None if listed is None else len(listed)

@@ -241,6 +241,22 @@ def test_a_source_that_is_taken_back_is_not_done(tmp_path: Path) -> None:
         assert journal.result("1.wav") == (b"again", [])
 
 
+def test_a_file_of_results_is_known_by_any_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "t.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    fill(Path("j"))
+    with Journal.open(Path("j"), FINGERPRINT) as journal:
+        journal.add_result("./t.csv", Stamp.of("t.csv"))
+    monkeypatch.chdir(tmp_path / "sub")
+    with Journal.open(Path("../j"), FINGERPRINT) as journal:
+        assert journal.is_ours("../t.csv")
+        assert journal.is_ours(str(tmp_path / "t.csv"))
+        assert not journal.knows("t.csv")
+
+
 def test_only_a_file_that_is_as_it_was_left_is_ours(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     fill(tmp_path / "j")
