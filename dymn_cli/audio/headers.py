@@ -43,8 +43,8 @@ ZEROS_LOOK = 64 << 20
 # What the media extra reads, by its first bytes.
 MEDIA = re.compile(
     rb"caff|....(ftyp|moov|mdat|free|skip|wide|pnot)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|FLV|RIFF....AVI "
-    rb"|#!AMR|MAC |wvpk|TTA[12]|tBaK|MPCK|MP\+|\.RMF|\0\0\x01\xba|G.{187}G|ADIF|\xff[\xf0\xf1\xf8\xf9]|\x0b\x77|\x7f\xfe\x80\x01"
-    rb"|DSD |FRM8|....\xf8\x72\x6f|\x56[\xe0-\xff]",
+    rb"|#!AMR|MAC |wvpk|TTA[12]|tBaK|MPCK|MP\+|\.RMF|\0\0\x01\xba|G.{187}G|ADIF|\xff[\xf0\xf1\xf8\xf9]"
+    rb"|\x0b\x77|\x7f\xfe\x80\x01|DSD |FRM8|....\xf8\x72\x6f|\x56[\xe0-\xff]",
     re.DOTALL,
 )
 OTHER = (
