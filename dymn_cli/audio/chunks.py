@@ -204,7 +204,7 @@ def _extent(
         return _Extent(after, is_as_told=True)
     if behind < align or not _is_sound(window.get(after, LOOK), width, is_float=is_float):
         note = f"{behind:,} bytes behind the audio are left out: they are no samples"
-        return _Extent(after, is_as_told=True, note=note)
+        return _Extent(after, is_as_told=False, note=note)
     last = min(end, start + -(-(last - start) // align) * align)
     note = (
         f"the header claims {claimed / rate:.2f} s, {(last - start) / rate:.2f} s are there" if rate else ""

@@ -315,7 +315,7 @@ def _of_runs(
             file.damage.gap(*gap)
         if stretch is not None and stretch.is_broken:
             file.damage.note(_cut_off(file, decoder))
-        if run.is_cut:
+        if run.is_cut and before is None:  # else the count in its header tells
             file.damage.note("cut off: the last frame is not whole")
         number += 1
     if not number and before is None:
