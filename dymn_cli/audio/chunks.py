@@ -29,12 +29,13 @@ STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})
 WRAP = 1 << 32
 NOT_TOLD = (1 << 64) - 1
 LOOK = 1 << 16
-TRAILERS = (
-    b"LIST JUNK junk PAD  FLLR fact PEAK bext iXML axml chna cue  plst adtl smpl inst acid id3  ID3  DISP cart "
-    b"umid minf elm1 regn _PMX afsp wamd guan SAUR SNDM levl link ResU strc labl note ltxt mark MARK NAME AUTH "
-    b"ANNO COMT INST APPL MIDI AESD CHAN ID32 free strg info kuki pakt chan uuid ovvw peak edct tlst data"
+TRAILERS = (  # what stands behind samples, "_" for a space at the end
+    b"LIST JUNK junk PAD_ FLLR fact PEAK bext iXML axml chna cue_ plst adtl smpl inst acid id3_ ID3_ "
+    b"DISP cart umid minf elm1 regn _PMX afsp wamd guan SAUR SNDM levl link ResU strc labl note ltxt "
+    b"mark MARK NAME AUTH ANNO COMT INST APPL MIDI AESD CHAN ID32 free strg info kuki pakt chan uuid "
+    b"ovvw peak edct tlst data "
 )
-KNOWN = {TRAILERS[n : n + 4] for n in range(0, len(TRAILERS), 5)}
+KNOWN = {name.removesuffix(b"_").ljust(4) for name in TRAILERS.split()}
 READ_CODINGS = {0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x40, 0xFFFE}  # of WAV, by libsndfile
 MPEG_CODINGS = {0x50, 0x55}
 PCM_CODINGS = {0x01, 0x03, 0x06, 0x07}
@@ -179,7 +180,7 @@ def _extent(
 ) -> _Extent:
     """Where samples that start at `start` end, of which a header claims so many bytes."""
     end, there = window.end, window.end - start
-    if claimed in form.unknown and claimed >= there or claimed == NOT_TOLD:
+    if claimed == NOT_TOLD or (claimed in form.unknown and claimed >= there):
         return _Extent(end, is_as_told=False)
     if claimed == 0:
         if there <= 0 or _is_trailer(window, form, start)[0]:
@@ -203,7 +204,7 @@ def _extent(
         return _Extent(after, is_as_told=True)
     if behind < align or not _is_sound(window.get(after, LOOK), width, is_float=is_float):
         note = f"{behind:,} bytes behind the audio are left out: they are no samples"
-        return _Extent(after, is_as_told=True, note=note)
+        return _Extent(after, is_as_told=False, note=note)
     last = min(end, start + -(-(last - start) // align) * align)
     note = (
         f"the header claims {claimed / rate:.2f} s, {(last - start) / rate:.2f} s are there" if rate else ""
@@ -228,27 +229,12 @@ def _is_trailer(window: Window, form: _Format, position: int) -> tuple[bool, int
         following = start + max(0, size)
         if following >= window.end:
             return is_known or following <= window.end + 1, None
-        padded = start + -(-max(0, size) // form.pad) * form.pad
-        rest, another = (True, None) if padded >= window.end else (None, None)
-        if rest:
-            return True, None
-        if is_known:  # what follows may be anything but samples
-            further, another = _is_trailer_from(window, form, padded)
-            return True, another
-        position = padded
+        position = start + -(-max(0, size) // form.pad) * form.pad
+        if is_known:  # whatever follows, it is no samples: but perhaps another file
+            chunks = form.chunks(window, position)
+            places = (position, *(at + -(-size // form.pad) * form.pad for _, at, size in chunks))
+            return True, next((place for place in places if _piece_starts(window, place)), None)
     return False, None
-
-
-def _is_trailer_from(window: Window, form: _Format, position: int) -> tuple[bool, int | None]:
-    """Follow chunks behind a known one to another file, if there is one."""
-    for _ in range(MAX_CHUNKS):
-        if _piece_starts(window, position):
-            return True, position
-        chunk = form.chunk(window, position)
-        if chunk is None or chunk[2] < 0:
-            return True, None
-        position = chunk[1] + -(-chunk[2] // form.pad) * form.pad
-    return True, None
 
 
 def _piece_starts(window: Window, position: int) -> bool:
@@ -279,7 +265,8 @@ def _is_sound(data: bytes, width: int, *, is_float: bool) -> bool:
 
     Args:
         data: the bytes.
-        width: bytes of a sample, counted negative where the last is the lowest; 0 for codings that look random.
+        width: bytes of a sample, negative where the highest comes first; 0 for codings that look random.
+        is_float: they are floats.
     """
     n_text = len(data.translate(None, bytes(range(0x20, 0x7F)) + b"\r\n\t"))
     if n_text < len(data) // 10:
@@ -311,8 +298,6 @@ def _wav(window: Window, start: int) -> tuple[Piece | None, int | None]:
             claimed = (large or 0) if is_large and size in (0, 0xFFFF_FFFF) else size
             return _wav_piece(window, form, mark, fmt, at, claimed, is_first=start == 0)
     return None, None
-
-
 
 
 def _wav_piece(

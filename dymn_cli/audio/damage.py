@@ -59,8 +59,8 @@ class Damage:
         if self._n_gaps > MAX_TOLD:
             first_s = self._gaps[0][0]
             gaps = [
-                f"{seconds_text(self._told_s)} of audio in {self._n_gaps:,} places, the first at {first_s:.2f} s, "
-                "could not be decoded"
+                f"{seconds_text(self._told_s)} of audio in {self._n_gaps:,} places could not be decoded, "
+                f"the first at {first_s:.2f} s"
             ]
         else:
             gaps = [f"{seconds_text(s)} of audio at {at:.2f} s could not be decoded" for at, s in self._gaps]

@@ -191,9 +191,9 @@ class AudioReader:
             # How long gaps are is in part a guess.
             is_cut, is_more = missing_s - lost_s > slack_s + lost_s / 4, -missing_s > slack_s
             if is_cut or is_more:
+                what = "truncated or damaged: the" if is_cut else "the"
                 self._decoder.damage.note(
-                    f"{'truncated or damaged: the' if is_cut else 'the'} header claims {claimed / rate:.2f} s, "
-                    f"{self.duration_s:.2f} s are there"
+                    f"{what} header claims {claimed / rate:.2f} s, {self.duration_s:.2f} s are there"
                 )
         self.warnings = self._faults()
         if self._strict:

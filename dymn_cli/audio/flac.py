@@ -159,7 +159,7 @@ def frame_at(stream: BinaryIO, offset: int) -> Frame | None:
 
 
 def first_frame(stream: BinaryIO, end: int) -> Frame | None:
-    """The first frame in front of `end` that another one follows in time: what is left of a headless stream."""
+    """The first frame in front of `end` that another one follows in time; of what is left of a stream."""
     before: list[Frame] = []
     for frame in frames(stream, 0, None):
         if frame.is_stream or frame.offset >= end:

@@ -1,7 +1,7 @@
 """What stands in front of audio, and what must not come to a decoder.
 
-ID3v2 tags in front of other formats than MP3 are left out: behind them libsndfile refuses some formats, and of
-others read from memory it loses as much sound at the end as the tags are long. In front of MP3 it leaves
+ID3v2 tags in front of other formats than MP3 are left out: behind them libsndfile refuses some formats, and
+of others read from memory it loses as much sound at the end as the tags are long. In front of MP3 it leaves
 out large ones, which would be read into memory as a whole, up to 256 MiB.
 
 Two kinds of files must not come to libsndfile at all, because it prints its complaints of them on standard
@@ -42,9 +42,9 @@ SAMPLE_DUMP = (0xF0, 0x7E, 0x01)  # bytes 0, 1 and 3 of MIDI's; byte 2 is the de
 ZEROS_LOOK = 64 << 20
 # What the media extra reads, by its first bytes.
 MEDIA = re.compile(
-    rb"caff|....(ftyp|moov|mdat|free|skip|wide|pnot)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|FLV|RIFF....AVI |#!AMR|MAC |wvpk"
-    rb"|TTA[12]|tBaK|MPCK|MP\+|\.RMF|\0\0\x01\xba|G.{187}G|ADIF|\xff[\xf0\xf1\xf8\xf9]|\x0b\x77|\x7f\xfe\x80\x01|DSD |FRM8"
-    rb"|....\xf8\x72\x6f|\x56[\xe0-\xff]",
+    rb"caff|....(ftyp|moov|mdat|free|skip|wide|pnot)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|FLV|RIFF....AVI "
+    rb"|#!AMR|MAC |wvpk|TTA[12]|tBaK|MPCK|MP\+|\.RMF|\0\0\x01\xba|G.{187}G|ADIF|\xff[\xf0\xf1\xf8\xf9]"
+    rb"|\x0b\x77|\x7f\xfe\x80\x01|DSD |FRM8|....\xf8\x72\x6f|\x56[\xe0-\xff]",
     re.DOTALL,
 )
 OTHER = (

@@ -146,7 +146,7 @@ class MediaDecoder:
             return Fraction(self._container.duration, av.time_base)
         return None
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
         """The packets of the stream, past those that cannot be read."""
         packets = self._container.demux(self._stream)
         n_late, n_failures = 0, 0
@@ -201,7 +201,7 @@ class MediaDecoder:
                         to_float32(samples.T if planar else samples.reshape(-1, channels)),
                     )
 
-    def _length_s(self, packet: av.Packet) -> float:
+    def _length_s(self, packet: av.Packet[av.AudioStream]) -> float:
         if packet.duration and packet.time_base:
             return float(packet.duration * packet.time_base)
         return self._packet_s or 0.02

@@ -9,23 +9,25 @@ Source: ISO/IEC 14496-12.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, BinaryIO
 
 from dymn_cli.audio.views import Window
-from dymn_cli.errors import CorruptAudioError
+from dymn_cli.errors import CorruptAudioError, UnsupportedAudioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["require_plausible_index"]
 
-CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"mvex", b"edts"}
-STARTS = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"sidx"}
-MAX_DEPTH = 8
+KNOWN = {b"ftyp", b"moov", b"moof", b"mdat", b"pnot", b"udta", b"styp", b"sidx", b"trak"}
+DATA = {b"mdat", b"free", b"skip", b"wide", b"idat"}  # which nobody looks into
+# FFmpeg finds tables in whatever box they are put, so they are not looked for by the rules either.
+TABLE = re.compile(rb"stsz|stz2|trun|cmov")
 MAX_BOXES = 2_000_000
 MAX_SAMPLES = 1 << 24  # four days of AAC at 48 kHz, 600 MB in FFmpeg
-MAX_RUNS = 1 << 22  # entries of a table of runs
-RUN_LOOK = 1 << 16
+LOOK = 1 << 16
+TABLE_HEAD = 16  # name, version, size of a sample, number of samples
 
 
 def require_plausible_index(stream: BinaryIO, name: str) -> None:
@@ -37,51 +39,49 @@ def require_plausible_index(stream: BinaryIO, name: str) -> None:
 
     Raises:
         CorruptAudioError: it does.
+        UnsupportedAudioError: its index is compressed, so that nobody knows.
     """
     window = Window(stream)
-    if window.get(4, 4) not in STARTS:
+    if not any(kind in KNOWN for kind, _, _ in _boxes(window)):
         return
     most = min(window.end, MAX_SAMPLES)
     n_samples = 0
-    for kind, start, end in _boxes(window, 0, window.end, 0):
-        n_samples += _claimed(window, kind, start, end)
-        if n_samples > most:
-            raise CorruptAudioError(
-                f"{name}: damaged: its index claims {n_samples:,} samples, more than {window.end:,} bytes hold"
-            )
+    for outer, start, end in _boxes(window):
+        if outer in DATA:
+            continue
+        for kind, head in _tables(window, start, end):
+            if kind == b"cmov":
+                raise UnsupportedAudioError(f"{name}: an MP4 with a compressed index, which is not read")
+            n_samples += int.from_bytes(head[4:8] if kind == b"trun" else head[8:12], "big")
+            if n_samples > most:
+                raise CorruptAudioError(
+                    f"{name}: damaged: its index claims {n_samples:,} samples, "
+                    f"more than {window.end:,} bytes can hold"
+                )
 
 
-def _boxes(window: Window, position: int, end: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of the data of each box, outer ones first."""
-    stack = [(position, end)]
+def _boxes(window: Window) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of each outer box."""
+    position = 0
     for _ in range(MAX_BOXES):
-        while stack and stack[-1][0] + 8 > stack[-1][1]:
-            stack.pop()
-        if not stack:
-            return
-        position, end = stack[-1]
         head = window.get(position, 16)
         if len(head) < 8:
-            stack.pop()
-            continue
-        size, kind, start = int.from_bytes(head[:4], "big"), head[4:8], position + 8
+            return
+        size = int.from_bytes(head[:4], "big")
         if size == 1:
-            size, start = int.from_bytes(head[8:16], "big"), position + 16
-        box_end = end if size == 0 else position + size
-        stack[-1] = (max(box_end, position + 8), end)
-        box_end = min(box_end, window.end)
-        if kind in CONTAINERS and len(stack) <= MAX_DEPTH:
-            stack.append((start, box_end))
-        else:
-            yield kind, start, box_end
+            size = int.from_bytes(head[8:16], "big")
+        end = window.end if size == 0 else position + max(size, 8)
+        yield head[4:8], position, min(end, window.end)
+        position = end
 
 
-def _claimed(window: Window, kind: bytes, start: int, end: int) -> int:
-    """Samples that a table claims."""
-    if kind == b"stsz":
-        return int.from_bytes(window.get(start + 8, 4), "big")
-    if kind == b"stz2":
-        return int.from_bytes(window.get(start + 8, 4), "big")
-    if kind == b"trun":
-        return int.from_bytes(window.get(start + 4, 4), "big")
-    return 0
+def _tables(window: Window, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+    """Name of each table, and the bytes that follow it."""
+    position = start
+    while position < end:
+        chunk = window.get(position, min(LOOK, end - position))
+        is_last = position + len(chunk) >= end
+        for match in TABLE.finditer(chunk):
+            if is_last or match.start() < len(chunk) - TABLE_HEAD:
+                yield match[0], chunk[match.end() : match.end() + TABLE_HEAD]
+        position += len(chunk) if is_last else len(chunk) - TABLE_HEAD

@@ -66,7 +66,7 @@ class Header(NamedTuple):
 
 
 def parse(data: bytes) -> Header | None:
-    """Read the header of a frame; None where there is none, or one of free format, whose length is unknown."""
+    """Read the header of a frame; None where there is none, or one of free format, of unknown length."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
     version = (4, 0, 2, 1)[data[1] >> 3 & 3]

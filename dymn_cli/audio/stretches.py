@@ -315,7 +315,7 @@ def _of_runs(
             file.damage.gap(*gap)
         if stretch is not None and stretch.is_broken:
             file.damage.note(_cut_off(file, decoder))
-        if run.is_cut:
+        if run.is_cut and before is None:  # else the count in its header tells
             file.damage.note("cut off: the last frame is not whole")
         number += 1
     if not number and before is None:
@@ -373,7 +373,9 @@ class _Flac:
         info, own = self._info, flac.guessed_info(self._first) if self._first else None
         if info is None or own is None or info[1:4] == own[1:4]:
             return self._file.whole()
-        self._file.damage.note("its header is damaged: the rate or the like that it claims is not that of its frames")
+        self._file.damage.note(
+            "its header is damaged: the rate or the like that it claims is not that of its frames"
+        )
         self._info = own._replace(block_size=info.block_size)
         return self._file.spliced(flac.parts_from(own, own.start, self._file.end), "FLAC")
 
@@ -437,7 +439,7 @@ class _Flac:
             yield Stretch(decoder, skip=skip, lost_s=lost / info.rate_hz), frame, info
 
     def _is_silent(self, frame: flac.Frame) -> bool:
-        """Whether a frame came as zeros just before its stream broke: libFLAC's answer to a wrong checksum."""
+        """Whether a frame came as zeros before its stream broke: libFLAC's answer to a wrong checksum."""
         start, block = self._last
         low, high = max(0, frame.sample - start), min(len(block), frame.sample + frame.n_samples - start)
         return low < high and not block[low:high].any()

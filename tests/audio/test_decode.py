@@ -4,6 +4,7 @@ import errno
 import gc
 import io
 import os
+import re
 import stat
 import sys
 import threading
@@ -287,19 +288,26 @@ def test_one_sample_is_too_short_and_50_ms_are_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
-def test_samples_that_no_recording_has_are_located(tmp_path: Path, bad: float) -> None:
-    samples = np.zeros((44_100, 2), np.float32)
-    samples[33_075, 1] = bad
+def test_samples_that_no_recording_has_are_silence_and_located(tmp_path: Path, bad: float) -> None:
+    samples = np.full((44_100, 2), 0.5, np.float32)
+    samples[33_075, 1] = samples[40_000, 0] = bad
     path = tmp_path / "bad.wav"
     soundfile.write(path, samples, 44_100, subtype="FLOAT")
-    with pytest.raises(CorruptAudioError, match=r"bad\.wav: .* at 0\.750 s"):
-        drain(open_audio(path))
+    reader = open_audio(path)
+    heard = read(reader)
+    samples[~(np.abs(samples) <= 1)] = 0
+    np.testing.assert_array_equal(heard, samples)
+    assert re.fullmatch(
+        r"2 samples that are none were replaced by silence: the first is \S+, at 0\.750 s", reader.warnings[0]
+    )
+    with pytest.raises(CorruptAudioError, match=r"bad\.wav: damaged: .* at 0\.750 s"):
+        drain(open_audio(path, strict=True))
 
 
 def test_a_double_beyond_float_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "huge.wav"
     soundfile.write(path, np.full(4_000, 1e200), 8_000, subtype="DOUBLE")
-    with pytest.raises(CorruptAudioError, match=r"infinite sample at 0\.000 s"):
+    with pytest.raises(CorruptAudioError, match=r"most samples are none: the first is infinite, at 0\.000 s"):
         drain(open_audio(path))
 
 
@@ -357,27 +365,6 @@ def test_a_truncated_ogg_lacks_its_end_mark(tmp_path: Path, chirp_44k1_stereo: n
     reader = drain(open_audio(path))
     assert reader.warnings == ["cut off: the stream stops before its end mark"]
     assert 2 < reader.duration_s < 10
-
-
-def test_damage_in_the_middle_of_a_stream_is_located(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
-    path = tmp_path / "scratched.flac"
-    soundfile.write(path, np.tile(chirp_44k1_stereo, (8, 1)), 44_100)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 500] = bytes(500)
-    path.write_bytes(data)
-    with pytest.raises(CorruptAudioError, match=r"scratched\.flac: damaged at (9|10)\.\d\d s"):
-        drain(open_audio(path))
-
-
-def test_damage_is_found_from_memory_as_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "short.flac"
-    soundfile.write(path, np.random.default_rng(0).standard_normal((3_000, 2)) * 0.1, 44_100)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    for source in (path, io.BytesIO(data)):
-        with pytest.raises(CorruptAudioError, match=r"damaged at 0\.00 s"):
-            drain(open_audio(source))
 
 
 def test_garbage_behind_a_known_beginning_is_damaged(tmp_path: Path) -> None:
