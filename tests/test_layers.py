@@ -99,6 +99,7 @@ LIBRARIES = {
         "bench",
         # The rest of `train` (heads on embeddings, measures, data) works without it.
         "train.augment",
+        "train.clip_scores",
         "train.checkpoint",
         "train.device",
         "train.distill",
