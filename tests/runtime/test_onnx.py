@@ -307,7 +307,9 @@ def test_a_provider_is_asked_for_by_its_name_and_does_the_rest_itself(
     asked: list[tuple[str, dict[str, str]]] = []
     shapes: list[tuple[int, ...]] = []
     plain = ort.InferenceSession
-    expected = onnx_backend.run(mels[..., :200], frames=True)  # before anything pretends: it opens sessions when asked
+    expected = onnx_backend.run(
+        mels[..., :200], frames=True
+    )  # before anything pretends: it opens sessions when asked
 
     def pretend(graph: bytes, given: ort.SessionOptions, *, providers: list[Any], **_: object) -> Any:
         asked.extend(providers)
