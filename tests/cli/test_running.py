@@ -135,9 +135,11 @@ def test_a_folder_that_grew_replaces_no_file_of_somebody_else(fake: Fake, dymn: 
 
 def test_ctrl_c_in_the_only_file_does_not_promise_to_go_on(dymn: Any) -> None:
     sf.write(dymn.cwd / "night.wav", np.zeros(3_000 * 8_000, np.float32), 8_000)
-    with dymn.start("tag", "night.wav", "--window", 1, "--hop", 0.1, "-o", "t.csv") as process:
+    journal = dymn.cwd / "t.csv.journal"
+    words = ("tag", "night.wav", "--windows", "--window", 0.5, "--hop", 0.25, "-o", "t.csv")
+    with dymn.start(*words) as process:
         deadline = time.monotonic() + 60
-        while not (dymn.cwd / "t.csv.journal").exists():
+        while not (journal.exists() and journal.stat().st_size > 5_000):  # it has begun the file
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
@@ -317,3 +319,30 @@ def test_names_cannot_control_a_terminal_in_any_form(dymn: Any, record: Record, 
 def test_a_label_that_is_named_twice_is_one_column(fake: Fake, record: Record) -> None:
     ran = fake("tag", record("a.wav", (CAT, 1)), "-l", "Dog", "-l", "dog", "-f", "csv", "--layout", "matrix")
     assert ran.out.splitlines()[0] == "source,channel,start_s,end_s,Dog"
+
+
+# ---------------------------------------------------------------------- shares
+
+
+@pytest.mark.parametrize(
+    ("command", "form"), [("tag", "csv"), ("tag", "jsonl"), ("events", "json"), ("embed", "npy")]
+)
+def test_shares_of_the_command_line_know_their_place(
+    fake: Fake, dymn: Any, record: Record, command: str, form: str
+) -> None:
+    for n in range(4):
+        record(f"few/{n}.wav", (CAT + n, 1))
+    assert fake(command, "few", "-o", f"all.{form}").returncode == 0
+    shares = [f"{n}.{form}" for n in (3, 1, 2)]
+    for share in shares:
+        assert fake(command, "few", "--shard", f"{share[0]}/3", "-o", share).returncode == 0
+    assert fake("merge", *shares, "-o", f"merged.{form}").returncode == 0
+    expected, found = (
+        {name.removeprefix(stem): data for name, data in files(dymn.cwd).items() if name.startswith(stem)}
+        for stem in ("all.", "merged.")
+    )
+    assert found == expected
+    part = fake("merge", *shares[:2], "-o", f"part.{form}")
+    assert part.err == "dymn: warning: not the whole: share 2/3 is not among them\n"
+    refused = fake("merge", f"all.{form}", *shares[:1], "-o", f"both.{form}")
+    assert (refused.returncode, refused.err.count("\n")) == (3, 1)
