@@ -22,7 +22,7 @@ from dymn_cli.audio.views import Window
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Run", "Walker", "end_of_audio", "id3v2_size", "is_doubtful"]
+__all__ = ["Run", "Walker", "end_of_audio", "id3v2_size", "survey"]
 
 SYNC = re.compile(rb"\xff[\xe2-\xff]")
 SEARCH = 1 << 16
@@ -30,8 +30,7 @@ MIN_FRAMES = 3  # in a row make a run
 ID3V1_SIZE = 128
 MAX_HEADERS = 4096  # different ones to remember
 APE_FOOTER_SIZE = 32
-SYNC_SEARCH = 4096  # bytes after the tags in which the first frame must start
-JOINED_SLACK = 1 << 16  # bytes beyond the announced ones that may be some unknown tag
+SLACK_FRAMES = 4  # by which counts may differ
 DECODER_DELAY = 529  # samples that mpg123 drops besides the encoder's, where a LAME tag names those
 KBITS = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -95,10 +94,16 @@ class Run:
     header: Header
     start: int
     before: int
+    n_claimed: int = 0  # samples that a Xing frame counts, 0 where none does
     skipped: int = 0  # samples that mpg123 drops at the start where a LAME tag, left out here, says so
     n_samples: int = 0
     is_cut: bool = False  # its last frame is not whole
     gaps: list[tuple[float, float]] = field(default_factory=list)  # seconds: where, and about how long
+
+    @property
+    def slack(self) -> int:
+        """Samples by which counts may differ."""
+        return SLACK_FRAMES * self.header.n_samples
 
 
 class Walker:
@@ -124,7 +129,10 @@ class Walker:
             return None
         self._position = position
         run = Run(header, position, n_junk)
-        run.skipped = self._lame_delay(position, header)
+        xing = self._xing(position, header)
+        run.skipped = _lame_delay(xing)
+        if len(xing) >= 8 and xing[3] & 1:
+            run.n_claimed = int.from_bytes(xing[4:8], "big") * header.n_samples
         return run
 
     def places(self, run: Run) -> Iterator[range]:
@@ -141,15 +149,16 @@ class Walker:
                 run.is_cut = True
                 return
             next_header = parse(window.get(following, 4))
-            is_last, found, n_junk = False, following, 0
+            is_last, is_hit, found, n_junk = False, False, following, 0
             if next_header is None or next_header.kind != kind:
                 found, n_junk = self._search(following, kind)
-                if n_junk:  # a hole may begin inside this frame, and its header be among the damage
+                is_hit = n_junk > 0
+                if is_hit:  # a hole may begin inside this frame, and its header be among the damage
                     found, n_junk = self._search(position + 1, kind)
                     n_junk = max(0, n_junk - (header.n_bytes - 1))
                 next_header = parse(window.get(found, 4))
                 is_last = next_header is None or next_header.kind != kind
-            in_doubt = bool(n_junk) and not is_last
+            in_doubt = is_hit and not is_last
             if not in_doubt and not self._is_tag_frame(position, header):
                 run.n_samples += header.n_samples
                 yield range(position, following)
@@ -234,17 +243,18 @@ class Walker:
     def _is_tag_frame(self, position: int, header: Header) -> bool:
         return bool(self._xing(position, header)) or self._window.get(position + 36, 4) == b"VBRI"
 
-    def _lame_delay(self, position: int, header: Header) -> int:
-        data = self._xing(position, header)
-        if len(data) < 12:
-            return 0
-        flags = int.from_bytes(data[:4], "big")
-        at = 4 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2
-        lame = data[at : at + 24]
-        if len(lame) < 24 or not lame[0]:
-            return 0
-        delay = lame[21] << 4 | lame[22] >> 4
-        return delay + DECODER_DELAY if delay else 0
+
+def _lame_delay(xing: bytes) -> int:
+    """Samples that mpg123 drops at the start of a file with this Xing frame."""
+    if len(xing) < 12:
+        return 0
+    flags = xing[3]
+    at = 4 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2
+    lame = xing[at : at + 24]
+    if len(lame) < 24 or not lame[0]:
+        return 0
+    delay = lame[21] << 4 | lame[22] >> 4
+    return delay + DECODER_DELAY if delay else 0
 
 
 def _tag_size(data: bytes) -> int:
@@ -278,21 +288,20 @@ def end_of_audio(stream: BinaryIO) -> int:
     return max(end, 0)
 
 
-def is_doubtful(stream: BinaryIO, start: int) -> bool:
-    """Whether the number of frames is not told, or only that of the first of several files in one.
+def survey(stream: BinaryIO, start: int, end: int) -> tuple[Run | None, bool]:
+    """The first run of a file, and whether it is all there is, without a hole, as its header counts it.
 
     Args:
         stream: the seekable file; its position is moved.
         start: where the tags in front end.
+        end: where the audio ends.
     """
-    end = end_of_audio(stream)
-    window = Window(stream, end)
-    walker = Walker(stream, start, min(end, start + SYNC_SEARCH + (1 << 14)))
+    walker = Walker(stream, start, end)
     run = walker.next_run()
     if run is None:
-        return False
-    data = walker._xing(run.start, run.header)
-    flags, n_frames, n_bytes = struct.unpack(">III", data[:12].ljust(12, b"\0"))
-    counts_frames, counts_bytes = flags & 1 and n_frames, flags & 1 and flags & 2
-    there = window.end - run.start
-    return not counts_frames or bool(counts_bytes and there > n_bytes * 1.02 + JOINED_SLACK)
+        return None, False
+    for _ in walker.places(run):
+        pass
+    is_alone = walker.next_run() is None and not walker.behind and not run.before
+    is_whole = not run.gaps and not run.is_cut and abs(run.n_claimed - run.n_samples) <= run.slack
+    return run, is_alone and is_whole

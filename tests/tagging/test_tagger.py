@@ -381,13 +381,17 @@ def test_a_missing_file_is_an_error(tagger: Tagger) -> None:
         tagger.tag("none.wav")
 
 
-def test_samples_that_no_recording_has_are_an_error_in_the_middle_of_a_source(
+def test_samples_that_no_recording_has_are_silence_with_a_warning_or_refused(
     tagger: Tagger, tone: Tone, animals: SimpleNamespace
 ) -> None:
     samples = tone(animals.cat, 60)
     samples[45 * RATE] = np.nan
-    with pytest.raises(CorruptAudioError, match=r"NaN at 45\.000 s"):
-        tagger.tag((samples, RATE))
+    result = tagger.tag((samples, RATE))
+    assert result.warnings == (
+        "a sample that is none was replaced by silence: the first is NaN, at 45.000 s",
+    )
+    with pytest.raises(CorruptAudioError, match=r"the first is NaN, at 45\.000 s"):
+        tagger.tag((samples, RATE), strict=True)
 
 
 def test_a_file_is_closed_whatever_happens(
