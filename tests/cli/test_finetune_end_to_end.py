@@ -268,7 +268,9 @@ def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sound
 
 
 def test_a_default_device_that_trains_nothing_leaves_the_cpu(dymn: Any, sounds: str) -> None:
-    ran = dymn("finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors", env={"DYMN_DEVICE": "coreml"})
+    ran = dymn(
+        "finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors", env={"DYMN_DEVICE": "coreml"}
+    )
     assert ran.returncode == 0, ran.err
     assert "DYMN_DEVICE=coreml is no place to train" in ran.err
     refused = dymn("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
