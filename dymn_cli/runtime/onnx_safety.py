@@ -15,7 +15,6 @@ process of its own, which has limits and can be killed (`run_apart`).
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -152,6 +151,8 @@ def run_apart(data: bytes, what: str, *, limit_s: float = LIMIT_S) -> None:
     Raises:
         ModelError: it cannot be loaded or run, or not within the limits.
     """
+    import subprocess  # not for every start of the program
+
     command = [sys.executable, "-P", "-c", START, *sys.path]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:

@@ -94,11 +94,14 @@ class StoredLogits:
         """
         if Path(path).suffix.lower() in HDF5_SUFFIXES:
             return _open_hdf5(path)
+        if Path(path).exists() and not Path(path).is_file():
+            raise UnsafeWeightsError(f"{path}: not a file")  # but a pipe, which may stay silent
         try:
-            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+            # Not np.load, which also opens archives.
+            matrix = np.lib.format.open_memmap(path, mode="r")
         except OSError as exc:
             raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
-        except (ValueError, EOFError) as exc:
+        except (ValueError, EOFError, OverflowError, TypeError) as exc:
             raise UnsafeWeightsError(f"{path}: not a plain .npy array of numbers") from exc
         place = _index_of(Path(path)) if index is None else Path(index)
         return cls(matrix, _read_rows(place, len(matrix) if matrix.ndim else 0), path)

@@ -299,3 +299,12 @@ def test_every_damage_of_a_real_file_is_judged(make: Make) -> None:
             require_plain(bytes(damaged[: rng.integers(1, len(damaged))]), "x.onnx")
         except ModelError as error:
             assert "\n" not in error.message
+
+
+def test_bytes_that_another_format_claims_are_read_as_onnx(make: Make, tmp_path: Path) -> None:
+    """onnxruntime takes a file with ORTM at byte 4 for one of its own format, which is not looked through."""
+    path = tmp_path / "two.onnx"
+    path.write_bytes(b"\x12\x06..ORTM" + make())
+    assert path.read_bytes()[4:8] == b"ORTM"
+    answer = OnnxFileBackend(path).run(np.ones((1, 1, 128, 20), np.float32))
+    np.testing.assert_allclose(answer.logits, 1, rtol=1e-6)

@@ -148,3 +148,25 @@ def test_logits_that_do_not_serve(tmp_path: Path, matrix: np.ndarray) -> None:
     matrix[1, 1] = np.nan
     with pytest.raises(ModelError, match="not finite"):
         StoredLogits(matrix, {"a": 0}, "x")
+
+
+def test_what_is_no_plain_array_is_refused(tmp_path: Path, matrix: np.ndarray) -> None:
+    (tmp_path / "logits.txt").write_text("\n".join(NAMES))
+    path = tmp_path / "logits.npy"
+    np.savez(tmp_path / "archive", matrix)
+    path.write_bytes((tmp_path / "archive.npz").read_bytes())
+    with pytest.raises(UnsafeWeightsError, match=r"logits\.npy: not a plain \.npy array"):
+        StoredLogits.open(str(path))
+    for data in (b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00\xff\xff", b"\x93NUMPY\x09\x00\x00\x00"):
+        path.write_bytes(data)
+        with pytest.raises(UnsafeWeightsError, match="not a plain"):
+            StoredLogits.open(str(path))
+    shape = "(" + "9" * 30 + ", 7)"
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(UnsafeWeightsError, match="not a plain"):
+        StoredLogits.open(str(path))
+    for name in ("zero.npy", "folder.npy"):
+        (tmp_path / name).symlink_to("/dev/zero" if name == "zero.npy" else tmp_path)
+        with pytest.raises(UnsafeWeightsError, match="not a file"):
+            StoredLogits.open(str(tmp_path / name))
