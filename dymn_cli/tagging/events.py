@@ -46,7 +46,7 @@ from dymn_cli.audio.windows import MIN_HOP_S, WindowPlan
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Ontology
 from dymn_cli.results import Event, SourceEvents
-from dymn_cli.values import require_names, require_number, require_score, require_scores
+from dymn_cli.values import names_of, require_number, require_score, scores_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,8 +105,8 @@ class EventOptions:
     def __post_init__(self) -> None:
         require_score(self.on)
         require_score(self.off_score)
-        require_scores("thresholds", self.thresholds)
-        require_names("labels", self.labels)
+        object.__setattr__(self, "thresholds", scores_of("thresholds", self.thresholds))
+        object.__setattr__(self, "labels", names_of("labels", self.labels))
         if self.off_score > self.on:
             raise UsageError(f"off ({self.off_score:g}) is above on ({self.on:g})")
         for what, value in (("gap", self.max_gap_s), ("length", self.min_length_s)):
