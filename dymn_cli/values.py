@@ -11,12 +11,12 @@ from typing import Any, get_args
 from dymn_cli.errors import UsageError
 
 __all__ = [
+    "names_of",
     "require_choice",
-    "require_names",
     "require_number",
     "require_score",
-    "require_scores",
     "require_whole",
+    "scores_of",
 ]
 
 
@@ -52,14 +52,15 @@ def require_choice(what: str, value: object, choices: Any) -> None:
         raise UsageError(f"no {what} {value!r}", hint=f"{', '.join(known[:-1])} or {known[-1]}")
 
 
-def require_names(what: str, value: object) -> None:
-    """Refuse what is no tuple of texts.
+def names_of(what: str, value: object) -> tuple[str, ...]:
+    """A tuple or list of texts as a tuple.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is something else.
     """
-    if not isinstance(value, tuple) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, tuple | list) or not all(isinstance(name, str) for name in value):
         raise UsageError(f"{what} {value!r:.60} is not a tuple of names", hint='for example ("Dog",)')
+    return tuple(value)
 
 
 def require_score(value: Any) -> None:
@@ -73,16 +74,19 @@ def require_score(value: Any) -> None:
         raise UsageError(f"a score of {value:g} is not between 0 and 1")
 
 
-def require_scores(what: str, value: object) -> None:
-    """Refuse what is no tuple of (name, score) pairs.
+def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
+    """A tuple or list of (name, score) pairs as a tuple of tuples.
 
     Raises:
-        UsageError: it is none, or a score is not from 0 to 1.
+        UsageError: it is something else, or a score is not from 0 to 1.
     """
-    pairs = value if isinstance(value, tuple) else (None,)
-    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+    pairs = value if isinstance(value, tuple | list) else (None,)
+    if not all(
+        isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    ):
         raise UsageError(
             f"{what} {value!r:.60} are not pairs of a label and a score", hint='for example (("Dog", 0.2),)'
         )
     for _, score in pairs:
         require_score(score)
+    return tuple((name, score) for name, score in pairs)

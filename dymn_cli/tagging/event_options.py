@@ -11,7 +11,7 @@ import numpy as np
 from dymn_cli.audio.windows import MIN_HOP_S
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Ontology
-from dymn_cli.values import require_choice, require_names, require_number, require_score, require_scores
+from dymn_cli.values import names_of, require_choice, require_number, require_score, scores_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,8 +80,8 @@ class EventOptions:
         require_choice("method", self.method, Method)
         require_score(self.on_score)
         require_score(self.off_score)
-        require_scores("thresholds", self.thresholds)
-        require_names("labels", self.labels)
+        object.__setattr__(self, "thresholds", scores_of("thresholds", self.thresholds))
+        object.__setattr__(self, "labels", names_of("labels", self.labels))
         if self.off_score > self.on_score:
             raise UsageError(f"off ({self.off_score:g}) is above on ({self.on_score:g})")
         for what, value in (("gap", self.gap_s), ("length", self.min_length_s)):

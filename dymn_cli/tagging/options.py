@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import UsageError
-from dymn_cli.values import require_choice, require_names, require_score, require_scores, require_whole
+from dymn_cli.values import names_of, require_choice, require_score, require_whole, scores_of
 
 if TYPE_CHECKING:
     from dymn_cli.audio.frames import FramePlan
@@ -71,8 +71,8 @@ class TagOptions:
         if self.top < 0:
             raise UsageError(f"top {self.top} is negative", hint="0 keeps all labels")
         require_score(self.min_score)
-        require_names("labels", self.labels)
-        require_scores("thresholds", self.thresholds)
+        object.__setattr__(self, "labels", names_of("labels", self.labels))
+        object.__setattr__(self, "thresholds", scores_of("thresholds", self.thresholds))
 
     @property
     def plan(self) -> WindowPlan | FramePlan:

@@ -122,7 +122,8 @@ class _Entries:
             fits = index["schema"] == SCHEMA and sum(lengths) * self._n_row_bytes == n_rows_bytes
             if not (fits and lengths and min(lengths) > 0):
                 return None
-            os.utime(place)  # it was used
+            with contextlib.suppress(OSError):  # in a cache that may only be read
+                os.utime(place)  # it was used
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return lengths

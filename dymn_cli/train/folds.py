@@ -108,9 +108,13 @@ def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
             f"--holdout {share:g} is no share above 0 and up to {MOST_HELD_OUT:g}", hint="for example 0.2"
         )
     # Few large folds are spread over the classes better than many small ones.
-    fraction = Fraction(share).limit_denominator(MOST_PARTS) or Fraction(1, round(1 / share))
     groups = _groups(dataset)
-    is_held = make_folds(dataset.targets(), groups, fraction.denominator, seed) < fraction.numerator
+    most = min(MOST_PARTS, max(len(set(groups)) // 2, 3))
+    fraction = Fraction(share).limit_denominator(most) or Fraction(1, round(1 / share))
+    part = make_folds(dataset.targets(), groups, fraction.denominator, seed)
+    sizes = np.bincount(part, minlength=fraction.denominator)
+    held = [(np.arange(fraction.numerator) + first) % len(sizes) for first in range(len(sizes))]
+    is_held = np.isin(part, min(held, key=lambda some: abs(sizes[some].sum() - share * len(part))))
     if is_held.all() or not is_held.any():
         n_groups = len(set(groups))
         raise UsageError(

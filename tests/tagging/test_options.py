@@ -99,6 +99,13 @@ def test_options_are_refused_when_they_are_made(bad: dict[str, object], said: st
     assert "\n" not in caught.value.message
 
 
+def test_lists_become_tuples() -> None:
+    options = TagOptions(labels=["Dog"], thresholds=[["Cat", 0.5]])  # type: ignore[arg-type]
+    assert options == TagOptions(labels=("Dog",), thresholds=(("Cat", 0.5),))
+    assert hash(options) == hash(TagOptions(labels=("Dog",), thresholds=(("Cat", 0.5),)))
+    assert EventOptions(labels=["Dog"]).labels == ("Dog",)  # type: ignore[arg-type]
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     options = TagOptions(window_s=np.float32(5), top=np.int64(3), min_score=np.float64(0.2))  # type: ignore[arg-type]
     assert options.plan.n_window == 160_000

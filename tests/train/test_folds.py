@@ -94,6 +94,13 @@ def test_it_is_the_share_that_was_asked_for(share: float) -> None:
     assert len(plan.held_out(0)) + len(plan.final) == 200
 
 
+@pytest.mark.parametrize(
+    ("n", "share", "n_held"), [(12, 0.3, 4), (12, 0.25, 3), (4, 0.3, 1), (7, 0.5, 3), (9, 0.4, 4)]
+)
+def test_it_is_about_that_of_few_recordings_too(n: int, share: float, n_held: int) -> None:
+    assert len(plan_of(plain(n), holdout=share).held_out(0)) == pytest.approx(n_held, abs=1)
+
+
 def test_a_share_of_one_group_cannot_be_held_out() -> None:
     with pytest.raises(UsageError, match="4 recordings in 1 group cannot be divided so"):
         plan_of(data(*(Example(f"{n}.wav", (n % 2,), group="all") for n in range(4))), holdout=0.25)
