@@ -202,6 +202,12 @@ class Tagger:
             self.step_s or 0.0, all(member.header.config.frame_head for member in members), calibration
         )
 
+    @property
+    def calibration_digest(self) -> str | None:
+        """SHA-256 of the file by which frame scores are mapped; None where they are not, or not asked for."""
+        calibration = self.frames.calibration if self.options.frame_scores else None
+        return None if calibration is None else calibration.digest
+
     def _calibration(self) -> Calibration | None:
         found = resolve(self._name)
         path = found if isinstance(found, Path) else found.path
