@@ -21,9 +21,10 @@ def modules() -> list[str]:
 def load(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as exc:
-        if exc.name in HEAVY:
-            pytest.skip(f"needs {exc.name}")
+    except (ModuleNotFoundError, dymn_cli.DymnError) as exc:
+        missing = exc if isinstance(exc, ModuleNotFoundError) else exc.__cause__
+        if isinstance(missing, ModuleNotFoundError) and missing.name in HEAVY:
+            pytest.skip(f"needs {missing.name}")
         raise
 
 

@@ -64,7 +64,7 @@ class TagOptions:
         if not isinstance(channel, str) or (
             channel not in ("mix", "each") and not (channel.isascii() and channel.isdigit())
         ):
-            raise UsageError(f"no channel {channel!r}", hint='"mix", "each", or the number of one, from "0"')
+            raise UsageError(f"no channel {channel!r}", hint="mix, each, or a number from 0")
         require_whole("top", self.top)
         if self.frame_scores and self.frames is not None:
             raise UsageError("frame scores are for windows, not for a cut into frames")

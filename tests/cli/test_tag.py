@@ -641,6 +641,8 @@ def test_both_runtimes_answer_alike(
     capfdbinary: pytest.CaptureFixture[bytes],
     backend: str,
 ) -> None:
+    if backend == "torch":
+        pytest.importorskip("torch")
     from dymn_cli.cli.app import run
 
     monkeypatch.chdir(dymn.cwd)
