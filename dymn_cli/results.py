@@ -114,6 +114,9 @@ class WindowScores:
         logits: (n_classes,) float32, before the sigmoid.
         scores: (n_classes,) float32 in [0, 1].
         embedding: (embedding_size,) float32.
+        frame_logits: (n_steps, n_classes) float32, where they were asked for: step n is centred on the moment
+            `start_s` + n · `Tagger.step_s`, and no step lies beyond `end_s`.
+        frame_scores: the same after the sigmoid, in [0, 1].
     """
 
     start_s: float
@@ -121,6 +124,8 @@ class WindowScores:
     logits: NDArray[np.float32]
     scores: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    frame_logits: NDArray[np.float32] | None = None
+    frame_scores: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

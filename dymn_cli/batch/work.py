@@ -95,6 +95,8 @@ class Work:
         )
         if self.tags:
             tagger.require_tags()
+        if self.options.frame_scores:
+            _ = tagger.frames  # says what is wrong with them
         if self.keep_embedding or self.keep_window_embeddings:
             tagger.require_embedding()
         return tagger

@@ -36,28 +36,25 @@ __all__ = ["register"]
 
 HELP = """Say when something is to be heard: from when to when, a row for each sound.
 
-  dymn events meeting.wav -l Laughter -t 0.4
+  dymn events meeting.wav -l Laughter -t 0.2
   dymn events night.flac -l Animal --descendants -f audacity -o night.txt
 
 A table on a terminal; in a pipe, tab-separated: source, channel, start_s, end_s, label, score.
-Formats: table, tsv, csv, json, jsonl, audacity, raven, srt, vtt, parquet. Of these, audacity, srt and vtt
-hold one recording; --out-dir makes a file for each.
+Formats: table, tsv, csv, json, jsonl, audacity, raven, kaleidoscope, sed (filename, onset, offset,
+event_label), rttm, srt, vtt, parquet. Of these, audacity, srt and vtt hold one recording; --out-dir makes a
+file for each.
 
-How sharp it is: the models learned from clips of 10 s that are labelled as a whole, so a score says that a
-sound is somewhere in its window, not where. Only windows that overlap tell more: an event lasts as long as
-all windows that look at a moment hear it. Its ends are no finer than the hop, and two sounds of a kind with
-less than a window between them become one. 100 sounds of 1 to 20 s that the bundled model knows when it hears
-them alone were put into half an hour of quiet, noise and music; it found, with ends so far off in the median:
+How it is found: the model scores windows of 10 s as a whole, and each step of 0.32 s in them. An event lasts
+while both together reach --off, if they reach --on somewhere; its ends lie where the score crosses half of
+its height, so they are finer than a step. Sounds of a kind with less than --max-gap between them become one.
+A lower --on finds more, there and elsewhere.
 
-  --window 10 --hop 10   35 %   4.9 s
-  --window 10            33 %   0.7 s
-  (default: 5, hop 1)    44 %   0.4 s   2 rows too many
-  --window 2             56 %   0.3 s   5, and 1 sound in pieces
-  --window 1             40 %   0.3 s   2, and 4 in pieces
+--method windows is for models that have to be asked about whole windows (an ONNX file exported without
+frames): windows of 5 s that overlap by four fifths, and an event lasts as long as all windows that look at a
+moment hear it. It takes four times as long and is less exact.
 
-Of 14 sounds of at most 1.5 s the default found 5. A lower --on finds more, there and elsewhere. The shorter
-the hop, the longer it takes: the default is about four times the work of dymn tag. To measure it with sounds
-of your own: python -m dymn_cli.bench.placing SOUNDS/
+To measure both with sounds of your own: python -m dymn_cli.bench.placing SOUNDS/
+To judge events by what is true: dymn eval
 """
 
 EVENTS_PANEL = "Which events"
@@ -67,21 +64,21 @@ EVENTS_PANEL = "Which events"
 class EventTime(TimeOptions):
     """How a source is cut into windows that overlap."""
 
-    window: Annotated[
-        float,
+    window: Annotated[  # type: ignore[assignment]  # its default depends on the method
+        float | None,
         typer.Option(
             "--window",
             metavar="S",
-            help="Seconds in a window: short ones are finer, long ones surer.",
+            help="Seconds in a window (default: 10; of --method windows 5).",
             rich_help_panel=TIME_PANEL,
         ),
-    ] = 5.0
+    ] = None
     hop: Annotated[
         float | None,
         typer.Option(
             "--hop",
             metavar="S",
-            help="Seconds from one window to the next (default: a fifth of the window).",
+            help="Seconds from one window to the next (default: 4/5 of it; of --method windows 1/5).",
             rich_help_panel=TIME_PANEL,
         ),
     ] = None
@@ -111,22 +108,31 @@ class EventSelect:
             rich_help_panel=EVENTS_PANEL,
         ),
     ] = False
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="frames, or windows: what is compared to find the ends.",
+            rich_help_panel=EVENTS_PANEL,
+        ),
+    ] = "frames"
     on: Annotated[
-        float,
+        float | None,
         typer.Option(
             "-t",
             "--on",
             metavar="X",
-            help="An event reaches this score somewhere.",
+            help="An event reaches this score somewhere (default: 0.15; of --method windows 0.3).",
             rich_help_panel=EVENTS_PANEL,
         ),
-    ] = 0.3
+    ] = None
     off: Annotated[
         float | None,
         typer.Option(
             "--off",
             metavar="X",
-            help="It lasts while no window falls below this (default: a quarter of --on).",
+            help="It lasts while it falls below this nowhere (default: 0.4, or 0.25 times --on).",
             rich_help_panel=EVENTS_PANEL,
         ),
     ] = None
@@ -140,14 +146,14 @@ class EventSelect:
         ),
     ] = None
     max_gap: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--max-gap",
             metavar="S",
-            help="Join events of a label that are no further apart.",
+            help="Join events of a label that are no further apart (default: 0.64; of --method windows 0).",
             rich_help_panel=EVENTS_PANEL,
         ),
-    ] = 0.0
+    ] = None
     min_length: Annotated[
         float,
         typer.Option(
@@ -207,9 +213,9 @@ def events(
     if to_terminal and format_name in BINARY:
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out events.{format_name}")
     require_writable(output, places, failures=inputs.failures)
-    cut = _cut(inputs, time)
     thresholds = read_thresholds(select.thresholds)
     wanted = _event_options(select, thresholds)
+    cut = _cut(inputs, time, wanted)
 
     def describe(facts: Facts) -> Provenance:
         thresholds.require_known(facts.vocabulary)
@@ -257,16 +263,18 @@ def events(
     finish(outcome, alone=run.total == 1)
 
 
-def _cut(inputs: InputOptions, time: EventTime) -> TagOptions:
-    from dymn_cli.tagging.events import default_hop_s
+def _cut(inputs: InputOptions, time: EventTime, wanted: EventOptions) -> TagOptions:
+    from dymn_cli.tagging.events import default_hop_s, default_window_s
     from dymn_cli.tagging.options import TagOptions
 
-    hop_s = default_hop_s(time.window) if time.hop is None else time.hop
+    window_s = default_window_s(wanted.method) if time.window is None else time.window
+    hop_s = default_hop_s(window_s, wanted.method) if time.hop is None else time.hop
     return TagOptions(
-        window_s=time.window,
+        window_s=window_s,
         hop_s=hop_s,
         pad=time.pad,  # type: ignore[arg-type]  # checked there
         channel=inputs.channel,
+        frame_scores=wanted.method == "frames",
     )
 
 
@@ -274,6 +282,7 @@ def _event_options(select: EventSelect, thresholds: Thresholds) -> EventOptions:
     from dymn_cli.tagging.events import EventOptions
 
     return EventOptions(
+        method=select.method,  # type: ignore[arg-type]  # checked there
         on=select.on,
         off=select.off,
         thresholds=thresholds.pairs,
@@ -294,11 +303,13 @@ def _provenance(facts: Facts, cut: TagOptions, wanted: EventOptions) -> Provenan
     thresholds = ((facts.vocabulary.find(label).name, score) for label, score in wanted.thresholds)
     base = provenance_of(facts, cut, per="event")
     options = (
-        ("on", wanted.on),
+        ("method", wanted.method),
+        ("on", wanted.on_score),
         ("off", wanted.off_score),
         ("thresholds", tuple(f"{name}={score:g}" for name, score in thresholds)),
         ("labels", tuple(label.name for label in labels)),
-        ("max_gap_s", wanted.max_gap_s),
+        ("max_gap_s", wanted.gap_s),
         ("min_length_s", wanted.min_length_s),
+        ("calibration", facts.calibration),
     )
     return Provenance(base.version, base.model, (*base.options, *options))

@@ -22,8 +22,10 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -38,8 +40,9 @@ from dymn_cli.frontend.sharing import SharedLogMel
 from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
 from dymn_cli.runtime.ensemble import Ensemble
 from dymn_cli.runtime.select import open_backend
-from dymn_cli.store.registry import DEFAULT_MODEL
+from dymn_cli.store.registry import DEFAULT_MODEL, resolve
 from dymn_cli.tagging.aggregate import Aggregator, Selection, sigmoid
+from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
 
@@ -54,8 +57,9 @@ if TYPE_CHECKING:
     from dymn_cli.labels import Vocabulary
     from dymn_cli.results import AudioInfo, ModelInfo, Tag
     from dymn_cli.runtime.base import DeviceFrontEnd, Mels
+    from dymn_cli.tagging.calibration import Calibration
 
-__all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Tagger", "usable_cores"]
+__all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger", "usable_cores"]
 
 GPU_BATCH = 16
 GPU_THREADS = 2  # one waits for the GPU, one prepares what it does next
@@ -70,6 +74,21 @@ class ChannelWindow(NamedTuple):
 
     channel: str
     window: WindowScores
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """How a model scores frames.
+
+    Args:
+        step_s: seconds from one step to the next.
+        trained: whether a frame head was trained for it; else the classifier is asked about each step.
+        calibration: makes scores of all labels mean the same; None where the model has none.
+    """
+
+    step_s: float
+    trained: bool
+    calibration: Calibration | None
 
 
 class Tagger:
@@ -110,6 +129,7 @@ class Tagger:
         self.options = options or TagOptions()
         plan = _plan(self.options)
         names = [model] if isinstance(model, str | os.PathLike) else list(model)
+        self._name = os.fspath(names[0]) if names else ""
         self._models = Ensemble(
             [
                 open_backend(os.fspath(name), backend=backend, device=device, n_samples=plan.n_window)
@@ -151,6 +171,28 @@ class Tagger:
     def embedding_size(self) -> int:
         """Values in an embedding; 0 for an ensemble without `concat`."""
         return self._models.embedding_size
+
+    @cached_property
+    def frames(self) -> Frames:
+        """What there is to know of this model's frame scores.
+
+        Raises:
+            UsageError: models that do not score the same steps.
+            ModelError: a calibration that cannot be read.
+        """
+        self._models.require_frames()
+        members = self._models.members
+        calibration = None
+        if len(members) == 1:  # the scores of several are those of no calibrated model
+            calibration = self._calibration()
+        return Frames(
+            self.step_s or 0.0, all(member.header.config.frame_head for member in members), calibration
+        )
+
+    def _calibration(self) -> Calibration | None:
+        found = resolve(self._name)
+        path = found if isinstance(found, Path) else found.path
+        return read_calibration(calibration_path(path), self.vocabulary, self.model.sha256)
 
     def require_tags(self) -> None:
         """Refuse a model whose classes are no sounds, as those trained on ImageNet.

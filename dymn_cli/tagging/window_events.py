@@ -1,4 +1,4 @@
-"""From the scores of windows to events: what is to be heard, from when to when.
+"""Events from the scores of windows that overlap: the way for a model that scores no frames.
 
     windows ──▶ cells of the time line ──▶ hysteresis ──▶ gaps closed ──▶ short ones dropped ──▶ Event
 
@@ -33,144 +33,24 @@ length of the source.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dymn_cli.audio.resample import RATE_HZ
-from dymn_cli.audio.windows import MIN_HOP_S, WindowPlan
-from dymn_cli.errors import UsageError
-from dymn_cli.labels import Ontology
-from dymn_cli.results import Event, SourceEvents
+from dymn_cli.results import Event
+from dymn_cli.tagging.event_options import label_thresholds, wanted_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.audio.decode import Source
-    from dymn_cli.labels import Label, Vocabulary
+    from dymn_cli.audio.windows import WindowPlan
+    from dymn_cli.labels import Vocabulary
     from dymn_cli.results import WindowScores
-    from dymn_cli.tagging.tagger import ChannelWindow, Tagger
+    from dymn_cli.tagging.event_options import EventOptions
 
-__all__ = [
-    "EventDetector",
-    "EventOptions",
-    "SourceDetector",
-    "default_hop_s",
-    "events_of",
-    "in_order",
-    "wanted_labels",
-]
-
-OVERLAP = 5  # windows that look at a moment, unless a hop is given
-OFF_SHARE = 0.25  # of `on`
-
-
-def default_hop_s(window_s: float) -> float:
-    """A fifth of the window, to a hundredth of a second, so that windows can share their log-mel frames."""
-    return max(MIN_HOP_S, round(window_s / OVERLAP, 2))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventOptions:
-    """What counts as an event.
-
-    Args:
-        on: an event's mean score reaches this somewhere.
-        off: and its lowest score nowhere falls below this; None for a quarter of `on`.
-        thresholds: (label, on) pairs: labels with an `on` of their own. Their `off` is the same share of it
-            as it is for the others.
-        labels: keep only these: names, `/m/…` ids or slugs; empty for all.
-        descendants: of those labels, also their kinds in AudioSet's ontology, however many levels down;
-            then a sound of the ontology that is no label itself, such as "Human sounds", is accepted too.
-        max_gap_s: events of a label that are no further apart become one.
-        min_length_s: events shorter than this are dropped.
-
-    Raises:
-        UsageError: a value outside its range.
-    """
-
-    on: float = 0.3
-    off: float | None = None
-    thresholds: tuple[tuple[str, float], ...] = ()
-    labels: tuple[str, ...] = ()
-    descendants: bool = False
-    max_gap_s: float = 0.0
-    min_length_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        for score in (self.on, self.off_score, *(value for _, value in self.thresholds)):
-            if not 0 <= score <= 1:  # also for NaN
-                raise UsageError(f"a score of {score:g} is not between 0 and 1")
-        if self.off_score > self.on:
-            raise UsageError(f"off ({self.off_score:g}) is above on ({self.on:g})")
-        for what, value in (("gap", self.max_gap_s), ("length", self.min_length_s)):
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"a {what} of {value:g} s is not 0 s or more")
-        if self.descendants and not self.labels:
-            raise UsageError("descendants of what?", hint="name a sound with --label")
-
-    @property
-    def off_score(self) -> float:
-        """`off`, or its default."""
-        return OFF_SHARE * self.on if self.off is None else self.off
-
-    @property
-    def off_share(self) -> float:
-        """`off` as a share of `on`."""
-        return self.off_score / self.on if self.on else OFF_SHARE
-
-
-def wanted_labels(options: EventOptions, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    """The labels that events are wanted of, in the order of the model's outputs.
-
-    Raises:
-        UsageError: a name that is neither a label nor, with `descendants`, a sound of the ontology; or one
-            that no label of the model is a kind of.
-    """
-    if not options.labels:
-        return vocabulary.labels
-    named = _kinds if options.descendants else _single
-    wanted = {label.index: label for name in options.labels for label in named(name, vocabulary)}
-    return tuple(wanted[index] for index in sorted(wanted))
-
-
-def _single(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    try:
-        return (vocabulary.find(name),)
-    except UsageError:
-        n_kinds = len(_under(name, vocabulary))
-        if not n_kinds:
-            raise
-    raise UsageError(
-        f"{name!r} is a sound of the ontology, but no label", hint=f"--descendants takes its {n_kinds} kinds"
-    )
-
-
-def _kinds(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    try:
-        own = vocabulary.find(name)
-    except UsageError:
-        kinds = _under(name, vocabulary)
-        if not kinds:
-            raise
-        return kinds
-    return (own, *_under(own.mid, vocabulary))
-
-
-def _under(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    """Labels of the model that are kinds of a sound; none where the ontology does not know the sound."""
-    if not name:
-        return ()
-    try:
-        kinds = Ontology.audioset().labels_under(name)
-    except UsageError:
-        return ()
-    mids = {kind.mid for kind in kinds}
-    return tuple(label for label in vocabulary if label.mid in mids)
+__all__ = ["WindowDetector"]
 
 
 class _Placed(NamedTuple):
@@ -225,10 +105,10 @@ class _Stretches:
             getattr(self, name)[n] = getattr(other, name)[n]
 
 
-class EventDetector:
+class WindowDetector:
     """Takes the windows of one channel in order, gives its events as they end.
 
-        detector = EventDetector(options, tagger.vocabulary, plan, source="night.flac")
+        detector = WindowDetector(options, tagger.vocabulary, plan, source="night.flac")
         for window in windows:
             events += detector.add(window)
         events += detector.finish()
@@ -259,9 +139,9 @@ class EventDetector:
         self._source, self._channel = source, channel
         self._labels = wanted_labels(options, vocabulary)
         self._columns = np.array([label.index for label in self._labels])
-        self._on, self._off = _thresholds(options, vocabulary, self._columns)
+        self._on, self._off = label_thresholds(options, vocabulary, self._columns)
         self._hop = plan.n_hop
-        self._max_gap = round(options.max_gap_s * RATE_HZ)
+        self._max_gap = round(options.gap_s * RATE_HZ)
         self._min_length = round(options.min_length_s * RATE_HZ)
         self._windows: deque[_Placed] = deque()
         self._n_windows = 0
@@ -354,87 +234,3 @@ class EventDetector:
             mean_score=float((stretch.after[n] - stretch.before[n]) / (end - start)),
             n_windows=int(stretch.last[n] - stretch.first[n]) + 1,
         )
-
-
-def _thresholds(
-    options: EventOptions, vocabulary: Vocabulary, columns: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`on` and `off` of each wanted label; float32 as scores are, so that a score of 0.7 reaches 0.7."""
-    on = np.full(len(vocabulary), options.on)
-    off = np.full(len(vocabulary), options.off_score)
-    for name, threshold in options.thresholds:
-        index = vocabulary.find(name).index
-        on[index], off[index] = threshold, threshold * options.off_share
-    return on[columns].astype(np.float32), off[columns].astype(np.float32)
-
-
-class SourceDetector:
-    """The detectors of all channels of a source: takes what a `tagger.Analysis` gives, row by row.
-
-    Args:
-        options: what counts as an event.
-        tagger: says the labels, and by its own options how the source is cut.
-        source: what the events call their source.
-
-    Raises:
-        UsageError: an unknown label in the options, when the first row comes.
-    """
-
-    def __init__(self, options: EventOptions, tagger: Tagger, *, source: str) -> None:
-        cut = tagger.options
-        self._options, self._vocabulary, self._source = options, tagger.vocabulary, source
-        self._plan = WindowPlan(cut.window_s, cut.hop_s, cut.pad)
-        self._channels: dict[str, EventDetector] = {}
-
-    def add(self, row: ChannelWindow) -> list[Event]:
-        """Take the next row in; give the events that are finished now."""
-        if row.channel not in self._channels:
-            self._channels[row.channel] = EventDetector(
-                self._options, self._vocabulary, self._plan, source=self._source, channel=row.channel
-            )
-        return self._channels[row.channel].add(row.window)
-
-    def finish(self) -> list[Event]:
-        """The source is at its end: give the events that are left."""
-        return [event for detector in self._channels.values() for event in detector.finish()]
-
-
-def events_of(
-    tagger: Tagger, source: Source, options: EventOptions | None = None, *, name: str | None = None
-) -> SourceEvents:
-    """All events of one source, in the order of their starts; windows and channel as the tagger has them.
-
-    Only the events are held, never windows; they are given together, because a source that turns out to be
-    damaged gives none.
-
-    Args:
-        tagger: answers; its own options say how the source is cut and which channel is heard.
-        source: path, binary file object, or (samples, rate_hz).
-        options: what counts as an event.
-        name: what the events call the source; the path by default.
-
-    Raises:
-        InputError: the source cannot be used.
-        UsageError: an unknown label in the options, or a model that does not tag.
-    """
-    tagger.require_tags()
-    with tagger.analyse(source, name=name) as analysis:
-        detector = SourceDetector(options or EventOptions(), tagger, source=analysis.name)
-        events = [event for row in analysis for event in detector.add(row)] + detector.finish()
-    return SourceEvents(
-        source=analysis.name,
-        audio=analysis.audio,
-        duration_s=analysis.duration_s,
-        events=in_order(events),
-        warnings=analysis.warnings,
-        model=tagger.model,
-    )
-
-
-def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Events in the order of their starts, then of their ends, labels and channels."""
-    return tuple(sorted(events, key=_place))
-
-
-def _place(event: Event) -> tuple[float, float, int, str]:
-    return event.start_s, event.end_s, event.index, event.channel

@@ -1,0 +1,143 @@
+"""From a source to its events: what is to be heard, from when to when.
+
+`event_options` says what counts as one, `frame_events` and `window_events` find them: two ways, of which the
+first takes a fifth of the time and finds the ends more exactly; see there for what they do with scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dymn_cli.audio.windows import WindowPlan
+from dymn_cli.results import Event, SourceEvents
+from dymn_cli.tagging.event_options import (
+    EventOptions,
+    default_hop_s,
+    default_window_s,
+    label_thresholds,
+    wanted_labels,
+)
+from dymn_cli.tagging.frame_events import FrameDetector
+from dymn_cli.tagging.window_events import WindowDetector
+
+if TYPE_CHECKING:
+    from dymn_cli.audio.decode import Source
+    from dymn_cli.results import WindowScores
+    from dymn_cli.tagging.tagger import ChannelWindow, Tagger
+
+__all__ = [
+    "Detector",
+    "EventOptions",
+    "SourceDetector",
+    "default_hop_s",
+    "default_window_s",
+    "events_of",
+    "in_order",
+    "label_thresholds",
+    "wanted_labels",
+]
+
+
+class Detector(Protocol):
+    """Takes the windows of one channel in order, gives its events as they end."""
+
+    def add(self, window: WindowScores) -> list[Event]:
+        """Take the next window in; give the events that are finished now."""
+        ...
+
+    def finish(self) -> list[Event]:
+        """The source is at its end: give the events that are left."""
+        ...
+
+
+class SourceDetector:
+    """The detectors of all channels of a source: takes what a `tagger.Analysis` gives, row by row.
+
+    Args:
+        options: what counts as an event; for the method "frames", the rows must have frame scores.
+        tagger: says the labels, and by its own options how the source is cut.
+        source: what the events call their source.
+
+    Raises:
+        UsageError: an unknown label in the options, when the first row comes.
+    """
+
+    def __init__(self, options: EventOptions, tagger: Tagger, *, source: str) -> None:
+        self._options, self._tagger, self._source = options, tagger, source
+        self._channels: dict[str, Detector] = {}
+
+    def add(self, row: ChannelWindow) -> list[Event]:
+        """Take the next row in; give the events that are finished now."""
+        if row.channel not in self._channels:
+            self._channels[row.channel] = self._detector(row.channel)
+        return self._channels[row.channel].add(row.window)
+
+    def finish(self) -> list[Event]:
+        """The source is at its end: give the events that are left."""
+        return [event for detector in self._channels.values() for event in detector.finish()]
+
+    def _detector(self, channel: str) -> Detector:
+        vocabulary, cut = self._tagger.vocabulary, self._tagger.options
+        if self._options.method == "windows":
+            plan = WindowPlan(cut.window_s, cut.hop_s, cut.pad)
+            return WindowDetector(self._options, vocabulary, plan, source=self._source, channel=channel)
+        return FrameDetector(
+            self._options,
+            vocabulary,
+            self._tagger.frames.step_s,
+            frame_head=self._tagger.frames.trained,
+            calibration=self._tagger.frames.calibration,
+            source=self._source,
+            channel=channel,
+        )
+
+
+def events_of(
+    tagger: Tagger, source: Source, options: EventOptions | None = None, *, name: str | None = None
+) -> SourceEvents:
+    """All events of one source, in the order of their starts; windows and channel as the tagger has them.
+
+    With the method "frames" and a tagger whose options name no hop, windows overlap by a fifth.
+
+    Only the events are held, never windows; they are given together, because a source that turns out to be
+    damaged gives none.
+
+    Args:
+        tagger: answers; its own options say how the source is cut and which channel is heard.
+        source: path, binary file object, or (samples, rate_hz).
+        options: what counts as an event.
+        name: what the events call the source; the path by default.
+
+    Raises:
+        InputError: the source cannot be used.
+        UsageError: an unknown label in the options, a model that does not tag, or models whose frames do not
+            go together.
+    """
+    options = options or EventOptions()
+    tagger.require_tags()
+    changes: dict[str, Any] = {}
+    if options.method == "frames":
+        changes["frame_scores"] = True
+        if tagger.options.hop_s is None:
+            changes["hop_s"] = default_hop_s(tagger.options.window_s, "frames")
+    with tagger.analyse(source, name=name, **changes) as analysis:
+        detector = SourceDetector(options, tagger, source=analysis.name)
+        events = [event for row in analysis for event in detector.add(row)] + detector.finish()
+    return SourceEvents(
+        source=analysis.name,
+        audio=analysis.audio,
+        duration_s=analysis.duration_s,
+        events=in_order(events),
+        warnings=analysis.warnings,
+        model=tagger.model,
+    )
+
+
+def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Events in the order of their starts, then of their ends, labels and channels."""
+    return tuple(sorted(events, key=_place))
+
+
+def _place(event: Event) -> tuple[float, float, int, str]:
+    return event.start_s, event.end_s, event.index, event.channel

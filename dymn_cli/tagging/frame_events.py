@@ -1,0 +1,442 @@
+"""Events from the scores of frames: the model says itself in which steps of a window a sound is.
+
+    windows ──▶ time line of steps ──▶ median filter ──▶ hysteresis ──▶ ends ──▶ gaps closed ──▶ Event
+
+**What a score says.** A model has two answers for a window: which sounds are in it (the clip score), and
+which are in each step of it (the frame score; a step is 0.32 s with most models). The clip score has seen ten
+seconds and is the surer one, the frame score knows when. The score of a step is their geometric mean. Where
+a frame head was trained, the frame score counts twice in it: with equal weights the clip score would hold
+events open in the neighbourhood of a sound. Where there is none, the classifier has been asked about single
+steps, which it was not trained for: it is too sure there, so that both count alike, and the odds of the mean
+are lowered to those of a trained model. Where a model has been calibrated (see `calibration`), its score is
+then mapped label by label.
+
+**The time line.** Windows overlap, by a fifth unless told otherwise, so that a sound at the edge of one is
+away from the edge of the next. Each moment belongs to the window whose edge is further away: the time line
+changes over in the middle of what two windows share. The last window ends with the source, off the grid of
+the others; so do its steps. A source shorter than a window is repeated up to it, and its first copy counts.
+
+**Hysteresis.** An event is a run of steps that reach `off`, if one of them reaches `on`. A label whose
+calibration says so is smoothed by a median over a few steps before: it takes out what is shorter than half of
+them, so it suits sounds that last.
+
+**Ends.** A sound that is sure is heard a step before it begins and after it ends, because each step has seen
+more than itself. So an end is not where the score falls below `off`, but where it crosses half of the highest
+score within two seconds of it, inside the event; between the middles of two steps, in proportion. With 240
+known sounds in quiet, half of the ends were within 0.16 s of the right place, and within 0.4 s at `off`.
+
+**Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
+`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark".
+
+A detector holds one window, and of each label that is being heard the two seconds at either end: its memory
+does not grow with the length of the source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dymn_cli.audio.resample import RATE_HZ
+from dymn_cli.results import Event
+from dymn_cli.tagging.calibration import Calibration
+from dymn_cli.tagging.event_options import label_thresholds, wanted_labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dymn_cli.labels import Label, Vocabulary
+    from dymn_cli.results import WindowScores
+    from dymn_cli.tagging.event_options import EventOptions
+
+__all__ = ["FrameCurve", "FrameDetector", "Step", "TimeLine", "joint_scores"]
+
+CLIP_SHARE = 1 / 3  # of the clip score in the geometric mean, where a frame head was trained
+STAND_IN_SHARE = 1 / 2  # and where the classifier stands in for it
+STAND_IN = Calibration.common(math.log(0.15 / 0.85) - math.log(0.3 / 0.7))  # 0.3 there is 0.15 here
+EDGE_SHARE = 0.5  # of the highest score near an end: there is the end
+EDGE_S = 2.0  # what is near
+
+
+def joint_scores(window: WindowScores, *, frame_head: bool) -> NDArray[np.float64]:
+    """The scores of a window's steps, (n_steps, n_classes): geometric mean of frame and clip score.
+
+    Args:
+        window: with frame scores.
+        frame_head: whether they come from a trained frame head.
+    """
+    if window.frame_scores is None:
+        raise ValueError("the window has no frame scores: they must be asked for (`TagOptions.frame_scores`)")
+    frames, clip = window.frame_scores.astype(np.float64), window.scores.astype(np.float64)
+    share = CLIP_SHARE if frame_head else STAND_IN_SHARE
+    scores = np.asarray(frames ** (1 - share) * clip**share)
+    return scores if frame_head else STAND_IN.mapped(scores)
+
+
+class Step(NamedTuple):
+    """A step of the time line.
+
+    Args:
+        middle: of it, in samples at 32 kHz.
+        window: the number of the window that it comes from.
+        scores: (n_labels,) of it.
+    """
+
+    middle: int
+    window: int
+    scores: NDArray[np.float64]
+
+
+class TimeLine:
+    """Puts the steps of windows that overlap in a row.
+
+    Args:
+        step_s: seconds from one step to the next.
+        columns: the labels that are wanted, as indices.
+        frame_head: whether frame scores come from a trained frame head.
+        calibration: maps the scores; None leaves them.
+    """
+
+    def __init__(
+        self,
+        step_s: float,
+        columns: NDArray[np.int64],
+        *,
+        frame_head: bool = True,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._step = round(step_s * RATE_HZ)
+        self._frame_head = frame_head
+        self._columns = columns
+        self._calibration = calibration
+        self._last: tuple[int, int, NDArray[np.float64]] | None = None
+        self._from = 0  # where the last window takes over
+        self._n_windows = 0
+        self.end = 0
+
+    def add(self, window: WindowScores) -> Iterator[Step]:
+        """Take the next window in; give the steps up to where it takes over from the one before."""
+        start = round(window.start_s * RATE_HZ)
+        if self._last is not None:
+            change = (start + self.end) // 2
+            yield from self._steps(change)
+            self._from = change
+        scores = joint_scores(window, frame_head=self._frame_head)
+        if self._calibration is not None:
+            scores = self._calibration.mapped(scores)
+        self._last = start, self._n_windows, scores[:, self._columns]
+        self._n_windows += 1
+        self.end = round(window.end_s * RATE_HZ)
+
+    def finish(self) -> Iterator[Step]:
+        """The source is at its end: give the steps that are left."""
+        yield from self._steps(self.end)
+        self._last = None
+
+    def _steps(self, until: int) -> Iterator[Step]:
+        if self._last is None:
+            return
+        start, number, scores = self._last
+        for n, row in enumerate(scores):
+            middle = start + n * self._step + self._step // 2
+            if self._from <= middle < until:
+                yield Step(middle, number, row)
+
+
+class _Median:
+    """Smooths each label by a median over steps; at both ends of the source the last step is repeated.
+
+    Args:
+        widths: (n_labels,) steps, odd numbers; 1 leaves a label as it is.
+    """
+
+    def __init__(self, widths: NDArray[np.int64]) -> None:
+        self._groups = [(int(width), np.flatnonzero(widths == width)) for width in np.unique(widths)]
+        self._half = int(widths.max(initial=1)) // 2
+        self._steps: deque[Step] = deque(maxlen=2 * self._half + 1)
+        self._n_left = 0
+
+    def add(self, step: Step) -> Iterator[Step]:
+        """Take the next step in; give the one that all its neighbours are known of."""
+        if not self._half:
+            yield step
+            return
+        if not self._steps:
+            self._steps.extend([step] * self._half)
+        self._steps.append(step)
+        self._n_left += 1
+        if len(self._steps) == self._steps.maxlen:
+            yield self._middle()
+
+    def finish(self) -> Iterator[Step]:
+        """Give the steps that are left."""
+        while self._n_left:
+            self._steps.append(self._steps[-1])
+            if len(self._steps) == self._steps.maxlen:
+                yield self._middle()
+
+    def _middle(self) -> Step:
+        self._n_left -= 1
+        step = self._steps[self._half]
+        rows = np.stack([neighbour.scores for neighbour in self._steps])
+        scores = step.scores.copy()
+        for width, columns in self._groups:
+            if width > 1:
+                near = rows[self._half - width // 2 : self._half + width // 2 + 1, columns]
+                scores[columns] = np.median(near, axis=0)
+        return step._replace(scores=scores)
+
+
+Point = tuple[int, float]  # the middle of a step in samples, and a label's score there
+
+
+@dataclass(slots=True)
+class _Run:
+    """Steps of one label in a row that reach `off`.
+
+    Args:
+        before: the step before the first, None at the start of the source.
+        first: the first window that it has steps of.
+        last: the last one.
+        head: its first steps, no more than two seconds.
+        tail: its last ones, likewise.
+        total: the sum of all scores.
+        n_steps: their number.
+        peak: the highest of them.
+    """
+
+    before: Point | None
+    first: int
+    last: int
+    head: list[Point] = field(default_factory=list)
+    tail: deque[Point] = field(default_factory=deque)
+    total: float = 0.0
+    n_steps: int = 0
+    peak: float = 0.0
+
+    def add(self, point: Point, window: int, near: int) -> None:
+        """Take in the next step; `near` is how many samples an end looks back or ahead."""
+        if not self.head or point[0] - self.head[0][0] < near:
+            self.head.append(point)
+        self.tail.append(point)
+        while point[0] - self.tail[0][0] >= near:
+            self.tail.popleft()
+        self.total += point[1]
+        self.n_steps += 1
+        self.peak = max(self.peak, point[1])
+        self.last = window
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """An event that a later one may be joined to."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+    total: float
+    n_steps: int
+    peak: float
+
+
+class FrameDetector:
+    """Takes the windows of one channel in order, gives its events as they end.
+
+        detector = FrameDetector(options, tagger.vocabulary, tagger.step_s, source="night.flac")
+        for window in windows:                 # with frame scores
+            events += detector.add(window)
+        events += detector.finish()
+
+    An event comes out once nothing can be joined to it any more; those of one moment in the order of the
+    labels. See the module for what an event is.
+
+    Args:
+        options: what counts as an event.
+        vocabulary: the labels of the scores.
+        step_s: seconds from one step to the next.
+        frame_head: whether frame scores come from a trained frame head.
+        calibration: of the model, or None.
+        source: what the events call their source.
+        channel: and their channel.
+
+    Raises:
+        UsageError: an unknown label in the options.
+    """
+
+    def __init__(
+        self,
+        options: EventOptions,
+        vocabulary: Vocabulary,
+        step_s: float,
+        *,
+        frame_head: bool = True,
+        calibration: Calibration | None = None,
+        source: str = "",
+        channel: str = "mix",
+    ) -> None:
+        self._source, self._channel = source, channel
+        self._labels: tuple[Label, ...] = wanted_labels(options, vocabulary)
+        columns = np.array([label.index for label in self._labels], np.int64)
+        self._on, self._off = (
+            values.astype(np.float64).tolist() for values in label_thresholds(options, vocabulary, columns)
+        )
+        self._off_array = np.array(self._off)
+        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
+        self._median = _Median(_widths(columns, calibration))
+        self._half_step = round(step_s * RATE_HZ) // 2
+        self._near = round(EDGE_S * RATE_HZ)
+        self._max_gap = round(options.gap_s * RATE_HZ)
+        self._min_length = round(options.min_length_s * RATE_HZ)
+        self._before: Step | None = None
+        self._runs: dict[int, _Run] = {}
+        self._waiting: dict[int, _Stretch] = {}
+
+    def add(self, window: WindowScores) -> list[Event]:
+        """Take the next window in; give the events that are finished now."""
+        events: list[Event] = []
+        for step in self._line.add(window):
+            for smooth in self._median.add(step):
+                self._take(smooth, events)
+        return events
+
+    def finish(self) -> list[Event]:
+        """The source is at its end: give the events that are left."""
+        events: list[Event] = []
+        for step in self._line.finish():
+            for smooth in self._median.add(step):
+                self._take(smooth, events)
+        for smooth in self._median.finish():
+            self._take(smooth, events)
+        for n in sorted(self._runs):
+            self._settle(n, self._runs[n], None, events)
+        self._runs.clear()
+        for n in sorted(self._waiting):
+            self._give(n, events)
+        return events
+
+    def _take(self, step: Step, events: list[Event]) -> None:
+        heard = np.flatnonzero(step.scores >= self._off_array).tolist()
+        ended = self._runs.keys() - heard
+        for n in sorted(ended):
+            self._settle(n, self._runs.pop(n), (step.middle, float(step.scores[n])), events)
+        for n in heard:
+            if n not in self._runs:
+                before = self._before
+                point = None if before is None else (before.middle, float(before.scores[n]))
+                self._runs[n] = _Run(point, step.window, step.window)
+            self._runs[n].add((step.middle, float(step.scores[n])), step.window, self._near)
+        for n in sorted(self._waiting.keys() - self._runs.keys()):
+            if step.middle - self._waiting[n].end > self._max_gap:  # a later run starts after this step
+                self._give(n, events)
+        self._before = step
+
+    def _settle(self, n: int, run: _Run, after: Point | None, events: list[Event]) -> None:
+        """A run has ended: it becomes an event, joins the one that waits for it, or is nothing."""
+        if run.peak < self._on[n]:
+            return
+        start = _edge(run.head, run.before, self._off[n], 0)
+        end = _edge(list(reversed(run.tail)), after, self._off[n], self._line.end)
+        if end - start < self._half_step:  # where `off` is as high as the peak
+            middle = (start + end) // 2
+            start = max(middle - self._half_step // 2, 0)
+            end = min(start + self._half_step, self._line.end)
+        waiting = self._waiting.get(n)
+        if waiting is not None and start - waiting.end <= self._max_gap:
+            waiting.end, waiting.last = end, run.last
+            waiting.total += run.total
+            waiting.n_steps += run.n_steps
+            waiting.peak = max(waiting.peak, run.peak)
+            return
+        if waiting is not None:
+            self._give(n, events)
+        self._waiting[n] = _Stretch(start, end, run.first, run.last, run.total, run.n_steps, run.peak)
+
+    def _give(self, n: int, events: list[Event]) -> None:
+        """Nothing can be joined to this one any more: it comes out, unless it is too short."""
+        stretch, label = self._waiting.pop(n), self._labels[n]
+        if stretch.end - stretch.start < self._min_length:
+            return
+        events.append(
+            Event(
+                source=self._source,
+                channel=self._channel,
+                start_s=stretch.start / RATE_HZ,
+                end_s=stretch.end / RATE_HZ,
+                index=label.index,
+                label=label.name,
+                mid=label.mid,
+                score=stretch.peak,
+                mean_score=stretch.total / stretch.n_steps,
+                n_windows=stretch.last - stretch.first + 1,
+            )
+        )
+
+
+class FrameCurve:
+    """Keeps the scores of some labels along one channel of a source, as a detector sees them.
+
+    Its memory grows with the source: 4 bytes a label and step.
+
+    Args:
+        step_s: seconds from one step to the next.
+        columns: the labels, as indices.
+        frame_head: whether frame scores come from a trained frame head.
+        calibration: of the model, or None.
+    """
+
+    def __init__(
+        self,
+        step_s: float,
+        columns: NDArray[np.int64],
+        *,
+        frame_head: bool = True,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
+        self._median = _Median(_widths(columns, calibration))
+        self._steps: list[tuple[int, NDArray[np.float32]]] = []
+
+    def add(self, window: WindowScores) -> None:
+        """Take the next window in."""
+        self._keep(smooth for step in self._line.add(window) for smooth in self._median.add(step))
+
+    def finish(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Scores (n_steps, n_labels), and (n_steps + 1,) seconds where they begin and the last one ends."""
+        self._keep(smooth for step in self._line.finish() for smooth in self._median.add(step))
+        self._keep(self._median.finish())
+        middles = np.array([middle for middle, _ in self._steps], np.float64)
+        edges = np.concatenate([[0.0], (middles[:-1] + middles[1:]) / 2, [self._line.end]])
+        return np.stack([scores for _, scores in self._steps]), edges / RATE_HZ
+
+    def _keep(self, steps: Iterable[Step]) -> None:
+        self._steps += [(step.middle, step.scores.astype(np.float32)) for step in steps]
+
+
+def _widths(columns: NDArray[np.int64], calibration: Calibration | None) -> NDArray[np.int64]:
+    return np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
+
+
+def _edge(points: Sequence[Point], outside: Point | None, off: float, border: int) -> int:
+    """Where an event begins or ends, in samples.
+
+    Args:
+        points: its steps near that end, from the end inwards.
+        outside: the step beyond the end; None where the source begins or ends there.
+        off: what a step in the event reaches at least.
+        border: where the source begins or ends.
+    """
+    level = max(off, EDGE_SHARE * max(score for _, score in points))
+    for inside, score in points:
+        if score >= level:
+            break
+        outside = inside, score
+    if outside is None:
+        return border
+    place, lower = outside
+    return place + round((level - lower) / (score - lower) * (inside - place))
