@@ -211,7 +211,8 @@ class Feeding:
         rows = np.zeros((self._tagger.batch_size, len(batch[0].values)), np.float32)
         for row, waiting in zip(rows, batch, strict=False):
             row[:] = waiting.values
-        answers = self._tagger.answer([waiting.cut for waiting in batch], self._mels(rows, n_samples))
+        cuts, mels = [waiting.cut for waiting in batch], self._mels(rows, n_samples)
+        answers = self._tagger.answer(cuts, mels, frames=self._work.options.frame_scores)
         for waiting, answer in zip(batch, answers, strict=True):
             source = self._sources[waiting.name]
             source.joined.add(answer)

@@ -202,7 +202,7 @@ def _chosen(
     folder: Path, tagger: Tagger
 ) -> tuple[list[tuple[int, NDArray[np.float32]]], list[NDArray[np.float32]]]:
     """Sounds that the model knows, a few of each label, and what is heard behind them."""
-    threshold = EventOptions().on
+    threshold = EventOptions(method="windows").on_score
     sounds: list[tuple[int, NDArray[np.float32]]] = []
     behind: list[NDArray[np.float32]] = []
     counts: Counter[int] = Counter()

@@ -55,12 +55,13 @@ def with_front_end(model: onnx.ModelProto, config: FrontEndConfig) -> onnx.Model
     """Put the front end before a network, and the sigmoid behind it.
 
     Args:
-        model: what `dymn_cli.export.onnx_file.self_contained` makes: `mel` in, `logits` and `embedding` out.
+        model: what `dymn_cli.export.onnx_file.self_contained` makes: `mel` in, `logits` and `embedding` out,
+            and perhaps `frame_logits`.
         config: the front end that the network was trained on.
 
     Returns:
         The same model with input `waveform` (batch, n_samples) float32 and outputs `scores`
-        (batch, n_classes), `logits` and `embedding`; the batch is 1 where the network's is.
+        (batch, n_classes), and those that it had; the batch is 1 where the network's is.
 
     Raises:
         ModelError: no graph for such a front end, see `build_front_end`.
@@ -80,9 +81,8 @@ def with_front_end(model: onnx.ModelProto, config: FrontEndConfig) -> onnx.Model
     scores = onnx.ValueInfoProto()
     scores.CopyFrom(outputs["logits"])
     scores.name = "scores"
-    outputs["scores"] = scores
     del graph.output[:]
-    graph.output.extend(outputs[name] for name in OUTPUTS)
+    graph.output.extend([scores, *outputs.values()])
     joined = onnx.ModelProto()
     joined.CopyFrom(model)
     joined.graph.CopyFrom(graph)

@@ -18,42 +18,75 @@ are declared as external data without content, to be given when a session is cre
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 
 from dymn_cli.export.forms import AnyBatch, OneClip, OneClipBlocked
-from dymn_cli.export.network import IR_VERSION, OPSET
+from dymn_cli.export.network import IR_VERSION, OPSET, add_frame_logits
+from dymn_cli.export.nodes import Nodes
 from dymn_cli.model.config import ARCHITECTURES, ModelConfig
 from dymn_cli.store.registry import weights_folder
 
-if TYPE_CHECKING:
-    import onnx
-
-__all__ = ["IR_VERSION", "OPSET", "Form", "build_graph", "build_probe", "ship"]
+__all__ = ["IR_VERSION", "OPSET", "Form", "build_frames", "build_graph", "build_probe", "ship"]
 
 Form = Literal["any", "one", "one-blocked-8", "one-blocked-16"]
 
 
-def build_graph(config: ModelConfig, form: Form = "any") -> onnx.ModelProto:
+def build_graph(config: ModelConfig, form: Form = "any", *, frames: bool = False) -> onnx.ModelProto:
     """Build the weightless graph of an architecture.
 
     Args:
         config: the architecture; every knob of it is supported.
         form: "any" batch; "one" clip a call; or that with channels in blocks of 8 or 16, which only runs on
             onnxruntime's CPU provider, on processors that have that block size.
+        frames: whether it has the output `frame_logits`, which a runtime computes whenever it is there.
 
     Returns:
         A model with input `mel` (batch, 1, n_mels, n_frames) float32 and outputs `logits`
         (batch, n_classes) and `embedding` (batch, embedding_size). The two linear layers of the head are
-        inputs `head.{1,2}.{weight,bias}`, so that one graph serves any number of classes.
+        inputs `head.{1,2}.{weight,bias}`, so that one graph serves any number of classes. With frames there
+        is a third output `frame_logits` (batch, n_steps, n_classes); a frame head is given as the inputs
+        `frame_head.{1,2}.{weight,bias}`, without one the two layers of the head are used.
     """
     if form == "any":
-        return AnyBatch(config).model()
+        return AnyBatch(config).model(frames=frames)
     if form == "one":
-        return OneClip(config).model()
-    return OneClipBlocked(config, block_size=8 if form == "one-blocked-8" else 16).model()
+        return OneClip(config).model(frames=frames)
+    return OneClipBlocked(config, block_size=8 if form == "one-blocked-8" else 16).model(frames=frames)
+
+
+def build_frames() -> onnx.ModelProto:
+    """What a shipped graph lacks for the output `frame_logits`: the same for every architecture and form.
+
+    A runtime computes all outputs of a graph, asked for or not. So the shipped graphs have none for frames,
+    and `dymn_cli.runtime.onnx` appends this to the bytes of one where frames are wanted: joined so, two
+    protocol buffers are one with the nodes of both. The head's weights are inputs, as in the graphs.
+    """
+    nodes = FrameNodes()
+    output = add_frame_logits(nodes, "frame_head")
+    shapes = {"weight": ["units", "inputs"], "bias": ["units"]}
+    inputs = [
+        helper.make_tensor_value_info(
+            f"frame_head.{n}.{part}", TensorProto.FLOAT, [f"{size}_{n}" for size in shapes[part]]
+        )
+        for n in (1, 2)
+        for part in shapes
+    ]
+    graph = onnx.GraphProto(
+        node=nodes.nodes, initializer=nodes.constants.values(), input=inputs, output=[output]
+    )
+    return onnx.ModelProto(graph=graph)
+
+
+class FrameNodes(Nodes):
+    """Nodes whose constants have names of their own, as the graph that they join may have the same."""
+
+    def ints(self, *values: int) -> str:
+        """A list of 64-bit integers."""
+        return self.constant(f"frames.ints_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
 
 def build_probe(block_size: int) -> onnx.ModelProto:
@@ -92,6 +125,7 @@ def ship(folder: Path) -> None:
             model = build_graph(config, form)
             del model.graph.input[0]
             (folder / f"{name}.{form}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+    (folder / "frames.onnx").write_bytes(build_frames().SerializeToString(deterministic=True))
     for size in (8, 16):
         probe = build_probe(size).SerializeToString(deterministic=True)
         (folder / f"probe.one-blocked-{size}.onnx").write_bytes(probe)

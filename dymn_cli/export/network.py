@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from dymn_cli.runtime.blocked import Shape
 
 __all__ = [
+    "FRAME_LOGITS",
     "IR_VERSION",
     "OPSET",
     "Coefficients",
     "Network",
+    "add_frame_logits",
     "geometry",
     "positions",
     "shape_of",
@@ -33,6 +35,35 @@ __all__ = [
 
 OPSET = 18
 IR_VERSION = 9  # what ONNX of opset 18 was released with, so that older runtimes read it too
+LAST_MAP = "last.hardswish"
+FRAME_LOGITS = "frame_logits"
+
+
+def add_frame_logits(nodes: Nodes, head: str, batch: int | str = "batch") -> onnx.ValueInfoProto:
+    """Add the output `frame_logits` to a network: its last map, averaged over frequency, through a head.
+
+    The two linear layers are 1×1 convolutions of the sequence, which needs neither a shape nor a transposed
+    weight at run time.
+
+    Args:
+        nodes: where to.
+        head: what the names of the weights of its two layers start with.
+        batch: clips a call, or a name for any number.
+
+    Returns:
+        The output (batch, n_steps, n_classes).
+    """
+    pooled = nodes.node("ReduceMean", [LAST_MAP, nodes.ints(2)], "frames.pooled", keepdims=0)
+    y = _frame_layer(nodes, pooled, f"{head}.1", "frames.1")
+    y = _frame_layer(nodes, nodes.node("HardSwish", [y], "frames.hidden"), f"{head}.2", "frames.2")
+    nodes.node("Transpose", [y], FRAME_LOGITS, perm=[0, 2, 1])
+    shape = [batch, "n_steps", "n_classes"]
+    return helper.make_tensor_value_info(FRAME_LOGITS, TensorProto.FLOAT, shape)
+
+
+def _frame_layer(nodes: Nodes, x: str, weight: str, name: str) -> str:
+    kernel = nodes.node("Unsqueeze", [f"{weight}.weight", nodes.ints(2)], f"{name}.kernel")
+    return nodes.node("Conv", [x, kernel, f"{weight}.bias"], name, kernel_shape=[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +120,14 @@ class Network(Nodes, ABC):
 
     # ------------------------------------------------------------------ the whole
 
-    def model(self) -> onnx.ModelProto:
-        """The whole graph."""
+    def model(self, *, frames: bool = False) -> onnx.ModelProto:
+        """The whole graph, with the output `frame_logits` where it is wanted."""
         config = self.config
         x = self.activation(self.stem(), "hardswish")
         for block in config.blocks:
             x = self.dynamic_block(x, block) if block.dynamic else self.static_block(x, block)
         x = self.convolution(x, "last", (config.embedding_size, config.blocks[-1].out_channels, 1, 1))
-        x = self.activation(x, "hardswish")
+        x = self.activation(x, "hardswish")  # LAST_MAP
         embedding = self.mean(x, "embedding", 2, 3)
         hidden = self.node("Gemm", [embedding, "head.1.weight", "head.1.bias"], "head.1", transB=1)
         hidden = self.activation(hidden, "hardswish")
@@ -112,10 +143,18 @@ class Network(Nodes, ABC):
             "logits": [self.batch, "n_classes"],
             "embedding": [self.batch, config.embedding_size],
         }
+        made = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()
+        ]
+        if frames:
+            head = "frame_head" if config.frame_head else "head"
+            made.append(add_frame_logits(self, head, self.batch))
+        if frames and config.frame_head:
+            inputs |= {f"frame_{name}": dims for name, dims in inputs.items() if name.startswith("head.")}
         return self.finish(
             f"{config.family}-{config.width:g}",
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()],
+            made,
         )
 
     def finish(

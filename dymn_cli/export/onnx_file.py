@@ -6,6 +6,9 @@ or, with the front end in the file, for whoever has nothing but samples, a brows
 
     waveform (batch, n_samples) float32, 32 kHz mono ──▶ scores (batch, n_classes), logits, embedding
 
+With frames, there is a last output frame_logits (batch, n_steps, n_classes), which costs about a tenth more
+time whether it is asked for or not: onnxruntime computes all outputs of a graph.
+
 Batch, frames and samples are dynamic. The weights lie in the file with every BatchNorm folded into the
 convolution before it, in float32 or as `dymn_cli.export.precision` stores them. The metadata hold what
 `dymn_cli.store.weights.ModelHeader` writes, and for other tools
@@ -89,6 +92,7 @@ class ExportOptions:
         form: "any" batch; or "one" clip a call, which a CPU computes faster.
         precision: how weights are stored.
         with_frontend: whether it takes samples instead of log-mels.
+        frames: whether it has the output `frame_logits`.
 
     Raises:
         UsageError: no such form or precision.
@@ -97,6 +101,7 @@ class ExportOptions:
     form: ExportForm = "any"
     precision: Precision = "float32"
     with_frontend: bool = False
+    frames: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -108,7 +113,7 @@ class ExportOptions:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the network in float32 and nothing else."""
+        """Whether it is the network in float32, without a front end."""
         return self.precision == "float32" and not self.with_frontend
 
 
@@ -222,12 +227,15 @@ def export_onnx(
     sounds = tuple(reference.sounds(one_clip=options.form == "one"))
     plain = None
     if not options.is_plain:  # first the graph as such, then what is special of this file
-        plain = ExportedFile(_bytes(self_contained(weights, ExportOptions(options.form))))
-        _prove(plain, ([heard] for heard in sounds), bounds_of("float32", with_frontend=False), weights)
+        plain = ExportedFile(
+            _bytes(self_contained(weights, ExportOptions(options.form, frames=options.frames)))
+        )
+        strict = bounds_of("float32", with_frontend=False, frames=options.frames)
+        _prove(plain, ([heard] for heard in sounds), strict, weights)
     model = self_contained(weights, options)
     data = _bytes(model)
     file = ExportedFile(data)
-    bounds = bounds_of(options.precision, with_frontend=options.with_frontend)
+    bounds = bounds_of(options.precision, with_frontend=options.with_frontend, frames=options.frames)
     scores_only = dataclasses.replace(bounds, log_mel=None)
     shipped = (reference.windows(clip.path) for clip in demo_clips())
     others = (reference.windows(Path(clip)) for clip in clips)
@@ -272,7 +280,7 @@ def self_contained(weights: Weights, options: ExportOptions | None = None) -> on
     """
     options = options or ExportOptions()
     header = weights.header
-    model = store_weights(_network(weights, options.form), header.config, options.precision)
+    model = store_weights(_network(weights, options), header.config, options.precision)
     given = "`mel` is the log-mel that metadata dymn.front_end describes"
     if options.with_frontend:
         model = with_front_end(model, header.front_end)
@@ -286,15 +294,19 @@ def self_contained(weights: Weights, options: ExportOptions | None = None) -> on
         f"{header.name}: {given}; `logits` are in the order of dymn.label_names, a score is the sigmoid of"
         " one; `embedding` is what the classifier reads."
     )
+    if options.frames:
+        model.doc_string += f" `frame_logits` has a step for each {header.step_s:g} s."
     return model
 
 
-def _network(weights: Weights, form: ExportForm) -> onnx.ModelProto:
+def _network(weights: Weights, options: ExportOptions) -> onnx.ModelProto:
     header = weights.header
-    model = build_graph(header.config, form)
+    model = build_graph(header.config, options.form, frames=options.frames)
     graph = model.graph
     constants = [tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL]
     values = fold(header.config, weights.tensors)
+    if not options.frames:
+        values = {name: value for name, value in values.items() if not name.startswith("frame_head.")}
     if sum(value.nbytes for value in values.values()) > MAX_BYTES:
         raise ModelError(f"{header.name}: too large for one ONNX file, which ends at 2 GB")
     embedded = [numpy_helper.from_array(value, name) for name, value in values.items()]
@@ -304,7 +316,8 @@ def _network(weights: Weights, form: ExportForm) -> onnx.ModelProto:
     del graph.input[:]
     graph.input.extend(inputs)
     _fix(graph.input[0], n_mels=header.front_end.n_mels)
-    _fix(graph.output[0], n_classes=header.config.n_classes)
+    for output in graph.output:
+        _fix(output, n_classes=header.config.n_classes)
     return model
 
 
@@ -316,7 +329,7 @@ def _bytes(model: onnx.ModelProto) -> bytes:
 def _float32_bytes(weights: Weights, options: ExportOptions, size_bytes: int) -> int:
     if options.precision == "float32":
         return size_bytes
-    whole = ExportOptions(options.form, with_frontend=options.with_frontend)
+    whole = ExportOptions(options.form, with_frontend=options.with_frontend, frames=options.frames)
     return int(self_contained(weights, whole).ByteSize())
 
 

@@ -4,7 +4,7 @@ One side is PyTorch behind the NumPy front end, the other the bytes of the file 
 synthetic sounds of odd lengths, alone and in batches, and recordings: the clips that ship with the package
 and those of the user, cut into windows as in tagging. How far apart they may be depends on the file:
 
-    as it is         logits, scores and embedding within 1e-4
+    as it is         logits, scores, embedding and frame logits within 1e-4
     with front end   scores within 1e-4; log-mels of the clips that ship within 5e-5
     float16, int8    scores within 0.01 and 0.05
 
@@ -35,6 +35,7 @@ from dymn_cli.audio.resample import to_mono_32k
 from dymn_cli.audio.windows import WindowPlan, windows
 from dymn_cli.errors import ModelError
 from dymn_cli.export.frontend_graph import OUTPUTS
+from dymn_cli.export.network import FRAME_LOGITS
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.model.build import restore
 from dymn_cli.runtime.base import Answer
@@ -60,7 +61,7 @@ __all__ = [
     "require",
 ]
 
-Part = Literal["logit", "score", "embedding"]
+Part = Literal["logit", "score", "embedding", "frame_logit"]
 
 TOLERANCE = 1e-4
 LOG_MEL_TOLERANCE = 5e-5
@@ -87,11 +88,12 @@ class Bounds:
     log_mel: float | None = None
 
 
-def bounds_of(precision: Precision, *, with_frontend: bool) -> Bounds:
+def bounds_of(precision: Precision, *, with_frontend: bool, frames: bool = False) -> Bounds:
     """The bounds that the module docstring states."""
+    frame_logit: tuple[Part, ...] = ("frame_logit",) if frames else ()
     log_mel = LOG_MEL_TOLERANCE if with_frontend else None
     if precision == "float32" and not with_frontend:
-        return Bounds(TOLERANCE, ("logit", "score", "embedding"))
+        return Bounds(TOLERANCE, ("logit", "score", "embedding", *frame_logit))
     tolerances = {"float32": TOLERANCE, "float16": FLOAT16_TOLERANCE, "int8": INT8_TOLERANCE}
     return Bounds(tolerances[precision], ("score",), log_mel)
 
@@ -108,6 +110,7 @@ class ParityCase:
         embedding: largest |Δ| of an embedding, relative to its largest absolute value (or to 0.001, where
             all of it is smaller: a network that was never trained answers with next to nothing).
         log_mel: largest |Δ| of a log-mel; None where the file takes log-mels.
+        frame_logit: largest |Δ| of a frame logit; None where the file gives none.
         is_clip: whether this is a recording.
         n_windows: windows that were heard.
         n_same_top: windows whose highest score belongs to the same class.
@@ -120,6 +123,7 @@ class ParityCase:
     score: float
     embedding: float
     log_mel: float | None = None
+    frame_logit: float | None = None
     is_clip: bool = False
     n_windows: int = 1
     n_same_top: int = 1
@@ -199,7 +203,9 @@ class Reference:
         """Let PyTorch answer."""
         mels = self.log_mel(samples)
         with torch.inference_mode(), _one_thread():
-            answer = Answer(*(part.numpy() for part in self._module(torch.from_numpy(mels))))
+            features = self._module.forward_features(torch.from_numpy(mels))
+            parts = (*self._module.forward_head(features), self._module.forward_frames(features))
+            answer = Answer(*(part.numpy() for part in parts))
         return Heard(signals, is_clip, samples, mels, answer)
 
     def sounds(self, *, one_clip: bool) -> Iterator[Heard]:
@@ -244,15 +250,17 @@ class ExportedFile:
         self._session = _session(data)
         self.has_frontend = self._session.get_inputs()[0].name == "waveform"
         self._mel_session = _session(_mel_only(data)) if self.has_frontend else None
+        names = {output.name for output in self._session.get_outputs()}
+        self._outputs = [name for name in (*OUTPUTS, FRAME_LOGITS) if name in names]
 
     def __call__(
         self, samples: NDArray[np.float32], mels: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], Answer]:
         """Scores, and logits with embedding, for samples (n, n_samples) or their log-mels."""
         if not self.has_frontend:
-            answer = Answer(*self._session.run(list(Answer._fields), {"mel": mels}))
+            answer = Answer(*self._session.run(self._outputs, {"mel": mels}))
             return sigmoid(answer.logits), answer
-        scores, *parts = self._session.run(list(OUTPUTS), {"waveform": samples})
+        scores, *parts = self._session.run(self._outputs, {"waveform": samples})
         return scores, Answer(*parts)
 
     def mels(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -298,8 +306,11 @@ def compare(file: ExportedFile, every: Iterable[Heard]) -> ParityCase:
 def _compare(file: ExportedFile, heard: Heard) -> ParityCase:
     expected = heard.answer
     scores, got = file(heard.samples, heard.mels)
-    if [part.shape for part in got] != [part.shape for part in expected]:
+    if any(
+        a is not None and b is not None and a.shape != b.shape for a, b in zip(got, expected, strict=True)
+    ):
         raise ModelError("the exported model gives answers of another shape than PyTorch")
+    steps, wanted_steps = got.frame_logits, expected.frame_logits
     mels = file.mels(heard.samples)
     wanted = sigmoid(expected.logits)
     rows = np.arange(len(wanted))
@@ -312,6 +323,7 @@ def _compare(file: ExportedFile, heard: Heard) -> ParityCase:
         score=_largest(scores - wanted),
         embedding=_largest(got.embedding - expected.embedding) / scale,
         log_mel=None if mels is None else _largest(mels - heard.mels),
+        frame_logit=None if steps is None or wanted_steps is None else _largest(steps - wanted_steps),
         is_clip=heard.is_clip,
         n_windows=len(rows),
         n_same_top=int((top == file_top).sum()),
@@ -321,19 +333,21 @@ def _compare(file: ExportedFile, heard: Heard) -> ParityCase:
 
 def _joined(one: ParityCase, other: ParityCase) -> ParityCase:
     """Windows of one recording as one case: the largest of everything, and NaN where one is."""
-    log_mel = one.log_mel
-    if log_mel is not None and other.log_mel is not None:
-        log_mel = float(np.maximum(log_mel, other.log_mel))
     return dataclasses.replace(
         one,
         logit=float(np.maximum(one.logit, other.logit)),
         score=float(np.maximum(one.score, other.score)),
         embedding=float(np.maximum(one.embedding, other.embedding)),
-        log_mel=log_mel,
+        log_mel=_larger(one.log_mel, other.log_mel),
+        frame_logit=_larger(one.frame_logit, other.frame_logit),
         n_windows=one.n_windows + other.n_windows,
         n_same_top=one.n_same_top + other.n_same_top,
         lead_lost=float(np.maximum(one.lead_lost, other.lead_lost)),
     )
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return one if one is None or other is None else float(np.maximum(one, other))
 
 
 def _largest(values: NDArray[np.float32]) -> float:

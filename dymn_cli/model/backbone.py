@@ -1,11 +1,17 @@
 """What DyMN and MN have in common: 17 stages in a row, the head, and how both are used.
 
-log-mel ──▶ stem ──▶ 15 blocks ──▶ last convolution ──▶ mean over f, t ──▶ classifier ──▶ logits
-(n, 1, n_mels, n_frames)           (n, D, f, t)         (n, D) embedding                  (n, n_classes)
+log-mel ──▶ stem ──▶ 15 blocks ──▶ last convolution ─┬▶ mean over f, t ──▶ classifier ──▶ logits
+(n, 1, n_mels, n_frames)           (n, D, f, t)       │  (n, D) embedding                  (n, n_classes)
+                                                      └▶ mean over f ──▶ frame head ──▶ frame logits
+                                                         (n, n_steps, D)   (n, n_steps, n_classes)
+
+A step is 32 frames of the log-mel, 0.32 s with the usual hop. A model without a frame head asks its
+classifier about each step instead.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from typing import cast
 
@@ -16,7 +22,7 @@ from dymn_cli.errors import UsageError
 from dymn_cli.model.blocks import ConvNormActivation, DyConv, initialise_conv, initialise_linear
 from dymn_cli.model.config import ModelConfig
 
-__all__ = ["Backbone", "classifier", "last_convolution", "stem"]
+__all__ = ["Backbone", "classifier", "frame_head", "last_convolution", "stem"]
 
 
 def stem(config: ModelConfig) -> ConvNormActivation:
@@ -42,15 +48,28 @@ def classifier(config: ModelConfig) -> nn.Sequential:
     )
 
 
+def frame_head(config: ModelConfig) -> nn.Sequential | None:
+    """Two linear layers from a step's embedding to its logits, where the config has them."""
+    if not config.frame_head:
+        return None
+    return nn.Sequential(
+        nn.Linear(config.embedding_size, config.head_channels),
+        nn.Hardswish(),
+        nn.Linear(config.head_channels, config.n_classes),
+    )
+
+
 class Backbone(nn.Module):
-    """A network of Table I: stem, 15 blocks, last convolution and classifier.
+    """A network of Table I: stem, 15 blocks, last convolution, classifier and perhaps a frame head.
 
     Attributes:
-        config: the architecture; `reset_head` replaces it together with the head.
+        config: the architecture; `reset_head` and `add_frame_head` replace it together with the heads.
+        strong_head: the frame head, which learns from strong labels; None where the classifier stands in.
     """
 
     config: ModelConfig
     classifier: nn.Sequential
+    strong_head: nn.Sequential | None
 
     @property
     @abstractmethod
@@ -72,6 +91,13 @@ class Backbone(nn.Module):
         embedding = features.mean(dim=(2, 3))
         logits = self.classifier(embedding)
         return logits, embedding
+
+    def forward_frames(self, features: Tensor) -> Tensor:
+        """Map the last feature map to frame logits (n, n_steps, n_classes), `config.n_steps` of them."""
+        steps = features.mean(dim=2).transpose(1, 2)
+        head = self.classifier if self.strong_head is None else self.strong_head
+        logits: Tensor = head(steps)
+        return logits
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Map log-mels (n, 1, n_mels, n_frames) to logits (n, n_classes) and embeddings (n, D)."""
@@ -117,6 +143,8 @@ class Backbone(nn.Module):
     def reset_head(self, n_classes: int, *, generator: torch.Generator | None = None) -> None:
         """Replace the last linear layer by a new one for another task; all else keeps its weights.
 
+        A frame head goes: it scores the old classes.
+
         Raises:
             UsageError: fewer than one class.
         """
@@ -125,3 +153,24 @@ class Backbone(nn.Module):
         new = nn.Linear(old.in_features, n_classes)
         initialise_linear(new, generator)
         self.classifier[-1] = new.to(old.weight)
+        self.strong_head = None
+
+    def add_frame_head(
+        self, *, from_classifier: bool = True, generator: torch.Generator | None = None
+    ) -> None:
+        """Give the network a frame head, in place of the one that it may have.
+
+        Args:
+            from_classifier: start as a copy of the classifier, so that frame logits stay what they are; else
+                with drawn weights.
+            generator: draws them; torch's global one where None.
+        """
+        first, last = (cast(nn.Linear, self.classifier[n]) for n in (2, -1))
+        self.config = dataclasses.replace(self.config, frame_head=True)
+        head = cast(nn.Sequential, frame_head(self.config)).to(last.weight)
+        for new, old in ((cast(nn.Linear, head[0]), first), (cast(nn.Linear, head[2]), last)):
+            if from_classifier:
+                new.load_state_dict(old.state_dict())
+            else:
+                initialise_linear(new, generator)
+        self.strong_head = head.train(self.training)

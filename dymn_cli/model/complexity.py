@@ -1,7 +1,8 @@
 """Parameters and multiply-accumulates of a config, layer by layer. Needs no torch.
 
 Counted as in Table II of the paper: for 10 s, which is 128 mel bands by 1,000 frames; convolutions,
-linear layers, generated convolutions and the mixing of their kernels; no biases, no normalisation.
+linear layers, generated convolutions and the mixing of their kernels; no biases, no normalisation. A frame
+head counts with all its steps, although it only runs where frames are asked for.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class LayerComplexity:
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """What a model costs: one row a layer, from the stem to the classifier."""
+    """What a model costs: one row a layer, from the stem to the heads."""
 
     rows: tuple[LayerComplexity, ...]
 

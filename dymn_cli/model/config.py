@@ -40,6 +40,7 @@ POSITIONS: tuple[Position, ...] = get_args(Position)
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
 LARGEST = 1 << 24  # no count in a network comes near it; a damaged file may hold any
+STEP_FRAMES = 32  # five strides of 2
 LAST_EXPANSION = 6  # the last convolution has six times the channels of the last block
 
 
@@ -160,6 +161,8 @@ class ModelConfig:
         temperature: of the softmax over kernels at inference: 1 for trained AudioSet models, 30 for
             the published ImageNet ones.
         dropout: before the last linear layer, in training.
+        frame_head: whether two linear layers of its own score each step of time; without them, the classifier
+            does.
 
     Raises:
         UsageError: a value that describes no network.
@@ -179,6 +182,7 @@ class ModelConfig:
     context_max: int = 128
     temperature: float = 1.0
     dropout: float = 0.2
+    frame_head: bool = False
 
     def __post_init__(self) -> None:
         def require(holds: bool, message: str) -> None:
@@ -205,6 +209,9 @@ class ModelConfig:
         require(self.context_min <= self.context_max, "context_min is above context_max")
         require(math.isfinite(self.temperature) and self.temperature > 0, "temperature must be positive")
         require(0 <= self.dropout < 1, "dropout is not in [0, 1)")
+        require(
+            isinstance(self.frame_head, bool), f"frame_head must be true or false, not {self.frame_head!r}"
+        )
 
     @property
     def is_dynamic(self) -> bool:
@@ -258,9 +265,18 @@ class ModelConfig:
         """Units between the embedding and the logits."""
         return round8(HEAD_CHANNELS * self.width)
 
+    @property
+    def step_frames(self) -> int:
+        """Log-mel frames from one step of the last feature map to the next."""
+        return STEP_FRAMES
+
+    def n_steps(self, n_frames: int) -> int:
+        """Steps of the last feature map for so many log-mel frames; step n is centred on frame 32 n."""
+        return -(-n_frames // self.step_frames)
+
     def with_classes(self, n_classes: int) -> ModelConfig:
-        """The same backbone with a head for another task."""
-        return dataclasses.replace(self, n_classes=n_classes)
+        """The same backbone with a head for another task; nothing has trained a frame head for it yet."""
+        return dataclasses.replace(self, n_classes=n_classes, frame_head=False)
 
     def to_json(self) -> str:
         """As one line of JSON: goes into the metadata of a weights file."""
@@ -303,7 +319,7 @@ ARCHITECTURES: dict[str, ModelConfig] = {
 def architecture_of(config: ModelConfig) -> str | None:
     """Name in `ARCHITECTURES` of the network that a config describes, or None.
 
-    The number of classes, temperature and dropout do not matter: they do not change the graph.
+    The number of classes, temperature, dropout and frame head do not matter: they do not change the graph.
     """
-    plain = dataclasses.replace(config, n_classes=527, temperature=1.0, dropout=0.2)
+    plain = dataclasses.replace(config.with_classes(527), temperature=1.0, dropout=0.2)
     return next((name for name, known in ARCHITECTURES.items() if known == plain), None)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dymn_cli.errors import UsageError
-from dymn_cli.model.backbone import Backbone, classifier, last_convolution, stem
+from dymn_cli.model.backbone import Backbone, classifier, frame_head, last_convolution, stem
 from dymn_cli.model.blocks import DynamicInvertedResidual, InvertedResidual
 from dymn_cli.model.config import Block, ModelConfig
 
@@ -20,6 +20,7 @@ class DyMN(Backbone):
         x_n = block_n(x_{n-1}),  n = 1 … 15
         embedding = mean over f, t of hardswish(BN(W_out * x_15))
         logits = W_5 · dropout(hardswish(W_2 · embedding + b_2)) + b_5
+        frame logits: the same, or a head of their own, for the mean over f alone
 
     Widths 0.4, 1.0 and 2.0 are DyMN-S, DyMN-M and DyMN-L (Table II).
 
@@ -40,6 +41,7 @@ class DyMN(Backbone):
         self.layers = nn.ModuleList(_block(block, config) for block in config.blocks)
         self.out_c = last_convolution(config)
         self.classifier = classifier(config)
+        self.strong_head = frame_head(config)
         self.initialise(generator)
 
     @property

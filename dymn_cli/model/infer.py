@@ -1,6 +1,7 @@
 """Which architecture a state dict belongs to, from its key names and shapes alone. Needs no torch.
 
-    classifier.5, K, M, masks        read off directly
+    classifier.5, K, M, masks,       read off directly
+    frame head
     width α                          the roundest number whose rounded channel counts all agree
     r, H_min, H_max                  the paper's values where they explain the context sizes, else others
 
@@ -34,6 +35,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 FAMILY_KEYS: dict[str, Family] = {"in_c.0.weight": "dymn", "features.0.0.weight": "mn"}
 """The first convolution of each family: the key that tells them apart."""
 
+FRAME_HEAD_KEY = "strong_head.0.weight"
 CONTEXT_RATIOS = (4, 8, 16, 2, 1, *(r for r in range(3, 65) if r not in (4, 8, 16)))
 CONTEXT_MINIMA = (32, 16, 64, 8, 4, 2, 1)
 CONTEXT_MAXIMA = (128, 64, 256, *(2**n for n in range(9, 24)))
@@ -57,7 +59,7 @@ def infer_config(shapes: Mapping[str, Sequence[int]]) -> ModelConfig:
     family = _family(known)
     n_classes = _size(known, "classifier.5.weight", 0)
     try:
-        base = ModelConfig(family=family, n_classes=n_classes)
+        base = ModelConfig(family=family, n_classes=n_classes, frame_head=FRAME_HEAD_KEY in known)
         if family == "dymn":
             base = _with_dynamic_parts(base, known)
         config = _with_width(base, known)

@@ -98,7 +98,7 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def layers(config: ModelConfig, n_mels: int = 128, n_frames: int = 1000) -> tuple[Layer, ...]:
-    """All layers with tensors, from the stem to the classifier, for log-mels (n_mels, n_frames)."""
+    """All layers with tensors, from the stem to the heads, for log-mels (n_mels, n_frames)."""
     return tuple(_walk(config, Extent(n_mels, n_frames)))
 
 
@@ -121,6 +121,9 @@ def _walk(config: ModelConfig, extent: Extent) -> Iterator[Layer]:
     )
     yield _linear("classifier.2", config.embedding_size, config.head_channels)
     yield _linear("classifier.5", config.head_channels, config.n_classes)
+    if config.frame_head:
+        yield _linear("strong_head.0", config.embedding_size, config.head_channels, times=extent.time)
+        yield _linear("strong_head.2", config.head_channels, config.n_classes, times=extent.time)
 
 
 def _static_block(prefix: str, block: Block, _config: ModelConfig, extent: Extent) -> Iterator[Layer]:
@@ -205,9 +208,9 @@ def _conv(
     return Layer(name, tensors, math.prod(weight.shape) * area)
 
 
-def _linear(name: str, n_inputs: int, n_outputs: int) -> Layer:
+def _linear(name: str, n_inputs: int, n_outputs: int, *, times: int = 1) -> Layer:
     tensors = (TensorSpec(f"{name}.weight", (n_outputs, n_inputs)), TensorSpec(f"{name}.bias", (n_outputs,)))
-    return Layer(name, tensors, n_outputs * n_inputs)
+    return Layer(name, tensors, n_outputs * n_inputs * times)
 
 
 def _norm(name: str, channels: int) -> Layer:

@@ -25,6 +25,7 @@ class Answer(NamedTuple):
 
     logits: NDArray[np.float32]  # (n, n_classes)
     embedding: NDArray[np.float32]  # (n, embedding_size)
+    frame_logits: NDArray[np.float32] | None = None  # (n, n_steps, n_classes), where they were asked for
 
 
 class Backend(Protocol):
@@ -42,8 +43,13 @@ class Backend(Protocol):
         """Whether it computes on the CPU: then one window a call is the fastest."""
         ...
 
-    def run(self, mels: Mels) -> Answer:
-        """The network's answer for a batch of log-mels."""
+    @property
+    def has_frames(self) -> bool:
+        """Whether it can score each step of time: all but some exported files can."""
+        ...
+
+    def run(self, mels: Mels, *, frames: bool = False) -> Answer:
+        """The network's answer for a batch of log-mels, with `frame_logits` where `frames` are wanted."""
         ...
 
 

@@ -4,7 +4,8 @@
     windows ───┤                         └─▶ model 2 ─┼─▶ mean of logits
                └─ log-mel of front end B ──▶ model 3 ─┘   embeddings concatenated, if asked for
 
-A single model is an ensemble of one, and its answer is left as it is.
+A single model is an ensemble of one, and its answer is left as it is. Frame logits are averaged as logits
+are, where the models' steps are equally long.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer, DeviceFrontEnd
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.labels import Vocabulary
     from dymn_cli.runtime.base import Backend, Mels
@@ -66,21 +69,35 @@ class Ensemble:
         """Whether all compute on the CPU: then one window a call is the fastest."""
         return all(member.on_cpu for member in self.members)
 
-    def run(self, mels: Sequence[Mels]) -> Answer:
+    @property
+    def step_s(self) -> float | None:
+        """Seconds from one step of the frame logits to the next; None where the models do not agree."""
+        steps = {member.header.step_s for member in self.members}
+        return steps.pop() if len(steps) == 1 else None
+
+    def run(self, mels: Sequence[Mels], *, frames: bool = False) -> Answer:
         """The answer for a batch of windows.
 
         Args:
             mels: their log-mels, for each of `front_ends`.
+            frames: whether frame logits are wanted, too; see `require_frames`.
 
         Returns:
-            Logits (n, n_classes), the mean in float64; embeddings (n, embedding_size).
+            Logits (n, n_classes), the mean in float64; embeddings (n, embedding_size); frame logits
+            (n, n_steps, n_classes), likewise the mean, where they are wanted.
         """
-        answers = [member.run(mels[n]) for member, n in zip(self.members, self._which, strict=True)]
+        answers = [
+            member.run(mels[n], frames=frames) for member, n in zip(self.members, self._which, strict=True)
+        ]
         if len(answers) == 1:
             return answers[0]
-        logits = np.stack([answer.logits for answer in answers]).mean(axis=0, dtype=np.float64)
         embeddings = np.concatenate([answer.embedding for answer in answers], axis=1)
-        return Answer(np.asarray(logits, np.float32), embeddings[:, : self.embedding_size])
+        every = [answer.frame_logits for answer in answers if answer.frame_logits is not None]
+        return Answer(
+            _mean([answer.logits for answer in answers]),
+            embeddings[:, : self.embedding_size],
+            _mean(every) if frames else None,
+        )
 
     def require_tags(self) -> None:
         """Refuse models whose classes are no sounds.
@@ -95,6 +112,25 @@ class Ensemble:
                     hint="dymn embed takes it; dymn models list says which models tag",
                 )
 
+    def require_frames(self) -> None:
+        """Refuse models that cannot score each step of time, or not the same steps.
+
+        Raises:
+            UsageError: one of them is an ONNX file without that output, or their steps differ in length.
+        """
+        for member in self.members:
+            if not member.has_frames:
+                raise UsageError(
+                    f"{member.info.name} scores whole windows only: the file was exported without frames",
+                    hint="dymn export --frames writes one that scores frames, too",
+                )
+        if self.step_s is None:
+            steps = ", ".join(f"{m.info.name} {m.header.step_s:g} s" for m in self.members)
+            raise UsageError(
+                f"the models score steps of different length: {steps}",
+                hint="an ensemble that scores frames needs models of one hop",
+            )
+
     def require_embedding(self) -> None:
         """Refuse an ensemble whose members' embeddings have not been concatenated.
 
@@ -106,6 +142,10 @@ class Ensemble:
                 "an ensemble has no embedding of its own: those of its models have nothing in common",
                 hint="--concat (in Python, concat=True) puts them one after the other",
             )
+
+
+def _mean(every: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.asarray(np.stack(every).mean(axis=0, dtype=np.float64), np.float32)
 
 
 def _require_fit(members: Sequence[Backend]) -> None:

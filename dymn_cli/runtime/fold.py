@@ -17,6 +17,7 @@ results as the graph of `dymn_cli.export.graph` names its initialisers:
     layers.N.excite_{1,2}.{weight,bias}   squeeze-and-excitation as 1×1 convolutions
     last.{weight,bias}                    (D, C, 1, 1), (D,)
     head.{1,2}.{weight,bias}              (C, D), (C,); (n_classes, C), (n_classes,)
+    frame_head.{1,2}.{weight,bias}        the same, where the model has a frame head
 
 BatchNorm folds into a mixture of kernels because it is linear: s·(Σ a_k W_k ∗ x) = (Σ a_k (s W_k)) ∗ x.
 Its scale and shift are computed in float64; all else is one float32 product or none.
@@ -75,6 +76,10 @@ class _Folding:
         yield from self.convolution("last", f"{last}.0", f"{last}.1", shape)
         yield from self.linear("head.1", "classifier.2", (config.head_channels, config.embedding_size))
         yield from self.linear("head.2", "classifier.5", (config.n_classes, config.head_channels))
+        if config.frame_head:
+            hidden = config.head_channels
+            yield from self.linear("frame_head.1", "strong_head.0", (hidden, config.embedding_size))
+            yield from self.linear("frame_head.2", "strong_head.2", (config.n_classes, hidden))
 
     def get(self, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         if key not in self.tensors:

@@ -5,6 +5,9 @@ in which forms). A session is a graph, the folded weights of a model and the siz
 together here. The graphs lack their input `mel`: a protocol buffer is extended by appending to it, so
 the input is appended with the size that the session is for. With a fixed size a session starts in a
 third of the time, since onnxruntime need not invent a symbol for every unknown dimension.
+
+onnxruntime computes every output of a graph, asked for or not. So the graphs have none for frames: where
+frames are wanted, the nodes for them (`frames.onnx`) are appended as well, in a session of its own.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 OUTPUTS = ["logits", "embedding"]
+FRAME_LOGITS = "frame_logits"
 PREFIX = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : "
 )  # of its messages, which means nothing to users
@@ -79,6 +83,7 @@ class OnnxBackend:
         threads: for one window; several windows at once are the caller's threads.
         n_frames: frames of the usual window; a session of fixed size is kept for it, and one of dynamic
             size is made when another length comes.
+        frames: whether frame logits will be asked for: the session for them is made now, else when they are.
 
     Attributes:
         form: which graph of the architecture runs, as `dymn_cli.export.graph` names them.
@@ -89,7 +94,13 @@ class OnnxBackend:
     """
 
     def __init__(
-        self, weights: Weights, *, device: str = "cpu", threads: int = 1, n_frames: int | None = None
+        self,
+        weights: Weights,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+        n_frames: int | None = None,
+        frames: bool = False,
     ) -> None:
         self.header = weights.header
         self._device = _offered(device)
@@ -99,17 +110,20 @@ class OnnxBackend:
         folded = fold(config, weights.tensors)
         if self.form.startswith("one-blocked"):
             folded = lay_out(config, folded, block_size())
-        self._head = {name: value for name, value in folded.items() if name.startswith("head.")}
+        heads = {name: value for name, value in folded.items() if name.startswith(("head.", "frame_head."))}
+        self._head = {name: value for name, value in heads.items() if name.startswith("head.")}
+        stand_in = {f"frame_{name}": value for name, value in self._head.items()}
+        self._heads = {**stand_in, **heads}  # for frames
         self._weights = {
             name: ort.OrtValue.ortvalue_from_numpy(value)
             for name, value in folded.items()
-            if name not in self._head
+            if name not in heads
         }
-        self._sessions: dict[int | None, ort.InferenceSession] = {}
+        self._sessions: dict[tuple[int | None, bool], ort.InferenceSession] = {}
         self._lock = threading.Lock()
         self._turn = _turn(self._device)
         self._fixed = n_frames
-        provider = self._session(n_frames).get_providers()[0]
+        provider = self._session(n_frames, frames=frames).get_providers()[0]
         self.info = ModelInfo(weights.header.name, weights.sha256, "onnx", provider)
 
     @property
@@ -117,12 +131,18 @@ class OnnxBackend:
         """Whether it computes on the CPU."""
         return self.info.provider == PROVIDERS["cpu"]
 
-    def run(self, mels: NDArray[np.float32]) -> Answer:
+    @property
+    def has_frames(self) -> bool:
+        """Always: where the model has no frame head, its classifier stands in."""
+        return True
+
+    def run(self, mels: NDArray[np.float32], *, frames: bool = False) -> Answer:
         """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
         n_frames = mels.shape[-1]
-        session = self._session(n_frames if n_frames == self._fixed else None)
+        session = self._session(n_frames if n_frames == self._fixed else None, frames=frames)
+        head = self._heads if frames else self._head
         with self._turn:
-            return _answer(session, mels, self._head, one_a_call=self.on_cpu)
+            return _answer(session, mels, head, frames=frames, one_a_call=self.on_cpu)
 
     def _choose_form(self) -> str:
         if not self.header.config.is_dynamic or self._device.kind != "cpu":
@@ -130,14 +150,17 @@ class OnnxBackend:
         size = block_size()
         return f"one-blocked-{size}" if size else "one"
 
-    def _session(self, n_frames: int | None) -> ort.InferenceSession:
+    def _session(self, n_frames: int | None, *, frames: bool) -> ort.InferenceSession:
         with self._lock:
-            if n_frames not in self._sessions:
-                self._sessions[n_frames] = self._open(n_frames)
-            return self._sessions[n_frames]
+            if (n_frames, frames) not in self._sessions:
+                self._sessions[n_frames, frames] = self._open(n_frames, frames=frames)
+            return self._sessions[n_frames, frames]
 
-    def _open(self, n_frames: int | None) -> ort.InferenceSession:
-        graph = graph_path(self.header.config, self.form).read_bytes()
+    def _open(self, n_frames: int | None, *, frames: bool) -> ort.InferenceSession:
+        path = graph_path(self.header.config, self.form)
+        graph = path.read_bytes()
+        if frames:
+            graph += path.with_name("frames.onnx").read_bytes()
         batch = None if self.form == "any" else 1
         graph += mel_input(batch, self.header.front_end.n_mels if n_frames else None, n_frames)
         options = _options(self._threads)
@@ -171,6 +194,9 @@ class OnnxFileBackend:
         self.header = ModelHeader.from_metadata(meta, str(path))
         config = self.header.config
         expected = dict(zip(OUTPUTS, (config.n_classes, config.embedding_size), strict=True))
+        self._has_frames = FRAME_LOGITS in sizes
+        if self._has_frames:
+            expected[FRAME_LOGITS] = config.n_classes
         if inputs == ["waveform"]:
             raise ModelError(
                 f"{path}: has its own front end: it is for other runtimes",
@@ -187,10 +213,16 @@ class OnnxFileBackend:
         """Whether it computes on the CPU."""
         return self.info.provider == PROVIDERS["cpu"]
 
-    def run(self, mels: NDArray[np.float32]) -> Answer:
+    @property
+    def has_frames(self) -> bool:
+        """Whether it was exported with --frames."""
+        return self._has_frames
+
+    def run(self, mels: NDArray[np.float32], *, frames: bool = False) -> Answer:
         """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
+        one_a_call = self.on_cpu or self._one_clip
         with self._turn:
-            return _answer(self._session, mels, {}, one_a_call=self.on_cpu or self._one_clip)
+            return _answer(self._session, mels, {}, frames=frames, one_a_call=one_a_call)
 
 
 def _turn(device: Device) -> contextlib.AbstractContextManager[object]:
@@ -203,16 +235,17 @@ def _answer(
     mels: NDArray[np.float32],
     head: Mapping[str, NDArray[np.float32]],
     *,
+    frames: bool,
     one_a_call: bool,
 ) -> Answer:
     """Run a batch; `one_a_call` is the fastest on a CPU, and no answer depends on who shared its batch."""
     batches = [mels[n : n + 1] for n in range(len(mels))] if one_a_call else [mels]
+    outputs = [*OUTPUTS, FRAME_LOGITS] if frames else OUTPUTS
     try:
-        answers = [session.run(OUTPUTS, {"mel": batch, **head}) for batch in batches]
+        answers = [session.run(outputs, {"mel": batch, **head}) for batch in batches]
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
         raise ModelError(f"onnxruntime cannot run the model: {_first_line(exc)}") from exc
-    logits, embeddings = zip(*answers, strict=True)
-    return Answer(np.concatenate(logits), np.concatenate(embeddings))
+    return Answer(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
 
 
 def _first_line(exc: Exception) -> str:

@@ -35,6 +35,7 @@ def open_backend(
     device: str = "auto",
     threads: int = 1,
     n_samples: int,
+    frames: bool = False,
 ) -> Backend:
     """Load a model on a runtime and a device.
 
@@ -44,6 +45,7 @@ def open_backend(
         device: as `dymn_cli.runtime.devices` spells them.
         threads: of onnxruntime, for one window.
         n_samples: of the usual window, at the model's rate.
+        frames: whether frame logits will be asked for, so that it makes ready for them.
 
     Raises:
         UsageError: no such model, backend or device name.
@@ -65,7 +67,7 @@ def open_backend(
     from dymn_cli.runtime.onnx import OnnxBackend
 
     n_frames = weights.header.front_end.n_frames(n_samples)
-    return OnnxBackend(weights, device=str(place), threads=threads, n_frames=n_frames)
+    return OnnxBackend(weights, device=str(place), threads=threads, n_frames=n_frames, frames=frames)
 
 
 def _best(config: ModelConfig, device: Device) -> BackendName:

@@ -73,22 +73,29 @@ class TorchBackend:
         """Whether it computes on the CPU."""
         return self._device.type == "cpu"
 
-    def run(self, mels: Mels) -> Answer:
+    @property
+    def has_frames(self) -> bool:
+        """Always: where the model has no frame head, its classifier stands in."""
+        return True
+
+    def run(self, mels: Mels, *, frames: bool = False) -> Answer:
         """The network's answer for log-mels (n, 1, n_mels, n_frames), an array or a tensor."""
         # Kernels differ in the last bits with the size of the batch: on a CPU no window may depend on it.
         batches = [mels[n : n + 1] for n in range(len(mels))] if self.on_cpu else [mels]
         with self._computing():
-            answers = [self._run(batch) for batch in batches]
-        logits, embeddings = zip(*answers, strict=True)
-        return Answer(np.concatenate(logits), np.concatenate(embeddings))
+            answers = [self._run(batch, frames=frames) for batch in batches]
+        return Answer(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
 
-    def _run(self, mels: Mels) -> Answer:
-        logits, embedding = self._network(self._here(mels))
-        return Answer(logits.cpu().numpy(), embedding.cpu().numpy())
+    def _run(self, mels: Mels, *, frames: bool) -> list[NDArray[np.float32]]:
+        features = self._features(self._here(mels))
+        parts = [*self._model.forward_head(features)]
+        if frames:
+            parts.append(self._model.forward_frames(features))
+        return [part.cpu().numpy() for part in parts]
 
-    def _network(self, mels: Tensor) -> tuple[Tensor, Tensor]:
-        logits, embedding = self._model(mels)
-        return logits, embedding
+    def _features(self, mels: Tensor) -> Tensor:
+        """The last feature map, in single precision."""
+        return self._model.forward_features(mels)
 
     def _here(self, values: Mels) -> Tensor:
         """An array or a tensor as a tensor on the device."""
@@ -142,14 +149,14 @@ class TorchGpuBackend(TorchBackend):
         with _errors():
             yield from TorchResampler(matrix, period, self._device)(blocks)
 
-    def _network(self, mels: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, mels: Tensor) -> Tensor:
         x = mels
         for stage in self._model.stages[:FULL_STAGES]:
             x = stage(x)
         with torch.autocast(self._device.type, dtype=torch.float16):
             for stage in self._model.stages[FULL_STAGES:]:
                 x = stage(x)
-        return self._model.forward_head(x.float())
+        return x.float()
 
 
 @cache

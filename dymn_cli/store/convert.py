@@ -8,6 +8,9 @@ or read from the file's name where that is built as the published ones are:
 
 or takes its usual value: temperature 1, the front end of the published models, for 527 classes the names of
 AudioSet.
+
+A frame head may be called `strong` instead of `strong_head`. Besides what `torch.save` wrote, a bare state
+dict in a safetensors file is taken, in half precision as well.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.model.infer import infer_config, require_fit
 from dymn_cli.model.layout import is_optional, is_unused
 from dymn_cli.store.checkpoint import read_checkpoint
-from dymn_cli.store.weights import ModelHeader, Purpose
+from dymn_cli.store.weights import ModelHeader, Purpose, read_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +40,7 @@ __all__ = ["convert"]
 
 PUBLISHED = re.compile(r"(dymn|mn)\d\d(_replace_se)?_(?P<data>as|im)(_|$)")
 VARIANT = re.compile(r"_(?P<what>hop|mels)_(?P<number>[1-9]\d{0,2})(?=_|$)")
+FRAME_HEAD = re.compile(r"^strong\.")
 IMAGENET_TEMPERATURE = 30.0
 
 
@@ -53,7 +57,7 @@ def convert(
     """Read a checkpoint and find out what is needed to use it.
 
     Args:
-        path: a file that `torch.save` wrote; nothing in it is executed.
+        path: a file that `torch.save` wrote, or a safetensors one; nothing in it is executed.
         name: of the model.
         temperature: of the Dy-Conv attention, which checkpoints do not hold.
         front_end: what the network was trained to hear through.
@@ -75,7 +79,7 @@ def convert(
         UsageError: not as many labels as classes, a temperature that is none, or a name that stands for a
             front end which there cannot be.
     """
-    tensors = {key: tensor for key, tensor in read_checkpoint(path).items() if not is_optional(key)}
+    tensors = _named({key: tensor for key, tensor in _state_dict(path).items() if not is_optional(key)})
     try:
         told = _Told.by(path.stem)
     except UsageError as exc:
@@ -111,6 +115,25 @@ def convert(
     return header, {key: tensor for key, tensor in tensors.items() if not is_unused(key, fitted)}
 
 
+def _state_dict(path: Path) -> dict[str, NDArray[np.float32]]:
+    if path.suffix.lower() != ".safetensors":
+        return read_checkpoint(path)
+    metadata, tensors = read_safetensors(path)
+    if "dymn.format" in metadata:
+        raise ModelError(
+            f"{path}: a model of dymn already",
+            hint="-m takes it as it is, and dymn models import gives it a name",
+        )
+    return tensors
+
+
+def _named(tensors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """The tensors with the usual name of the frame head."""
+    if any(key.startswith("strong_head.") for key in tensors):
+        return tensors
+    return {FRAME_HEAD.sub("strong_head.", key): tensor for key, tensor in tensors.items()}
+
+
 def _config(config: ModelConfig | None, tensors: Mapping[str, NDArray[np.float32]]) -> ModelConfig:
     """The architecture of a state dict, which has all its tensors and no others but unused ones."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
@@ -118,7 +141,7 @@ def _config(config: ModelConfig | None, tensors: Mapping[str, NDArray[np.float32
         return infer_config(shapes)
     classes = shapes.get("classifier.5.bias", ())
     if len(classes) == 1 and classes[0]:
-        config = config.with_classes(classes[0])
+        config = dataclasses.replace(config, n_classes=classes[0])
     require_fit(config, {key: shape for key, shape in shapes.items() if not is_unused(key, config)})
     return config
 

@@ -120,6 +120,7 @@ class ModelSpec:
         purpose: "tags", or "embeddings" where the classes are no sounds.
         hop_ms: from one frame of its log-mel to the next.
         n_mels: bands of its log-mel.
+        frame_head: whether it has layers of its own for the steps of time.
         file: name of its file in its folder; "" where it has not been pulled.
         sha256: of that file, likewise.
         size_bytes: of that file; None where it has not been pulled.
@@ -142,6 +143,7 @@ class ModelSpec:
     purpose: Literal["tags", "embeddings"] = "tags"
     hop_ms: int = 10
     n_mels: int = 128
+    frame_head: bool = False
     file: str = ""
     sha256: str = ""
     size_bytes: int | None = None
@@ -176,7 +178,7 @@ class ModelSpec:
         from dymn_cli.model.config import ARCHITECTURES
 
         plain = ARCHITECTURES[self.architecture].with_classes(self.n_classes)
-        return dataclasses.replace(plain, temperature=self.temperature)
+        return dataclasses.replace(plain, temperature=self.temperature, frame_head=self.frame_head)
 
     @property
     def front_end(self) -> FrontEndConfig:

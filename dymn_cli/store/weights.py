@@ -45,7 +45,15 @@ from dymn_cli.store.registry import ModelSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ModelHeader", "Purpose", "Weights", "read_weights", "save_weights", "sha256_of"]
+__all__ = [
+    "ModelHeader",
+    "Purpose",
+    "Weights",
+    "read_safetensors",
+    "read_weights",
+    "save_weights",
+    "sha256_of",
+]
 
 Purpose = Literal["tags", "embeddings"]
 """What a model may be used for: "embeddings" alone where its classes are no sounds, or have no names."""
@@ -67,6 +75,11 @@ class ModelHeader:
     front_end: FrontEndConfig
     vocabulary: Vocabulary
     purpose: Purpose = "tags"
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one step of the frame logits to the next: 0.32 with the usual hop."""
+        return self.config.step_frames * self.front_end.n_hop / self.front_end.rate_hz
 
     def to_metadata(self) -> dict[str, str]:
         """As the strings that go into the metadata of a safetensors or ONNX file."""
@@ -186,19 +199,39 @@ def read_weights(model: ModelSpec | Path) -> Weights:
 
 
 def _parse(data: bytes, sha256: str, where: str) -> Weights:
+    metadata, entries = _entries(data, where)
+    header = ModelHeader.from_metadata(metadata, where)
+    return Weights(header, sha256, {key: _tensor(entry, f"{where}: {key}") for key, entry in entries})
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
+    """Read any safetensors file: its metadata, which may be empty, and its tensors in float32.
+
+    Raises:
+        WeightsMissingError: the file cannot be read.
+        UnsafeWeightsError: it is no such file, or a damaged one.
+        ModelError: it holds other kinds of numbers, or values that are not finite.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+    metadata, entries = _entries(data, str(path))
+    return metadata, {key: _tensor(entry, f"{path}: {key}") for key, entry in entries}
+
+
+def _entries(data: bytes, where: str) -> tuple[dict[str, str], list[tuple[str, Any]]]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        entries = deserialize(data)  # type: ignore[no-untyped-call] # its stub names no types
+        entries: list[tuple[str, Any]] = deserialize(data)  # type: ignore[no-untyped-call] # no types in its stub
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, RecursionError) as exc:
         raise UnsafeWeightsError(
             f"{where}: not a readable safetensors file", hint="cut short or damaged? fetch or make it again"
         ) from exc
-    header = ModelHeader.from_metadata(metadata, where)
-    tensors = {key: _tensor(entry, f"{where}: {key}") for key, entry in entries}
-    return Weights(header, sha256, tensors)
+    return metadata, entries
 
 
 def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ published models can also be held to the scores that were published for an examp
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -90,14 +90,14 @@ def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
         ChecksumError: its file is not that of the manifest.
         ModelError: it cannot be loaded, or an answer is not as it should be.
     """
-    backend = open_backend(model, n_samples=PLAN.n_window)
+    backend = open_backend(model, n_samples=PLAN.n_window, frames=True)
     log_mel = LogMel(backend.header.front_end)
     mels = log_mel(_sound(backend.header.front_end.rate_hz))
     if clip is not None:
         mels = np.concatenate([mels, log_mel(_first_window(clip))])
     answer = _answer(backend, mels)
-    again = backend.run(mels)
-    if any(not np.array_equal(one, other) for one, other in zip(answer, again, strict=True)):
+    again = backend.run(mels, frames=backend.has_frames)
+    if any(not np.array_equal(one, other) for one, other in _pairs(answer, again)):
         raise ModelError(f"{model}: two answers to the same sound differ")
     unasked = _why_not_torch(model, backend)
     if unasked is not None:
@@ -122,8 +122,8 @@ def _sound(rate_hz: int) -> NDArray[np.float32]:
 
 
 def _answer(backend: Backend, mels: Mels) -> Answer:
-    answer = backend.run(mels)
-    if not all(np.isfinite(part).all() for part in answer):
+    answer = backend.run(mels, frames=backend.has_frames)
+    if not all(np.isfinite(part).all() for part, _ in _pairs(answer, answer)):
         raise ModelError(f"{backend.info.name}: {backend.info.backend} answers with NaN or infinity")
     return answer
 
@@ -138,8 +138,14 @@ def _why_not_torch(model: str, backend: Backend) -> str | None:
 
 
 def _difference(one: Answer, other: Answer) -> float:
-    parts = zip(one, other, strict=True)
-    return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in parts)
+    return max(float(np.abs(a - b).max() / max(1.0, float(np.abs(b).max()))) for a, b in _pairs(one, other))
+
+
+def _pairs(one: Answer, other: Answer) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """The parts that both have."""
+    for a, b in zip(one, other, strict=True):
+        if a is not None and b is not None:
+            yield a, b
 
 
 # ---------------------------------------------------------------------- published scores

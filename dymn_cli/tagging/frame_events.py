@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameCurve", "FrameDetector", "Step", "TimeLine", "joint_scores"]
 
+LAG = 0.5  # steps by which a model hears behind the middle of what a step looks at: then ends are off alike
 CLIP_SHARE = 1 / 3  # of the clip score in the geometric mean, where a frame head was trained
 STAND_IN_SHARE = 1 / 2  # and where the classifier stands in for it
 STAND_IN = Calibration.common(math.log(0.15 / 0.85) - math.log(0.3 / 0.7))  # 0.3 there is 0.15 here
@@ -111,6 +112,7 @@ class TimeLine:
         calibration: Calibration | None = None,
     ) -> None:
         self._step = round(step_s * RATE_HZ)
+        self._lag = round(LAG * step_s * RATE_HZ)
         self._frame_head = frame_head
         self._columns = columns
         self._calibration = calibration
@@ -143,7 +145,7 @@ class TimeLine:
             return
         start, number, scores = self._last
         for n, row in enumerate(scores):
-            middle = start + n * self._step + self._step // 2
+            middle = min(start + n * self._step + self._lag, self.end - 1)  # the last one may lie beyond
             if self._from <= middle < until:
                 yield Step(middle, number, row)
 

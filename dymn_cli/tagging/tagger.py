@@ -132,7 +132,13 @@ class Tagger:
         self._name = os.fspath(names[0]) if names else ""
         self._models = Ensemble(
             [
-                open_backend(os.fspath(name), backend=backend, device=device, n_samples=plan.n_window)
+                open_backend(
+                    os.fspath(name),
+                    backend=backend,
+                    device=device,
+                    n_samples=plan.n_window,
+                    frames=self.options.frame_scores,
+                )
                 for name in names
             ],
             concat=concat,
@@ -171,6 +177,11 @@ class Tagger:
     def embedding_size(self) -> int:
         """Values in an embedding; 0 for an ensemble without `concat`."""
         return self._models.embedding_size
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds from one step of `WindowScores.frame_scores` to the next; None where models differ."""
+        return self._models.step_s
 
     @cached_property
     def frames(self) -> Frames:
@@ -288,11 +299,12 @@ class Tagger:
 
         Raises:
             InputError: the source cannot be opened; others come while iterating.
-            UsageError: a value out of range.
+            UsageError: a value out of range, or `frame_scores` of models that do not go together there.
         """
         options = self._with(changes)
-        plan = _plan(options)
-        return Analysis(self, open_audio(source, name=name), options, plan)
+        if options.frame_scores:
+            self._models.require_frames()
+        return Analysis(self, open_audio(source, name=name), options, _plan(options))
 
     def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.
@@ -343,27 +355,49 @@ class Tagger:
         if self._with(changes).channel == "each":
             raise UsageError("one result is one channel", hint="Tagger.tag_channels gives one for each")
 
-    def answer(self, cuts: Sequence[Cut], mels: Sequence[Mels]) -> list[ChannelWindow]:
+    def answer(
+        self, cuts: Sequence[Cut], mels: Sequence[Mels], *, frames: bool = False
+    ) -> list[ChannelWindow]:
         """What the network says of cuts, in one call.
 
         Args:
             cuts: n windows; `mels` may have more rows than that, which are not looked at.
             mels: their log-mels (n, 1, n_mels, n_frames), for each of `front_ends`.
+            frames: whether each step of time is scored as well.
 
         Raises:
             ModelError: it fails, or answers with NaN.
         """
-        answer = self._models.run(mels)
-        if not np.isfinite(answer.logits).all():
+        answer = self._models.run(mels, frames=frames)
+        every = [part for part in (answer.logits, answer.frame_logits) if part is not None]
+        if not all(np.isfinite(part).all() for part in every):
             raise ModelError(f"{self.model.name} answers with NaN or infinity", hint="dymn models verify")
         scores = sigmoid(answer.logits)
         return [
             ChannelWindow(
                 cut.channel,
-                WindowScores(cut.start_s, cut.end_s, answer.logits[n], scores[n], answer.embedding[n]),
+                WindowScores(
+                    cut.start_s,
+                    cut.end_s,
+                    answer.logits[n],
+                    scores[n],
+                    answer.embedding[n],
+                    *self._steps(cut, None if answer.frame_logits is None else answer.frame_logits[n]),
+                ),
             )
             for n, cut in enumerate(cuts)
         ]
+
+    def _steps(
+        self, cut: Cut, logits: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | tuple[()]:
+        """Frame logits and scores of a cut, without the steps of what filled it up."""
+        if logits is None:
+            return ()
+        header = self._models.members[0].header
+        n_samples = round((cut.end_s - cut.start_s) * header.front_end.rate_hz)
+        logits = logits[: header.config.n_steps(header.front_end.n_frames(n_samples))]
+        return logits, sigmoid(logits)
 
     def _mels(self, plan: Plan) -> CutMels | DeviceMels:
         """What computes the log-mels of neighbouring cuts."""
@@ -371,15 +405,16 @@ class Tagger:
             return DeviceMels(self.on_device, self.front_ends)
         return CutMels(self._log_mels, plan)
 
-    def _scores(self, group: list[Cut], mels: CutMels | DeviceMels) -> list[ChannelWindow]:
+    def _scores(self, group: list[Cut], mels: CutMels | DeviceMels, *, frames: bool) -> list[ChannelWindow]:
         """Log-mel and network for a few cuts: what runs on a thread."""
-        return [row for batch in _split(group, self._batch_size) for row in self.answer(batch, mels(batch))]
+        batches = _split(group, self._batch_size)
+        return [row for batch in batches for row in self.answer(batch, mels(batch), frames=frames)]
 
     def _together(self, plan: Plan) -> int:
         """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
         return min(-(-plan.n_window // plan.n_hop), MOST_TOGETHER, 1 + MOST_WAITING // (self._n_threads + 1))
 
-    def _run(self, cuts: Iterator[Cut], plan: Plan) -> Iterator[ChannelWindow]:
+    def _run(self, cuts: Iterator[Cut], plan: Plan, *, frames: bool) -> Iterator[ChannelWindow]:
         """All cuts, in order; several at a time where there are several."""
         shared = any(_shares_frames(plan, log_mel) for log_mel in self._log_mels)
         size = self._batch_size * (self._together(plan) if shared and self._batch_size == 1 else 1)
@@ -390,13 +425,13 @@ class Tagger:
         if len(head) < 2 or self._n_threads == 1:
             mels = self._mels(plan)
             for group in chain(head, groups):
-                yield from self._scores(group, mels)
+                yield from self._scores(group, mels, frames=frames)
             return
         flying: deque[Future[list[ChannelWindow]]] = deque()
         most = 2 * self._n_threads if size == 1 else self._n_threads + 1
         try:
             for group in chain(head, groups):
-                flying.append(self._pool.submit(self._scores, group, self._mels(plan)))
+                flying.append(self._pool.submit(self._scores, group, self._mels(plan), frames=frames))
                 if len(flying) > most:
                     yield from flying.popleft().result()
             while flying:
@@ -505,7 +540,7 @@ class Analysis:
     def __iter__(self) -> Iterator[ChannelWindow]:
         if self._tagger is None:
             raise ValueError("there is no model to ask: iterate over `cuts()`")
-        return self._tagger._run(self.cuts(), self.plan)
+        return self._tagger._run(self.cuts(), self.plan, frames=self._options.frame_scores)
 
     def cuts(self) -> Iterator[Cut]:
         """The windows as samples, on their way to the network: instead of asking the model."""

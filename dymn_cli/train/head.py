@@ -265,7 +265,8 @@ def with_head(
     outer[:, :n_embedding] = linear.weight
     # Taken off what was rounded: the sums must meet again.
     shift = SHIFT * outer.astype(np.float64).sum(axis=1)
-    tensors = dict(weights.tensors) | {
+    kept = {key: values for key, values in weights.tensors.items() if not key.startswith("strong_head.")}
+    tensors = kept | {
         f"{first}.weight": hidden,
         f"{first}.bias": np.full(n_hidden, SHIFT, np.float32),
         f"{second}.weight": outer,

@@ -30,8 +30,8 @@ CONVERT_HELP = """Turn a PyTorch checkpoint of a DyMN or MN, say one that you fi
 
 Any number of classes. It needs no PyTorch, and nothing in the file is executed; one that asks for more than
 tensors is refused. --labels has a class name a line, in the order of the outputs, or is a CSV file with a
-column display_name, label, name or class; 527 classes without it are those of AudioSet. The model has to pass
-a self-test.
+column display_name, label, name or class; 527 classes without it are those of AudioSet. A frame head
+(strong_head.*) is kept. The model has to pass a self-test.
 """
 
 IMPORT_HELP = """Give a name to a model file that dymn wrote: .safetensors, or .onnx of `dymn export`.
@@ -65,7 +65,8 @@ def register(group: typer.Typer) -> None:
 def convert(
     *,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A .pt, .pth or .ckpt file.", show_default=False)
+        str,
+        typer.Argument(metavar="FILE", help="A .pt, .pth, .ckpt or .safetensors file.", show_default=False),
     ],
     labels: Annotated[
         str | None,

@@ -172,14 +172,17 @@ class FakeBackend:
 
         self.header = ModelHeader("fake", ModelConfig(width=0.4), FrontEndConfig(), Vocabulary.audioset())
         self.info = ModelInfo("fake", "0" * 64, "fake", "CPU")
-        self.on_cpu = True
+        self.on_cpu = self.has_frames = True
 
-    def run(self, mels: np.ndarray) -> Any:
+    def run(self, mels: np.ndarray, *, frames: bool = False) -> Any:
         from dymn_cli.runtime.base import Answer
 
         mean = mels.mean(axis=(1, 3))
-        sizes = (self.header.config.n_classes, self.header.config.embedding_size)
-        return Answer(*(np.resize(mean.T, (size, len(mean))).T.copy() for size in sizes))
+        n_classes, n_embedding = self.header.config.n_classes, self.header.config.embedding_size
+        logits, embedding = (np.resize(mean.T, (n, len(mean))).T.copy() for n in (n_classes, n_embedding))
+        n_steps = self.header.config.n_steps(mels.shape[3])
+        steps = np.repeat(logits[:, np.newaxis], n_steps, axis=1) if frames else None
+        return Answer(logits, embedding, steps)
 
 
 _taggers: dict[str, Any] = {}
