@@ -126,7 +126,7 @@ LIBRARIES = {
     "typer": {"cli"},
     "rich": {"cli", "writers.to_table"},
     "safetensors": {"store", "export", "train.checkpoint"},
-    "pyarrow": {"writers"},
+    "pyarrow": {"writers", "train.event_tables"},
     "filelock": {"store.local", "train.workplace"},
     # The network: one module goes there, and only `dymn models pull` calls it.
     "http": {"store.download"},

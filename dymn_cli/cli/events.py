@@ -19,7 +19,6 @@ from dymn_cli.cli.params import (
     OutDir,
     OutputOptions,
     TalkOptions,
-    TimeOptions,
     command,
     complete_label,
 )
@@ -61,10 +60,10 @@ EVENTS_PANEL = "Which events"
 
 
 @dataclass(frozen=True, slots=True)
-class EventTime(TimeOptions):
+class EventTime:
     """How a source is cut into windows that overlap."""
 
-    window: Annotated[  # type: ignore[assignment]  # its default depends on the method
+    window: Annotated[
         float | None,
         typer.Option(
             "--window",
@@ -82,6 +81,15 @@ class EventTime(TimeOptions):
             rich_help_panel=TIME_PANEL,
         ),
     ] = None
+    pad: Annotated[
+        str,
+        typer.Option(
+            "--pad",
+            metavar="repeat|zero|none",
+            help="What fills up a source shorter than a window.",
+            rich_help_panel=TIME_PANEL,
+        ),
+    ] = "repeat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ filter that smooths a label, in steps. `python -m dymn_cli.bench.calibrate` make
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from dymn_cli.labels import Vocabulary
 
-__all__ = ["Calibration", "calibration_path", "read_calibration", "write_calibration"]
+__all__ = ["Calibration", "calibration_document", "calibration_path", "read_calibration"]
 
 SCHEMA = "dymn.calibration/1"
 SUFFIX = ".calibration.json"
@@ -73,8 +74,6 @@ def read_calibration(path: Path, vocabulary: Vocabulary, model_sha256: str) -> C
     Raises:
         ModelError: it cannot be read, or is none.
     """
-    import hashlib
-
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -106,32 +105,23 @@ def _parsed(document: Any, vocabulary: Vocabulary, digest: str) -> Calibration:
     return Calibration(slope, shifts, widths, digest)
 
 
-def write_calibration(
-    out: str,
+def calibration_document(
     calibration: Calibration,
     vocabulary: Vocabulary,
     model_sha256: str,
     *,
     common: float,
     made_with: str = "",
-    force: bool = False,
-) -> None:
-    """Write a calibration; labels that have the common shift and no filter are left out.
+) -> bytes:
+    """A calibration as the file has it; labels that have the common shift and no filter are left out.
 
     Args:
-        out: the file.
         calibration: what to write.
         vocabulary: the labels.
         model_sha256: of the weights that it belongs to.
         common: the shift of all other labels.
         made_with: how it was made, in a line.
-        force: replace what exists.
-
-    Raises:
-        OutputError: it cannot be written.
     """
-    from dymn_cli.writers.target import open_target
-
     classes = []
     for label in vocabulary:
         shift, width = float(calibration.shifts[label.index]), int(calibration.widths[label.index])
@@ -147,6 +137,4 @@ def write_calibration(
     }
     head = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in fields.items())
     rows = ",\n".join(f"    {json.dumps(one, ensure_ascii=False)}" for one in classes)
-    text = f'{{\n{head},\n  "classes": [\n{rows}\n  ]\n}}\n'
-    with open_target(out, force=force) as target:
-        target.stream.write(text.encode())
+    return f'{{\n{head},\n  "classes": [\n{rows}\n  ]\n}}\n'.encode()

@@ -16,7 +16,6 @@ import io
 import math
 import os
 import re
-import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -339,7 +338,7 @@ def _read_rttm(path: str, gathering: _Gathering) -> None:
         where = f"{path}, line {line}"
         if len(words) not in (9, 10) or words[0] not in RTTM_TYPES:
             raise InputError(f"{where}: no line of RTTM: {len(words)} fields of 9 or 10")
-        name, label = (urllib.parse.unquote(words[n], errors="surrogateescape") for n in (1, 7))
+        name, label = (_unquoted(words[n]) for n in (1, 7))
         if words[3] == "<NA>":
             continue  # about a whole recording
         begin_s = _time(words[3], where)
@@ -379,6 +378,16 @@ _READERS: dict[str, Callable[[str, _Gathering], None]] = {
     "rttm": _read_rttm,
     "parquet": _read_parquet,
 }
+
+
+def _unquoted(text: str) -> str:
+    """A field of RTTM with its blanks: `%20` is one."""
+    raw = re.sub(
+        rb"%([0-9A-Fa-f]{2})",
+        lambda found: bytes([int(found[1], 16)]),
+        text.encode("utf-8", "surrogateescape"),
+    )
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _lines(path: str) -> Iterator[tuple[int, tuple[str]]]:

@@ -68,25 +68,65 @@ def test_thresholds_by_label_and_limits_of_length(dymn, street: Path) -> None:
     assert (long.returncode, long.out) == (0, "")
 
 
-def test_json_holds_what_was_asked_for(dymn, street: Path) -> None:
-    ran = dymn("events", street, "-l", "siren", "-t", "0.4", "--window", "2", "-f", "jsonl")
+@pytest.mark.parametrize(
+    ("options", "resolved"),
+    [
+        ((), {"window_s": 10.0, "hop_s": 8.0, "method": "frames", "off": 0.16, "max_gap_s": 0.64}),
+        (
+            ("--method", "windows", "--window", "2"),
+            {"window_s": 2.0, "hop_s": 0.4, "method": "windows", "off": 0.1, "max_gap_s": 0.0},
+        ),
+    ],
+)
+def test_json_holds_what_was_asked_for(
+    options: tuple[str, ...], resolved: dict[str, object], dymn, street: Path
+) -> None:
+    ran = dymn("events", street, "-l", "siren", "-t", "0.4", "-f", "jsonl", *options)
     (line,) = ran.out.splitlines()
     found = json.loads(line)
     assert (found["schema"], found["duration_s"]) == ("dymn.events/1", 30.0)
-    assert found["options"] == {
-        "window_s": 2.0,
-        "hop_s": 0.4,
+    calibration = found["options"].pop("calibration")
+    assert calibration is None or re.fullmatch("[0-9a-f]{64}", calibration)
+    said = {name: round(value, 9) if name == "off" else value for name, value in found["options"].items()}
+    assert said == {
         "pad": "repeat",
         "channel": "mix",
         "per": "event",
         "on": 0.4,
-        "off": 0.1,
         "thresholds": [],
         "labels": ["Siren"],
-        "max_gap_s": 0.0,
         "min_length_s": 0.0,
+        **resolved,
     }
-    assert found["events"][0]["n_windows"] > 5
+    assert found["events"][0]["n_windows"] >= (1 if resolved["method"] == "frames" else 5)
+
+
+def test_both_methods_find_the_siren(dymn, street: Path) -> None:
+    for method, off_s in (("frames", 0.4), ("windows", 1.0)):
+        ran = dymn("events", street, "-l", "Siren", "--method", method)
+        ((_, _, start_s, end_s, _, _),) = ran.rows
+        assert float(start_s) == pytest.approx(SIREN_S[0], abs=off_s), method
+        assert float(end_s) == pytest.approx(SIREN_S[1], abs=off_s), method
+    ran = dymn("events", street, "--method", "both")
+    assert (ran.returncode, ran.out) == (2, "")
+    assert "no method 'both'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("sed", r"{street}\t1[12]\.\d+\t1[67]\.\d+\tSiren"),
+        ("rttm", r"SPEAKER {rttm} 1 1[12]\.\d+ \d\.\d+ <NA> <NA> siren 0\.\d{{4}} <NA>"),
+        ("kaleidoscope", r"{folder},,street \[1\]\.wav,0,1[12]\.\d+,\d\.\d+,Siren,0\.\d{{4}},"),
+    ],
+)
+def test_forms_for_other_programs(form: str, line: str, dymn, street: Path) -> None:
+    ran = dymn("events", street, "-l", "Siren", "-f", form)
+    assert (ran.returncode, ran.err) == (0, "")
+    spelled = str(street).replace(" ", "%20")
+    names = {"street": street, "rttm": spelled, "folder": street.parent}
+    pattern = line.format(**{name: re.escape(str(value)) for name, value in names.items()})
+    assert re.fullmatch(pattern, ran.out.splitlines()[-1]), ran.out
 
 
 def test_labels_for_audacity(dymn, street: Path) -> None:
@@ -185,7 +225,8 @@ def test_each_channel_is_heard_on_its_own(dymn, street: Path) -> None:
         (("--max-gap", "-1"), "a gap of -1 s is not 0 s or more"),
         (("-l", "Sirne"), '"Siren"'),
         (("--descendants",), "--label"),
-        (("--hop", "7"), "hop of 7 s is not between 0.1 s and the window, 5 s"),
+        (("--hop", "17"), "hop of 17 s is not between 0.1 s and the window, 10 s"),
+        (("--hop", "7", "--method", "windows"), "hop of 7 s is not between 0.1 s and the window, 5 s"),
         (("-o", "night.txt"), "--format audacity or raven"),
         (("--csv-safe",), "--csv-safe is about csv"),
         (("--channel", "each", "-f", "srt"), "one line of time"),
@@ -204,7 +245,7 @@ def test_help_says_what_cannot_be_resolved(dymn) -> None:
     ran = dymn("events", "-h")
     assert ran.returncode == 0
     text = " ".join(ran.out.split())
-    assert "somewhere in its window, not where" in text
-    assert "Its ends are no finer than the hop" in text
-    for option in ("--on", "--off", "--min-length", "--max-gap", "--thresholds", "--descendants", "--hop"):
+    assert "half of its height, so they are finer than a step" in text
+    assert "less than --max-gap between them become one" in text
+    for option in ("--method", "--on", "--off", "--min-length", "--max-gap", "--thresholds", "--descendants", "--hop"):
         assert option in text

@@ -17,7 +17,7 @@ from dymn_cli.runtime.onnx import OnnxBackend
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import read_weights
 from dymn_cli.tagging import tagger as tagger_module
-from dymn_cli.tagging.events import events_of
+from dymn_cli.tagging.events import EventOptions, events_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
 
@@ -99,9 +99,10 @@ def test_embeddings_are_refused_unless_they_are_concatenated(models: list[Path],
 
 def test_events_are_those_of_the_ensemble(models: list[Path], sound: np.ndarray) -> None:
     with Tagger(models, options=TagOptions(window_s=2.0, hop_s=0.4)) as tagger:
-        found = events_of(tagger, (sound, RATE))
-    assert found.model.name == "a+b+c"
-    assert found.events
+        for options in (EventOptions(method="windows"), EventOptions(on=0.01)):
+            found = events_of(tagger, (sound, RATE), options)
+            assert found.model.name == "a+b+c"
+            assert found.events
 
 
 def test_models_that_do_not_go_together_are_refused(models: list[Path], small_model: SmallModel) -> None:

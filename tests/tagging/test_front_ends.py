@@ -97,7 +97,8 @@ def test_events_follow_it(small_model: SmallModel, sound: np.ndarray) -> None:
         scores = np.stack([row.window.scores for row in analysis])
         label = int(np.ptp(scores, axis=0).argmax())
         on = float(scores[:, label].mean())
-        found = events_of(tagger, (sound, RATE), EventOptions(on=on, labels=(tagger.vocabulary[label].name,)))
+        wanted = EventOptions(method="windows", on=on, labels=(tagger.vocabulary[label].name,))
+        found = events_of(tagger, (sound, RATE), wanted)
     assert found.events
     assert all(event.index == label and event.score >= on - 1e-6 for event in found.events)
 

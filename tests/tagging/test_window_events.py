@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,19 @@ from dymn_cli.audio.windows import WindowPlan, windows
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Ontology, Vocabulary
 from dymn_cli.results import Event, WindowScores
-from dymn_cli.tagging.events import EventDetector, EventOptions, default_hop_s, events_of, wanted_labels
+from dymn_cli.tagging.events import EventOptions, default_hop_s, events_of, wanted_labels
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
+from dymn_cli.tagging.window_events import WindowDetector
 
 RATE_HZ = 32_000
 WORDS = Vocabulary.from_names(["bark", "meow", "moo"])
 
 Heard = Callable[[float, float], Sequence[float]]
+
+
+def windowed(**changes: Any) -> EventOptions:
+    return EventOptions(method="windows", **changes)
 
 
 def plan(window_s: float, hop_s: float | None = None) -> WindowPlan:
@@ -39,7 +45,7 @@ def answers(cut: WindowPlan, duration_s: float, heard: Heard) -> list[WindowScor
 
 
 def detected(options: EventOptions, cut: WindowPlan, rows: list[WindowScores]) -> list[Event]:
-    detector = EventDetector(options, WORDS, cut, source="farm.wav")
+    detector = WindowDetector(options, WORDS, cut, source="farm.wav")
     events = [event for row in rows for event in detector.add(row)]
     return events + detector.finish()
 
@@ -67,7 +73,7 @@ def scripted(*scores: float) -> Heard:
 def test_a_model_that_hears_any_overlap_is_placed_to_the_hop(window_s: float, hop_s: float) -> None:
     sound = (31.3, 47.9)
     cut = plan(window_s, hop_s)
-    found = detected(EventOptions(), cut, answers(cut, 90.0, any_overlap(sound)))
+    found = detected(windowed(), cut, answers(cut, 90.0, any_overlap(sound)))
     assert len(found) == 1
     assert found[0].start_s == pytest.approx(sound[0], abs=hop_s)
     assert found[0].end_s == pytest.approx(sound[1], abs=hop_s)
@@ -75,7 +81,7 @@ def test_a_model_that_hears_any_overlap_is_placed_to_the_hop(window_s: float, ho
 
 def test_overlapping_windows_give_one_row_and_not_one_each() -> None:
     cut = plan(10, 1)
-    found = detected(EventOptions(), cut, answers(cut, 60.0, any_overlap((20, 24))))
+    found = detected(windowed(), cut, answers(cut, 60.0, any_overlap((20, 24))))
     assert spans(found) == [(20.0, 24.0)]
     # The windows that look at 20 to 24 s start at 11, 12, ... 23 s.
     assert found[0].n_windows == 13
@@ -85,8 +91,8 @@ def test_two_sounds_further_apart_than_a_window_are_two() -> None:
     cut = plan(5, 1)
     near = answers(cut, 60.0, any_overlap((10, 12), (16, 18)))
     far = answers(cut, 60.0, any_overlap((10, 12), (18, 20)))
-    assert spans(detected(EventOptions(), cut, near)) == [(10.0, 18.0)]
-    assert spans(detected(EventOptions(), cut, far)) == [(10.0, 12.0), (18.0, 20.0)]
+    assert spans(detected(windowed(), cut, near)) == [(10.0, 18.0)]
+    assert spans(detected(windowed(), cut, far)) == [(10.0, 12.0), (18.0, 20.0)]
 
 
 def test_the_mean_decides_whether_and_the_lowest_from_when_to_when() -> None:
@@ -94,7 +100,7 @@ def test_the_mean_decides_whether_and_the_lowest_from_when_to_when() -> None:
     scores = [0.0, 0.2, 0.6, 0.2, 0.0, 0.2, 0.3, 0.2, 0.0]
     cut = plan(2, 1)
     rows = answers(cut, 10.0, lambda start, end: [scores[round(start)], 0, 0])
-    found = detected(EventOptions(on=0.4, off=0.1), cut, rows)
+    found = detected(windowed(on=0.4, off=0.1), cut, rows)
     # Lowest of cells 2 and 3: 0.2, means 0.4; of the second hump the mean is 0.25 at best.
     assert spans(found) == [(2.0, 4.0)]
     assert found[0].score == pytest.approx(0.4)
@@ -104,7 +110,7 @@ def test_the_mean_decides_whether_and_the_lowest_from_when_to_when() -> None:
 def test_without_overlap_it_is_plain_hysteresis() -> None:
     cut = plan(1)
     rows = answers(cut, 8.0, scripted(0.1, 0.25, 0.8, 0.3, 0.21, 0.19, 0.3, 0.1))
-    found = detected(EventOptions(on=0.5, off=0.2), cut, rows)
+    found = detected(windowed(on=0.5, off=0.2), cut, rows)
     assert spans(found) == [(1.0, 5.0)]
     assert found[0].score == pytest.approx(0.8)
     assert found[0].mean_score == pytest.approx((0.25 + 0.8 + 0.3 + 0.21) / 4)
@@ -115,13 +121,13 @@ def test_without_overlap_it_is_plain_hysteresis() -> None:
 def test_a_score_that_equals_a_threshold_reaches_it() -> None:
     cut = plan(1)
     rows = answers(cut, 4.0, scripted(0.0, 0.7, 0.35, 0.0))
-    assert spans(detected(EventOptions(on=0.7, off=0.35), cut, rows)) == [(1.0, 3.0)]
+    assert spans(detected(windowed(on=0.7, off=0.35), cut, rows)) == [(1.0, 3.0)]
 
 
 def test_off_is_a_quarter_of_on_unless_it_is_given() -> None:
     cut = plan(1)
     rows = answers(cut, 5.0, scripted(0.09, 0.8, 0.21, 0.19, 0.0))
-    assert spans(detected(EventOptions(on=0.8), cut, rows)) == [(1.0, 3.0)]
+    assert spans(detected(windowed(on=0.8), cut, rows)) == [(1.0, 3.0)]
 
 
 # ---------------------------------------------------------------------- the ends of a source
@@ -130,7 +136,7 @@ def test_off_is_a_quarter_of_on_unless_it_is_given() -> None:
 def test_an_event_may_last_from_the_beginning_to_the_end() -> None:
     cut = plan(10, 2)
     rows = answers(cut, 33.3, any_overlap((0, 40)))
-    found = detected(EventOptions(), cut, rows)
+    found = detected(windowed(), cut, rows)
     assert spans(found) == [(0.0, 33.3)]
     assert found[0].n_windows == len(rows)
 
@@ -141,20 +147,20 @@ def test_the_last_window_ends_with_the_source_and_counts_where_it_looks() -> Non
     rows = answers(cut, 23.0, lambda start, end: [0.9 if end > 20.5 else 0.0, 0, 0])
     assert [(row.start_s, row.end_s) for row in rows][-1] == (13.0, 23.0)
     # It looks at the middle of the cell from 10 to 20 as well, where the other window hears nothing.
-    assert spans(detected(EventOptions(), cut, rows)) == [(20.0, 23.0)]
+    assert spans(detected(windowed(), cut, rows)) == [(20.0, 23.0)]
 
 
 def test_a_source_shorter_than_a_window_is_one_event_at_most() -> None:
     cut = plan(10, 2)
-    found = detected(EventOptions(), cut, answers(cut, 3.2, any_overlap((0, 1))))
+    found = detected(windowed(), cut, answers(cut, 3.2, any_overlap((0, 1))))
     assert spans(found) == [(0.0, 3.2)]
     assert found[0].n_windows == 1
 
 
 def test_nothing_heard_is_no_event() -> None:
     cut = plan(5, 1)
-    assert detected(EventOptions(), cut, answers(cut, 60.0, lambda start, end: [0.29, 0, 0])) == []
-    assert EventDetector(EventOptions(), WORDS, cut).finish() == []
+    assert detected(windowed(), cut, answers(cut, 60.0, lambda start, end: [0.29, 0, 0])) == []
+    assert WindowDetector(windowed(), WORDS, cut).finish() == []
 
 
 # ---------------------------------------------------------------------- joining and dropping
@@ -163,19 +169,19 @@ def test_nothing_heard_is_no_event() -> None:
 def test_gaps_are_closed_before_short_events_are_dropped() -> None:
     cut = plan(1)
     rows = answers(cut, 12.0, scripted(0, 0.9, 0, 0.9, 0, 0, 0, 0.9, 0, 0, 0, 0))
-    assert spans(detected(EventOptions(), cut, rows)) == [(1.0, 2.0), (3.0, 4.0), (7.0, 8.0)]
-    joined = detected(EventOptions(max_gap_s=1), cut, rows)
+    assert spans(detected(windowed(), cut, rows)) == [(1.0, 2.0), (3.0, 4.0), (7.0, 8.0)]
+    joined = detected(windowed(max_gap_s=1), cut, rows)
     assert spans(joined) == [(1.0, 4.0), (7.0, 8.0)]
     assert joined[0].mean_score == pytest.approx(0.6), "the gap belongs to the event"
     assert joined[0].n_windows == 3
-    assert spans(detected(EventOptions(max_gap_s=1, min_length_s=2), cut, rows)) == [(1.0, 4.0)]
-    assert spans(detected(EventOptions(max_gap_s=3), cut, rows)) == [(1.0, 8.0)]
+    assert spans(detected(windowed(max_gap_s=1, min_length_s=2), cut, rows)) == [(1.0, 4.0)]
+    assert spans(detected(windowed(max_gap_s=3), cut, rows)) == [(1.0, 8.0)]
 
 
 def test_what_never_reaches_on_joins_nothing() -> None:
     cut = plan(1)
     rows = answers(cut, 7.0, scripted(0.9, 0, 0.2, 0, 0.9, 0, 0))
-    found = detected(EventOptions(on=0.5, off=0.1, max_gap_s=1), cut, rows)
+    found = detected(windowed(on=0.5, off=0.1, max_gap_s=1), cut, rows)
     assert spans(found) == [(0.0, 1.0), (4.0, 5.0)]
 
 
@@ -183,7 +189,7 @@ def test_a_run_that_begins_within_the_gap_is_waited_for() -> None:
     """It reaches `on` only long after the gap would have been too wide."""
     cut = plan(1)
     rows = answers(cut, 9.0, scripted(0.9, 0, 0.2, 0.2, 0.2, 0.2, 0.9, 0, 0))
-    found = detected(EventOptions(on=0.5, off=0.1, max_gap_s=1), cut, rows)
+    found = detected(windowed(on=0.5, off=0.1, max_gap_s=1), cut, rows)
     assert spans(found) == [(0.0, 7.0)]
 
 
@@ -193,7 +199,7 @@ def test_a_run_that_begins_within_the_gap_is_waited_for() -> None:
 def test_labels_do_not_know_of_each_other() -> None:
     cut = plan(1)
     rows = answers(cut, 6.0, lambda start, end: [0.9 if start < 3 else 0, 0.8 if start >= 2 else 0, 0])
-    found = detected(EventOptions(), cut, rows)
+    found = detected(windowed(), cut, rows)
     assert (spans(found), spans(found, "meow")) == ([(0.0, 3.0)], [(2.0, 6.0)])
 
 
@@ -201,7 +207,7 @@ def test_a_label_with_a_threshold_of_its_own_keeps_the_share_of_off() -> None:
     cut = plan(1)
     scores = [0.0, 0.24, 0.11, 0.09, 0.0]
     rows = answers(cut, 5.0, lambda start, end: [scores[round(start)], scores[round(start)], 0])
-    found = detected(EventOptions(on=0.5, off=0.25, thresholds=(("meow", 0.2),)), cut, rows)
+    found = detected(windowed(on=0.5, off=0.25, thresholds=(("meow", 0.2),)), cut, rows)
     assert spans(found) == []
     assert spans(found, "meow") == [(1.0, 3.0)]
 
@@ -209,13 +215,13 @@ def test_a_label_with_a_threshold_of_its_own_keeps_the_share_of_off() -> None:
 def test_only_the_labels_that_are_wanted() -> None:
     cut = plan(1)
     rows = answers(cut, 3.0, lambda start, end: [0.9, 0.9, 0.9])
-    found = detected(EventOptions(labels=("moo", "bark")), cut, rows)
+    found = detected(windowed(labels=("moo", "bark")), cut, rows)
     assert [event.label for event in found] == ["bark", "moo"]
     assert [event.index for event in found] == [0, 2]
 
 
 def names(*labels: str, descendants: bool = True) -> list[str]:
-    options = EventOptions(labels=labels, descendants=descendants)
+    options = windowed(labels=labels, descendants=descendants)
     return [label.name for label in wanted_labels(options, Vocabulary.audioset())]
 
 
@@ -243,7 +249,7 @@ def test_an_unknown_sound_names_the_nearest(descendants: bool) -> None:
 
 
 def test_a_vocabulary_of_ones_own_has_no_kinds() -> None:
-    options = EventOptions(labels=("moo",), descendants=True)
+    options = windowed(labels=("moo",), descendants=True)
     assert [label.name for label in wanted_labels(options, WORDS)] == ["moo"]
     with pytest.raises(UsageError, match="unknown label"):
         wanted_labels(dataclasses.replace(options, labels=("Cattle, bovinae",)), WORDS)
@@ -282,7 +288,7 @@ def test_the_default_hop_is_a_fifth_of_the_window(window_s: float, hop_s: float)
 def test_memory_does_not_grow_with_the_length() -> None:
     """Six hours at a hop of 1 s: what is held is the windows that look at one cell."""
     cut = plan(10, 1)
-    detector = EventDetector(EventOptions(), WORDS, cut)
+    detector = WindowDetector(windowed(), WORDS, cut)
     nothing = np.zeros(1, np.float32)
     n_events = 0
     for n in range(21_600):
@@ -294,7 +300,7 @@ def test_memory_does_not_grow_with_the_length() -> None:
 
 def test_an_event_comes_out_as_soon_as_it_is_sure() -> None:
     cut = plan(1)
-    detector = EventDetector(EventOptions(max_gap_s=2), WORDS, cut)
+    detector = WindowDetector(windowed(max_gap_s=2), WORDS, cut)
     rows = answers(cut, 8.0, scripted(0.9, 0, 0, 0, 0, 0, 0, 0))
     came = [spans(detector.add(row)) for row in rows]
     # The cell from 3 s on is the first whose end is more than 2 s after the event's; window 4 closes it.
@@ -332,7 +338,7 @@ def test_streaming_is_the_definition(scores: list[float], overlap: int, rest: in
     cut = plan(window_s, hop_s)
     rows = answers(cut, duration_s, lambda start, end: [scores[int(start) % len(scores)], 0, 0])
     on = 0.41  # no mean of one to four of these scores: two ways to sum could round a tie to either side
-    found = detected(EventOptions(on=on, off=0.1), cut, rows)
+    found = detected(windowed(on=on, off=0.1), cut, rows)
     assert spans(found) == runs_by_hand(rows, hop_s, on, 0.1)
     for event in found:
         assert 0.1 <= event.mean_score <= event.score + 1e-9 <= 0.9 + 1e-6
@@ -349,7 +355,7 @@ def test_the_bundled_model_says_when_the_siren_is_heard(repository: Path) -> Non
     street = (0.001 * np.random.default_rng(0).standard_normal(30 * rate_hz)).astype(np.float32)
     street[12 * rate_hz : 12 * rate_hz + len(siren)] += siren
     with Tagger(threads=1, options=TagOptions(window_s=5, hop_s=1)) as tagger:
-        found = events_of(tagger, (street, rate_hz), EventOptions(labels=("Siren",)), name="street")
+        found = events_of(tagger, (street, rate_hz), windowed(labels=("Siren",)), name="street")
     assert [event.label for event in found.events] == ["Siren"]
     (event,) = found.events
     assert event.start_s == pytest.approx(12, abs=1.0)
@@ -362,7 +368,7 @@ def test_channels_are_heard_on_their_own() -> None:
     stereo = np.zeros((6 * RATE_HZ, 2), np.float32)
     stereo[:, 1] = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
     with Tagger(threads=1, options=TagOptions(window_s=2, hop_s=1, channel="each")) as tagger:
-        found = events_of(tagger, (stereo, RATE_HZ), EventOptions(on=0.1))
+        found = events_of(tagger, (stereo, RATE_HZ), windowed(on=0.1))
     by_channel = {channel: {e.label for e in found.events if e.channel == channel} for channel in "01"}
     assert "Silence" in by_channel["0"]
     assert by_channel["1"]
