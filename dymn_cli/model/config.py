@@ -279,8 +279,14 @@ class ModelConfig:
         return dataclasses.replace(self, n_classes=n_classes, frame_head=False)
 
     def to_json(self) -> str:
-        """As one line of JSON: goes into the metadata of a weights file."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """As one line of JSON: goes into the metadata of a weights file.
+
+        A frame head that is not there is not mentioned: a file without one is what it always was.
+        """
+        fields = dataclasses.asdict(self)
+        if not self.frame_head:
+            del fields["frame_head"]
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:

@@ -46,6 +46,7 @@ def test_the_file_answers_as_the_model_and_the_report_says_so(dymn):
         "log_mel",
         "n_windows",
         "n_same_top",
+        "frame_logit",
     ]
     assert {len(case[0].split()) for case in cases} == {1, 3}  # batches of one and of three
     assert len({case[1] for case in cases}) > 1
@@ -78,6 +79,20 @@ def test_the_report_as_json_describes_the_file(tiny, tmp_path, capsysbinary):
     assert document["tolerance_of"] == ["logit", "score", "embedding"]
     assert document["inputs"] == [{"name": "mel", "type": "float32", "shape": [1, 1, 128, "n_frames"]}]
     assert document["timing"] is None
+
+
+def test_a_file_with_frames_says_so(tiny, tmp_path, capsysbinary):
+    out = tmp_path / "m.onnx"
+    assert run(["export", tiny, "-o", str(out), "--frames", "-f", "json"]) == 0
+    document = json.loads(capsysbinary.readouterr().out)
+    assert document["frames"] is True
+    assert document["tolerance_of"][-1] == "frame_logit"
+    assert {output["name"]: output["shape"] for output in document["outputs"]}["frame_logits"] == [
+        "batch",
+        "n_steps",
+        3,
+    ]
+    assert all(0 <= case["frame_logit"] <= 1e-4 for case in document["cases"])
 
 
 def test_standard_output_gets_the_file_and_nothing_else(tiny, capsysbinary):

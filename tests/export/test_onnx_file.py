@@ -151,7 +151,8 @@ def test_the_file_is_a_model_that_dymn_takes(exported: tuple[Path, ExportReport]
     assert by_file.header == by_name.header == shipped.header
     assert by_file.info.sha256 == report.sha256
     mels = np.random.default_rng(3).normal(0, 0.5, (2, 1, 128, 1000)).astype(np.float32)
-    for got, want in zip(by_file.run(mels), by_name.run(mels), strict=True):
+    assert not by_file.has_frames
+    for got, want in zip(by_file.run(mels)[:2], by_name.run(mels)[:2], strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
@@ -176,8 +177,63 @@ def test_a_model_without_a_shipped_graph_runs_once_exported(
     module = restore({k: torch.from_numpy(v) for k, v in small.tensors.items()}, SMALL)
     with torch.inference_mode():
         expected = [part.numpy() for part in module(torch.from_numpy(mels))]
-    for got, want in zip(backend.run(mels), expected, strict=True):
+    for got, want in zip(backend.run(mels)[:2], expected, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("form", ["any", "one"])
+@pytest.mark.parametrize("own_head", [True, False])
+def test_a_file_with_frames_scores_steps_as_pytorch_does(
+    form: str, own_head: bool, small: Weights, mels: np.ndarray, tmp_path: Path
+) -> None:
+    weights = with_frame_head(small) if own_head else small
+    path = tmp_path / "frames.onnx"
+    report = export_onnx(weights, path, ExportOptions(form, frames=True))
+    assert [output.name for output in report.outputs] == ["logits", "embedding", "frame_logits"]
+    assert report.outputs[2].shape == ("batch" if form == "any" else 1, "n_steps", 3)
+    assert "frame_logit" in report.bounds.parts
+    assert all(0 <= case.frame_logit <= report.worst for case in report.cases)
+    backend = open_backend(str(path), n_samples=320_000)
+    assert (backend.has_frames, backend.header.config) == (True, weights.header.config)
+    network = restore({k: torch.from_numpy(v) for k, v in weights.tensors.items()}, weights.header.config)
+    with torch.inference_mode():
+        expected = network.forward_frames(network.forward_features(torch.from_numpy(mels))).numpy()
+    got = backend.run(mels, frames=True).frame_logits
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert backend.run(mels).frame_logits is None
+    assert np.ptp(got, axis=1).max() > 0.01  # steps differ
+
+
+@pytest.mark.usefixtures("short")
+def test_frames_that_depart_from_pytorch_are_no_file(
+    small: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Backbone, features: torch.Tensor) -> torch.Tensor:
+        return self.classifier(features.mean(dim=2).transpose(1, 2)) + 1e-3
+
+    monkeypatch.setattr(Backbone, "forward_frames", wrong)
+    with pytest.raises(ModelError, match="differs from PyTorch"):
+        export_onnx(small, tmp_path / "m.onnx", ExportOptions(frames=True))
+    export_onnx(small, tmp_path / "m.onnx")
+
+
+@pytest.mark.usefixtures("short")
+def test_a_frame_head_stays_out_of_a_file_without_frames(small: Weights, tmp_path: Path) -> None:
+    export_onnx(with_frame_head(small), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    assert not any("frame" in tensor.name for tensor in model.graph.initializer)
+    assert open_backend(str(tmp_path / "m.onnx"), n_samples=320_000).header.config.frame_head
+
+
+def with_frame_head(weights: Weights) -> Weights:
+    """The same model with a frame head of its own, with drawn weights."""
+    network = restore({k: torch.from_numpy(v) for k, v in weights.tensors.items()}, weights.header.config)
+    network.add_frame_head(from_classifier=False, generator=torch.Generator().manual_seed(1))
+    for tensor in network.strong_head.parameters():
+        tensor.data.mul_(20)
+    tensors = {key: tensor.numpy().astype(np.float32) for key, tensor in network.state_dict().items()}
+    return Weights(replace(weights.header, config=network.config), "6" * 64, tensors)
 
 
 @pytest.mark.usefixtures("short")

@@ -82,11 +82,13 @@ def configs() -> st.SearchStrategy[ModelConfig]:
         kernels=st.integers(1, 6),
         mappings=st.integers(1, 4),
         context_ratio=st.integers(1, 20),
+        frame_head=st.booleans(),
     )
     static = st.builds(
         ModelConfig,
         family=st.just("mn"),
         width=st.integers(1, 400).map(lambda percent: percent / 100),
         n_classes=st.integers(1, 600),
+        frame_head=st.booleans(),
     )
     return st.one_of(dynamic, dynamic, dynamic, static)

@@ -78,6 +78,14 @@ def test_a_shorter_clip_costs_less_in_maps_but_not_in_kernels() -> None:
     assert whole.macs / 10 < tenth.macs < whole.macs / 7
 
 
+def test_a_frame_head_counts_at_every_step() -> None:
+    plain, framed = ModelConfig(width=0.4), ModelConfig(width=0.4, frame_head=True)
+    layers = 384 * 512 + 512 * 527
+    assert complexity(framed).parameters - complexity(plain).parameters == layers + 512 + 527
+    assert complexity(framed).macs - complexity(plain).macs == 32 * layers  # 1,000 frames
+    assert complexity(framed, n_frames=33).macs - complexity(plain, n_frames=33).macs == 2 * layers
+
+
 def test_rows_say_where_the_cost_is() -> None:
     rows = {row.name: row for row in complexity(ModelConfig(width=0.4)).rows}
     assert rows["in_c.0"].macs == 9 * 8 * 64 * 500
@@ -114,5 +122,8 @@ def test_multiply_accumulates_are_those_that_torch_counts(
         model = build(config).eval()
         mel = torch.empty(1, 1, n_mels, n_frames)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(mel)
+        features = model.forward_features(mel)
+        model.forward_head(features)
+        if config.frame_head:
+            model.forward_frames(features)
     assert complexity(config, n_mels=n_mels, n_frames=n_frames).macs == counter.get_total_flops() // 2

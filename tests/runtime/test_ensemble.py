@@ -71,6 +71,28 @@ def test_logits_are_the_mean_and_there_is_no_embedding(make: Callable[..., Fixed
     assert "--concat" in (caught.value.hint or "")
 
 
+def test_frame_logits_are_the_mean_where_steps_are_equally_long(make: Callable[..., Fixed]) -> None:
+    both = Ensemble([make("a", 1.0), make("b", 2.0), make("c", 6.0, "mn10", n_mels=64)])
+    both.require_frames()
+    assert both.step_s == 0.32
+    answer = both.run([mels(0.5), mels(0.5)], frames=True)
+    assert (answer.frame_logits.dtype, answer.frame_logits.shape) == (np.float32, (2, 1, 527))
+    assert answer.frame_logits == pytest.approx(0.5 * 3.0)
+    assert both.run([mels(0.5), mels(0.5)]).frame_logits is None
+
+
+def test_models_of_other_steps_have_no_frames_together(make: Callable[..., Fixed]) -> None:
+    both = Ensemble([make("a"), make("b", n_hop=160)])
+    assert both.step_s is None
+    with pytest.raises(UsageError, match=r"a 0\.32 s, b 0\.16 s"):
+        both.require_frames()
+    deaf = make("c")
+    deaf.has_frames = False
+    with pytest.raises(UsageError, match="exported without frames") as caught:
+        Ensemble([make("a"), deaf]).require_frames()
+    assert "--frames" in (caught.value.hint or "")
+
+
 def test_embeddings_are_concatenated_in_the_order_given(make: Callable[..., Fixed]) -> None:
     both = Ensemble([make("a", 6.0, "mn10"), make("b", 2.0)], concat=True)
     both.require_embedding()

@@ -114,6 +114,56 @@ def test_the_number_of_threads_does_not_change_the_answer(
     np.testing.assert_allclose(two.logits, onnx_backend.run(mels[:1]).logits, atol=1e-4)
 
 
+# ---------------------------------------------------------------------- frames
+
+
+def test_frames_cost_nothing_where_nobody_asks(
+    shipped: Weights, mels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime computes every output that a graph declares, so the usual session has none for frames."""
+    made: list[ort.InferenceSession] = []
+    plain = ort.InferenceSession
+
+    def note(*args: Any, **options: Any) -> ort.InferenceSession:
+        made.append(plain(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(ort, "InferenceSession", note)
+    backend = OnnxBackend(shipped, n_frames=200)
+    usual = backend.run(mels[..., :200])
+    assert usual.frame_logits is None
+    assert [output.name for output in made[0].get_outputs()] == ["logits", "embedding"]
+    assert len(made) == 1
+    asked = backend.run(mels[..., :200], frames=True)
+    assert asked.frame_logits.shape == (3, 7, 527)
+    assert len(made) == 2
+    assert np.array_equal(asked.logits, usual.logits)
+
+    made.clear()
+    ready = OnnxBackend(shipped, n_frames=200, frames=True)
+    ready.run(mels[..., :200], frames=True)
+    assert len(made) == 1
+
+
+def test_a_frame_head_is_asked_and_not_the_classifier(shipped: Weights, mels: np.ndarray) -> None:
+    """The classifier stands in for a head that is not there: a copy of it with another bias shifts frames."""
+    config = replace(shipped.header.config, frame_head=True)
+    copied = {
+        key.replace("classifier.2", "strong_head.0").replace("classifier.5", "strong_head.2"): values
+        for key, values in shipped.tensors.items()
+        if key.startswith("classifier.")
+    }
+    copied["strong_head.2.bias"] = copied["strong_head.2.bias"] + np.float32(1.5)
+    header = replace(shipped.header, config=config)
+    own = OnnxBackend(
+        Weights(header, shipped.sha256, {**shipped.tensors, **copied}), n_frames=200, frames=True
+    )
+    standing_in = OnnxBackend(shipped, n_frames=200, frames=True)
+    got, without = (backend.run(mels[..., :200], frames=True) for backend in (own, standing_in))
+    assert np.array_equal(got.logits, without.logits)
+    np.testing.assert_allclose(got.frame_logits, without.frame_logits + 1.5, atol=1e-4)
+
+
 # ---------------------------------------------------------------------- sizes and forms
 
 
@@ -123,7 +173,8 @@ def test_the_fixed_and_the_dynamic_session_agree(
     dynamic = OnnxBackend(shipped)
     for n_frames in (1000, 437, 63, 1):
         part = np.ascontiguousarray(mels[..., :n_frames])
-        for got, want in zip(onnx_backend.run(part), dynamic.run(part), strict=True):
+        answers = onnx_backend.run(part, frames=True), dynamic.run(part, frames=True)
+        for got, want in zip(*answers, strict=True):
             np.testing.assert_allclose(got, want, atol=1e-5)
 
 
@@ -136,7 +187,8 @@ def test_the_plain_form_agrees_with_the_blocked_one(
     plain(monkeypatch)
     backend = OnnxBackend(shipped, n_frames=1000)
     assert backend.form == "one"
-    for got, want in zip(backend.run(mels), onnx_backend.run(mels), strict=True):
+    answers = backend.run(mels, frames=True), onnx_backend.run(mels, frames=True)
+    for got, want in zip(*answers, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
@@ -267,11 +319,11 @@ def test_a_provider_is_asked_for_by_its_name_and_does_the_rest_itself(
     monkeypatch.setattr(ort, "get_available_providers", lambda: [name, "CPUExecutionProvider"])
     monkeypatch.setattr(ort, "InferenceSession", pretend)
     backend = OnnxBackend(shipped, device=device)
-    answer = backend.run(mels[..., :200])
+    answer = backend.run(mels[..., :200], frames=True)
     assert asked[0] == (name, options)
     assert (backend.info.provider, backend.on_cpu, backend.form) == (name, False, "any")
     assert shapes == [(3, 1, 128, 200)]
-    for got, want in zip(answer, onnx_backend.run(mels[..., :200]), strict=True):
+    for got, want in zip(answer, onnx_backend.run(mels[..., :200], frames=True), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 

@@ -34,7 +34,9 @@ def test_both_backends_give_the_same_numbers(
 ) -> None:
     for n_frames in (1000, 437):
         part = np.ascontiguousarray(mels[..., :n_frames])
-        for got, want in zip(torch_backend.run(part), onnx_backend.run(part), strict=True):
+        answers = torch_backend.run(part, frames=True), onnx_backend.run(part, frames=True)
+        assert answers[0].frame_logits.shape == (3, -(-n_frames // 32), 527)
+        for got, want in zip(*answers, strict=True):
             assert got.dtype == want.dtype == np.float32
             np.testing.assert_allclose(got, want, atol=1e-4)
 
@@ -104,10 +106,11 @@ def gpu_backend(shipped: Weights) -> TorchGpuBackend:
 def test_half_precision_answers_alike(
     gpu_backend: TorchGpuBackend, onnx_backend: OnnxBackend, mels: np.ndarray
 ) -> None:
-    got, want = gpu_backend.run(mels[..., :300]), onnx_backend.run(mels[..., :300])
+    got, want = (backend.run(mels[..., :300], frames=True) for backend in (gpu_backend, onnx_backend))
     assert got.logits.dtype == got.embedding.dtype == np.float32
     assert (got.logits.shape, got.embedding.shape) == ((3, 527), (3, 384))
     assert np.abs(sigmoid(got.logits) - sigmoid(want.logits)).max() < 2e-3
+    assert np.abs(sigmoid(got.frame_logits) - sigmoid(want.frame_logits)).max() < 5e-3
     assert 0 < np.abs(got.embedding - want.embedding).max() < 0.05
 
 

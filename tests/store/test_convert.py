@@ -269,3 +269,61 @@ def test_the_published_model_answers_as_published_without_torch(shared: Path, tm
             assert sorted(scores, key=scores.get, reverse=True)[:10] == [label for label, _ in best]
             for label, score in best:
                 assert scores[label] == pytest.approx(score, abs=5e-4)
+
+
+# ---------------------------------------------------------------------- frame heads
+
+
+HEADED = dataclasses.replace(DYNAMIC, frame_head=True)
+
+
+def test_a_frame_head_is_found_and_kept(put: Put, tmp_path: Path) -> None:
+    header, tensors = convert(put(HEADED), name="mine", labels=NAMES)
+    assert header.config.frame_head
+    assert {key for key in tensors if "strong" in key} == {
+        f"strong_head.{n}.{part}" for n in (0, 2) for part in ("weight", "bias")
+    }
+    save_weights(tmp_path / "m.safetensors", header, tensors)
+    assert read_weights(tmp_path / "m.safetensors").header.config == header.config == HEADED
+    known = convert(put(HEADED), name="mine", labels=NAMES, config=HEADED)[0]
+    assert known.config == HEADED
+
+
+def test_a_bare_state_dict_in_half_precision_is_taken_and_its_head_renamed(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "trial.safetensors"
+    halves = {
+        key.replace("strong_head.", "strong."): values.astype(np.float16)
+        for key, values in state(HEADED).items()
+        if not is_optional(key)
+    }
+    save_file(halves, path)
+    header, tensors = convert(path, name="trial", labels=NAMES)
+    assert header.config == HEADED
+    assert {values.dtype for values in tensors.values()} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(
+        tensors["strong_head.2.weight"], halves["strong.2.weight"].astype(np.float32)
+    )
+
+
+def test_a_model_of_ours_needs_no_conversion(put: Put, tmp_path: Path) -> None:
+    header, tensors = convert(put(THREE), name="mine", labels=NAMES)
+    save_weights(tmp_path / "m.safetensors", header, tensors)
+    with pytest.raises(ModelError, match="already") as caught:
+        convert(tmp_path / "m.safetensors", name="again")
+    assert "models import" in (caught.value.hint or "")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "m.safetensors").read_bytes()[:200])
+    with pytest.raises(UnsafeWeightsError, match="not a readable safetensors file"):
+        convert(tmp_path / "cut.safetensors", name="again")
+    with pytest.raises(WeightsMissingError):
+        convert(tmp_path / "gone.safetensors", name="again")
+
+
+def test_the_trial_of_the_maintainers_is_taken(shared: Path) -> None:
+    path = shared / "weights" / "dymn04_frames.safetensors"
+    if not path.is_file():
+        pytest.skip("the trial is not in this folder")
+    header, tensors = convert(path, name="trial")
+    assert (header.config, header.step_s) == (ModelConfig(width=0.4, frame_head=True), 0.32)
+    assert tensors["strong_head.0.weight"].shape == (512, 384)

@@ -22,9 +22,9 @@ def answers(monkeypatch):
     def change(how) -> None:
         real, calls = OnnxBackend.run, []
 
-        def run(self, mels):
+        def run(self, mels, *, frames=False):
             calls.append(None)
-            return how(real(self, mels), len(calls))
+            return how(real(self, mels, frames=frames), len(calls))
 
         monkeypatch.setattr(OnnxBackend, "run", run)
 
@@ -53,6 +53,13 @@ def test_a_runtime_that_differs_from_pytorch_is_found(answers):
 def test_answers_that_change_from_one_call_to_the_next_are_found(answers, without_torch):
     answers(lambda answer, n: Answer(answer.logits, answer.embedding + np.float32(1e-3 * n)))
     with pytest.raises(ModelError, match="two answers"):
+        check.check_model(DEFAULT_MODEL)
+
+
+def test_wrong_frames_are_found(answers):
+    pytest.importorskip("torch")
+    answers(lambda answer, n: answer._replace(frame_logits=answer.frame_logits[:, ::-1]))
+    with pytest.raises(ModelError, match="PyTorch differ"):
         check.check_model(DEFAULT_MODEL)
 
 

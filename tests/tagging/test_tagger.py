@@ -364,7 +364,9 @@ def test_a_model_that_answers_nonsense_is_no_result(
     backend: Any, tone: Tone, animals: SimpleNamespace
 ) -> None:
     plain = backend.run
-    backend.run = lambda mels: Answer(plain(mels).logits * np.float32(np.nan), plain(mels).embedding)
+    backend.run = lambda mels, *, frames: Answer(
+        plain(mels).logits * np.float32(np.nan), plain(mels).embedding
+    )
     with Tagger(threads=2) as tagger, pytest.raises(ModelError, match="NaN"):
         tagger.tag((tone(animals.cat, 30), RATE))
 
