@@ -107,9 +107,7 @@ def feeding() -> Iterator[Any]:
 def test_results_are_those_of_a_model_that_decodes_itself(
     feeding: Any, files: list[str], pad: str, channel: str
 ) -> None:
-    options = TagOptions(
-        window_s=1.0, hop_s=0.5, windows=True, channel=channel, pad=pad, frame_scores=True
-    )  # type: ignore[arg-type]
+    options = TagOptions(window_s=1.0, hop_s=0.5, windows=True, channel=channel, pad=pad, frame_scores=True)  # type: ignore[arg-type]
     work = Work(
         "dymn04_kd", "onnx", "cpu", BATCH, options,
         keep_scores=True, keep_window_embeddings=True, events=EventOptions(on=0.05),

@@ -247,5 +247,14 @@ def test_help_says_what_cannot_be_resolved(dymn) -> None:
     text = " ".join(ran.out.split())
     assert "half of its height, so they are finer than a step" in text
     assert "less than --max-gap between them become one" in text
-    for option in ("--method", "--on", "--off", "--min-length", "--max-gap", "--thresholds", "--descendants", "--hop"):
+    for option in (
+        "--method",
+        "--on",
+        "--off",
+        "--min-length",
+        "--max-gap",
+        "--thresholds",
+        "--descendants",
+        "--hop",
+    ):
         assert option in text

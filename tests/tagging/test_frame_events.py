@@ -31,9 +31,7 @@ def answers(
     rows = []
     for window in windows([np.zeros(round(duration_s * RATE_HZ), np.float32)], WindowPlan(window_s, hop_s)):
         n_steps = -(-round((window.end_s - window.start_s) * 100 + 1) // 32)
-        steps = np.array(
-            [heard(window.start_s + (n + LAG) * STEP_S) for n in range(n_steps)], np.float32
-        )
+        steps = np.array([heard(window.start_s + (n + LAG) * STEP_S) for n in range(n_steps)], np.float32)
         nothing = np.zeros(1, np.float32)
         rows.append(
             WindowScores(
@@ -56,7 +54,12 @@ def detected(
     frame_head: bool = True,
 ) -> list[Event]:
     detector = FrameDetector(
-        options or EventOptions(), WORDS, STEP_S, calibration=calibration, frame_head=frame_head, source="farm.wav"
+        options or EventOptions(),
+        WORDS,
+        STEP_S,
+        calibration=calibration,
+        frame_head=frame_head,
+        source="farm.wav",
     )
     events = [event for row in rows for event in detector.add(row)]
     return events + detector.finish()
@@ -99,7 +102,8 @@ def test_a_long_sound_that_grows_begins_where_it_begins() -> None:
 
 def test_sounds_at_the_ends_of_the_source_reach_them() -> None:
     events = detected(answers(33.3, barks((0, 1), (31.5, 40))))
-    assert [(e.start_s == 0, round(e.end_s, 1)) for e in events][0] == (True, 1.0)
+    assert events[0].start_s == 0
+    assert events[0].end_s == pytest.approx(1, abs=STEP_S)
     assert events[1].end_s == pytest.approx(33.3)
 
 
@@ -132,7 +136,7 @@ def test_on_decides_whether_and_off_how_long() -> None:
     humps: Loudness = lambda t: [0.8 if 3 <= t < 4 else 0.5 if 2 <= t < 5 else FLOOR, 0.5 if t < 5 else 0, 0]  # noqa: E731
     found = detected(answers(10.0, humps), EventOptions(on=0.7, off=0.45))
     assert [event.label for event in found] == ["bark"]
-    assert spans(found) == pytest.approx([(2.0, 5.0)], abs=STEP_S)
+    assert spans(found)[0] == pytest.approx((2.0, 5.0), abs=STEP_S)
 
 
 def test_gaps_are_closed_and_short_events_dropped_afterwards() -> None:
@@ -215,7 +219,9 @@ def test_the_curve_is_what_the_detector_sees() -> None:
 # ---------------------------------------------------------------------- calibration
 
 
-def calibration(shifts: Sequence[float], widths: Sequence[int] = (1, 1, 1), slope: float = 1.0) -> Calibration:
+def calibration(
+    shifts: Sequence[float], widths: Sequence[int] = (1, 1, 1), slope: float = 1.0
+) -> Calibration:
     return Calibration(slope, np.array(shifts, float), np.array(widths, np.int64))
 
 
@@ -232,7 +238,8 @@ def test_a_median_filter_takes_out_what_is_short() -> None:
     rows = answers(30.0, barks((3.0, 3.3), (10, 14)))
     assert len(detected(rows)) == 2
     smooth = calibration([0, 0, 0], (5, 1, 1))
-    assert spans(detected(rows, calibration=smooth)) == pytest.approx([(10.0, 14.0)], abs=STEP_S)
+    (kept,) = spans(detected(rows, calibration=smooth))
+    assert kept == pytest.approx((10.0, 14.0), abs=STEP_S)
     # At the ends of a source the last step is repeated, and nothing is lost.
     assert spans(detected(answers(33.3, barks((0, 40))), calibration=smooth)) == [(0.0, 33.3)]
     assert spans(detected(answers(0.3, barks((0, 40))), calibration=smooth)) == [(0.0, 0.3)]
