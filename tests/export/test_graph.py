@@ -240,6 +240,20 @@ def test_plain_forms_are_valid_onnx_of_an_old_version(
     assert (IR_VERSION, OPSET) == (9, 18)
 
 
+def test_what_is_appended_for_frames_fits_every_shipped_graph() -> None:
+    folder = weights_folder() / "graphs"
+    frames = (folder / "frames.onnx").read_bytes()
+    paths = [path for path in folder.iterdir() if path.name.count(".") == 2 and "probe" not in path.name]
+    assert len(paths) >= len(ARCHITECTURES)
+    for path in paths:
+        graph = onnx.load_from_string(path.read_bytes() + frames).graph
+        assert [output.name for output in graph.output] == ["logits", "embedding", "frame_logits"]
+        made = [name for node in graph.node for name in node.output]
+        known = [*made, *(value.name for value in (*graph.input, *graph.initializer)), "mel"]
+        assert len(set(known)) == len(known), path.name
+        assert {name for node in graph.node for name in node.input} <= set(known), path.name
+
+
 def test_the_shipped_graphs_are_what_the_code_makes_now(tmp_path: Path) -> None:
     """Remedy where it fails: python -m dymn_cli.export.graph."""
     ship(tmp_path)

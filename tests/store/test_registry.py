@@ -48,12 +48,18 @@ def test_the_manifest_describes_the_file(spec: ModelSpec) -> None:
     assert len(data) == spec.size_bytes
     header = read_weights(spec).header
     assert header.name == spec.name
-    assert header.config == ARCHITECTURES[spec.architecture]
+    assert header.config == spec.config
     assert header.config.temperature == spec.temperature
     assert header.config.embedding_size == spec.embedding_size
     cost = complexity(header.config)
     assert (cost.parameters, cost.macs) == (spec.parameters, spec.macs)
     assert spec.licence and spec.source and spec.summary
+
+
+def test_the_manifest_says_whether_a_model_has_a_frame_head() -> None:
+    framed = dataclasses.replace(BUNDLED[0], frame_head=True)
+    assert framed.config == dataclasses.replace(ARCHITECTURES["dymn04"], frame_head=True)
+    assert not any(spec.config.frame_head for spec in PUBLISHED)
 
 
 @pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
