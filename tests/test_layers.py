@@ -60,6 +60,9 @@ PARTS = {
         "tagging",
         "batch",
         "writers",
+        "train.event_metrics",
+        "train.label_tables",
+        "train.names",
     },
     "train": {
         *BASE,

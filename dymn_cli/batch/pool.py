@@ -65,14 +65,12 @@ class Facts:
     model: ModelInfo
     vocabulary: Vocabulary
     embedding_size: int
-    calibration: str | None = None  # SHA-256 of the file by which frame scores are mapped
+    calibration_digest: str | None = None
 
     @classmethod
     def of(cls, tagger: Tagger) -> Facts:
         """The facts of a tagger of this process."""
-        calibration = tagger.frames.calibration if tagger.options.frame_scores else None
-        digest = None if calibration is None else calibration.digest
-        return cls(tagger.model, tagger.vocabulary, tagger.embedding_size, digest)
+        return cls(tagger.model, tagger.vocabulary, tagger.embedding_size, tagger.calibration_digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,6 +318,6 @@ def _provenance(facts: Facts, cut: TagOptions, wanted: EventOptions) -> Provenan
         ("labels", tuple(label.name for label in labels)),
         ("max_gap_s", wanted.gap_s),
         ("min_length_s", wanted.min_length_s),
-        ("calibration", facts.calibration),
+        ("calibration", facts.calibration_digest),
     )
     return Provenance(base.version, base.model, (*base.options, *options))

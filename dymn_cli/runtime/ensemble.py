@@ -122,7 +122,7 @@ class Ensemble:
             if not member.has_frames:
                 raise UsageError(
                     f"{member.info.name} scores whole windows only: the file was exported without frames",
-                    hint="dymn export --frames writes one with frames; dymn events --method windows does without",
+                    hint="dymn export --frames writes one with frames; --method windows does without",
                 )
         if self.step_s is None:
             steps = ", ".join(f"{m.info.name} {m.header.step_s:g} s" for m in self.members)

@@ -200,6 +200,12 @@ class Tagger:
             self.step_s or 0.0, all(member.header.config.frame_head for member in members), calibration
         )
 
+    @property
+    def calibration_digest(self) -> str | None:
+        """SHA-256 of the file by which frame scores are mapped; None where they are not, or not asked for."""
+        calibration = self.frames.calibration if self.options.frame_scores else None
+        return None if calibration is None else calibration.digest
+
     def _calibration(self) -> Calibration | None:
         found = resolve(self._name)
         path = found if isinstance(found, Path) else found.path
@@ -302,9 +308,10 @@ class Tagger:
             UsageError: a value out of range, or `frame_scores` of models that do not go together there.
         """
         options = self._with(changes)
+        plan = _plan(options)  # what is wrong with the options is said before anything is opened
         if options.frame_scores:
             self._models.require_frames()
-        return Analysis(self, open_audio(source, name=name), options, _plan(options))
+        return Analysis(self, open_audio(source, name=name), options, plan)
 
     def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.

@@ -102,7 +102,7 @@ def test_json_holds_what_was_asked_for(
 
 
 def test_both_methods_find_the_siren(dymn, street: Path) -> None:
-    for method, off_s in (("frames", 0.4), ("windows", 1.0)):
+    for method, off_s in (("frames", 0.5), ("windows", 1.0)):
         ran = dymn("events", street, "-l", "Siren", "--method", method)
         ((_, _, start_s, end_s, _, _),) = ran.rows
         assert float(start_s) == pytest.approx(SIREN_S[0], abs=off_s), method

@@ -99,10 +99,14 @@ def test_embeddings_are_refused_unless_they_are_concatenated(models: list[Path],
 
 def test_events_are_those_of_the_ensemble(models: list[Path], sound: np.ndarray) -> None:
     with Tagger(models, options=TagOptions(window_s=2.0, hop_s=0.4)) as tagger:
-        for options in (EventOptions(method="windows"), EventOptions(on=0.01)):
-            found = events_of(tagger, (sound, RATE), options)
-            assert found.model.name == "a+b+c"
-            assert found.events
+        found = events_of(tagger, (sound, RATE), EventOptions(method="windows"))
+        assert found.model.name == "a+b+c"
+        assert found.events
+        with pytest.raises(UsageError, match="steps of different length"):
+            events_of(tagger, (sound, RATE))
+    with Tagger(models[:2], options=TagOptions(window_s=2.0)) as tagger:
+        found = events_of(tagger, (sound, RATE), EventOptions(on=0.01))
+        assert (found.model.name, bool(found.events)) == ("a+b", True)
 
 
 def test_models_that_do_not_go_together_are_refused(models: list[Path], small_model: SmallModel) -> None:
