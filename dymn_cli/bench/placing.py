@@ -40,11 +40,11 @@ from dymn_cli.batch.discover import find
 from dymn_cli.errors import DymnError, InputError, UsageError
 from dymn_cli.labels import Ontology
 from dymn_cli.tagging.event_options import EventOptions, Method, default_hop_s, default_window_s
-from dymn_cli.tagging.events import events_of
+from dymn_cli.tagging.events import SourceDetector
 from dymn_cli.tagging.frame_events import FrameCurve
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
-from dymn_cli.train.event_metrics import PSDS1, Rung, ladder_of_events, ladder_of_scores, psds, rocs_of
+from dymn_cli.train.event_metrics import PSDS1, ladder_of_events, ladder_of_scores, psds, rocs_of
 from dymn_cli.train.label_tables import read_label_table
 from dymn_cli.train.names import match_names
 
@@ -357,20 +357,67 @@ def main(
         minutes = len(recording) / RATE_HZ / 60
         for model in models:
             for method in methods:
+                default = EventOptions(method=method).on_score
+                wanted = [EventOptions(method=method, on=on) for on in sorted({default, *thresholds})]
                 with open_for_events(model, method) as tagger:
-                    area = _psds1(tagger, recording, placed, method)
-                    default = EventOptions(method=method).on_score
-                    for on in sorted({default, *thresholds}):
-                        options = EventOptions(method=method, on=on)
-                        own = _own(tagger, background, options)
-                        events = events_of(tagger, (recording, RATE_HZ), options).events
-                        verdict = judge(placed, events, own)
-                        place = (bed, Path(model).stem, method, f"{on:g}")
-                        yield "\t".join((*place, *_cells(verdict, minutes, area)))
+                    area, found = _heard_in(tagger, recording, wanted, placed)
+                    own = _events(tagger, background, wanted)
+                for options, events, of_bed in zip(wanted, found, own, strict=True):
+                    verdict = judge(placed, events, {event.index for event in of_bed})
+                    place = (bed, Path(model).stem, method, f"{options.on_score:g}")
+                    yield "\t".join((*place, *_cells(verdict, minutes, area)))
 
 
-def _own(tagger: Tagger, background: NDArray[np.float32], options: EventOptions) -> set[int]:
-    return {event.index for event in events_of(tagger, (background, RATE_HZ), options).events}
+def _events(
+    tagger: Tagger,
+    samples: NDArray[np.float32],
+    wanted: Sequence[EventOptions],
+    curve: FrameCurve | None = None,
+) -> list[list[Event]]:
+    """Events by several options, from one pass over a recording; a curve takes its windows, too."""
+    with tagger.analyse((samples, RATE_HZ)) as analysis:
+        detectors = [SourceDetector(options, tagger, source=analysis.name) for options in wanted]
+        events: list[list[Event]] = [[] for _ in wanted]
+        for row in analysis:
+            if curve is not None:
+                curve.add(row.window)
+            for detector, found in zip(detectors, events, strict=True):
+                found += detector.add(row)
+    for detector, found in zip(detectors, events, strict=True):
+        found += detector.finish()
+    return events
+
+
+def _heard_in(
+    tagger: Tagger,
+    recording: NDArray[np.float32],
+    wanted: Sequence[EventOptions],
+    placed: Sequence[Placed],
+) -> tuple[float, list[list[Event]]]:
+    """PSDS1 and events; PSDS1 by the scores of frames, or of events above a low threshold."""
+    classes = sorted({sound.index for sound in placed})
+    method = wanted[0].method
+    if method == "frames":
+        frames = tagger.frames
+        curve = FrameCurve(
+            frames.step_s,
+            np.array(classes, np.int64),
+            frame_head=frames.trained,
+            calibration=frames.calibration,
+        )
+        events = _events(tagger, recording, wanted, curve)
+        scores, edges = curve.finish()
+        ladders = {n: list(ladder_of_scores(scores[:, at], edges)) for at, n in enumerate(classes)}
+    else:
+        *events, low = _events(tagger, recording, [*wanted, EventOptions(method=method, on=LOW)])
+        by_class = {n: [event for event in low if event.index == n] for n in classes}
+        ladders = {
+            n: list(ladder_of_events([(e.start_s, e.end_s) for e in own], [e.score for e in own]))
+            for n, own in by_class.items()
+        }
+    true = {n: [(s.start_s, s.end_s) for s in placed if s.index == n] for n in classes}
+    rocs = rocs_of([(true, ladders)], classes, len(recording) / RATE_HZ, PSDS1)
+    return psds(rocs, PSDS1), events
 
 
 def _cells(verdict: Verdict, minutes: float, area: float) -> Iterator[str]:
@@ -381,34 +428,6 @@ def _cells(verdict: Verdict, minutes: float, area: float) -> Iterator[str]:
     yield f"{area:.3f}"
     for number in (verdict.n_pieces, verdict.n_short, verdict.n_found_short):
         yield str(number)
-
-
-def _psds1(tagger: Tagger, recording: NDArray[np.float32], placed: Sequence[Placed], method: Method) -> float:
-    """By the scores of frames; of windows, by those of events found with a low threshold."""
-    classes = sorted({sound.index for sound in placed})
-    true = {n: [(s.start_s, s.end_s) for s in placed if s.index == n] for n in classes}
-    ladders: dict[int, list[Rung]] = {}
-    if method == "frames":
-        frames = tagger.frames
-        curve = FrameCurve(
-            frames.step_s,
-            np.array(classes, np.int64),
-            frame_head=frames.trained,
-            calibration=frames.calibration,
-        )
-        with tagger.analyse((recording, RATE_HZ)) as analysis:
-            for row in analysis:
-                curve.add(row.window)
-        scores, edges = curve.finish()
-        ladders = {n: list(ladder_of_scores(scores[:, at], edges)) for at, n in enumerate(classes)}
-    else:
-        options = EventOptions(method=method, on=LOW)
-        events = events_of(tagger, (recording, RATE_HZ), options).events
-        for n in classes:
-            own = [event for event in events if event.index == n]
-            ladders[n] = list(ladder_of_events([(e.start_s, e.end_s) for e in own], [e.score for e in own]))
-    rocs = rocs_of([(true, ladders)], classes, len(recording) / RATE_HZ, PSDS1)
-    return psds(rocs, PSDS1)
 
 
 def _arguments() -> argparse.Namespace:

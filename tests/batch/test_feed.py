@@ -192,9 +192,9 @@ def test_all_batches_have_one_size_and_windows_of_several_sources(
     (backend,), sizes = engine._tagger._models.members, []
     answer = type(backend).run
 
-    def spy(self: Any, mels: np.ndarray) -> Answer:
+    def spy(self: Any, mels: np.ndarray, *, frames: bool = False) -> Answer:
         sizes.append(len(mels))
-        return answer(self, mels)
+        return answer(self, mels, frames=frames)
 
     monkeypatch.setattr(type(backend), "run", spy)
     results(engine, work, files)
@@ -210,7 +210,7 @@ def test_a_model_that_fails_ends_the_run(
     work = Work("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0))
     engine = feeding(work)
 
-    def fail(self: Any, mels: np.ndarray) -> Answer:
+    def fail(self: Any, mels: np.ndarray, *, frames: bool = False) -> Answer:
         raise ModelError("out of memory on the device")
 
     monkeypatch.setattr(type(engine._tagger._models.members[0]), "run", fail)
