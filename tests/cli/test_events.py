@@ -112,6 +112,18 @@ def test_both_methods_find_the_siren(dymn, street: Path) -> None:
     assert "no method 'both'" in ran.err
 
 
+def test_the_same_bytes_however_many_work_at_it(dymn, street: Path) -> None:
+    samples, _ = sf.read(street, dtype="float32")
+    for n, length_s in enumerate((30, 23.4, 3)):
+        sf.write(dymn.cwd / f"{n}.wav", samples[-round(length_s * RATE_HZ) :], RATE_HZ)
+    results = {
+        dymn("events", ".", "-t", "0.05", "-f", "jsonl", *options).out
+        for options in (("-j", "1", "--threads", "1"), ("-j", "2"), ("-j", "1", "--batch-size", "4"))
+    }
+    assert len(results) == 1
+    assert results.pop().count('"label"') > 3
+
+
 @pytest.mark.parametrize(
     ("form", "line"),
     [
