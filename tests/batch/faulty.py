@@ -29,6 +29,7 @@ class FaultyTagger:
 
     model = ModelInfo("none", "0" * 64, "none", "none")
     embedding_size = SIZE
+    calibration_digest = None
 
     def __init__(self, note: str) -> None:
         self.vocabulary = Vocabulary.audioset()

@@ -342,7 +342,8 @@ class Opens:
     device = "auto"
 
     def open_tagger(self, threads: int | None) -> object:
-        return type("T", (), {"model": None, "vocabulary": None, "embedding_size": 0, "threads": threads})()
+        facts = dict.fromkeys(("model", "vocabulary", "calibration_digest"))
+        return SimpleNamespace(**facts, embedding_size=0, threads=threads)
 
 
 def test_a_few_small_files_start_no_workers(files: list[str], chosen: list[object]) -> None:

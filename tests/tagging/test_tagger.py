@@ -342,9 +342,9 @@ def test_several_sources_are_worked_on_at_a_time(
     clips = [(tone((animals.cat, animals.duck)[n % 2], 1), RATE) for n in range(8)]
     meeting, answer = threading.Barrier(2), Tagger.answer
 
-    def after_another(self: Tagger, *args: Any) -> Any:
+    def after_another(self: Tagger, *args: Any, **more: Any) -> Any:
         meeting.wait(30)
-        return answer(self, *args)
+        return answer(self, *args, **more)
 
     with Tagger("fake", threads=2) as tagger:
         expected = [tagger.tag(clip) for clip in clips]
