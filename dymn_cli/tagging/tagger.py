@@ -260,9 +260,10 @@ class Tagger:
             UsageError: a value out of range, or `frame_scores` of models that do not go together there.
         """
         options = self._with(changes)
+        plan = _plan(options)
         if options.frame_scores:
             self._models.require_frames()
-        return Analysis(self, open_audio(source, name=name), options, _plan(options))
+        return Analysis(self, open_audio(source, name=name), options, plan)
 
     def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.
