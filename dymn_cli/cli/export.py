@@ -46,12 +46,12 @@ loaded, so it is as fast as before.
 
 Prints the parity report: the largest differences from PyTorch on synthetic sounds, on the clips of dymn demo
 and on yours. Nothing is written and the exit code is 4 where they exceed 1e-4 for logits, scores, embedding
-(relative to its largest value) and frame logits; with a front end, 1e-4 for scores and 5e-5 for log-mels of
-the demo clips; 0.01 for scores with --fp16 and 0.05 with --int8. The same where another class comes out on
-top although PyTorch scores the two further apart than that.
+(relative to its largest value), frame logits (likewise) and frame scores; with a front end, 1e-4 for scores
+and 5e-5 for log-mels of the demo clips; 0.01 for scores with --fp16 and 0.05 with --int8. The same where
+another class comes out on top although PyTorch scores the two further apart than that.
 
 In a pipe, tab-separated: signals, n_frames, logit, score, embedding, log_mel, n_windows, n_same_top,
-frame_logit. Formats: table, tsv, json. Needs: pip install 'dymn[export]'.
+frame_logit, frame_score. Formats: table, tsv, json. Needs: pip install 'dymn[export]'.
 """
 
 SCHEMA = "dymn.export/1"
@@ -65,6 +65,7 @@ COLUMNS = (
     "n_windows",
     "n_same_top",
     "frame_logit",
+    "frame_score",
 )
 
 
@@ -217,19 +218,20 @@ def _listing(report: ExportReport, out: str) -> Listing:
             case.n_windows,
             case.n_same_top,
             _text(case.frame_logit),
+            _text(case.frame_score),
         )
         for case in report.cases
     ]
 
     def table(console: Console) -> Table:
-        names = ["frames", "logits", "scores", "embedding", "log-mel", "frame logits", "same top"]
+        names = ["frames", "logits", "scores", "embedding", "log-mel", "frame scores", "same top"]
         if not report.options.with_frontend:
             names.remove("log-mel")
         if not report.options.frames:
-            names.remove("frame logits")
+            names.remove("frame scores")
         drawn = grid(("sounds", {}), *((name, {"justify": "right"}) for name in names))
         for case in report.cases:
-            values = (*_differences(case), case.frame_logit)
+            values = (*_differences(case), case.frame_score)
             figures = [f"{value:.2e}" for value in values if value is not None]
             top = f"{case.n_same_top}/{case.n_windows}"
             drawn.add_row(visible(", ".join(case.signals)), str(case.n_frames), *figures, top)
@@ -268,6 +270,7 @@ def _listing(report: ExportReport, out: str) -> Listing:
                 "embedding": case.embedding,
                 "log_mel": case.log_mel,
                 "frame_logit": case.frame_logit,
+                "frame_score": case.frame_score,
                 "n_windows": case.n_windows,
                 "n_same_top": case.n_same_top,
                 "lead_lost": case.lead_lost,

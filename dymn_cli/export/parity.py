@@ -4,13 +4,14 @@ One side is PyTorch behind the NumPy front end, the other the bytes of the file 
 synthetic sounds of odd lengths, alone and in batches, and recordings: the clips that ship with the package
 and those of the user, cut into windows as in tagging. How far apart they may be depends on the file:
 
-    as it is         logits, scores, embedding and frame logits within 1e-4
+    as it is         logits, scores and embedding within 1e-4; with frames, their logits and scores, too
     with front end   scores within 1e-4; log-mels of the clips that ship within 5e-5
     float16, int8    scores within 0.01 and 0.05
 
 And a top tag may be another one only where the two lay no further apart than these scores. The embedding is
-compared relative to its largest value. Log-mels of other sounds are shown, not judged: where there is nothing
-but a pure tone, float32 front ends differ more, the published one by 1.5e-4 from its own in float64.
+compared relative to its largest value, and so are frame logits: those of a single step of silence reach −60,
+where PyTorch in float32 is 1e-4 off itself. Log-mels of other sounds are shown, not judged: where there is
+nothing but a pure tone, float32 front ends differ more, the published one by 1.5e-4 from its own in float64.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ __all__ = [
     "require",
 ]
 
-Part = Literal["logit", "score", "embedding", "frame_logit"]
+Part = Literal["logit", "score", "embedding", "frame_logit", "frame_score"]
 
 TOLERANCE = 1e-4
 LOG_MEL_TOLERANCE = 5e-5
@@ -90,10 +91,10 @@ class Bounds:
 
 def bounds_of(precision: Precision, *, with_frontend: bool, frames: bool = False) -> Bounds:
     """The bounds that the module docstring states."""
-    frame_logit: tuple[Part, ...] = ("frame_logit",) if frames else ()
+    of_frames: tuple[Part, ...] = ("frame_logit", "frame_score") if frames else ()
     log_mel = LOG_MEL_TOLERANCE if with_frontend else None
     if precision == "float32" and not with_frontend:
-        return Bounds(TOLERANCE, ("logit", "score", "embedding", *frame_logit))
+        return Bounds(TOLERANCE, ("logit", "score", "embedding", *of_frames))
     tolerances = {"float32": TOLERANCE, "float16": FLOAT16_TOLERANCE, "int8": INT8_TOLERANCE}
     return Bounds(tolerances[precision], ("score",), log_mel)
 
@@ -110,7 +111,9 @@ class ParityCase:
         embedding: largest |Δ| of an embedding, relative to its largest absolute value (or to 0.001, where
             all of it is smaller: a network that was never trained answers with next to nothing).
         log_mel: largest |Δ| of a log-mel; None where the file takes log-mels.
-        frame_logit: largest |Δ| of a frame logit; None where the file gives none.
+        frame_logit: largest |Δ| of a frame logit, relative to the largest absolute value (or to 1, where all
+            are smaller); None where the file gives none.
+        frame_score: largest |Δ| of a frame score, likewise None.
         is_clip: whether this is a recording.
         n_windows: windows that were heard.
         n_same_top: windows whose highest score belongs to the same class.
@@ -124,6 +127,7 @@ class ParityCase:
     embedding: float
     log_mel: float | None = None
     frame_logit: float | None = None
+    frame_score: float | None = None
     is_clip: bool = False
     n_windows: int = 1
     n_same_top: int = 1
@@ -323,7 +327,7 @@ def _compare(file: ExportedFile, heard: Heard) -> ParityCase:
         score=_largest(scores - wanted),
         embedding=_largest(got.embedding - expected.embedding) / scale,
         log_mel=None if mels is None else _largest(mels - heard.mels),
-        frame_logit=None if steps is None or wanted_steps is None else _largest(steps - wanted_steps),
+        **({} if steps is None or wanted_steps is None else _of_frames(steps, wanted_steps)),
         is_clip=heard.is_clip,
         n_windows=len(rows),
         n_same_top=int((top == file_top).sum()),
@@ -340,10 +344,18 @@ def _joined(one: ParityCase, other: ParityCase) -> ParityCase:
         embedding=float(np.maximum(one.embedding, other.embedding)),
         log_mel=_larger(one.log_mel, other.log_mel),
         frame_logit=_larger(one.frame_logit, other.frame_logit),
+        frame_score=_larger(one.frame_score, other.frame_score),
         n_windows=one.n_windows + other.n_windows,
         n_same_top=one.n_same_top + other.n_same_top,
         lead_lost=float(np.maximum(one.lead_lost, other.lead_lost)),
     )
+
+
+def _of_frames(steps: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
+    return {
+        "frame_logit": _largest(steps - wanted) / max(_largest(wanted), 1.0),
+        "frame_score": _largest(sigmoid(steps) - sigmoid(wanted)),
+    }
 
 
 def _larger(one: float | None, other: float | None) -> float | None:

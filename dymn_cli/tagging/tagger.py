@@ -308,7 +308,7 @@ class Tagger:
             UsageError: a value out of range, or `frame_scores` of models that do not go together there.
         """
         options = self._with(changes)
-        plan = _plan(options)  # what is wrong with the options is said before anything is opened
+        plan = _plan(options)
         if options.frame_scores:
             self._models.require_frames()
         return Analysis(self, open_audio(source, name=name), options, plan)

@@ -47,6 +47,7 @@ def test_the_file_answers_as_the_model_and_the_report_says_so(dymn):
         "n_windows",
         "n_same_top",
         "frame_logit",
+        "frame_score",
     ]
     assert {len(case[0].split()) for case in cases} == {1, 3}  # batches of one and of three
     assert len({case[1] for case in cases}) > 1
@@ -86,13 +87,14 @@ def test_a_file_with_frames_says_so(tiny, tmp_path, capsysbinary):
     assert run(["export", tiny, "-o", str(out), "--frames", "-f", "json"]) == 0
     document = json.loads(capsysbinary.readouterr().out)
     assert document["frames"] is True
-    assert document["tolerance_of"][-1] == "frame_logit"
+    assert document["tolerance_of"][-2:] == ["frame_logit", "frame_score"]
     assert {output["name"]: output["shape"] for output in document["outputs"]}["frame_logits"] == [
         "batch",
         "n_steps",
         3,
     ]
-    assert all(0 <= case["frame_logit"] <= 1e-4 for case in document["cases"])
+    for part in ("frame_logit", "frame_score"):
+        assert all(0 <= case[part] <= 1e-4 for case in document["cases"])
 
 
 def test_standard_output_gets_the_file_and_nothing_else(tiny, capsysbinary):

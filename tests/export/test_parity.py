@@ -59,6 +59,8 @@ def edit(model: onnx.ModelProto, name: str, how: Callable[[np.ndarray], np.ndarr
 def test_bounds_are_those_that_the_help_states() -> None:
     every = ("logit", "score", "embedding")
     assert bounds_of("float32", with_frontend=False) == Bounds(1e-4, every)
+    framed = bounds_of("float32", with_frontend=False, frames=True)
+    assert framed == Bounds(1e-4, (*every, "frame_logit", "frame_score"))
     assert bounds_of("float32", with_frontend=True) == Bounds(1e-4, ("score",), 5e-5)
     assert bounds_of("float16", with_frontend=False) == Bounds(1e-2, ("score",))
     assert bounds_of("int8", with_frontend=True) == Bounds(5e-2, ("score",), 5e-5)
@@ -71,6 +73,17 @@ def test_each_difference_is_bounded(part: str, value: float) -> None:
     require(GOOD, bounds, "m")
     with pytest.raises(ModelError, match=r"differs from PyTorch by .* on a\.wav of 1000 frames"):
         require(replace(GOOD, **{part: value}), bounds, "m")
+
+
+@pytest.mark.parametrize("part", ["frame_logit", "frame_score"])
+def test_frames_are_bounded_where_they_are_judged(part: str) -> None:
+    good = replace(GOOD, frame_logit=1e-6, frame_score=1e-6)
+    require(good, bounds_of("float32", with_frontend=False, frames=True), "m")
+    for value in (1.1e-4, math.nan):
+        off = replace(good, **{part: value})
+        require(off, bounds_of("float32", with_frontend=False), "m")
+        with pytest.raises(ModelError, match="differs from PyTorch"):
+            require(off, bounds_of("float32", with_frontend=False, frames=True), "m")
 
 
 def test_only_scores_are_bounded_where_precision_is_given_up() -> None:
