@@ -334,7 +334,8 @@ class Opens:
     device = "auto"
 
     def open_tagger(self, threads: int | None) -> object:
-        return type("T", (), {"model": None, "vocabulary": None, "embedding_size": 0, "threads": threads})()
+        facts = {"model": None, "vocabulary": None, "embedding_size": 0, "calibration_digest": None}
+        return type("T", (), {**facts, "threads": threads})()
 
 
 def test_a_few_small_files_start_no_workers(files: list[str], chosen: list[object]) -> None:
