@@ -50,7 +50,7 @@ A lower --on finds more, there and elsewhere.
 
 --method windows is for models that have to be asked about whole windows (an ONNX file exported without
 frames): windows of 5 s that overlap by four fifths, and an event lasts as long as all windows that look at a
-moment hear it. It takes four times as long and is less exact.
+moment hear it. It takes about three times as long and is less exact.
 
 To measure both with sounds of your own: python -m dymn_cli.bench.placing SOUNDS/
 To judge events by what is true: dymn eval

@@ -128,7 +128,7 @@ class Ensemble:
             steps = ", ".join(f"{m.info.name} {m.header.step_s:g} s" for m in self.members)
             raise UsageError(
                 f"the models score steps of different length: {steps}",
-                hint="an ensemble that scores frames needs models of one hop",
+                hint="an ensemble that scores frames needs models of one hop; --method windows does not",
             )
 
     def require_embedding(self) -> None:

@@ -1,7 +1,7 @@
 """From a source to its events: what is to be heard, from when to when.
 
 `event_options` says what counts as one, `frame_events` and `window_events` find them: two ways, of which the
-first takes a fifth of the time and finds the ends more exactly; see there for what they do with scores.
+first takes a third of the time and finds the ends more exactly; see there for what they do with scores.
 """
 
 from __future__ import annotations

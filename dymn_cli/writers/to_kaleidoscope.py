@@ -6,7 +6,8 @@
 is none of here. Channels count from 0, the mean of all is shown on the first. `OFFSET` and `DURATION` are
 seconds. What was heard is `TOP1MATCH`; `MANUAL ID` is left empty for whoever listens.
 
-Source of the format: Kaleidoscope Pro's documentation of its output files.
+The columns are those that Kaleidoscope's own tables of clusters have, as far as events fill them; `SCORE` is
+ours. Nobody has opened one of these files in the program itself yet.
 """
 
 from __future__ import annotations

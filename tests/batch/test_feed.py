@@ -187,13 +187,15 @@ def test_where_the_device_computes_log_mels_it_is_fed_samples(
 def test_all_batches_have_one_size_and_windows_of_several_sources(
     feeding: Any, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5))
+    options = TagOptions(window_s=1.0, hop_s=0.5, frame_scores=True)
+    work = Work("dymn04_kd", "onnx", "cpu", BATCH, options)
     engine = feeding(work)
     (backend,), sizes = engine._tagger._models.members, []
     answer = type(backend).run
 
-    def spy(self: Any, mels: np.ndarray, *, frames: bool = False) -> Answer:
+    def spy(self: Any, mels: np.ndarray, *, frames: bool) -> Answer:
         sizes.append(len(mels))
+        assert frames
         return answer(self, mels, frames=frames)
 
     monkeypatch.setattr(type(backend), "run", spy)
@@ -210,7 +212,7 @@ def test_a_model_that_fails_ends_the_run(
     work = Work("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0))
     engine = feeding(work)
 
-    def fail(self: Any, mels: np.ndarray, *, frames: bool = False) -> Answer:
+    def fail(self: Any, mels: np.ndarray, *, frames: bool) -> Answer:
         raise ModelError("out of memory on the device")
 
     monkeypatch.setattr(type(engine._tagger._models.members[0]), "run", fail)

@@ -81,7 +81,12 @@ def test_machine_formats_name_all_of_them(dymn: Any, clip: str, models: list[str
 
 
 def test_events_hear_all_of_them(dymn: Any, clip: str, models: list[str]) -> None:
-    ran = dymn("events", clip, *asked(*models), "-t", 0.5, "-f", "jsonl")
+    refused = dymn("events", clip, *asked(*models))  # one of them has steps of its own
+    assert (refused.returncode, refused.out) == (2, "")
+    assert "--method windows does not" in refused.err
+    two = dymn("events", clip, *asked(*models[:2]), "-t", 0.01, "-f", "jsonl")
+    assert json.loads(two.out)["events"]
+    ran = dymn("events", clip, *asked(*models), "-t", 0.5, "-f", "jsonl", "--method", "windows")
     assert ran.returncode == 0
     document = json.loads(ran.out)
     assert (document["model"]["name"], bool(document["events"])) == ("a+b+c", True)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from dymn_cli.labels import Vocabulary
+
 Fake = Callable[..., Any]
 
 TRUTH = (
@@ -96,3 +98,22 @@ def test_tags_are_no_events(fake: Fake, files: Path) -> None:
     ran = fake("eval", "tags.csv", "--truth", "truth.tsv")
     assert (ran.returncode, ran.out) == (3, "")
     assert "tags.csv: no table of events" in ran.err
+
+
+def test_events_of_audio_are_found_and_judged_at_all_thresholds(
+    fake: Fake, record: Callable[..., str], dymn: Any
+) -> None:
+    dog, moo = (Vocabulary.audioset()[band].name for band in (72, 87))
+    record("takes/farm.wav", (72, 8), (87, 6))
+    (dymn.cwd / "takes" / "broken.wav").write_bytes(b"RIFF")
+    rows = f"farm.wav\t0\t8\t{dog}\nfarm.wav\t8\t14\t{moo}\nbroken.wav\t0\t1\t{dog}\n"
+    (dymn.cwd / "truth.tsv").write_text(f"filename\tonset\toffset\tevent_label\n{rows}")
+    ran = fake("eval", "takes", "--truth", "truth.tsv", "-f", "json")
+    assert ran.returncode == 6, ran.err
+    document = json.loads(ran.out)
+    assert (document["n_recordings"], document["duration_s"]) == (1, 14.0)
+    assert document["psds_from"] == "frame scores"
+    assert [one["intersection"]["f1"] for one in document["classes"]] == [1.0, 1.0]
+    assert (document["psds1"], document["psds2"]) == (1.0, 1.0)
+    unknown = fake("eval", "takes", "--truth", "truth.tsv", "-m", "none")
+    assert unknown.returncode == 2

@@ -210,7 +210,7 @@ def test_windows_come_in_order_though_they_are_done_out_of_order(backend: Any, z
     plain = backend.run
     first = threading.Event()
 
-    def late_first(mels: np.ndarray, *, frames: bool = False) -> Answer:
+    def late_first(mels: np.ndarray, *, frames: bool) -> Answer:
         if not first.is_set():
             first.set()
             threading.Event().wait(0.3)
