@@ -160,12 +160,8 @@ class AudioReader:
         """What is wrong, as far as it has been read."""
         faults = self._decoder.damage.sentences()
         if self._n_bad:
-            n_samples = (
-                "a sample that is none was"
-                if self._n_bad == 1
-                else (f"{self._n_bad:,} samples that are none were")
-            )
-            faults.append(f"{n_samples} replaced by silence: {self._bad}")
+            was = "1 unusable sample was" if self._n_bad == 1 else f"{self._n_bad:,} unusable samples were"
+            faults.append(f"{was} replaced by silence: {self._bad}")
         return faults
 
     def _require_sound(self) -> None:
@@ -375,7 +371,7 @@ def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     try:
         if headers.is_all_zeros(stream):
             raise CorruptAudioError(
-                f"{name}: a file of zero bytes: no sound was ever written to it"
+                f"{name}: nothing but zero bytes: no sound was ever written to it"
             ) from error
         if headers.lacks_mp4_index(stream):
             raise CorruptAudioError(

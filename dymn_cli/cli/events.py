@@ -52,8 +52,8 @@ A lower --on finds more, there and elsewhere.
 frames): windows of 5 s that overlap by four fifths, and an event lasts as long as all windows that look at a
 moment hear it. It takes about three times as long and is less exact.
 
-To measure both with sounds of your own: python -m dymn_cli.bench.placing SOUNDS/
-To judge events by what is true: dymn eval
+python -m dymn_cli.bench.placing SOUNDS/ measures both methods with sounds of your own; dymn eval EVENTS --truth
+TABLE judges events by annotations.
 """
 
 EVENTS_PANEL = "Which events"

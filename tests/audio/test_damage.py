@@ -316,7 +316,7 @@ def test_valid_but_unsupported_is_never_called_damaged(monkeypatch: pytest.Monke
 
 
 def test_zero_bytes_are_said_to_be_that() -> None:
-    with pytest.raises(CorruptAudioError, match="a file of zero bytes") as caught:
+    with pytest.raises(CorruptAudioError, match="nothing but zero bytes") as caught:
         open_audio(io.BytesIO(bytes(100_000)))
     assert caught.value.hint is None
 

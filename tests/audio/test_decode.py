@@ -298,7 +298,7 @@ def test_samples_that_no_recording_has_are_silence_and_located(tmp_path: Path, b
     samples[~(np.abs(samples) <= 1)] = 0
     np.testing.assert_array_equal(heard, samples)
     assert re.fullmatch(
-        r"2 samples that are none were replaced by silence: the first is \S+, at 0\.750 s", reader.warnings[0]
+        r"2 unusable samples were replaced by silence: the first is \S+, at 0\.750 s", reader.warnings[0]
     )
     with pytest.raises(CorruptAudioError, match=r"bad\.wav: damaged: .* at 0\.750 s"):
         drain(open_audio(path, strict=True))
