@@ -397,12 +397,12 @@ class Reader:
             return
         with self._sound(name):
             body, parts = self._journal.result(name)
-            self._told(name, _header_of(body))
+            warnings = self._told(name, _header_of(body)).warnings
         for place in parts:
             with self._sound(name):
                 header, embeddings = _unpacked_soundly(self._journal.part(place), self._size)
                 rows = [
-                    EmbeddingRow(name, _text(channel), _number(start_s), _number(end_s), embedding)
+                    EmbeddingRow(name, _text(channel), _number(start_s), _number(end_s), embedding, warnings)
                     for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
                 ]
             yield rows

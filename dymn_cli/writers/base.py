@@ -143,6 +143,7 @@ class EmbeddingRow:
         start_s: where the stretch starts in the source.
         end_s: where it ends.
         embedding: (D,) float32.
+        warnings: of the whole source, one line each.
     """
 
     source: str
@@ -150,11 +151,12 @@ class EmbeddingRow:
     start_s: float
     end_s: float
     embedding: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of_clip(cls, result: ClipResult) -> EmbeddingRow:
         """The mean over the windows of a clip."""
-        return cls(result.source, result.channel, 0.0, result.duration_s, result.embedding)
+        return cls(result.source, result.channel, 0.0, result.duration_s, result.embedding, result.warnings)
 
 
 T_contra = TypeVar("T_contra", contravariant=True)

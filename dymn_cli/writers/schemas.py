@@ -168,6 +168,7 @@ _ALL = (
             "start_s": START,
             "end_s": END,
             "embedding": _list("Its values, exact to float32.", {"type": "number"}),
+            "warnings": WARNINGS,
             **MADE_BY,
         },
         "source_b64",

@@ -78,6 +78,7 @@ def embedding_object(row: EmbeddingRow, options: EmbeddingOptions) -> JsonObject
         "start_s": seconds(row.start_s),
         "end_s": seconds(row.end_s),
         "embedding": [float(str(value)) for value in row.embedding],
+        "warnings": [readable(line) for line in row.warnings],
         **_provenance_fields(options.provenance, options.provenance.model),
     }
 

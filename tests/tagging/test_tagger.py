@@ -387,9 +387,7 @@ def test_samples_that_no_recording_has_are_silence_with_a_warning_or_refused(
     samples = tone(animals.cat, 60)
     samples[45 * RATE] = np.nan
     result = tagger.tag((samples, RATE))
-    assert result.warnings == (
-        "1 unusable sample was replaced by silence: the first is NaN, at 45.000 s",
-    )
+    assert result.warnings == ("1 unusable sample was replaced by silence: the first is NaN, at 45.000 s",)
     with pytest.raises(CorruptAudioError, match=r"the first is NaN, at 45\.000 s"):
         tagger.tag((samples, RATE), strict=True)
 

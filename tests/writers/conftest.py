@@ -79,7 +79,7 @@ def failure() -> Failure:
 @pytest.fixture
 def rows(clip: ClipResult) -> list[EmbeddingRow]:
     """The clip, and the second window of another source."""
-    other = EmbeddingRow("a,b.wav", "1", 0.1 + 0.2, 10.3, np.array([1, 2, 3], np.float32))
+    other = EmbeddingRow("a,b.wav", "1", 0.1 + 0.2, 10.3, np.array([1, 2, 3], np.float32), ("müde",))
     return [EmbeddingRow.of_clip(clip), other]
 
 
