@@ -52,8 +52,8 @@ A lower --on finds more, there and elsewhere.
 frames): windows of 5 s that overlap by four fifths, and an event lasts as long as all windows that look at a
 moment hear it. It takes about three times as long and is less exact.
 
-python -m dymn_cli.bench.placing SOUNDS/ measures both methods with sounds of your own; dymn eval EVENTS --truth
-TABLE judges events by annotations.
+python -m dymn_cli.bench.placing SOUNDS/ measures both methods with sounds of your own. dymn eval EVENTS
+--truth TABLE judges events by annotations.
 """
 
 EVENTS_PANEL = "Which events"

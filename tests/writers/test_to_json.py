@@ -192,7 +192,8 @@ def test_embeddings(
         b'{"schema": "dymn.embedding/1", "source": "metro.wav", "channel": "mix", "start_s": 0.0, '
         b'"end_s": 10.3, "embedding": [0.1, -2.5, 1e-07], "warnings": [], ' + PROVENANCE
         + b'{"schema": "dymn.embedding/1", "source": "a,b.wav", "channel": "1", "start_s": 0.3, '
-        b'"end_s": 10.3, "embedding": [1.0, 2.0, 3.0], "warnings": ["m\xc3\xbcde"], ' + PROVENANCE + ERROR + b"\n"
+        b'"end_s": 10.3, "embedding": [1.0, 2.0, 3.0], "warnings": ["m\xc3\xbcde"], ' + PROVENANCE
+        + ERROR + b"\n"
     )  # fmt: skip
     first = np.array(json.loads(out.getvalue().splitlines()[0])["embedding"], np.float32)
     np.testing.assert_array_equal(first, rows[0].embedding)
