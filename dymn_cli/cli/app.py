@@ -49,7 +49,7 @@ __all__ = ["app", "main", "run"]
 INTERRUPTED = 130
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-HELP = """What is to be heard in a recording? AudioSet labels, embeddings and tables, offline.
+HELP = """Tag audio from the shell: AudioSet labels, sound events and embeddings, offline.
 
   dymn tag clip.wav
   dymn embed recordings/ --out emb.npy

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Measure how fast dymn is on this machine, on clips that it makes itself.
+HELP = """Benchmark dymn on this machine.
 
   dymn bench
   dymn bench --baseline -f json > bench.json

@@ -28,7 +28,7 @@ __all__ = ["register"]
 
 FORMATS = ("table", "tsv", "csv", "json", "jsonl")
 
-HELP = """Tag the clips that ship with dymn: no file, no network.
+HELP = """Tag the clips that ship with dymn.
 
   dymn demo
   dymn demo --path

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Train a student to say what its teachers say: the pre-training of the paper.
+HELP = """Train a student to match its teachers (the paper's pre-training).
 
   dymn distill recordings/ --teacher mn04_as -o student.safetensors --hours 2
   dymn distill audioset.h5 --teacher logits.npy --recipe paper -o student.safetensors

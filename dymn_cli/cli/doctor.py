@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Check this installation, and say what it is made of.
+HELP = """Check this installation.
 
   dymn doctor
   dymn doctor -f json

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Write embeddings: a vector for each source, each of its windows, or each of its frames.
+HELP = """Write embeddings of clips, windows or frames.
 
   dymn embed recordings/ --out emb.npy
   dymn embed clip.wav --per frame -o frames.npy

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Judge a model, or a finished result, by what is really to be heard.
+HELP = """Evaluate a model or a finished result against ground truth.
 
   dymn eval recordings/ --truth truth.csv -m model.safetensors
   dymn eval tags.csv --truth truth.csv --plot eval.png

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Say when something is to be heard: from when to when, a row for each sound.
+HELP = """Find sound events: start, end, label and score of each.
 
   dymn events meeting.wav -l Laughter -t 0.2
   dymn events night.flac -l Animal --descendants -f audacity -o night.txt

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Write a model as one ONNX file, and prove that it answers as before.
+HELP = """Export a model to one ONNX file, with a parity report.
 
   dymn export dymn04_kd -o model.onnx
   dymn export dymn04_kd -o fast.onnx --batch one

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Train a tagger for your own classes, and say how good it is on what it has not seen.
+HELP = """Train a tagger for your own classes.
 
   dymn finetune sounds/ -o my.safetensors
   dymn finetune labels.csv --audio recordings/ -o my.safetensors

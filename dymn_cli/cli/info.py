@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Say what files are: format, rate, channels, duration, size.
+HELP = """Show format, rate, channels, duration and size of audio files.
 
   dymn info clip.wav
   dymn info recordings/ --decode -f jsonl

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Find a label, or show all of them as a list or a tree.
+HELP = """Search the labels, or show them as a list or a tree.
 
   dymn labels bark
   dymn labels Animal --tree

@@ -12,7 +12,7 @@ from dymn_cli.cli.params import TalkOptions, command
 
 __all__ = ["register"]
 
-HELP = """Put the outputs of shares together, as one run over all inputs would have written them.
+HELP = """Merge the outputs of shards, as one run would have written them.
 
   dymn tag DIR --shard 1/2 -o 1.csv; dymn tag DIR --shard 2/2 -o 2.csv
   dymn merge 1.csv 2.csv -o all.csv

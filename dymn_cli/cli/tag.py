@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Say what is to be heard: the best AudioSet labels of each source.
+HELP = """Tag audio with AudioSet labels.
 
   dymn tag clip.wav
   dymn tag recordings/ -k 3 -o tags.csv

@@ -16,7 +16,7 @@ from dymn_cli.cli.params import CONTEXT
 
 __all__ = ["register"]
 
-HELP = """The models that have a name: list them, pull them, verify them, add your own.
+HELP = """Manage models: list, pull, verify, convert, import.
 
   dymn models list
   dymn models pull dymn10_as
