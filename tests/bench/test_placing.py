@@ -91,7 +91,7 @@ def test_it_measures_with_the_shipped_model(tmp_path: Path) -> None:
         ("quiet", "frames", "0.5"),
     ]
     assert float(rows[2]["found"]) == 1.0
-    assert float(rows[2]["off_s"]) < 0.5
+    assert float(rows[3]["off_s"]) < 0.5
 
 
 def test_a_table_says_what_sounds_are(tmp_path: Path) -> None:
