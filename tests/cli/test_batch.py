@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -268,7 +267,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     with dymn.start(*tag_arguments(archive), start_new_session=True) as process:
         wait_for(lambda: journal.exists() and journal.stat().st_size > 40_000)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-        err = process.communicate(timeout=30)[1].decode()
+        err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
     said = [line for line in err.splitlines() if "goes on" in line]
     n_done = len(records(journal))
@@ -282,6 +281,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 
 
 def test_a_full_disk_keeps_what_is_done(dymn, archive: Path, uninterrupted: dict[str, bytes]) -> None:
+    resource = pytest.importorskip("resource")
+
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
@@ -369,7 +370,7 @@ def test_two_runs_to_one_output_do_not_mix(dymn, few: Path) -> None:
         wait_for((dymn.cwd / "t.csv.journal").exists)
         refused = dymn("tag", "few/take0.wav", *CUT, "-o", "t.csv")
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert refused.returncode == 5
     assert "another run is using this journal" in refused.err
     assert process.returncode == 128 + signal.SIGTERM

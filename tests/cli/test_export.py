@@ -208,7 +208,7 @@ def test_missing_extras_are_one_line_with_the_command_that_brings_them(dymn, tmp
 )
 def test_what_cannot_be_is_said_at_once(dymn, arguments, code):
     (dymn.cwd / "there.onnx").write_text("mine")
-    ran = dymn("export", *arguments, timeout=10)
+    ran = dymn("export", *arguments, timeout=30)
     assert (ran.returncode, ran.stdout) == (code, b"")
     assert len(ran.err.splitlines()) == 1
     assert (dymn.cwd / "there.onnx").read_text() == "mine"

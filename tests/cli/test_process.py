@@ -154,13 +154,13 @@ def test_a_folder_of_traps(dymn: Any, record: Record) -> None:
     (dymn.cwd / "d/self.wav").symlink_to("self.wav")
     (dymn.cwd / "d/gone.wav").symlink_to("nowhere.wav")
     os.mkfifo(dymn.cwd / "d/pipe.wav")
-    ran = dymn("tag", "d", "-k", 1, timeout=20)
+    ran = dymn("tag", "d", "-k", 1)
     assert (ran.returncode, [row[0] for row in ran.rows]) == (6, ["d/a.wav"])
     assert "d/gone.wav: no such file" in ran.err
     assert "d/self.wav: " in ran.err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_a_failure(dymn: Any, record: Record) -> None:
     record("d/locked/a.wav", (CAT, 0.1))
     record("d/secret.wav", (CAT, 0.1))
@@ -310,7 +310,7 @@ def test_colour_in_pipes_is_by_demand_and_for_each_stream_on_its_own(dymn: Any, 
     [(["tag", "-"], "audio"), (["embed", "-"], "audio"), (["tag", "--files-from", "-"], "names")],
 )
 def test_it_does_not_wait_for_somebody_to_type_sound(dymn: Any, words: list[str], what: str) -> None:
-    ran = dymn.terminal(*words, streams="in", timeout=20)
+    ran = dymn.terminal(*words, streams="in")
     assert (ran.returncode, ran.stdout) == (2, b"")
     assert ran.err.startswith(f"dymn: error: standard input is a terminal; pipe {what} into dymn, ")
     assert ran.err.count("\n") == 1
@@ -339,13 +339,13 @@ def begun(dymn: Any, *words: object) -> Any:
 
 def first_line(process: Any) -> bytes:
     """What comes first, but not for ever: it is there, or the test fails."""
-    assert select.select([process.stdout], [], [], 30)[0], "nothing comes"
+    assert select.select([process.stdout], [], [], 60)[0], "nothing comes"
     return bytes(process.stdout.readline())
 
 
 def ended(process: Any) -> tuple[int, str]:
     """Exit code and messages of a run that was sent a signal."""
-    code = process.wait(timeout=20)
+    code = process.wait(timeout=60)
     err = process.stderr.read().decode()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
@@ -369,7 +369,7 @@ def test_ctrl_c_ends_in_order_with_one_line(dymn: Any, clip: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -212,7 +212,7 @@ OnnxFileBackend(Path({str(path)!r}))
         process.stdout.readline()
         time.sleep(1.5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 143
+        assert process.wait(30) == 143
 
 
 def test_a_file_that_is_found_sound_is_tried_once(
