@@ -18,8 +18,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# On a machine of ours new examples every time, so that somebody finds what nobody thought of; in CI (which sets
-# `CI`) the same ones for everybody, so that a change fails for what it changed. `--hypothesis-profile` chooses.
+# A developer's machine draws new examples every time and may find what nobody thought of; where `CI` is set,
+# they are the same for everybody, so that a change fails for what it changed. `--hypothesis-profile` chooses.
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

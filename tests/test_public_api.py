@@ -76,7 +76,9 @@ def test_the_tools_of_development_are_the_same_with_and_without_torch(repository
     from pathlib import Path
 
     file = tomllib.loads((Path(str(repository)) / "pyproject.toml").read_text("utf-8"))
-    ours = [need for need in file["project"]["optional-dependencies"]["dev"] if need[:4] not in ("dymn", "torc")]
+    ours = [
+        need for need in file["project"]["optional-dependencies"]["dev"] if need[:4] not in ("dymn", "torc")
+    ]
     assert ours == file["dependency-groups"]["dev"]
 
 

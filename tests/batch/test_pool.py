@@ -17,6 +17,8 @@ from dymn_cli.batch import pool as pooling
 from dymn_cli.batch.pool import Done, Failed, Message, Part, Pool, Progress
 from dymn_cli.errors import ModelError, OutputError
 
+pytestmark = pytest.mark.process
+
 Make = Callable[..., Any]
 
 

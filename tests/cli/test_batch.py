@@ -157,6 +157,7 @@ def test_many_files_to_standard_output_come_in_order_from_workers(dymn, archive:
 # ---------------------------------------------------------------------- one bad file
 
 
+@pytest.mark.process
 def test_a_worker_that_is_killed_costs_its_file_only(dymn, few: Path) -> None:
     write_audio(few / "long.wav", 900, 9)
     arguments = ("tag", "few", *CUT, "--hop", 0.1, "-o", "t.csv", "-j", 1, "--limit-per-file", 600)
@@ -183,6 +184,7 @@ def test_a_worker_that_is_killed_costs_its_file_only(dymn, few: Path) -> None:
     assert not (dymn.cwd / "t.csv.failures.csv").exists(), "what failed has been mended"
 
 
+@pytest.mark.process
 def test_a_file_that_hangs_is_given_up_when_its_time_is_over(dymn, few: Path) -> None:
     os.mkfifo(dymn.cwd / "stuck.wav")  # opening it waits for somebody to write
     names = ("few/take0.wav", "stuck.wav", "few/take1.wav")
@@ -232,6 +234,7 @@ def tag_arguments(archive: Path) -> list[object]:
     return ["tag", archive, *CUT, "-k", 3, "-o", "tags.csv", "--embed", "emb.npy", "-j", 2]
 
 
+@pytest.mark.process
 def test_killed_again_and_again_the_result_is_that_of_an_uninterrupted_run(
     dymn, archive: Path, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -260,6 +263,7 @@ def test_killed_again_and_again_the_result_is_that_of_an_uninterrupted_run(
     assert [p for p in leftovers(dymn.cwd) if p.endswith(".part")] == []
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     dymn, archive: Path, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -280,6 +284,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert outputs(dymn.cwd, "") == uninterrupted
 
 
+@pytest.mark.process
 def test_a_full_disk_keeps_what_is_done(dymn, archive: Path, uninterrupted: dict[str, bytes]) -> None:
     resource = pytest.importorskip("resource")
 
@@ -363,6 +368,7 @@ def test_a_result_is_not_replaced_without_force_once_its_run_is_complete(dymn, f
     assert dymn("tag", "few", *CUT, "-o", "t.csv", "--force").returncode == 0
 
 
+@pytest.mark.process
 def test_two_runs_to_one_output_do_not_mix(dymn, few: Path) -> None:
     os.mkfifo(dymn.cwd / "stuck.wav")
     slow = ("tag", "few/take0.wav", "stuck.wav", *CUT, "-o", "t.csv", "--limit-per-file", 60)
@@ -376,6 +382,7 @@ def test_two_runs_to_one_output_do_not_mix(dymn, few: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.process
 def test_what_a_killed_run_left_unfinished_goes_with_the_next(dymn, few: Path) -> None:
     os.mkfifo(dymn.cwd / "stuck.wav")
     slow = ("tag", "few/take0.wav", "stuck.wav", *CUT, "-o", "t.csv", "--limit-per-file", 60)
@@ -519,6 +526,7 @@ def peak_mb(pid: int) -> float:
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [("-j", 2), ("--limit-per-file", 600)], ids=["threads", "worker"])
 def test_memory_does_not_grow_with_the_length_of_a_file(
     dymn, tmp_path: Path, how: tuple[object, ...]

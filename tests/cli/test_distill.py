@@ -92,6 +92,7 @@ def test_a_student_is_trained_measured_and_tags(
     assert float(figures[1]) == pytest.approx(student["kl"], abs=1e-4)
 
 
+@pytest.mark.process
 def test_a_run_that_is_killed_goes_on_to_the_same_result(
     dymn: Any, arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

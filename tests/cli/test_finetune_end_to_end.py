@@ -103,6 +103,7 @@ def test_a_folder_becomes_a_model_like_any_other(dymn: Any, sounds: str) -> None
     assert left == {"log.jsonl"}
 
 
+@pytest.mark.process
 def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     command = ("finetune", sounds, *TINY, "--epochs", 6, "--folds", 2, "--checkpoint-every", 0, "-o")
     (dymn.cwd / "whole").mkdir()

@@ -179,6 +179,7 @@ def test_what_may_not_be_read_is_a_failure(dymn: Any, record: Record) -> None:
 # ---------------------------------------------------------------------- the same whatever the machine
 
 
+@pytest.mark.process
 def test_neither_threads_nor_jobs_nor_batches_change_a_byte(dymn: Any, record: Record) -> None:
     for n in range(3):
         record(f"d/{n}.wav", (CAT + n, 9), (HORSE, 6))
@@ -190,6 +191,7 @@ def test_neither_threads_nor_jobs_nor_batches_change_a_byte(dymn: Any, record: R
         assert dymn(*words, *other).stdout == first.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "env",
     [
@@ -274,6 +276,7 @@ def test_a_terminal_changes_the_form_and_not_the_meaning(dymn: Any, clip: str) -
     assert to_pipe.stdout == plain.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("env", "words", "colored"),
     [
@@ -353,6 +356,7 @@ def ended(process: Any) -> tuple[int, str]:
     return code, err
 
 
+@pytest.mark.process
 def test_ctrl_c_ends_in_order_with_one_line(dymn: Any, clip: str) -> None:
     process = begun(dymn, "-f", "json")
     opening = first_line(process) + first_line(process)
@@ -375,6 +379,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -391,6 +396,7 @@ def test_a_run_that_is_ended_leaves_neither_half_a_file_nor_temporary_ones(
     assert left_over(dymn.cwd) == []
 
 
+@pytest.mark.process
 def test_what_the_caller_had_us_ignore_stays_ignored(dymn: Any, clip: str) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

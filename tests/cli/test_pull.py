@@ -136,6 +136,7 @@ def test_a_full_disk_is_one_line_and_the_next_pull_goes_on(pull, dymn, web, orig
     assert web.asked[-1].range == f"bytes={60 * 1024}-"
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_what_has_come(pull, dymn, web, original):
     web.serve(FILE, original, stall(200_000))
     process = dymn.start("models", "pull", "mn01_as")
@@ -153,6 +154,7 @@ def test_ctrl_c_keeps_what_has_come(pull, dymn, web, original):
     assert web.asked[-1].range == "bytes=200000-"
 
 
+@pytest.mark.process
 def test_a_killed_pull_leaves_a_part_and_no_lock(pull, dymn, web, original):
     web.serve(FILE, original, stall(200_000))
     process = dymn.start("models", "pull", "mn01_as")
@@ -167,6 +169,7 @@ def test_a_killed_pull_leaves_a_part_and_no_lock(pull, dymn, web, original):
     assert web.asked[-1].range == "bytes=200000-"
 
 
+@pytest.mark.process
 def test_two_processes_at_once_fetch_it_once(pull, dymn, web, original):
     web.serve(FILE, original, slowly(0.1))
     first = dymn.start("models", "pull", "mn01_as")

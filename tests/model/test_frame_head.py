@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from dymn_cli.errors import ModelError, UsageError
-from dymn_cli.model.build import build, load_weights, restore
-from dymn_cli.model.config import ModelConfig, architecture_of
-from dymn_cli.model.infer import infer_config
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+from dymn_cli.errors import ModelError, UsageError  # noqa: E402
+from dymn_cli.model.build import build, load_weights, restore  # noqa: E402
+from dymn_cli.model.config import ModelConfig, architecture_of  # noqa: E402
+from dymn_cli.model.infer import infer_config  # noqa: E402
 
 Fill = Callable[[nn.Module], nn.Module]
 
