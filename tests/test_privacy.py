@@ -132,6 +132,7 @@ def test_a_run_leaves_no_file_but_its_result(place: Place, trap: Trap, arguments
     assert trap.heard == []
 
 
+@pytest.mark.slow
 def test_the_self_test_of_the_installation_leaves_none_either(place: Place, trap: Trap) -> None:
     subprocess.run(
         [sys.executable, "-m", "dymn_cli", "doctor"],

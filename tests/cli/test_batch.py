@@ -115,6 +115,7 @@ def has_open(pid: int, path: Path) -> bool:
 # ---------------------------------------------------------------------- the same bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "suffixes"),
     [
@@ -146,6 +147,7 @@ def test_the_bytes_do_not_depend_on_how_many_work(
         assert found == first, how
 
 
+@pytest.mark.slow
 def test_many_files_to_standard_output_come_in_order_from_workers(dymn, archive: Path) -> None:
     ran = dymn("tag", archive, *CUT, "-k", 1, "-j", 2)
     assert ran.returncode == 6
@@ -337,6 +339,7 @@ def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Pa
     assert "had other options: the command was dymn tag, is dymn events; the same" in ran.err
 
 
+@pytest.mark.slow
 def test_formatting_may_change_when_a_run_goes_on(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     dymn("tag", "few", *CUT, "-o", "t.csv")
@@ -346,6 +349,7 @@ def test_formatting_may_change_when_a_run_goes_on(dymn, few: Path) -> None:
     assert (dymn.cwd / "t.csv").read_bytes() == fresh.stdout
 
 
+@pytest.mark.slow
 def test_no_resume_starts_over_but_not_at_the_cost_of_a_result(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     dymn("tag", "few", *CUT, "-o", "t.csv")
@@ -360,6 +364,7 @@ def test_no_resume_starts_over_but_not_at_the_cost_of_a_result(dymn, few: Path) 
     assert (dymn.cwd / "t.csv").read_bytes() == dymn("tag", "few", "--window", 1, "-f", "csv").stdout
 
 
+@pytest.mark.slow
 def test_a_result_is_not_replaced_without_force_once_its_run_is_complete(dymn, few: Path) -> None:
     assert dymn("tag", "few", *CUT, "-o", "t.csv").returncode == 0
     assert leftovers(dymn.cwd) == []
@@ -454,6 +459,7 @@ def test_embeddings_for_each_input_have_an_index_each(dymn, tree: Path) -> None:
     assert (dymn.cwd / "out/sub/a.wav.index.csv").read_bytes() == (dymn.cwd / "one.index.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_files_for_each_input_go_on_where_they_stopped(dymn, archive: Path) -> None:
     arguments = ("tag", archive, *CUT, "-k", 3, "-j", 2, "--out-dir")
     assert dymn(*arguments, "whole").returncode == 6
@@ -484,6 +490,7 @@ def test_inputs_that_would_share_a_file_are_refused_before_any_work(dymn, tree: 
     assert (both.returncode, "--out-dir" in both.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -> None:
     assert dymn("tag", "tree", *CUT, "--out-dir", "out").returncode == 0
     refused = dymn("tag", "tree", *CUT, "--out-dir", "out")
@@ -559,6 +566,7 @@ def write_long(path: Path, minutes: int) -> None:
 # ---------------------------------------------------------------------- what is said
 
 
+@pytest.mark.slow
 def test_a_run_over_many_files_is_summed_up_in_a_line(dymn, archive: Path) -> None:
     names = (archive / "site1", archive / "site2" / "notes.wav")
     ran = dymn("tag", *names, *CUT, "-o", "t.csv")
@@ -573,6 +581,7 @@ def test_a_few_files_are_not_summed_up(dymn, few: Path) -> None:
     assert "real time" not in dymn("tag", "few", *CUT, "-o", "t.csv").err
 
 
+@pytest.mark.slow
 def test_hundreds_of_failures_do_not_flood_the_terminal(dymn) -> None:
     folder = dymn.cwd / "bad"
     folder.mkdir()

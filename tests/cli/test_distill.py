@@ -141,6 +141,7 @@ def test_what_is_there_is_not_overwritten(arguments: list[str], tmp_path: Path, 
     assert out.read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_damaged_recordings_are_listed(
     arguments: list[str], world: Path, tmp_path: Path, teaching: ModuleType, capfd: Any
 ) -> None:
@@ -155,6 +156,7 @@ def test_damaged_recordings_are_listed(
     assert lines[1].startswith("source0/broken.wav,")
 
 
+@pytest.mark.slow
 def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
     arguments: list[str], tmp_path: Path
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
     assert "classifier.5.weight" in changed
 
 
+@pytest.mark.slow
 def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
     arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_worse_parity_is_exit_code_4_and_leaves_no_file(tiny, tmp_path, monkey
 # ---------------------------------------------------------------------- other files
 
 
+@pytest.mark.slow
 def test_a_web_page_gets_one_file_from_samples_to_scores(dymn, record):
     clip = record("take [1].wav", (81, 12), rate_hz=16_000)
     ran = dymn("export", DEFAULT_MODEL, clip, "-o", "w.onnx", "--with-frontend", "--int8", "-f", "json")
@@ -157,6 +158,7 @@ def test_a_web_page_gets_one_file_from_samples_to_scores(dymn, record):
     assert "front end" in refused.err
 
 
+@pytest.mark.slow
 def test_dymn_tags_with_a_file_of_fewer_bits(dymn):
     assert dymn("export", DEFAULT_MODEL, "-o", "half.onnx", "--fp16").returncode == 0
     siren = dymn("demo", "--path").out.splitlines()[-1]
@@ -191,6 +193,7 @@ def test_missing_extras_are_one_line_with_the_command_that_brings_them(dymn, tmp
     assert "pip install 'dymn[export]'" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -96,6 +96,7 @@ def test_a_model_that_was_pulled_tags_embeds_and_verifies_without_torch(pull, dy
     assert re.search(r"^mn01_as +pulled +\d+ kB ", table, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_published_mn04_gives_its_published_scores_without_torch(pull, dymn, web, shared):
     web.serve("mn04_as_mAP_432.pt", (shared / "weights/mn04_as_mAP_432.pt").read_bytes(), cut(2_000_000))
     ran = pull("mn04_as")
