@@ -72,7 +72,7 @@ VARIANTS = {
     "mn-0.1": ModelConfig("mn", 0.1, n_classes=11),
     "mn-1": ModelConfig("mn", 1.0, n_classes=11),
 }
-EVERY_TIME = ("static", "dynamic", "replace-se", "odd-mask")  # the others are parts of these
+EVERY_TIME = ("static", "dynamic", "replace-se", "odd-mask")  # the rest differ from these in one setting
 
 
 def pytorch(weights: Weights, mels: np.ndarray) -> list[np.ndarray]:
