@@ -317,6 +317,7 @@ def test_a_file_that_has_changed_is_analysed_again(dymn, few: Path) -> None:
     assert (dymn.cwd / "t.csv").read_bytes() == fresh.stdout
 
 
+@pytest.mark.slow
 def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     (dymn.cwd / "cats.csv").write_text("label,threshold\nCat,0.25\n")
@@ -403,6 +404,7 @@ def test_what_a_killed_run_left_unfinished_goes_with_the_next(dymn, few: Path) -
 # ---------------------------------------------------------------------- both from one pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windows", [(), ("--windows", "--hop", 0.2)])
 def test_tags_and_embeddings_of_one_pass_are_those_of_two(
     dymn, few: Path, windows: tuple[object, ...]
