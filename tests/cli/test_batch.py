@@ -507,6 +507,7 @@ def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -
 # ---------------------------------------------------------------------- shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "npy"])
 def test_shares_put_together_are_the_whole(dymn, few: Path, suffix: str) -> None:
     shutil.copy(few / "take0.wav", few / 'say "hi",\n take.wav')
