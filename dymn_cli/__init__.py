@@ -12,14 +12,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from dymn_cli._version import __version__
 from dymn_cli.errors import DymnError
 
 if TYPE_CHECKING:
     from dymn_cli.results import AudioInfo, ClipResult, Failure, ModelInfo, Tag, WindowScores, WindowTags
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.tagger import Tagger
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AudioInfo",

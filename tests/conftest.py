@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # As the program does: where several tests run at once, threads of linear algebra wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -16,6 +17,12 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # A shell without job control starts what runs in the background deaf to Ctrl-C, and so all that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A developer's machine draws new examples every time and may find what nobody thought of; where `CI` is set,
+# they are the same for everybody, so that a change fails for what it changed. `--hypothesis-profile` chooses.
+settings.register_profile("dev", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -104,7 +104,6 @@ def stays(
         process.kill()
 
 
-@pytest.mark.usefixtures("stays")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -133,6 +132,7 @@ def test_a_run_leaves_no_file_but_its_result(place: Place, trap: Trap, arguments
     assert trap.heard == []
 
 
+@pytest.mark.slow
 def test_the_self_test_of_the_installation_leaves_none_either(place: Place, trap: Trap) -> None:
     subprocess.run(
         [sys.executable, "-m", "dymn_cli", "doctor"],
@@ -155,6 +155,7 @@ def test_the_runtime_writes_through_no_link_in_the_temporary_folder(place: Place
     assert precious.read_text() == "mine"
 
 
+@pytest.mark.process
 def test_a_process_that_stays_speaks_to_nobody(stays: subprocess.Popen[bytes], trap: Trap) -> None:
     _, errors = stays.communicate(timeout=LISTEN_S + 120)
     assert stays.returncode == 0, errors.decode()

@@ -64,8 +64,22 @@ def test_the_version_is_that_of_the_distribution(repository: object) -> None:
     import tomllib
     from pathlib import Path
 
-    project = tomllib.loads((Path(str(repository)) / "pyproject.toml").read_text("utf-8"))["project"]
-    assert dymn_cli.__version__ == project["version"]
+    file = tomllib.loads((Path(str(repository)) / "pyproject.toml").read_text("utf-8"))
+    assert file["project"]["dynamic"] == ["version"]
+    said: dict[str, object] = {}
+    exec((Path(str(repository)) / file["tool"]["hatch"]["version"]["path"]).read_text("utf-8"), said)
+    assert dymn_cli.__version__ == said["__version__"]
+
+
+def test_the_tools_of_development_are_the_same_with_and_without_torch(repository: object) -> None:
+    import tomllib
+    from pathlib import Path
+
+    file = tomllib.loads((Path(str(repository)) / "pyproject.toml").read_text("utf-8"))
+    ours = [
+        need for need in file["project"]["optional-dependencies"]["dev"] if need[:4] not in ("dymn", "torc")
+    ]
+    assert ours == file["dependency-groups"]["dev"]
 
 
 @pytest.mark.parametrize("name", modules())

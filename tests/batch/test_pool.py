@@ -17,6 +17,8 @@ from dymn_cli.batch import pool as pooling
 from dymn_cli.batch.pool import Done, Failed, Message, Part, Pool, Progress
 from dymn_cli.errors import ModelError, OutputError
 
+pytestmark = pytest.mark.process
+
 Make = Callable[..., Any]
 
 
@@ -89,8 +91,8 @@ def test_a_source_that_hangs_is_given_up_when_its_time_is_over(faulty: Make) -> 
 
 @pytest.mark.parametrize("n_bytes", [None, 1000], ids=["of unknown size", "small"])
 def test_the_limit_is_for_each_source_not_for_the_run(faulty: Make, n_bytes: int | None) -> None:
-    with Pool(faulty(), 1, limit_s=0.6) as pool:
-        ends = outcomes(work_through(pool, [f"slow-0.2{n}.wav" for n in range(5)], n_bytes))
+    with Pool(faulty(), 1, limit_s=1.5) as pool:
+        ends = outcomes(work_through(pool, [f"slow-0.4{n}.wav" for n in range(5)], n_bytes))
     assert all(isinstance(end, Done) for end in ends.values())
 
 
@@ -242,7 +244,7 @@ while True: pool.step(print)
         children = set(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split())
         assert note.read_text().split()[0] in children
         parent.kill()
-    wait_for(lambda: not any(is_running(int(pid)) for pid in children), seconds=10)
+    wait_for(lambda: not any(is_running(int(pid)) for pid in children))
 
 
 def is_running(pid: int) -> bool:

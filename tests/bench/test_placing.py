@@ -80,6 +80,7 @@ def demo_folder(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_measures_with_the_shipped_model(tmp_path: Path) -> None:
     head, columns, *lines = main(demo_folder(tmp_path), ["dymn04_kd"], thresholds=[0.5])
     assert head == "# 3 sounds of 3 labels"

@@ -13,6 +13,8 @@ from dymn_cli.bench.load import OtherLoad, descendants
 from dymn_cli.bench.processes import run_dymn
 from dymn_cli.errors import DymnError
 
+pytestmark = pytest.mark.process
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 MB = 1e6
 

@@ -6,15 +6,12 @@ Also recordings to give it, and a model whose answers are known for command line
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
-import pty
 import select
 import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -124,6 +121,8 @@ class Dymn:
         self, line: str, *, env: Mapping[str, str | None] | None = None, timeout: float = TIMEOUT_S
     ) -> Ran:
         """Run a line of bash, with pipefail, in which `dymn` is the program."""
+        if os.name == "nt":
+            pytest.skip("the line is one of a POSIX shell")
         words = " ".join(f"'{word}'" for word in DYMN)
         script = f'set -o pipefail\ndymn() {{ {words} "$@"; }}\n{line}'
         ran = subprocess.run(
@@ -181,6 +180,7 @@ def _number(pipe: IO[bytes]) -> int:
 
 def _terminal(columns: int, stack: contextlib.ExitStack) -> tuple[int, int]:
     """Both ends of a new terminal; ours is closed with the stack."""
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))  # POSIX only
     ours, theirs = pty.openpty()
     stack.callback(os.close, ours)
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))

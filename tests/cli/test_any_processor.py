@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 
+@pytest.mark.slow
 def test_jobs_and_threads_change_no_digit(dymn: Any) -> None:
     kernel = "Haswell"  # adds up a column of a matrix product in an order that depends on where it stands
     rng = np.random.default_rng(4)

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -116,6 +115,7 @@ def has_open(pid: int, path: Path) -> bool:
 # ---------------------------------------------------------------------- the same bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "suffixes"),
     [
@@ -147,6 +147,7 @@ def test_the_bytes_do_not_depend_on_how_many_work(
         assert found == first, how
 
 
+@pytest.mark.slow
 def test_many_files_to_standard_output_come_in_order_from_workers(dymn, archive: Path) -> None:
     ran = dymn("tag", archive, *CUT, "-k", 1, "-j", 2)
     assert ran.returncode == 6
@@ -158,6 +159,7 @@ def test_many_files_to_standard_output_come_in_order_from_workers(dymn, archive:
 # ---------------------------------------------------------------------- one bad file
 
 
+@pytest.mark.process
 def test_a_worker_that_is_killed_costs_its_file_only(dymn, few: Path) -> None:
     write_audio(few / "long.wav", 900, 9)
     arguments = ("tag", "few", *CUT, "--hop", 0.1, "-o", "t.csv", "-j", 1, "--limit-per-file", 600)
@@ -184,6 +186,7 @@ def test_a_worker_that_is_killed_costs_its_file_only(dymn, few: Path) -> None:
     assert not (dymn.cwd / "t.csv.failures.csv").exists(), "what failed has been mended"
 
 
+@pytest.mark.process
 def test_a_file_that_hangs_is_given_up_when_its_time_is_over(dymn, few: Path) -> None:
     os.mkfifo(dymn.cwd / "stuck.wav")  # opening it waits for somebody to write
     names = ("few/take0.wav", "stuck.wav", "few/take1.wav")
@@ -233,6 +236,7 @@ def tag_arguments(archive: Path) -> list[object]:
     return ["tag", archive, *CUT, "-k", 3, "-o", "tags.csv", "--embed", "emb.npy", "-j", 2]
 
 
+@pytest.mark.process
 def test_killed_again_and_again_the_result_is_that_of_an_uninterrupted_run(
     dymn, archive: Path, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -261,6 +265,7 @@ def test_killed_again_and_again_the_result_is_that_of_an_uninterrupted_run(
     assert [p for p in leftovers(dymn.cwd) if p.endswith(".part")] == []
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     dymn, archive: Path, uninterrupted: dict[str, bytes]
 ) -> None:
@@ -268,7 +273,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     with dymn.start(*tag_arguments(archive), start_new_session=True) as process:
         wait_for(lambda: journal.exists() and journal.stat().st_size > 40_000)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-        err = process.communicate(timeout=30)[1].decode()
+        err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
     said = [line for line in err.splitlines() if "goes on" in line]
     n_done = len(records(journal))
@@ -281,7 +286,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert outputs(dymn.cwd, "") == uninterrupted
 
 
+@pytest.mark.process
 def test_a_full_disk_keeps_what_is_done(dymn, archive: Path, uninterrupted: dict[str, bytes]) -> None:
+    resource = pytest.importorskip("resource")
+
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
@@ -309,6 +317,7 @@ def test_a_file_that_has_changed_is_analysed_again(dymn, few: Path) -> None:
     assert (dymn.cwd / "t.csv").read_bytes() == fresh.stdout
 
 
+@pytest.mark.slow
 def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     (dymn.cwd / "cats.csv").write_text("label,threshold\nCat,0.25\n")
@@ -331,6 +340,7 @@ def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Pa
     assert "had other options: the command was dymn tag, is dymn events; the same" in ran.err
 
 
+@pytest.mark.slow
 def test_formatting_may_change_when_a_run_goes_on(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     dymn("tag", "few", *CUT, "-o", "t.csv")
@@ -340,6 +350,7 @@ def test_formatting_may_change_when_a_run_goes_on(dymn, few: Path) -> None:
     assert (dymn.cwd / "t.csv").read_bytes() == fresh.stdout
 
 
+@pytest.mark.slow
 def test_no_resume_starts_over_but_not_at_the_cost_of_a_result(dymn, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     dymn("tag", "few", *CUT, "-o", "t.csv")
@@ -354,6 +365,7 @@ def test_no_resume_starts_over_but_not_at_the_cost_of_a_result(dymn, few: Path) 
     assert (dymn.cwd / "t.csv").read_bytes() == dymn("tag", "few", "--window", 1, "-f", "csv").stdout
 
 
+@pytest.mark.slow
 def test_a_result_is_not_replaced_without_force_once_its_run_is_complete(dymn, few: Path) -> None:
     assert dymn("tag", "few", *CUT, "-o", "t.csv").returncode == 0
     assert leftovers(dymn.cwd) == []
@@ -362,6 +374,7 @@ def test_a_result_is_not_replaced_without_force_once_its_run_is_complete(dymn, f
     assert dymn("tag", "few", *CUT, "-o", "t.csv", "--force").returncode == 0
 
 
+@pytest.mark.process
 def test_two_runs_to_one_output_do_not_mix(dymn, few: Path) -> None:
     os.mkfifo(dymn.cwd / "stuck.wav")
     slow = ("tag", "few/take0.wav", "stuck.wav", *CUT, "-o", "t.csv", "--limit-per-file", 60)
@@ -369,12 +382,13 @@ def test_two_runs_to_one_output_do_not_mix(dymn, few: Path) -> None:
         wait_for((dymn.cwd / "t.csv.journal").exists)
         refused = dymn("tag", "few/take0.wav", *CUT, "-o", "t.csv")
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert refused.returncode == 5
     assert "another run is using this journal" in refused.err
     assert process.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.process
 def test_what_a_killed_run_left_unfinished_goes_with_the_next(dymn, few: Path) -> None:
     os.mkfifo(dymn.cwd / "stuck.wav")
     slow = ("tag", "few/take0.wav", "stuck.wav", *CUT, "-o", "t.csv", "--limit-per-file", 60)
@@ -390,6 +404,7 @@ def test_what_a_killed_run_left_unfinished_goes_with_the_next(dymn, few: Path) -
 # ---------------------------------------------------------------------- both from one pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windows", [(), ("--windows", "--hop", 0.2)])
 def test_tags_and_embeddings_of_one_pass_are_those_of_two(
     dymn, few: Path, windows: tuple[object, ...]
@@ -446,6 +461,7 @@ def test_embeddings_for_each_input_have_an_index_each(dymn, tree: Path) -> None:
     assert (dymn.cwd / "out/sub/a.wav.index.csv").read_bytes() == (dymn.cwd / "one.index.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_files_for_each_input_go_on_where_they_stopped(dymn, archive: Path) -> None:
     arguments = ("tag", archive, *CUT, "-k", 3, "-j", 2, "--out-dir")
     assert dymn(*arguments, "whole").returncode == 6
@@ -476,6 +492,7 @@ def test_inputs_that_would_share_a_file_are_refused_before_any_work(dymn, tree: 
     assert (both.returncode, "--out-dir" in both.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -> None:
     assert dymn("tag", "tree", *CUT, "--out-dir", "out").returncode == 0
     refused = dymn("tag", "tree", *CUT, "--out-dir", "out")
@@ -490,6 +507,7 @@ def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -
 # ---------------------------------------------------------------------- shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "npy"])
 def test_shares_put_together_are_the_whole(dymn, few: Path, suffix: str) -> None:
     shutil.copy(few / "take0.wav", few / 'say "hi",\n take.wav')
@@ -518,6 +536,7 @@ def peak_mb(pid: int) -> float:
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [("-j", 2), ("--limit-per-file", 600)], ids=["threads", "worker"])
 def test_memory_does_not_grow_with_the_length_of_a_file(
     dymn, tmp_path: Path, how: tuple[object, ...]
@@ -550,6 +569,7 @@ def write_long(path: Path, minutes: int) -> None:
 # ---------------------------------------------------------------------- what is said
 
 
+@pytest.mark.slow
 def test_a_run_over_many_files_is_summed_up_in_a_line(dymn, archive: Path) -> None:
     names = (archive / "site1", archive / "site2" / "notes.wav")
     ran = dymn("tag", *names, *CUT, "-o", "t.csv")
@@ -564,6 +584,7 @@ def test_a_few_files_are_not_summed_up(dymn, few: Path) -> None:
     assert "real time" not in dymn("tag", "few", *CUT, "-o", "t.csv").err
 
 
+@pytest.mark.slow
 def test_hundreds_of_failures_do_not_flood_the_terminal(dymn) -> None:
     folder = dymn.cwd / "bad"
     folder.mkdir()

@@ -51,6 +51,7 @@ def test_measures_every_part(dymn):
     assert "measuring" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -92,6 +92,7 @@ def test_a_student_is_trained_measured_and_tags(
     assert float(figures[1]) == pytest.approx(student["kl"], abs=1e-4)
 
 
+@pytest.mark.process
 def test_a_run_that_is_killed_goes_on_to_the_same_result(
     dymn: Any, arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +141,7 @@ def test_what_is_there_is_not_overwritten(arguments: list[str], tmp_path: Path, 
     assert out.read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_damaged_recordings_are_listed(
     arguments: list[str], world: Path, tmp_path: Path, teaching: ModuleType, capfd: Any
 ) -> None:
@@ -154,6 +156,7 @@ def test_damaged_recordings_are_listed(
     assert lines[1].startswith("source0/broken.wav,")
 
 
+@pytest.mark.slow
 def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
     arguments: list[str], tmp_path: Path
 ) -> None:
@@ -166,6 +169,7 @@ def test_a_settled_run_goes_on_from_a_student_and_leaves_its_running_statistics(
     assert "classifier.5.weight" in changed
 
 
+@pytest.mark.slow
 def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
     arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,7 @@ def test_embeddings_as_json_beside_a_safe_csv_are_as_they_are(fake: Fake, dymn: 
 FRAMES = ("--per", "frame", "--hop", 0.5)
 
 
+@pytest.mark.slow
 def test_frames_are_the_same_bytes_from_workers_shares_and_a_second_try(
     dymn: Any, folder: str, record: Record
 ) -> None:

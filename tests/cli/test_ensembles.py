@@ -80,6 +80,7 @@ def test_machine_formats_name_all_of_them(dymn: Any, clip: str, models: list[str
     assert list(single) == ["name", "sha256", "backend", "provider"]
 
 
+@pytest.mark.slow
 def test_events_hear_all_of_them(dymn: Any, clip: str, models: list[str]) -> None:
     refused = dymn("events", clip, *asked(*models))  # one of them has steps of its own
     assert (refused.returncode, refused.out) == (2, "")
@@ -92,6 +93,7 @@ def test_events_hear_all_of_them(dymn: Any, clip: str, models: list[str]) -> Non
     assert (document["model"]["name"], bool(document["events"])) == ("a+b+c", True)
 
 
+@pytest.mark.slow
 def test_embeddings_are_refused_or_concatenated(dymn: Any, clip: str, models: list[str]) -> None:
     for words in (("embed", clip), ("embed", clip, "--per", "window"), ("tag", clip, "--embed", "e.npy")):
         ran = dymn(*words, *asked(*models), *SHORT)
@@ -111,6 +113,7 @@ def test_embeddings_are_refused_or_concatenated(dymn: Any, clip: str, models: li
     assert np.array_equal(np.load(dymn.cwd / "beside.npy"), np.load(dymn.cwd / "all.npy"))
 
 
+@pytest.mark.slow
 def test_a_journal_is_that_of_all_models(dymn: Any, clip: str, models: list[str]) -> None:
     words = ("tag", clip, "gone.wav", *SHORT, "-o", "t.csv")  # one that fails keeps the journal
     assert dymn(*words, *asked(*models)).returncode == 6
@@ -121,6 +124,7 @@ def test_a_journal_is_that_of_all_models(dymn: Any, clip: str, models: list[str]
         assert (ran.returncode, "other options" in ran.err or "model" in ran.err) == (5, True), ran.err
 
 
+@pytest.mark.slow
 def test_workers_answer_as_one_process_does(dymn: Any, clip: str, models: list[str]) -> None:
     """A time limit needs workers."""
     words = ("tag", clip, *asked(*models), *SHORT, "-f", "csv")

@@ -103,6 +103,7 @@ def test_a_folder_becomes_a_model_like_any_other(dymn: Any, sounds: str) -> None
     assert left == {"log.jsonl"}
 
 
+@pytest.mark.process
 def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     command = ("finetune", sounds, *TINY, "--epochs", 6, "--folds", 2, "--checkpoint-every", 0, "-o")
     (dymn.cwd / "whole").mkdir()
@@ -171,6 +172,7 @@ def test_bad_data_get_the_same_sentence_both_ways(
     assert not (dymn.cwd / "my.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_recordings_that_are_broken_cost_only_themselves(
     fake: Fake, home: Path, dymn: Any, sounds: str
 ) -> None:
@@ -182,6 +184,7 @@ def test_recordings_that_are_broken_cost_only_themselves(
     assert (dymn.cwd / "my.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_partial_and_several_labels(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     splits = ("train", "train", "val", "test")
     lines = [
@@ -225,6 +228,7 @@ def test_options_that_make_no_sense(
     assert ran.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_pytorch_only_the_last_layer_is_trained(dymn: Any, sounds: str) -> None:
     code = (
         "import sys\nfor name in ('torch', 'torchaudio', 'sklearn'): sys.modules[name] = None\n"
@@ -248,6 +252,7 @@ def test_without_pytorch_only_the_last_layer_is_trained(dymn: Any, sounds: str) 
     assert json.loads((dymn.cwd / "my.log.json").read_text())["training"]["recipe"] == "linear head"
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(dymn: Any, sounds: str) -> None:
     ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
     assert ran.returncode == 0, ran.err
@@ -256,6 +261,7 @@ def test_progress_on_a_terminal(dymn: Any, sounds: str) -> None:
     assert "mean average precision" in ran.out
 
 
+@pytest.mark.slow
 def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     command = ("finetune", sounds, *TINY, "--holdout", 0.5, "--cache", "decoded", "-o", "my.safetensors")
     assert fake(*command).returncode == 0
@@ -268,6 +274,7 @@ def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sound
     assert results(dymn.cwd) == results(dymn.cwd.parent / "before")
 
 
+@pytest.mark.slow
 def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: Any, sounds: str) -> None:
     ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
     assert ran.returncode == 0, ran.err

@@ -133,6 +133,7 @@ def test_a_folder_that_grew_replaces_no_file_of_somebody_else(fake: Fake, dymn: 
     assert (dymn.cwd / "t/other.wav.csv").read_text() == "mine\n"
 
 
+@pytest.mark.process
 def test_ctrl_c_in_the_only_file_does_not_promise_to_go_on(dymn: Any) -> None:
     sf.write(dymn.cwd / "night.wav", np.zeros(3_000 * 8_000, np.float32), 8_000)
     journal = dymn.cwd / "t.csv.journal"

@@ -72,6 +72,7 @@ VARIANTS = {
     "mn-0.1": ModelConfig("mn", 0.1, n_classes=11),
     "mn-1": ModelConfig("mn", 1.0, n_classes=11),
 }
+EVERY_TIME = ("static", "dynamic", "replace-se", "odd-mask")  # the rest differ from these in one setting
 
 
 def pytorch(weights: Weights, mels: np.ndarray) -> list[np.ndarray]:
@@ -110,7 +111,10 @@ def assert_close(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
         assert np.abs(one - other).max() <= TOLERANCE * np.abs(other).max()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.slow) for name in VARIANTS],
+)
 def test_every_form_of_every_variant_agrees_with_pytorch(
     variant: str, lively: Callable[[ModelConfig], Weights], mels: np.ndarray
 ) -> None:
@@ -145,6 +149,7 @@ def test_batch_frequency_and_time_are_dynamic(
             assert np.abs(got - want).max() <= 1e-3 * scale  # sizes that the statistics are not made for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["any", "one", "one-blocked-8", "one-blocked-16"])
 def test_the_graph_means_the_same_to_the_reference_evaluator(
     form: Form, lively: Callable[[ModelConfig], Weights], mels: np.ndarray

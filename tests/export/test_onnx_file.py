@@ -318,6 +318,7 @@ def test_the_worst_case_counts_every_difference() -> None:
 # ---------------------------------------------------------------------- fewer bits, and the front end inside
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(("kind", "bound", "share"), [("float16", 1e-2, 0.53), ("int8", 5e-2, 0.35)])
 def test_the_shipped_model_in_fewer_bits_keeps_its_answers(

@@ -13,6 +13,8 @@ import soundfile
 from fuzzing import hostile
 from fuzzing.hunt import Hunter
 
+pytestmark = pytest.mark.fuzz
+
 MIB = 1 << 20
 
 

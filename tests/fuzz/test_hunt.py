@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from fuzzing.hunt import Hunter
 
+pytestmark = pytest.mark.fuzz
+
 
 @pytest.fixture(scope="module")
 def strict(seeds: Path):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from fuzzing.hunt import Hunter
 
+pytestmark = pytest.mark.fuzz
+
 Fields = dict[str, Any]
 
 

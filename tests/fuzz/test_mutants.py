@@ -15,6 +15,8 @@ import pytest
 from fuzzing import mutations, worker
 from fuzzing.hunt import Hunter, Job, Tally, reproducer
 
+pytestmark = pytest.mark.fuzz
+
 RUN = 1
 HEADER = 160
 # Seconds for each; the reading of audio is what most strangers' bytes come to.

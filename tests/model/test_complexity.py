@@ -98,6 +98,7 @@ def test_an_empty_log_mel_is_refused(n_mels: int, n_frames: int) -> None:
         complexity(ModelConfig(), n_mels=n_mels, n_frames=n_frames)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_counts_are_those_of_the_torch_modules(
@@ -112,6 +113,7 @@ def test_counts_are_those_of_the_torch_modules(
     assert complexity(config).parameters == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), n_mels=st.sampled_from([40, 64, 128]), n_frames=st.integers(1, 1100))
 def test_multiply_accumulates_are_those_that_torch_counts(

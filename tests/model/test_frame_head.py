@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 torch = pytest.importorskip("torch")
+
 from torch import Tensor, nn  # noqa: E402
 
 from dymn_cli.errors import ModelError, UsageError  # noqa: E402

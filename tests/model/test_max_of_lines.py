@@ -56,6 +56,7 @@ def test_inputs_of_half_precision_have_gradients_of_their_own_type(half: torch.d
     assert torch.allclose(x.grad.float(), exact.grad, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_network_trains_under_autocast() -> None:
     network = build(ModelConfig(width=0.1, n_classes=3), generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):

@@ -165,6 +165,7 @@ def test_the_loss_falls_and_the_agreement_rises(world: World) -> None:
 # ------------------------------------------------------------------ resuming
 
 
+@pytest.mark.slow
 def test_interrupting_and_resuming_changes_nothing(world: World) -> None:
     prepared = world.prepared(tiny(small(0.1)))
     whole = world.run(prepared, "whole", (3, 4))
@@ -188,6 +189,7 @@ def test_interrupting_and_resuming_changes_nothing(world: World) -> None:
     assert untimed("parts") == untimed("whole")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_student(world: World) -> None:
     prepared = world.prepared(tiny(paper(0.1)))
     runs = [world.run(prepared, f"w{n}", (2,), seed=seed) for n, seed in enumerate((0, 0, 1))]
@@ -218,6 +220,7 @@ def test_one_run_at_a_time_has_the_folder(world: World) -> None:
     assert run.run(Silent()) == "finished"
 
 
+@pytest.mark.slow
 def test_hours_end_each_stage_by_the_clock_and_go_on_where_they_were(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +290,7 @@ def test_a_student_must_fit_its_weights_and_its_teachers(world: World, teacher: 
 # ------------------------------------------------------------------ the parts of a stage
 
 
+@pytest.mark.slow
 def test_blocks_learn_apart_from_each_other(world: World) -> None:
     recipe = tiny(small(0.1))
     prepared = world.prepared(recipe)
@@ -322,6 +326,7 @@ def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: Worl
     )
 
 
+@pytest.mark.slow
 def test_the_temperature_falls_over_the_run(world: World) -> None:
     recipe = dataclasses.replace(tiny(paper(0.1)), temperature=30.0, temperature_share=0.5)
     prepared = world.prepared(recipe)
@@ -334,6 +339,7 @@ def test_the_temperature_falls_over_the_run(world: World) -> None:
     assert seen == pytest.approx([30.0, 15.5, 1.0, 1.0])
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_width_gives_scores_but_no_blocks(world: World, teaching: ModuleType) -> None:
     path = teaching.write_teacher(
         world.place / "wide.safetensors", dataclasses.replace(teaching.MN, width=0.5)
@@ -345,6 +351,7 @@ def test_a_teacher_of_another_width_gives_scores_but_no_blocks(world: World, tea
         world.run(world.prepared(tiny(small(0.1))), "other", (1, 1))
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_its_logits(world: World, teacher: Path, teaching: ModuleType) -> None:
     second = teaching.write_teacher(world.place / "second.safetensors", seed=5)
     mel = torch.randn(2, 1, 128, 50, generator=torch.Generator().manual_seed(0))
@@ -402,6 +409,7 @@ def test_a_steps_target_is_what_the_teacher_says_of_the_clip_alone(world: World)
     assert torch.equal(torch.cat(parts), batch.frames)
 
 
+@pytest.mark.slow
 def test_a_student_gets_a_frame_head_and_loses_one_that_is_not_trained(world: World) -> None:
     run = world.run(world.prepared(tiny(paper(0.1))), "work", (1,))
     run.run(Silent())
@@ -430,6 +438,7 @@ def test_a_student_gets_a_frame_head_and_loses_one_that_is_not_trained(world: Wo
     assert not config.frame_head
 
 
+@pytest.mark.slow
 def test_a_trained_student_keeps_its_statistics_and_all_its_units(world: World) -> None:
     recipe = dataclasses.replace(tiny(small(0.1, continues=True)), fitted_start=False)
     assert [stage.mode for stage in recipe.stages] == ["end-to-end"]
@@ -453,6 +462,7 @@ def test_frames_need_mixes() -> None:
         tiny(paper(0.1), frames=0.5)
 
 
+@pytest.mark.slow
 def test_rare_sounds_and_named_groups(world: World) -> None:
     prepared = world.prepared(tiny(small(0.1)), holdout=("source3", "source7"))
     assert prepared.split.held_out == ("source3", "source7")
@@ -494,6 +504,7 @@ def test_stored_logits_teach_as_in_the_paper(world: World, tmp_path: Path, sourc
         world.prepared(tiny(small(0.1)))
 
 
+@pytest.mark.slow
 def test_mixup_mixes_stored_scores_with_the_sounds(world: World, tmp_path: Path, sources: Path) -> None:
     names = [path.relative_to(sources).as_posix() for path in sorted(sources.rglob("*.wav"))]
     matrix = np.where(np.arange(len(names))[:, None] % 2, 20.0, -20.0) * np.ones((1, 527))
@@ -511,6 +522,7 @@ def test_mixup_mixes_stored_scores_with_the_sounds(world: World, tmp_path: Path,
     assert all(min(abs(s - v) for v in (0, 1, k, 1 - k)) < 1e-4 for s, k in zip(first, kept, strict=True))
 
 
+@pytest.mark.slow
 def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(
         "file,label\nsource0/take0.wav,class 3;class 4\nsource1/take1.wav,class 5\n"
@@ -537,6 +549,7 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
         world.prepared(recipe, labels=tmp_path / "labels.csv")
 
 
+@pytest.mark.slow
 def test_audioset_as_hdf5_teaches_with_its_labels(world: World, tmp_path: Path, teaching: ModuleType) -> None:
     h5py = pytest.importorskip("h5py")
     names = [f"Y{n:011d}.mp3" for n in range(8)]
@@ -604,6 +617,7 @@ def test_a_budget_is_hours_or_steps(budget: dict[str, object]) -> None:
         Budget(**budget)
 
 
+@pytest.mark.slow
 def test_batch_normalisation_settles_at_the_end(world: World) -> None:
     recipe = tiny(small(0.1))
     stage = dataclasses.replace(recipe.stages[1], settled=0.5)

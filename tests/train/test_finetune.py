@@ -169,6 +169,7 @@ def test_classes_are_learned(audio: LabelledAudio, tmp_path: Path) -> None:
             np.testing.assert_allclose(scores, trained.held_out[n], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_model_of_pictures_becomes_one_of_sounds(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
@@ -384,6 +385,7 @@ def same(one: Trained, other: Trained) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [QUICK, dataclasses.replace(QUICK, patience=1), dataclasses.replace(QUICK, fit_head=True)],
@@ -418,6 +420,7 @@ def test_an_interruption_changes_nothing(
     assert sum("held_out" in line for line in logs[0]) >= 2
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
@@ -440,6 +443,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     assert same(whole, again)
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_refused(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
@@ -460,6 +464,7 @@ def test_a_run_with_other_settings_is_refused(
     finished(audio, plan, tiny, tmp_path, other, resume=False)
 
 
+@pytest.mark.slow
 def test_scores_that_are_gone_are_missed(audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path) -> None:
     run, notes = start(audio, plan_of(audio.dataset, folds=2), tiny, tmp_path)
     assert run.run(notes) == "finished"
@@ -470,6 +475,7 @@ def test_scores_that_are_gone_are_missed(audio: LabelledAudio, tiny: LoadedModel
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["log.jsonl"]
 
 
+@pytest.mark.slow
 def test_what_ends_a_training_is_not_what_it_is_judged_on(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
@@ -485,6 +491,7 @@ def test_what_ends_a_training_is_not_what_it_is_judged_on(
     assert np.isfinite(trained.held_out).all()
 
 
+@pytest.mark.slow
 def test_the_data_may_say_by_what_to_end(audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path) -> None:
     splits = ["train", "train", "val", "test"]
     examples = [dataclasses.replace(e, split=splits[n % 4]) for n, e in enumerate(audio.dataset.examples)]
@@ -498,6 +505,7 @@ def test_the_data_may_say_by_what_to_end(audio: LabelledAudio, tiny: LoadedModel
     assert np.isfinite(hasty.held_out).all(axis=1).sum() == 3
 
 
+@pytest.mark.slow
 def test_it_is_said_how_long_all_trainings_will_take(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
@@ -586,6 +594,7 @@ def test_windows_are_counted_as_they_are_heard(audio: LabelledAudio) -> None:
     assert windows_of(audio.n_samples).tolist() == [len(list(audio.windows(n))) for n in range(N)]
 
 
+@pytest.mark.slow
 def test_a_run_says_how_long_it_takes_and_is_not_changed_by_that(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
@@ -604,6 +613,7 @@ def test_a_run_says_how_long_it_takes_and_is_not_changed_by_that(
         np.testing.assert_array_equal(value, other.trained().tensors[key])
 
 
+@pytest.mark.slow
 def test_the_forecast_of_a_run_that_goes_on_is_about_what_is_left(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
