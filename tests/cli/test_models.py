@@ -70,7 +70,7 @@ def test_list_in_a_pipe_has_whole_numbers(dymn):
     (default,) = [row for row in models if row[0] == DEFAULT_MODEL]
     assert default[1] == "ready"
     assert int(default[2]) == model_spec(DEFAULT_MODEL).path.stat().st_size
-    assert [int(cell) for cell in default[3:6]] == [1_961_239, 117_432_704, 384]
+    assert [int(cell) for cell in default[3:6]] == [2_428_710, 132_358_528, 384]
     assert default[8:] == ["bundled", "", "", "tags", ""]
     (published,) = [row for row in models if row[0] == "mn10_as"]
     assert published[1:4] == ["available", "", "4876831"]
@@ -97,7 +97,7 @@ def test_list_on_a_terminal_fits_80_columns(dymn):
     ran = dymn.terminal("models", "list", columns=80, env={"NO_COLOR": "1"})
     heading, model, published = ran.out.splitlines()[:3]
     assert heading.split() == ["name", "state", "size", "params", "MACs", "mAP", "licence"]
-    assert model.split() == [DEFAULT_MODEL, "bundled", "7.9", "MB", "1.96", "M", "117", "M", "MIT"]
+    assert model.split() == [DEFAULT_MODEL, "bundled", "9.8", "MB", "2.43", "M", "132", "M", "MIT"]
     assert published.split()[:4] == ["dymn04_as", "available", "~7.8", "MB"]
     assert published.split()[-3:] == ["45.0", "paper", "MIT"]
     assert "dymn04_kd is the default" in ran.out
@@ -114,7 +114,7 @@ def test_list_on_a_narrow_terminal_has_names_above_figures(dymn, columns):
         ["size", "params", "MACs", "mAP", "licence"],
     ]
     assert models[0].split() == [DEFAULT_MODEL, "bundled"]
-    assert models[1].split() == ["7.9", "MB", "1.96", "M", "117", "M", "MIT"]
+    assert models[1].split() == ["9.8", "MB", "2.43", "M", "132", "M", "MIT"]
     assert [line.split()[0] for line in models[::2]] == [spec.name for spec in registry.model_specs()]
     assert all(line.count(" M ") == 2 for line in models[1::2])
 
