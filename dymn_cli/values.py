@@ -11,6 +11,7 @@ from typing import Any, get_args
 from dymn_cli.errors import UsageError
 
 __all__ = [
+    "bytes_text",
     "names_of",
     "require_choice",
     "require_number",
@@ -90,3 +91,13 @@ def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
     for _, score in pairs:
         require_score(score)
     return tuple((name, score) for name, score in pairs)
+
+
+def bytes_text(n_bytes: int) -> str:
+    """A size for reading, in powers of 1000: 812 B, 7.9 MB."""
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -14,9 +14,10 @@ from dymn_cli.atomic import Part, atomic_write, remove_parts
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.local import write_whole
-from dymn_cli.store.weights import ModelHeader, save_weights
-from dymn_cli.train.log import RunLog
+from dymn_cli.store.weights import save_weights
+from dymn_cli.train.run_log import RunLog
 
 PRECIOUS = b"nobody has asked for this to be replaced"
 
@@ -106,7 +107,7 @@ def a_log(path: Path) -> None:
 
 def a_checkpoint(path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from dymn_cli.train.checkpoint import TrainState, save_state
+    from dymn_cli.train.state import TrainState, save_state
 
     model = torch.nn.Linear(1, 1)
     save_state(path, TrainState(model, torch.optim.SGD(model.parameters(), 0.1)), {})

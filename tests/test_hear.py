@@ -26,8 +26,9 @@ from dymn_cli.frontend.melbank import FrontEndConfig  # noqa: E402
 from dymn_cli.labels import Vocabulary  # noqa: E402
 from dymn_cli.model.build import build  # noqa: E402
 from dymn_cli.model.config import ARCHITECTURES  # noqa: E402
+from dymn_cli.store.header import ModelHeader  # noqa: E402
 from dymn_cli.store.registry import model_spec  # noqa: E402
-from dymn_cli.store.weights import ModelHeader, save_weights  # noqa: E402
+from dymn_cli.store.weights import save_weights  # noqa: E402
 from dymn_cli.tagging.tagger import Tagger  # noqa: E402
 
 RATE_HZ = 32_000

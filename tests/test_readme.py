@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from dymn_cli.cli.app import app
+from dymn_cli.datasets.audio_cache import LIMIT_VARIABLE
 from dymn_cli.demo import demo_clips
 from dymn_cli.tagging.events import EventOptions, default_hop_s, events_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
-from dymn_cli.train.cache import LIMIT_VARIABLE
 from dymn_cli.writers import TAG_FORMATS
 from dymn_cli.writers.schemas import SCHEMAS
 

@@ -21,14 +21,14 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="devices and named pi
 
 def readers() -> dict[str, Callable[[str], object]]:
     """All that read a table or list which the user names."""
-    from dymn_cli.cli.distill import _config
+    from dymn_cli.cli.commands.distill import _config
+    from dymn_cli.datasets.label_tables import read_label_table
+    from dymn_cli.datasets.recordings import groups_of_manifest
+    from dymn_cli.evaluation.ground_truth import read_label_map, read_truth
     from dymn_cli.store.class_names import read_class_names
     from dymn_cli.store.index import read_index
     from dymn_cli.tagging.thresholds import read_thresholds
-    from dymn_cli.train.label_tables import read_label_table
-    from dymn_cli.train.recordings import groups_of_manifest
-    from dymn_cli.train.splits import read_split
-    from dymn_cli.train.truth import read_label_map, read_truth
+    from dymn_cli.train.distill.splits import read_split
 
     return {
         "thresholds": read_thresholds,
@@ -160,7 +160,7 @@ def test_a_line_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_finished_result_without_an_end_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dymn_cli.train.score_table import read_scores
+    from dymn_cli.evaluation.score_files import read_scores
 
     monkeypatch.setattr(small_files, "LONGEST_LINE", 1 << 20)
     (tmp_path / name).symlink_to("/dev/zero")

@@ -20,12 +20,13 @@ import os
 import shutil
 import stat
 import tempfile
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
 from dymn_cli.audio import headers
 from dymn_cli.audio.damage import Damage
+from dymn_cli.audio.decoder import Decoder, to_float32
 from dymn_cli.audio.sndfile import MEDIA_HINT
 from dymn_cli.audio.stretches import StretchDecoder, open_behind_junk
 from dymn_cli.audio.views import ForeignFile
@@ -52,11 +53,9 @@ __all__ = [
     "MIN_RATE_HZ",
     "SHORTEST_MS",
     "AudioReader",
-    "Decoder",
     "Source",
     "open_audio",
     "spool",
-    "to_float32",
 ]
 
 Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | tuple[NDArray[Any], int]"
@@ -71,20 +70,6 @@ SPOOL_CHUNK = 1 << 20
 SPOOL_LOOK = 16 << 20  # so many bytes are copied between two looks at what is free
 KEPT_FREE_BYTES = 1 << 30
 ARRAY_TYPES = {"f2", "f4", "f8", "i1", "u1", "i2", "i4"}
-
-
-class Decoder(Protocol):
-    """What an AudioReader reads from: one for libsndfile, one for PyAV, one for arrays."""
-
-    info: AudioInfo
-    slack_s: float  # the header may be wrong by this much before we speak of it
-    damage: Damage  # what is wrong with the source, as far as it has been read
-
-    def read(self, n_frames: int) -> NDArray[np.float32]:
-        """The next (n, channels) float32 samples, n from 1 to `n_frames`; (0, channels) at the end."""
-
-    def close(self) -> None:
-        """Let go of what the decoder has opened itself."""
 
 
 class AudioReader:
@@ -289,18 +274,6 @@ def _require_bounded(n_bytes: int, n_new: int, most_bytes: int | None) -> None:
             f"the stream has more than {n_bytes:,} bytes, and {folder} is almost full",
             hint="TMPDIR puts the copy on another disk, --max-input SIZE uses what is left of this one",
         )
-
-
-def to_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples as float32; integers are scaled so that their full range is [-1, 1)."""
-    kind, n_bits = samples.dtype.kind, samples.dtype.itemsize * 8
-    if kind == "f":
-        # What float32 cannot hold becomes infinite or NaN, which the reader refuses.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return samples.astype(np.float32, copy=False)
-    middle = 2.0 ** (n_bits - 1) if kind == "u" else 0.0
-    scaled: NDArray[Any] = samples.astype(np.float32 if n_bits <= 16 else np.float64)
-    return ((scaled - middle) * 2.0 ** (1 - n_bits)).astype(np.float32, copy=False)
 
 
 def _open_path(path: str, name: str, *, strict: bool) -> AudioReader:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.audio.resample import RATE_HZ
-from dymn_cli.audio.windows import MAX_WINDOW_S, MIN_SAMPLES, Tape, require_audio
+from dymn_cli.audio.windows import MAX_WINDOW_S, MIN_SAMPLES, SampleBuffer, require_audio
 from dymn_cli.errors import UsageError
 from dymn_cli.values import require_number
 
@@ -109,42 +109,42 @@ def frames(blocks: Iterable[NDArray[np.float32]], plan: FramePlan) -> Iterator[F
     Raises:
         EmptyAudioError: the signal ends before 50 ms.
     """
-    tape = Tape()
+    buffer = SampleBuffer()
     before = plan.n_window // 2
     # What must be there after a centre for its frame to be cut: its samples, those that are mirrored at the
     # start of the signal, and the next centre, which says that this frame is not the last.
     ahead = max(plan.n_window - before, before + 1, plan.n_hop)
     centre = 0
     for block in blocks:
-        tape.append(block)
-        while tape.end >= centre + ahead:
-            yield _frame(tape, centre, plan)
+        buffer.append(block)
+        while buffer.end >= centre + ahead:
+            yield _frame(buffer, centre, plan)
             centre += plan.n_hop
         # Where the source ends here, its last samples are mirrored.
-        tape.forget(min(centre - before, tape.end - plan.n_window - 2))
-    require_audio(tape.end)
-    while centre <= tape.end:
-        yield _frame(tape, centre, plan, is_last=centre + plan.n_hop > tape.end)
+        buffer.discard_before(min(centre - before, buffer.end - plan.n_window - 2))
+    require_audio(buffer.end)
+    while centre <= buffer.end:
+        yield _frame(buffer, centre, plan, is_last=centre + plan.n_hop > buffer.end)
         centre += plan.n_hop
 
 
-def _frame(tape: Tape, centre: int, plan: FramePlan, *, is_last: bool = False) -> Frame:
+def _frame(buffer: SampleBuffer, centre: int, plan: FramePlan, *, is_last: bool = False) -> Frame:
     start, half_hop = centre - plan.n_window // 2, plan.n_hop / 2
     return Frame(
         start,
         max(centre - half_hop, 0) / RATE_HZ,
-        (tape.end if is_last else centre + half_hop) / RATE_HZ,
-        _mirrored(tape, start, start + plan.n_window),
+        (buffer.end if is_last else centre + half_hop) / RATE_HZ,
+        _mirrored(buffer, start, start + plan.n_window),
     )
 
 
-def _mirrored(tape: Tape, start: int, end: int) -> NDArray[np.float32]:
+def _mirrored(buffer: SampleBuffer, start: int, end: int) -> NDArray[np.float32]:
     """Samples of a range that may reach over the ends of the signal, as if there were mirrors."""
-    if start >= 0 and end <= tape.end:
-        return tape.cut(start, end)
-    period = 2 * (tape.end - 1)
+    if start >= 0 and end <= buffer.end:
+        return buffer.cut(start, end)
+    period = 2 * (buffer.end - 1)
     there_and_back = np.arange(start, end) % period
     positions = np.minimum(there_and_back, period - there_and_back)
     first = int(positions.min())
-    samples = tape.cut(first, int(positions.max()) + 1)
+    samples = buffer.cut(first, int(positions.max()) + 1)
     return np.take(samples, positions - first, axis=0)

@@ -19,7 +19,7 @@ import av
 import numpy as np
 
 from dymn_cli.audio.damage import Adapter, Damage
-from dymn_cli.audio.decode import to_float32
+from dymn_cli.audio.decoder import to_float32
 from dymn_cli.audio.mp4 import require_plausible_index
 from dymn_cli.audio.sndfile import GuardedFile
 from dymn_cli.errors import CorruptAudioError, EmptyAudioError, UnsupportedAudioError

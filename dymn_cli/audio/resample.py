@@ -39,7 +39,7 @@ SILENT = 1e-9  # mean square of the samples
 HALVES = np.full(2, 0.5, np.float32)
 
 REACH = 256  # samples of the lower of both rates, on each side: beyond, the filter is below 5e-8
-MOST_VALUES = 1 << 21  # of a response: 8 MB
+MAX_VALUES = 1 << 21  # of a response: 8 MB
 
 
 def to_mono_32k(
@@ -176,7 +176,7 @@ def response(rate_hz: int) -> Response | None:
     divisor = math.gcd(rate_hz, RATE_HZ)
     n_out, period = RATE_HZ // divisor, rate_hz // divisor
     reach = math.ceil(REACH * max(1.0, period / n_out))
-    if rate_hz == RATE_HZ or n_out * (period + 2 * reach) > MOST_VALUES:
+    if rate_hz == RATE_HZ or n_out * (period + 2 * reach) > MAX_VALUES:
         return None
     distance = 2 * reach + 1
     distance += (1 - distance) % period

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Pad", "Tape", "Window", "WindowPlan", "require_audio", "windows"]
+__all__ = ["Pad", "SampleBuffer", "Window", "WindowPlan", "require_audio", "windows"]
 
 Pad = Literal["repeat", "zero", "none"]
 
@@ -116,26 +116,26 @@ def windows(blocks: Iterable[NDArray[np.float32]], plan: WindowPlan) -> Iterator
     Raises:
         EmptyAudioError: the signal ends before 50 ms.
     """
-    tape = Tape()
+    buffer = SampleBuffer()
     n_window, n_hop = plan.n_window, plan.n_hop
     start = 0
     for block in blocks:
-        tape.append(block)
-        while tape.end >= start + n_window:
-            yield Window(start, start + n_window, tape.cut(start, start + n_window))
+        buffer.append(block)
+        while buffer.end >= start + n_window:
+            yield Window(start, start + n_window, buffer.cut(start, start + n_window))
             start += n_hop
         # Where the source ends here, its last window is the last n_window samples.
-        tape.forget(tape.end - n_window)
-    if tape.end < n_window:
-        yield _short(tape, plan)
-    elif start - n_hop + n_window < tape.end:
-        yield Window(tape.end - n_window, tape.end, tape.cut(tape.end - n_window, tape.end))
+        buffer.discard_before(buffer.end - n_window)
+    if buffer.end < n_window:
+        yield _short(buffer, plan)
+    elif start - n_hop + n_window < buffer.end:
+        yield Window(buffer.end - n_window, buffer.end, buffer.cut(buffer.end - n_window, buffer.end))
 
 
-def _short(tape: Tape, plan: WindowPlan) -> Window:
-    end = tape.end
+def _short(buffer: SampleBuffer, plan: WindowPlan) -> Window:
+    end = buffer.end
     require_audio(end)
-    samples = tape.cut(0, end)
+    samples = buffer.cut(0, end)
     if plan.pad == "repeat":
         return Window(0, end, np.resize(samples, (plan.n_window, *samples.shape[1:])), "repeat")
     if plan.pad == "zero":
@@ -155,7 +155,7 @@ def require_audio(n_samples: int) -> None:
         raise EmptyAudioError(f"{n_samples / RATE_HZ * 1000:.1f} ms of audio, at least 50 ms are needed")
 
 
-class Tape:
+class SampleBuffer:
     """The end of a signal, as the blocks it came in; positions count from the signal's start."""
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ class Tape:
         self._blocks.append(block)
         self.end += len(block)
 
-    def forget(self, position: int) -> None:
+    def discard_before(self, position: int) -> None:
         """Drop the blocks that end at or before a position."""
         while self._blocks and self._start + len(self._blocks[0]) <= position:
             self._start += len(self._blocks.popleft())

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dymn_cli.batch.pool import Done, Facts, Failed, Message, Part, Pool, Progress
-from dymn_cli.batch.work import Joined, Summary, Work, packed, unpacked
+from dymn_cli.batch.pool import Done, Failed, Message, ModelDescription, Part, Pool, Progress
+from dymn_cli.batch.work import Job, ResultBuilder, Summary, decode, encode
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.results import AudioInfo
 from dymn_cli.tagging.tagger import Analysis, Cut, CutMels
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from dymn_cli.runtime.base import Mels
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Decoding", "Feeding"]
+__all__ = ["Decoding", "GpuEngine"]
 
 WINDOWS_IN_A_PART = 4  # log-mels of 0.5 MB each, or samples of 1.3 MB
 NO_SAMPLES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding(Work):
+class Decoding(Job):
     """What a worker does that has no model: its parts are windows, as log-mels or as samples.
 
     Args:
@@ -52,10 +52,10 @@ class Decoding(Work):
     """
 
     front_ends: tuple[FrontEndConfig, ...]
-    facts: Facts
+    facts: ModelDescription
 
     @classmethod
-    def of(cls, work: Work, tagger: Tagger) -> Decoding:
+    def of(cls, work: Job, tagger: Tagger) -> Decoding:
         """The first half of some work."""
         return cls(
             work.model,
@@ -65,7 +65,7 @@ class Decoding(Work):
             work.options,
             max_input=work.max_input,
             front_ends=tagger.front_ends if tagger.on_device is None else (),
-            facts=Facts.of(tagger),
+            facts=ModelDescription.of(tagger),
         )
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
@@ -97,12 +97,12 @@ class Decoding(Work):
             emit(_part(rows))
         info = analysis.audio
         header = [info.rate_hz, info.channels, info.n_frames, info.container, info.codec]
-        return packed(header, []), Summary(analysis.duration_s, analysis.warnings, analysis.damage)
+        return encode(header, []), Summary(analysis.duration_s, analysis.warnings, analysis.damage)
 
 
 def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
     header = [[cut.channel, cut.start, cut.start_s, cut.end_s, len(cut.samples)] for cut, _ in rows]
-    return packed(header, [array for _, arrays in rows for array in arrays])
+    return encode(header, [array for _, arrays in rows for array in arrays])
 
 
 class _Waiting(NamedTuple):
@@ -118,12 +118,12 @@ class _Waiting(NamedTuple):
 class _Source:
     """A source on its way."""
 
-    joined: Joined
+    joined: ResultBuilder
     n_waiting: int = 0
     decoded: Done | None = None
 
 
-class Feeding:
+class GpuEngine:
     """The engine with a model here and decoders in workers.
 
     Args:
@@ -132,14 +132,14 @@ class Feeding:
         pool: workers that do `Decoding.of(work, tagger)`.
     """
 
-    def __init__(self, work: Work, tagger: Tagger, pool: Pool) -> None:
+    def __init__(self, work: Job, tagger: Tagger, pool: Pool) -> None:
         self._work = work
         self._tagger = tagger
         self._pool = pool
         self._queue: deque[_Waiting] = deque()
         self._sources: dict[str, _Source] = {}
         self._handle: Callable[[Message], None] = _nobody
-        self.facts = Facts.of(tagger)
+        self.facts = ModelDescription.of(tagger)
 
     @property
     def has_room(self) -> bool:
@@ -157,7 +157,7 @@ class Feeding:
         def emit(body: bytes) -> None:
             self._handle(Part(name, body))
 
-        self._sources[name] = _Source(Joined(self._tagger, self._work, name, emit))
+        self._sources[name] = _Source(ResultBuilder(self._tagger, self._work, name, emit))
         self._pool.give(name, n_bytes)
 
     def step(self, handle: Callable[[Message], None]) -> None:
@@ -192,7 +192,7 @@ class Feeding:
             self._end_if_complete(message.name)
 
     def _enqueue(self, part: Part) -> None:
-        header, values = unpacked(part.body, 1)
+        header, values = decode(part.body, 1)
         rows = values.reshape(len(header), -1)
         for (channel, start, start_s, end_s, n_samples), row in zip(header, rows, strict=True):
             cut = Cut(channel, start, start_s, end_s, NO_SAMPLES)
@@ -234,7 +234,7 @@ class Feeding:
         source = self._sources[name]
         if source.decoded is None or source.n_waiting:
             return
-        header, _ = unpacked(source.decoded.body, 1)
+        header, _ = decode(source.decoded.body, 1)
         body, summary = source.joined.result(AudioInfo(*header), source.decoded.summary)
         del self._sources[name]
         self._handle(Done(name, body, summary))

@@ -5,7 +5,7 @@ worker with a small source has its next one beforehand, so that it never waits f
 behind a source that ends its worker goes to another.
 
     parent ──▶ worker   name of a source, and for standard input the file that has it
-    worker ──▶ parent   Facts (once) · Part* · Progress* · Done or Failed
+    worker ──▶ parent   ModelDescription (once) · Part* · Progress* · Done or Failed
 
 A worker that dies (a decoder that crashes, the kernel that takes its memory) or that is over the time limit
 and killed gives a failure for its source, and a new one takes its place. Workers do not hear Ctrl-C, keep
@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from dymn_cli.batch.work import Summary, Work, standard_input
+from dymn_cli.batch.work import Job, Summary, standard_input
 from dymn_cli.errors import DymnError, InputError, ModelError
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
@@ -48,21 +48,21 @@ if TYPE_CHECKING:
     from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Done", "Facts", "Failed", "Message", "Part", "Pool", "Progress", "attempt"]
+__all__ = ["Done", "Failed", "Message", "ModelDescription", "Part", "Pool", "Progress", "attempt"]
 
 REPORT = "set DYMN_DEBUG=1 for the trace, and please report it"
 SIGKILL = 9
 
 PROGRESS_EVERY_S = 0.5
-MOST_SILENCE_S = 0.2  # then `step` comes back with nothing: there may be new sources
+MAX_SILENCE_S = 0.2  # then `step` comes back with nothing: there may be new sources
 FIRST_ANSWER_S = 300.0  # a worker that has not loaded its model by then never will
-MOST_STILLBORN = 3  # workers in a row that ended before they had loaded the model
+MAX_STILLBORN = 3  # workers in a row that ended before they had loaded the model
 BRIEF_BYTES = 4 << 20  # a second's work or so: that long a source may wait behind another
-GONE_S = 5.0  # a killed process that is not gone by then hangs in the kernel, on a lost network drive say
+KILL_TIMEOUT_S = 5.0  # a killed process that outlives this hangs in the kernel, say on a lost network drive
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelDescription:
     """What the parent must know of the model that the workers have."""
 
     model: ModelInfo
@@ -71,7 +71,7 @@ class Facts:
     calibration_digest: str | None = None
 
     @classmethod
-    def of(cls, tagger: Tagger) -> Facts:
+    def of(cls, tagger: Tagger) -> ModelDescription:
         """The facts of a tagger of this process."""
         return cls(tagger.model, tagger.vocabulary, tagger.embedding_size, tagger.calibration_digest)
 
@@ -166,7 +166,7 @@ class Pool:
         ModelError: a worker cannot load the model.
     """
 
-    def __init__(self, work: Work, n_workers: int, *, threads: int = 1, limit_s: float | None = None) -> None:
+    def __init__(self, work: Job, n_workers: int, *, threads: int = 1, limit_s: float | None = None) -> None:
         self._work = work
         self._threads = threads
         self._limit_s = limit_s
@@ -239,7 +239,7 @@ class Pool:
             error = self._loss_of(worker, is_alive=is_alive)
             if error is not None:
                 self._n_stillborn += not worker.ready
-                if self._n_stillborn > MOST_STILLBORN:
+                if self._n_stillborn > MAX_STILLBORN:
                     raise _cannot_start()
                 self._kill(worker)
                 self._workers[number] = self._start()
@@ -264,7 +264,7 @@ class Pool:
             theirs.close()
         return _Worker(process, ours, time.monotonic())
 
-    def _first_facts(self) -> Facts:
+    def _first_facts(self) -> ModelDescription:
         first = self._workers[0]
         try:
             answer = first.pipe.recv() if first.pipe.poll(FIRST_ANSWER_S) else None
@@ -272,7 +272,7 @@ class Pool:
             answer = None
         if isinstance(answer, DymnError):
             raise answer
-        if not isinstance(answer, Facts):
+        if not isinstance(answer, ModelDescription):
             raise _cannot_start()
         first.ready = True
         return answer
@@ -283,7 +283,7 @@ class Pool:
                 message = worker.pipe.recv()
                 if isinstance(message, DymnError):
                     raise message
-                if isinstance(message, Facts):
+                if isinstance(message, ModelDescription):
                     worker.ready = True
                     self._n_stillborn = 0
                     continue
@@ -292,7 +292,7 @@ class Pool:
                 yield message
         except (EOFError, OSError):  # its end of the pipe is closed: it is about to be gone
             worker.silent = True
-            worker.process.join(GONE_S)
+            worker.process.join(KILL_TIMEOUT_S)
 
     def _loss_of(self, worker: _Worker, *, is_alive: bool) -> DymnError | None:
         """Why the worker is of no use any more, or None."""
@@ -309,7 +309,7 @@ class Pool:
 
     def _time_left(self) -> float:
         """Seconds until a worker that says nothing is over its limit, or the caller may have more to do."""
-        limits = [time.monotonic() + MOST_SILENCE_S]
+        limits = [time.monotonic() + MAX_SILENCE_S]
         limits += [worker.since + FIRST_ANSWER_S for worker in self._workers if not worker.ready]
         if self._limit_s is not None:
             limits += [worker.since + self._limit_s for worker in self._workers if worker.name is not None]
@@ -317,7 +317,7 @@ class Pool:
 
     def _kill(self, worker: _Worker) -> None:
         worker.process.kill()
-        worker.process.join(GONE_S)
+        worker.process.join(KILL_TIMEOUT_S)
         worker.pipe.close()
 
     def close(self) -> None:
@@ -415,12 +415,12 @@ def _without_main_module() -> Iterator[None]:
 
 
 def attempt(
-    tagger: Tagger, work: Work, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
+    tagger: Tagger, work: Job, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
 ) -> Done | Failed:
     """Do the work for one source, whatever it may hold.
 
     Args:
-        tagger: loaded by `Work.open_tagger`.
+        tagger: loaded by `Job.open_tagger`.
         work: what to do.
         name: path, or "-" for standard input.
         part: takes the parts of the result, in order.
@@ -457,14 +457,14 @@ def attempt(
 # ---------------------------------------------------------------------- in the worker's process
 
 
-def _serve(pipe: Connection, work: Work, threads: int) -> None:
+def _serve(pipe: Connection, work: Job, threads: int) -> None:
     """The life of a worker: load the model, then one source after the other until the pipe closes."""
     _leave_streams_alone()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         try:
             tagger = work.open_tagger(threads)
-            pipe.send(Facts.of(tagger))
+            pipe.send(ModelDescription.of(tagger))
             while True:
                 name, copy = pipe.recv()
                 if copy is not None:

@@ -25,12 +25,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.pool import Facts, Failed, Message, Part, Pool, Progress, attempt
-from dymn_cli.batch.work import Summary, Work
+from dymn_cli.batch.pool import Failed, Message, ModelDescription, Part, Pool, Progress, attempt
+from dymn_cli.batch.work import Job, Summary
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.discover import Found
+    from dymn_cli.audio.discover import Found
     from dymn_cli.results import Failure
     from dymn_cli.tagging.tagger import Tagger
 
@@ -47,7 +47,7 @@ Handler = Callable[[Message], None]
 class Engine(Protocol):
     """Who does the work."""
 
-    facts: Facts
+    facts: ModelDescription
 
     @property
     def has_room(self) -> bool:
@@ -75,11 +75,11 @@ class Engine(Protocol):
 class InProcess:
     """The engine without workers: one source at a time, its windows on several threads."""
 
-    def __init__(self, work: Work, tagger: Tagger) -> None:
+    def __init__(self, work: Job, tagger: Tagger) -> None:
         self._work = work
         self._tagger = tagger
         self._name: str | None = None
-        self.facts = Facts.of(tagger)
+        self.facts = ModelDescription.of(tagger)
 
     @property
     def has_room(self) -> bool:
@@ -108,7 +108,7 @@ class InProcess:
 
 
 def open_engine(
-    work: Work, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
+    work: Job, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
 ) -> Engine:
     """The engine for some sources: workers, unless the sources are few and small.
 
@@ -128,10 +128,10 @@ def open_engine(
     n_workers = jobs if names is None else max(1, min(jobs, len(names)))
     if work.device in ("auto", "cpu"):
         return Pool(work, n_workers, threads=threads or 1, limit_s=limit_s)
-    from dymn_cli.batch.feed import Decoding, Feeding
+    from dymn_cli.batch.feed import Decoding, GpuEngine
 
     tagger = work.open_tagger(threads)
-    return Feeding(work, tagger, Pool(Decoding.of(work, tagger), n_workers, limit_s=limit_s))
+    return GpuEngine(work, tagger, Pool(Decoding.of(work, tagger), n_workers, limit_s=limit_s))
 
 
 def _are_small(names: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
 """What is done with one source, wherever it is done, and how its result travels.
 
-`Work` says what to find out; `analyse` does it for one source, streaming what grows with the length of the
+`Job` says what to find out; `analyse` does it for one source, streaming what grows with the length of the
 source through `emit` as parts, and returns the rest as a body. Both are bytes, without pickle: they go from
 a worker to the parent, into the journal, and are read back by `Reader`.
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import ChannelWindow, Tagger
 
-__all__ = ["Joined", "Reader", "Summary", "Work", "analyse", "packed", "standard_input", "unpacked"]
+__all__ = ["Job", "Reader", "ResultBuilder", "Summary", "analyse", "decode", "encode", "standard_input"]
 
 LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
@@ -53,7 +53,7 @@ DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, R
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Job:
     """What to find out of every source.
 
     Args:
@@ -170,7 +170,7 @@ class Summary:
 
 def analyse(
     tagger: Tagger,
-    work: Work,
+    work: Job,
     name: str,
     emit: Callable[[bytes], None],
     progress: Callable[[float, float | None], None],
@@ -178,7 +178,7 @@ def analyse(
     """Do the work for one source.
 
     Args:
-        tagger: loaded by `Work.open_tagger`.
+        tagger: loaded by `Job.open_tagger`.
         work: what to find out.
         name: path, or "-" for standard input.
         emit: takes parts, in order.
@@ -190,7 +190,7 @@ def analyse(
     Raises:
         InputError: the source cannot be used.
     """
-    joined = Joined(tagger, work, name, emit)
+    joined = ResultBuilder(tagger, work, name, emit)
     with work.source(name) as source, tagger.analyse(source, name=name) as analysis:
         claimed_s = analysis.audio.duration_s
         for row in analysis:
@@ -199,7 +199,7 @@ def analyse(
     return joined.result(analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage))
 
 
-class Joined:
+class ResultBuilder:
     """What a source gives, joined as its windows come.
 
     Args:
@@ -209,7 +209,7 @@ class Joined:
         emit: takes parts, in order.
     """
 
-    def __init__(self, tagger: Tagger, work: Work, name: str, emit: Callable[[bytes], None]) -> None:
+    def __init__(self, tagger: Tagger, work: Job, name: str, emit: Callable[[bytes], None]) -> None:
         self._work = work
         self._emit = emit
         self._selection = Selection(work.options, tagger.vocabulary)
@@ -250,14 +250,14 @@ class Joined:
         }
         arrays = [scores for scores, _ in results.values()] if self._work.keep_scores else []
         arrays += [embedding for _, embedding in results.values()] if self._work.keep_embedding else []
-        return packed(header, arrays), summary
+        return encode(header, arrays), summary
 
     def _emit_rows(self) -> None:
         self._emit(_part(self._rows, self._work, self._selection))
         self._rows = []
 
 
-def _part(rows: list[ChannelWindow], work: Work, selection: Selection) -> bytes:
+def _part(rows: list[ChannelWindow], work: Job, selection: Selection) -> bytes:
     header = [
         [
             channel,
@@ -267,7 +267,7 @@ def _part(rows: list[ChannelWindow], work: Work, selection: Selection) -> bytes:
         ]
         for channel, window in rows
     ]
-    return packed(header, [row.window.embedding for row in rows] if work.keep_window_embeddings else [])
+    return encode(header, [row.window.embedding for row in rows] if work.keep_window_embeddings else [])
 
 
 def _event_cells(event: Event) -> list[object]:
@@ -279,13 +279,13 @@ def _pairs(tags: tuple[Tag, ...]) -> list[tuple[int, float]]:
     return [(tag.index, tag.score) for tag in tags]
 
 
-def packed(header: object, arrays: list[NDArray[np.float32]]) -> bytes:
+def encode(header: object, arrays: list[NDArray[np.float32]]) -> bytes:
     """A JSON header and arrays as bytes."""
     text = json.dumps(header, separators=(",", ":")).encode()
     return LENGTH.pack(len(text)) + text + b"".join(array.astype("<f4").tobytes() for array in arrays)
 
 
-def unpacked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
+def decode(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
     """Header, and what follows it as rows of that width."""
     (length,) = LENGTH.unpack_from(data)
     values = np.frombuffer(data, "<f4", offset=LENGTH.size + length).astype(np.float32)
@@ -293,7 +293,7 @@ def unpacked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
 
 
 def _header_of(body: bytes) -> Any:
-    return unpacked(body[: LENGTH.size + LENGTH.unpack_from(body)[0]], 1)[0]
+    return decode(body[: LENGTH.size + LENGTH.unpack_from(body)[0]], 1)[0]
 
 
 class StoredWindows(Collection[WindowTags]):
@@ -316,7 +316,7 @@ class StoredWindows(Collection[WindowTags]):
 class Reader:
     """Results back from a journal, as the writers take them.
 
-    A journal may have been written by anybody: what is not as `Joined` makes it is an OutputError.
+    A journal may have been written by anybody: what is not as `ResultBuilder` makes it is an OutputError.
 
     Args:
         journal: where they are.
@@ -331,7 +331,7 @@ class Reader:
     """
 
     def __init__(
-        self, journal: Journal, work: Work, model: ModelInfo, vocabulary: Vocabulary, embedding_size: int
+        self, journal: Journal, work: Job, model: ModelInfo, vocabulary: Vocabulary, embedding_size: int
     ) -> None:
         self._journal = journal
         self._work = work
@@ -348,7 +348,7 @@ class Reader:
         """
         with self._sound(name):
             body, parts = self._journal.result(name)
-            header, values = unpacked(body, 1)
+            header, values = decode(body, 1)
             told, audio = self._told(name, header), _audio(header["audio"])
             clips = [(_text(channel), _count(n), self._tags(pairs)) for channel, n, pairs in header["clips"]]
             scores, embeddings = self._arrays(values[:, 0], len(clips))
@@ -409,7 +409,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _sound(self, name: str) -> Iterator[None]:
-        """Reads what `Joined` has made of a source; anything else is damage."""
+        """Reads what `ResultBuilder` has made of a source; anything else is damage."""
         try:
             yield
         except DAMAGE as exc:
@@ -477,7 +477,7 @@ class Reader:
 
 
 def _unpacked_soundly(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
-    header, values = unpacked(data, width)
+    header, values = decode(data, width)
     if not np.isfinite(values).all():
         raise ValueError("no number")
     return header, values

@@ -45,7 +45,7 @@ __all__ = ["Fit", "calibration_of", "fit", "trials"]
 LOW = 0.03  # threshold of the events that are looked at
 SPREAD = 1.0  # standard deviation of the prior of a shift, on the scale of logits
 SLOPES = (0.2, 5.0)
-MOST_STEPS = 100
+MAX_STEPS = 100
 SOUNDS_A_ROUND = 300
 TINY = 1e-6
 
@@ -84,7 +84,7 @@ def fit(
     logits = np.log(safe / (1 - safe))
     slope, mean = 1.0, 0.0
     shifts = np.zeros(n_labels)  # from the mean
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         chance = 1 / (1 + np.exp(-(slope * logits + mean + shifts[labels])))
         off, weight = right - chance, chance * (1 - chance)
         # The shifts are eliminated: each has one equation, in itself and the two common numbers.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dymn_cli.batch.discover import Found
+from dymn_cli.audio.discover import Found
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.run import run
 from dymn_cli.batch.work import Reader
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from dymn_cli.batch.pool import Facts, Message
+    from dymn_cli.batch.pool import Message, ModelDescription
     from dymn_cli.batch.run import Engine
-    from dymn_cli.batch.work import Summary, Work
+    from dymn_cli.batch.work import Job, Summary
     from dymn_cli.results import Failure
 
 __all__ = ["WarmEngine"]
@@ -38,7 +38,7 @@ class WarmEngine:
         folder: for journals and results.
     """
 
-    def __init__(self, engine: Engine, work: Work, folder: Path) -> None:
+    def __init__(self, engine: Engine, work: Job, folder: Path) -> None:
         self._engine = engine
         self._work = work
         self._folder = folder
@@ -81,7 +81,7 @@ class _KeptOpen:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.facts: Facts = engine.facts
+        self.facts: ModelDescription = engine.facts
 
     @property
     def has_room(self) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dymn_cli.audio.windows import WindowPlan
 from dymn_cli.batch.pool import Pool
 from dymn_cli.batch.run import InProcess
-from dymn_cli.batch.work import Work
+from dymn_cli.batch.work import Job
 from dymn_cli.bench.clips import CLIP_S, FORMATS, RATE_HZ, copies, write_long, write_originals
 from dymn_cli.bench.engines import WarmEngine
 from dymn_cli.bench.machine import this_machine
@@ -134,7 +134,7 @@ class _Bench:
         self._stack = stack
         self._tell = tell
         self._disturbed: list[tuple[float, float]] = []  # seconds, cores that others kept busy
-        self._work = Work(options.model, "auto", "cpu", None, TagOptions())
+        self._work = Job(options.model, "auto", "cpu", None, TagOptions())
         self.tagger = stack.enter_context(self._work.open_tagger(threads=1))
         self._baseline = self._open_baseline()
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dymn-bench-")))

@@ -17,7 +17,7 @@ it meets accepts its label. Labels that the bed has by itself do not count.
     start_s    median of how late they begin, and
     end_s      of how late they end
     gaps_min   rows a minute where no sound is
-    psds1      see `dymn_cli.train.event_metrics`; for the first label of each sound
+    psds1      see `dymn_cli.evaluation.event_metrics`; for the first label of each sound
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.audio.decode import open_audio
+from dymn_cli.audio.discover import find
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
-from dymn_cli.batch.discover import find
+from dymn_cli.datasets.label_tables import read_label_table
+from dymn_cli.datasets.name_matching import match_names
 from dymn_cli.errors import DymnError, InputError, UsageError
+from dymn_cli.evaluation.event_metrics import PSDS1, ladder_of_events, ladder_of_scores, psds, rocs_of
 from dymn_cli.labels import Ontology
 from dymn_cli.tagging.event_options import EventOptions, Method, default_hop_s, default_window_s
 from dymn_cli.tagging.events import SourceDetector
 from dymn_cli.tagging.frame_events import FrameCurve
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
-from dymn_cli.train.event_metrics import PSDS1, ladder_of_events, ladder_of_scores, psds, rocs_of
-from dymn_cli.train.label_tables import read_label_table
-from dymn_cli.train.names import match_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Placed", "Sound", "Verdict", "accepted", "judge", "open_for_events", "put_together", "sounds_in"]
 
-SHORTEST_S, LONGEST_S, MOST_S = 0.3, 20.0, 5.0
+SHORTEST_S, LONGEST_S, MAX_S = 0.3, 20.0, 5.0
 SHORT_S = 1.5
-BEHIND_S, MOST_BEHIND_S = 60.0, 600.0
-MOST_BEHIND = 4
+BEHIND_S, MAX_BEHIND_S = 60.0, 600.0
+MAX_BEHIND = 4
 SILENCE = 1e-2  # of the peak: what is quieter at the ends of a recording is no part of its sound
-MOST_OF_A_LABEL = 4
-MOST_SOUNDS = 120
+MAX_OF_A_LABEL = 4
+MAX_SOUNDS = 120
 GAP_S = (4.0, 11.0)  # from one sound to the next, at least and at most
 SOUND_PEAK = (-24.0, -4.0)  # dB of full scale, at least and at most
 BED_RMS = {"quiet": 1e-4, "noisy": 0.01}
@@ -244,7 +244,7 @@ def sounds_in(
     Args:
         folder: is searched as every command does.
         tagger: says what a sound is where no table does, and gives the vocabulary.
-        labels: a table that says it: see `dymn_cli.train.label_tables`.
+        labels: a table that says it: see `dymn_cli.datasets.label_tables`.
 
     Raises:
         InputError: no sound, or a table that says nothing of them.
@@ -262,16 +262,16 @@ def sounds_in(
             behind.append(samples)
         if not SHORTEST_S <= duration_s <= LONGEST_S:
             continue
-        samples = samples[: round(MOST_S * RATE_HZ)]
+        samples = samples[: round(MAX_S * RATE_HZ)]
         own = _heard(tagger, samples) if said is None else said.get(path, ())
-        if own and counts[own[0]] < MOST_OF_A_LABEL:
+        if own and counts[own[0]] < MAX_OF_A_LABEL:
             counts[own[0]] += 1
             if own not in known:
                 known[own] = accepted(own, tagger.vocabulary)
             sounds.append(Sound(own[0], known[own], samples))
     if not sounds:
         raise InputError(f"{folder}: no sounds of {SHORTEST_S:g} to {LONGEST_S:g} s that are known")
-    return sounds, behind[:: max(1, len(behind) // MOST_BEHIND)][:MOST_BEHIND]
+    return sounds, behind[:: max(1, len(behind) // MAX_BEHIND)][:MAX_BEHIND]
 
 
 def _heard(tagger: Tagger, samples: NDArray[np.float32]) -> tuple[int, ...]:
@@ -301,7 +301,7 @@ def _read(path: str) -> NDArray[np.float32]:
             for block in to_mono_32k(reader):
                 blocks.append(block)
                 n_samples += len(block)
-                if n_samples >= MOST_BEHIND_S * RATE_HZ:
+                if n_samples >= MAX_BEHIND_S * RATE_HZ:
                     break
     except InputError:
         return blocks[0]
@@ -347,7 +347,7 @@ def main(
     with Tagger(said_by or models[0]) as tagger:
         sounds, behind = sounds_in(folder, tagger, labels=labels)
     rng = np.random.default_rng(seed)
-    sounds = [sounds[n] for n in sorted(rng.permutation(len(sounds))[:MOST_SOUNDS])]
+    sounds = [sounds[n] for n in sorted(rng.permutation(len(sounds))[:MAX_SOUNDS])]
     n_labels = len({sound.index for sound in sounds})
     yield f"# {len(sounds)} sounds of {n_labels} labels"
     columns = ("bed", "model", "method", "on", "found", "right", "off_s", "start_s", "end_s", "gaps_min")

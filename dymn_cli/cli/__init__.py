@@ -1,1 +1,1 @@
-"""The command line: parse, choose a writer, draw, map errors to exit codes. Never touches samples."""
+"""The command line."""

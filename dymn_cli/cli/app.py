@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from dymn_cli.cli import (
+from dymn_cli.cli.commands import (
     bench,
     demo,
     distill,
     doctor,
     embed,
-    evaluate,
     events,
     export,
     finetune,
@@ -36,9 +35,9 @@ from dymn_cli.cli import (
     schema,
     tag,
 )
-from dymn_cli.cli.console import CHOICES, Talk
-from dymn_cli.cli.help import Program
-from dymn_cli.cli.params import CONTEXT
+from dymn_cli.cli.commands import eval as eval_
+from dymn_cli.cli.options.command import CONTEXT, Program
+from dymn_cli.cli.terminal.messages import CHOICES, Messages
 from dymn_cli.errors import DymnError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     tag, events, embed, merge, labels, models, info, schema, doctor, bench, demo, export, distill, finetune,
-    evaluate,
+    eval_,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
@@ -214,7 +213,7 @@ def _not_the_value(exc: typer.TyperException) -> str | None:
     return f"{option}: {problem['input']!r} is not {words[kind]}"
 
 
-def _talk(arguments: list[str]) -> Talk:
+def _talk(arguments: list[str]) -> Messages:
     """A voice for errors that come before or after a command has one of its own."""
     color = "auto"
     for n, argument in enumerate(arguments):
@@ -222,7 +221,7 @@ def _talk(arguments: list[str]) -> Talk:
             color = arguments[n + 1]
         elif argument.startswith("--color="):
             color = argument.partition("=")[2]
-    return Talk(color=color if color in CHOICES else "auto", verbosity=_verbosity(arguments))
+    return Messages(color=color if color in CHOICES else "auto", verbosity=_verbosity(arguments))
 
 
 def _verbosity(arguments: list[str]) -> int:

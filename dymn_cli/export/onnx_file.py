@@ -11,7 +11,7 @@ time whether it is asked for or not: onnxruntime computes all outputs of a graph
 
 Batch, frames and samples are dynamic. The weights lie in the file with every BatchNorm folded into the
 convolution before it, in float32 or as `dymn_cli.export.precision` stores them. The metadata hold what
-`dymn_cli.store.weights.ModelHeader` writes, and for other tools
+`dymn_cli.store.header.ModelHeader` writes, and for other tools
 
     dymn.sha256       of the weights that the file was made from
     dymn.rate_hz      samples per second of the front end (all of it: `dymn.front_end`)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.results import ModelInfo
-    from dymn_cli.store.weights import ModelHeader
+    from dymn_cli.store.header import ModelHeader
 
 __all__ = ["Answer", "Backend", "DeviceFrontEnd", "Mels"]
 

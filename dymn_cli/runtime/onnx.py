@@ -30,8 +30,8 @@ from dymn_cli.runtime.devices import PROVIDERS, Device, how_to_get, parse_device
 from dymn_cli.runtime.fold import fold
 from dymn_cli.runtime.onnx_safety import MAX_BYTES, require_plain, run_apart
 from dymn_cli.runtime.ort import first_line, ort
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import weights_folder
-from dymn_cli.store.weights import ModelHeader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

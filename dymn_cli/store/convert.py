@@ -28,7 +28,8 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.model.infer import infer_config, require_fit
 from dymn_cli.model.layout import is_optional, is_unused
 from dymn_cli.store.checkpoint import read_checkpoint
-from dymn_cli.store.weights import ModelHeader, Purpose, read_safetensors
+from dymn_cli.store.header import ModelHeader, Purpose
+from dymn_cli.store.safetensors_file import read_safetensors
 
 if TYPE_CHECKING:
     import numpy as np

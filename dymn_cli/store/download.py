@@ -46,7 +46,7 @@ __all__ = ["OFFLINE", "Patience", "Watch", "check_address", "download", "forget"
 OFFLINE = "DYMN_OFFLINE"
 CHUNK = 1 << 16
 NEWS = 1 << 16  # bytes that a try must bring for the tries before it to be forgotten
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # RFC 9110, and 425 Too Early of RFC 8470
 LARGEST_LENGTH = 10**15  # bytes; beyond any disk, and short enough to be shown
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
@@ -455,7 +455,7 @@ def _validator(headers: HTTPMessage) -> str:
 class _Redirects(request.HTTPRedirectHandler):
     """Follows a few redirects, none of them from https to http, and none away from the web."""
 
-    max_redirections = MOST_REDIRECTS
+    max_redirections = MAX_REDIRECTS
 
     def redirect_request(
         self,

@@ -16,9 +16,10 @@ from dymn_cli.errors import ModelError, OutputError, UsageError
 from dymn_cli.model.config import architecture_of
 from dymn_cli.model.layout import layers
 from dymn_cli.store import local
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.identity import identify
 from dymn_cli.store.registry import model_specs
-from dymn_cli.store.weights import ModelHeader, save_weights
+from dymn_cli.store.weights import save_weights
 
 if TYPE_CHECKING:
     import numpy as np

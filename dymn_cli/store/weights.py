@@ -24,110 +24,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import (
     ChecksumError,
-    ModelError,
     OutputError,
-    UnsafeWeightsError,
-    UsageError,
     WeightsMissingError,
 )
-from dymn_cli.frontend.melbank import FrontEndConfig
-from dymn_cli.labels import Vocabulary
-from dymn_cli.model.config import ModelConfig
 from dymn_cli.small_files import read_small
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import LARGEST_MODEL, ModelSpec
+from dymn_cli.store.safetensors_file import entries_of, shown_key, tensor_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "ModelHeader",
-    "Purpose",
-    "Weights",
-    "read_safetensors",
-    "read_weights",
-    "save_weights",
-    "sha256_of",
-    "write_weights",
-]
+__all__ = ["Weights", "read_weights", "save_weights", "sha256_of", "write_weights"]
 
-Purpose = Literal["tags", "embeddings"]
-"""What a model may be used for: "embeddings" alone where its classes are no sounds, or have no names."""
 
-FORMAT = "1"
-RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
-LONGEST_REASON = 300
-LONGEST_KEY = 200
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
-NUMBERS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
-"""The kinds of numbers that are read, as NumPy spells them; integers only count updates in training."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelHeader:
-    """What a model is, apart from its numbers."""
-
-    name: str
-    config: ModelConfig
-    front_end: FrontEndConfig
-    vocabulary: Vocabulary
-    purpose: Purpose = "tags"
-
-    @property
-    def step_s(self) -> float:
-        """Seconds from one step of the frame logits to the next: 0.32 with the usual hop."""
-        return self.config.step_frames * self.front_end.n_hop / self.front_end.rate_hz
-
-    def to_metadata(self) -> dict[str, str]:
-        """As the strings that go into the metadata of a safetensors or ONNX file."""
-        names = [label.name for label in self.vocabulary.labels]
-        audioset = names == [label.name for label in Vocabulary.audioset().labels]
-        metadata = {
-            "dymn.format": FORMAT,
-            "dymn.name": self.name,
-            "dymn.config": self.config.to_json(),
-            "dymn.front_end": self.front_end.to_json(),
-            "dymn.labels": "audioset" if audioset else json.dumps(names, ensure_ascii=False),
-        }
-        return metadata if self.purpose == "tags" else metadata | {"dymn.purpose": self.purpose}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelHeader:
-        """Read what `to_metadata` wrote.
-
-        Raises:
-            ModelError: a part is missing, unreadable, or the parts disagree.
-        """
-        try:
-            if metadata["dymn.format"] != FORMAT:
-                raise ModelError(f"{where}: written by a newer dymn", hint="pip install --upgrade dymn")
-            header = cls(
-                name=metadata["dymn.name"],
-                config=ModelConfig.from_json(metadata["dymn.config"]),
-                front_end=FrontEndConfig.from_json(metadata["dymn.front_end"]),
-                vocabulary=_vocabulary(metadata["dymn.labels"]),
-                purpose=_purpose(metadata.get("dymn.purpose", "tags")),
-            )
-        except KeyError as exc:
-            raise ModelError(f"{where}: not a dymn model: its metadata lacks {exc.args[0]}") from exc
-        except (UsageError, ValueError, TypeError, OverflowError, RecursionError) as exc:
-            reason = str(exc)[:LONGEST_REASON]  # it may quote what stands in the file
-            raise ModelError(f"{where}: its metadata is not readable: {reason}") from exc
-        if header.front_end.rate_hz != RATE_HZ:
-            raise ModelError(
-                f"{where}: wants audio at {header.front_end.rate_hz} Hz, dymn gives {RATE_HZ} Hz"
-            )
-        if len(header.vocabulary.labels) != header.config.n_classes:
-            raise ModelError(
-                f"{where}: {len(header.vocabulary.labels)} labels for {header.config.n_classes} classes"
-            )
-        return header
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,23 +55,6 @@ class Weights:
     header: ModelHeader
     sha256: str
     tensors: dict[str, NDArray[np.float32]]
-
-
-def _vocabulary(text: str) -> Vocabulary:
-    if text == "audioset":
-        return Vocabulary.audioset()
-    names = json.loads(text)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError("the labels are no list of names")
-    return Vocabulary.from_names(names)
-
-
-def _purpose(text: str) -> Purpose:
-    known: tuple[Purpose, ...] = get_args(Purpose)
-    for purpose in known:
-        if text == purpose:
-            return purpose
-    raise UsageError(f"unknown purpose {text!r}")
 
 
 def sha256_of(path: Path) -> str:
@@ -199,58 +100,11 @@ def read_weights(model: ModelSpec | Path) -> Weights:
 
 
 def _parse(data: bytes, sha256: str, where: str) -> Weights:
-    metadata, entries = _entries(data, where)
+    metadata, entries = entries_of(data, where)
     header = ModelHeader.from_metadata(metadata, where)
-    return Weights(header, sha256, {key: _tensor(entry, f"{where}: {_shown(key)}") for key, entry in entries})
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
-    """Read any safetensors file: its metadata, which may be empty, and its tensors in float32.
-
-    Raises:
-        WeightsMissingError: the file cannot be read.
-        UnsafeWeightsError: it is no such file, or a damaged one.
-        ModelError: it holds other kinds of numbers, or values that are not finite.
-    """
-    metadata, entries = _entries(read_small(path, WeightsMissingError, max_bytes=LARGEST_MODEL), str(path))
-    return metadata, {key: _tensor(entry, f"{path}: {_shown(key)}") for key, entry in entries}
-
-
-def _entries(data: bytes, where: str) -> tuple[dict[str, str], list[tuple[str, Any]]]:
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        entries: list[tuple[str, Any]] = deserialize(data)  # type: ignore[no-untyped-call] # no types in its stub
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    except (SafetensorError, ValueError, RecursionError) as exc:
-        raise UnsafeWeightsError(
-            f"{where}: not a readable safetensors file", hint="cut short or damaged? fetch or make it again"
-        ) from exc
-    return metadata, entries
-
-
-def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
-    """Read an entry of the file without copying it, where it is float32 as ours are."""
-    dtype = NUMBERS.get(entry["dtype"])
-    if dtype is None:
-        raise ModelError(
-            f"{where} holds {entry['dtype']} numbers", hint=f"dymn reads {', '.join(sorted(NUMBERS))}"
-        )
-    try:
-        shaped = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
-    except (ValueError, OverflowError) as exc:  # a hundred dimensions, or none times 2**63
-        raise UnsafeWeightsError(f"{where} has a shape that no array can have") from exc
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
-        values = shaped.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise ModelError(f"{where} holds values that are not finite")
-    return values
-
-
-def _shown(key: str) -> str:
-    """The name of a tensor as it goes into a message, which is one line."""
-    return key if key.isprintable() and len(key) <= LONGEST_KEY else repr(key[:LONGEST_KEY])
+    return Weights(
+        header, sha256, {key: tensor_of(entry, f"{where}: {shown_key(key)}") for key, entry in entries}
+    )
 
 
 def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[np.float32]]) -> str:

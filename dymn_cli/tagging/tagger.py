@@ -64,8 +64,8 @@ __all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger", "u
 
 GPU_BATCH = 16
 GPU_THREADS = 2  # one waits for the GPU, one prepares what it does next
-MOST_WAITING = 64  # overlapping windows in memory, 1.3 MB each, however many threads share them
-MOST_TOGETHER = 16
+MAX_WAITING = 64  # overlapping windows in memory, 1.3 MB each, however many threads share them
+MAX_TOGETHER = 16
 
 Plan = WindowPlan | FramePlan
 
@@ -461,7 +461,7 @@ class Tagger:
 
     def _together(self, plan: Plan) -> int:
         """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
-        return min(-(-plan.n_window // plan.n_hop), MOST_TOGETHER, 1 + MOST_WAITING // (self._n_threads + 1))
+        return min(-(-plan.n_window // plan.n_hop), MAX_TOGETHER, 1 + MAX_WAITING // (self._n_threads + 1))
 
     def _run(self, cuts: Iterator[Cut], plan: Plan, *, frames: bool) -> Iterator[ChannelWindow]:
         """All cuts, in order; several at a time where there are several."""

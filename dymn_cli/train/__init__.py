@@ -1,1 +1,1 @@
-"""Training: distillation, fine-tuning and evaluation."""
+"""Training: the engine that distillation and fine-tuning share, and a package for each of them."""

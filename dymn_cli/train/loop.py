@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from dymn_cli.errors import ModelError
-from dymn_cli.train.checkpoint import TrainState
-from dymn_cli.train.lanes import Lanes, Losses, NotANumberError
+from dymn_cli.train.parallel import DataParallelCPU, Losses, NotANumberError
 from dymn_cli.train.prefetch import prefetched
 from dymn_cli.train.schedule import RateSchedule
+from dymn_cli.train.state import TrainState
 
 __all__ = ["Ended", "LoopPlan", "Losses", "StepReport", "Task", "Watch", "make_scaler", "train"]
 
@@ -39,7 +39,7 @@ class Task(Protocol[B]):
 
     @property
     def lanes(self) -> int:
-        """Parts of a batch that are computed side by side (`dymn_cli.train.lanes`)."""
+        """Parts of a batch that are computed side by side (`dymn_cli.train.parallel`)."""
         ...
 
     def batch(self, step: int) -> B:
@@ -219,7 +219,7 @@ def train(
     batches = prefetched(task.batch, state.step, last, threads=plan.data_threads)
     closing = contextlib.closing(batches)  # type: ignore[type-var] # a generator is closed like a file
     state.model.train()
-    with closing, Lanes(state.model, task.lanes) as lanes:
+    with closing, DataParallelCPU(state.model, task.lanes) as lanes:
         begun = time.monotonic()
         for batch in batches:
             before = plan.done(state)
@@ -253,7 +253,7 @@ def _step(
     task: Task[B],
     state: TrainState,
     plan: LoopPlan,
-    lanes: Lanes,
+    lanes: DataParallelCPU,
     batch: B,
     rate: float,
     device: torch.device,

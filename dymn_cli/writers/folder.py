@@ -24,7 +24,7 @@ from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import check_target, open_target, together
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.discover import Found
+    from dymn_cli.audio.discover import Found
     from dymn_cli.writers.base import Provenance, Writer
 
 __all__ = ["META_NAME", "ResultFolder"]

@@ -25,10 +25,10 @@ def faulty(tmp_path: Path) -> Callable[..., Any]:
     """Makes work for a model that answers at once; `.begun()` of the result is what was worked on."""
 
     def make(device: str = "cpu", *, windows: bool = False, **kept: bool) -> Any:
-        from faulty import FaultyWork
+        from faulty import FaultyJob
 
         note = tmp_path / "begun"
-        return FaultyWork(os.fspath(note), "auto", device, None, TagOptions(windows=windows), **kept)
+        return FaultyJob(os.fspath(note), "auto", device, None, TagOptions(windows=windows), **kept)
 
     return make
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dymn_cli.batch.work import Work
+from dymn_cli.batch.work import Job
 from dymn_cli.errors import CorruptAudioError, ModelError
 from dymn_cli.labels import Vocabulary
 from dymn_cli.results import AudioInfo, ModelInfo, WindowScores
@@ -94,7 +94,7 @@ class FaultyAnalysis:
             sys.stdout.flush()
 
 
-class FaultyWork(Work):
+class FaultyJob(Job):
     """Work with that model; what was begun, and by which process, is noted in the file `model`."""
 
     def open_tagger(self, threads: int | None = None) -> FaultyTagger:  # type: ignore[override]

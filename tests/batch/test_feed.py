@@ -12,19 +12,20 @@ import pytest
 import soundfile as sf
 from checkpoints import state_dict
 
+from dymn_cli.audio.discover import Found
 from dymn_cli.audio.frames import FramePlan
-from dymn_cli.batch.discover import Found
-from dymn_cli.batch.feed import Decoding, Feeding
+from dymn_cli.batch.feed import Decoding, GpuEngine
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Pool
 from dymn_cli.batch.run import Engine, InProcess, open_engine, run
-from dymn_cli.batch.work import Reader, Work
+from dymn_cli.batch.work import Job, Reader
 from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.runtime.base import Answer
-from dymn_cli.store.weights import ModelHeader, read_weights, save_weights
+from dymn_cli.store.header import ModelHeader
+from dymn_cli.store.weights import read_weights, save_weights
 from dymn_cli.tagging import tagger as tagger_module
 from dymn_cli.tagging.events import EventOptions
 from dymn_cli.tagging.options import TagOptions
@@ -54,7 +55,7 @@ class Quiet:
     def within(self, *_: object) -> None: ...
 
 
-def results(engine: Engine, work: Work, files: list[str]) -> list[Any]:
+def results(engine: Engine, work: Job, files: list[str]) -> list[Any]:
     """All that is known of each source, in order."""
     found: list[Any] = []
     with Journal.temporary() as journal:
@@ -90,11 +91,11 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 @pytest.fixture
 def feeding() -> Iterator[Any]:
     """Makes an engine for work, on this machine's CPU."""
-    engines: list[Feeding] = []
+    engines: list[GpuEngine] = []
 
-    def make(work: Work) -> Feeding:
+    def make(work: Job) -> GpuEngine:
         tagger = work.open_tagger(1)
-        engines.append(Feeding(work, tagger, Pool(Decoding.of(work, tagger), 2)))
+        engines.append(GpuEngine(work, tagger, Pool(Decoding.of(work, tagger), 2)))
         return engines[-1]
 
     yield make
@@ -108,7 +109,7 @@ def test_results_are_those_of_a_model_that_decodes_itself(
     feeding: Any, files: list[str], pad: str, channel: str
 ) -> None:
     options = TagOptions(window_s=1.0, hop_s=0.5, windows=True, channel=channel, pad=pad, frame_scores=True)  # type: ignore[arg-type]
-    work = Work(
+    work = Job(
         "dymn04_kd", "onnx", "cpu", BATCH, options,
         keep_scores=True, keep_window_embeddings=True, events=EventOptions(on=0.05),
     )  # fmt: skip
@@ -119,7 +120,7 @@ def test_results_are_those_of_a_model_that_decodes_itself(
 
 def test_frames_are_those_of_a_model_that_decodes_itself(feeding: Any, files: list[str]) -> None:
     options = TagOptions(frames=FramePlan(0.2, 0.1))
-    work = Work("dymn04_kd", "onnx", "cpu", BATCH, options, keep_scores=True, keep_window_embeddings=True)
+    work = Job("dymn04_kd", "onnx", "cpu", BATCH, options, keep_scores=True, keep_window_embeddings=True)
     few = files[:3]
     expected = results(InProcess(work, work.open_tagger(1)), work, few)
     assert results(feeding(work), work, few) == expected
@@ -131,7 +132,7 @@ def test_an_ensemble_is_fed_a_log_mel_for_each_front_end(
     feeding: Any, files: list[str], small_models: tuple[str, ...], pad: str
 ) -> None:
     options = TagOptions(window_s=1.0, hop_s=0.5, windows=True, channel="each", pad=pad)  # type: ignore[arg-type]
-    work = Work(
+    work = Job(
         small_models, "onnx", "cpu", BATCH, options,
         keep_scores=True, keep_window_embeddings=True, concat=True,
     )  # fmt: skip
@@ -141,7 +142,7 @@ def test_an_ensemble_is_fed_a_log_mel_for_each_front_end(
 
 
 def test_an_ensemble_in_workers_answers_as_here(files: list[str], small_models: tuple[str, ...]) -> None:
-    work = Work(small_models, "onnx", "cpu", None, TagOptions(window_s=1.0), keep_scores=True)
+    work = Job(small_models, "onnx", "cpu", None, TagOptions(window_s=1.0), keep_scores=True)
     expected = results(InProcess(work, work.open_tagger(1)), work, files)
     with contextlib.closing(Pool(work, 2)) as pool:
         assert pool.facts.model.name == "a+b+c"
@@ -151,7 +152,7 @@ def test_an_ensemble_in_workers_answers_as_here(files: list[str], small_models: 
 def test_work_that_a_model_cannot_do_is_refused_before_it_begins(small_models: tuple[str, ...]) -> None:
     for keep in ({"keep_embedding": True}, {"keep_window_embeddings": True}):
         with pytest.raises(UsageError, match="no embedding of its own"):
-            Pool(Work(small_models, "onnx", "cpu", None, TagOptions(), **keep), 1)
+            Pool(Job(small_models, "onnx", "cpu", None, TagOptions(), **keep), 1)
 
 
 def test_where_the_device_computes_log_mels_it_is_fed_samples(
@@ -160,7 +161,7 @@ def test_where_the_device_computes_log_mels_it_is_fed_samples(
     pytest.importorskip("torch")
     from dymn_cli.runtime.torch import TorchGpuBackend
 
-    work = Work(small_models, "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5), keep_scores=True)
+    work = Job(small_models, "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5), keep_scores=True)
     expected = results(InProcess(work, work.open_tagger(1)), work, files)
     heard: list[tuple[int, ...]] = []
     plain = TorchGpuBackend.log_mel
@@ -188,7 +189,7 @@ def test_all_batches_have_one_size_and_windows_of_several_sources(
     feeding: Any, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TagOptions(window_s=1.0, hop_s=0.5, frame_scores=True)
-    work = Work("dymn04_kd", "onnx", "cpu", BATCH, options)
+    work = Job("dymn04_kd", "onnx", "cpu", BATCH, options)
     engine = feeding(work)
     (backend,), sizes = engine._tagger._models.members, []
     answer = type(backend).run
@@ -209,7 +210,7 @@ def test_all_batches_have_one_size_and_windows_of_several_sources(
 def test_a_model_that_fails_ends_the_run(
     feeding: Any, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0))
+    work = Job("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0))
     engine = feeding(work)
 
     def fail(self: Any, mels: np.ndarray, *, frames: bool) -> Answer:
@@ -221,14 +222,14 @@ def test_a_model_that_fails_ends_the_run(
 
 
 def test_a_device_that_is_no_cpu_is_fed(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    class OnDevice(Work):
+    class OnDevice(Job):
         def open_tagger(self, threads: int | None = None) -> Any:
-            return Work("dymn04_kd", "onnx", "cpu", BATCH, self.options).open_tagger(threads)
+            return Job("dymn04_kd", "onnx", "cpu", BATCH, self.options).open_tagger(threads)
 
     work = OnDevice("dymn04_kd", "torch", "cuda", None, TagOptions(window_s=1.0))
     engine = open_engine(work, files * 3, jobs=2, threads=None, limit_s=None)
     try:
-        assert isinstance(engine, Feeding)
+        assert isinstance(engine, GpuEngine)
         assert len(results(engine, work, files)) > 10
     finally:
         engine.close()

@@ -229,10 +229,10 @@ def test_workers_end_with_a_parent_that_is_killed_even_in_the_middle_of_a_source
     script = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from faulty import FaultyWork
+from faulty import FaultyJob
 from dymn_cli.batch.pool import Pool
 from dymn_cli.tagging.options import TagOptions
-pool = Pool(FaultyWork(sys.argv[2], "auto", "cpu", None, TagOptions()), 2)
+pool = Pool(FaultyJob(sys.argv[2], "auto", "cpu", None, TagOptions()), 2)
 while not pool.has_room: pool.step(print)
 pool.give("hang-1.wav")
 while True: pool.step(print)

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from dymn_cli.audio.discover import Found
 from dymn_cli.batch import run as running
-from dymn_cli.batch.discover import Found
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Done, Failed, Message, Part
 from dymn_cli.batch.run import Ahead, InProcess, Outcome, open_engine, run

@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.work import ROWS_IN_A_PART, Reader, Work, analyse, packed, unpacked
+from dymn_cli.batch.work import ROWS_IN_A_PART, Job, Reader, analyse, decode, encode
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
@@ -37,7 +37,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def done(name: str, work: Work, journal: Journal) -> Reader:
+def done(name: str, work: Job, journal: Journal) -> Reader:
     parts: list[Place] = []
 
     def emit(part: bytes) -> None:
@@ -49,8 +49,8 @@ def done(name: str, work: Work, journal: Journal) -> Reader:
     return Reader(journal, work, tagger.model, tagger.vocabulary, tagger.embedding_size)
 
 
-def work_for(options: TagOptions, **kept: bool) -> Work:
-    return Work("dymn04_kd", "auto", "cpu", None, options, **kept)
+def work_for(options: TagOptions, **kept: bool) -> Job:
+    return Job("dymn04_kd", "auto", "cpu", None, options, **kept)
 
 
 @pytest.mark.parametrize("channel", ["mix", "1", "each"])
@@ -200,9 +200,9 @@ def test_a_forged_body_is_refused_in_a_line(tagger: Tagger, clip: str, forge: Ca
     work = work_for(TagOptions(**CUT), keep_scores=True)  # type: ignore[arg-type]
     with Journal.temporary() as journal:
         reader = done(clip, work, journal)
-        header, values = unpacked(journal.result(clip)[0], 1)
+        header, values = decode(journal.result(clip)[0], 1)
         forge(header)
-        journal.add_done(clip, STAMP, [], packed(header, [values]))
+        journal.add_done(clip, STAMP, [], encode(header, [values]))
         with pytest.raises(OutputError, match=r"what it holds of .* is damaged"):
             list(reader.clips(clip))
 

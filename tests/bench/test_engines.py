@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.batch.run import InProcess
-from dymn_cli.batch.work import Work
+from dymn_cli.batch.work import Job
 from dymn_cli.bench.engines import WarmEngine
 from dymn_cli.bench.stages import COMMON_STAGES, Stages
 from dymn_cli.errors import InputError
@@ -26,7 +26,7 @@ def tagger() -> Iterator[Tagger]:
 
 @pytest.fixture
 def engine(tagger: Tagger, tmp_path: Path) -> WarmEngine:
-    work = Work("dymn04_kd", "auto", "cpu", None, TagOptions())
+    work = Job("dymn04_kd", "auto", "cpu", None, TagOptions())
     return WarmEngine(InProcess(work, tagger), work, tmp_path)
 
 

@@ -28,7 +28,7 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
-from dymn_cli.store.weights import ModelHeader
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.tagging import tagger as tagger_module
 
 RATE_HZ = 32_000

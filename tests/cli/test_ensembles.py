@@ -14,7 +14,8 @@ from checkpoints import state_dict
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
-from dymn_cli.store.weights import ModelHeader, Purpose, save_weights
+from dymn_cli.store.header import ModelHeader, Purpose
+from dymn_cli.store.weights import save_weights
 
 SHORT = ("--window", 2)
 

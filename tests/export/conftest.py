@@ -15,7 +15,8 @@ import pytest
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES, ModelConfig
-from dymn_cli.store.weights import ModelHeader, Weights
+from dymn_cli.store.header import ModelHeader
+from dymn_cli.store.weights import Weights
 
 if TYPE_CHECKING:
     import torch

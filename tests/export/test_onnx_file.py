@@ -43,8 +43,9 @@ from dymn_cli.model.backbone import Backbone  # noqa: E402
 from dymn_cli.model.build import build, restore  # noqa: E402
 from dymn_cli.model.config import BLOCK_MASKS, ModelConfig  # noqa: E402
 from dymn_cli.runtime.select import open_backend  # noqa: E402
+from dymn_cli.store.header import ModelHeader  # noqa: E402
 from dymn_cli.store.registry import model_spec  # noqa: E402
-from dymn_cli.store.weights import ModelHeader, Weights  # noqa: E402
+from dymn_cli.store.weights import Weights  # noqa: E402
 
 SMALL = ModelConfig(width=0.1, n_classes=3, dynamic_blocks=BLOCK_MASKS["last-5"])
 

@@ -14,8 +14,9 @@ from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.runtime.onnx import OnnxBackend
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import model_spec
-from dymn_cli.store.weights import ModelHeader, Weights, read_weights
+from dymn_cli.store.weights import Weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
 from dymn_cli.runtime.ensemble import Ensemble
-from dymn_cli.store.weights import ModelHeader
+from dymn_cli.store.header import ModelHeader
 
 
 class Fixed:

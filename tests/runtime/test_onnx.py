@@ -159,9 +159,7 @@ def test_a_frame_head_is_asked_and_not_the_classifier(shipped: Weights, mels: np
     }
     copied["strong_head.2.bias"] = copied["strong_head.2.bias"] + np.float32(1.5)
     header = replace(shipped.header, config=config)
-    own = OnnxBackend(
-        Weights(header, shipped.sha256, {**plain.tensors, **copied}), n_frames=200, frames=True
-    )
+    own = OnnxBackend(Weights(header, shipped.sha256, {**plain.tensors, **copied}), n_frames=200, frames=True)
     standing_in = OnnxBackend(plain, n_frames=200, frames=True)
     got, without = (backend.run(mels[..., :200], frames=True) for backend in (own, standing_in))
     assert np.array_equal(got.logits, without.logits)

@@ -28,10 +28,11 @@ from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.store import local, registry
 from dymn_cli.store import pull as pull_module
 from dymn_cli.store.download import Patience
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.local import pin_of, record_of
 from dymn_cli.store.pull import Pulled, Source, pull, source_of
 from dymn_cli.store.registry import model_spec, resolve
-from dymn_cli.store.weights import ModelHeader, read_weights, sha256_of
+from dymn_cli.store.weights import read_weights, sha256_of
 
 NAME = "mn01_as"
 FILE = "mn01_as_mAP_298.pt"

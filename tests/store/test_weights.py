@@ -20,8 +20,9 @@ from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.store import registry
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import DEFAULT_MODEL, model_spec
-from dymn_cli.store.weights import ModelHeader, read_weights, save_weights, sha256_of
+from dymn_cli.store.weights import read_weights, save_weights, sha256_of
 
 NAMES = ("rain", "Kläffen, laut", "雨")
 

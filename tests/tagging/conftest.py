@@ -16,7 +16,8 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
-from dymn_cli.store.weights import ModelHeader, Purpose, save_weights
+from dymn_cli.store.header import ModelHeader, Purpose
+from dymn_cli.store.weights import save_weights
 from dymn_cli.tagging import tagger as tagger_module
 
 N_MELS, FMAX_HZ = 128, 15_000.0

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dymn_cli.audio.windows import WindowPlan, windows
+from dymn_cli.doctor.self_test import check_model, try_clip
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.tagging.aggregate import sigmoid
-from dymn_cli.tagging.check import check_model, try_clip
 from dymn_cli.tagging.events import EventOptions, events_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger

@@ -12,7 +12,8 @@ from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.build import build
 from dymn_cli.model.config import ModelConfig
-from dymn_cli.store.weights import ModelHeader, save_weights
+from dymn_cli.store.header import ModelHeader
+from dymn_cli.store.weights import save_weights
 
 RATE_HZ = 32_000
 CLASSES = tuple(f"class {n}" for n in range(12))

@@ -9,10 +9,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError  # noqa: E402
-from dymn_cli.train.checkpoint import TrainState, read_state, restore_state, save_state  # noqa: E402
 from dymn_cli.train.ema import Average  # noqa: E402
 from dymn_cli.train.loop import LoopPlan, Losses, StepReport, train  # noqa: E402
 from dymn_cli.train.schedule import RateSchedule  # noqa: E402
+from dymn_cli.train.state import TrainState, read_state, restore_state, save_state  # noqa: E402
 
 
 class Fitting:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dymn_cli.batch.discover import Found, find
+from dymn_cli.audio.discover import Found, find
 from dymn_cli.errors import InputError, OutputError, UsageError
 from dymn_cli.results import ModelInfo
 from dymn_cli.writers.base import Provenance, Writer

@@ -17,7 +17,8 @@ from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.model.layout import state_shapes
-from dymn_cli.store.weights import ModelHeader, save_weights
+from dymn_cli.store.header import ModelHeader
+from dymn_cli.store.weights import save_weights
 
 RATE = 16_000
 LIBSNDFILE = {

@@ -168,7 +168,7 @@ class FakeBackend:
         from dymn_cli.labels import Vocabulary
         from dymn_cli.model.config import ModelConfig
         from dymn_cli.results import ModelInfo
-        from dymn_cli.store.weights import ModelHeader
+        from dymn_cli.store.header import ModelHeader
 
         self.header = ModelHeader("fake", ModelConfig(width=0.4), FrontEndConfig(), Vocabulary.audioset())
         self.info = ModelInfo("fake", "0" * 64, "fake", "CPU")
@@ -379,7 +379,7 @@ def thresholds(data: bytes, _rng: random.Random, scratch: Path) -> str:
 
 def names(data: bytes, rng: random.Random, scratch: Path) -> str:
     """Read a list of names and look for them."""
-    from dymn_cli.batch.discover import find, read_names
+    from dymn_cli.audio.discover import find, read_names
 
     def run() -> str:
         listed = list(read_names(io.BytesIO(data), null=rng.random() < 0.5))

@@ -1,0 +1,289 @@
+"""From what the user names to the files to read: folders, lists of names, natural order.
+
+Names are data: a name may hold spaces, brackets, line ends or bytes that are no UTF-8 (kept as
+surrogate escapes, as `os.fsdecode` does). Names are held, a few hundred bytes each; audio never.
+
+In a folder, files count whose suffix is one of an audio or video format that this installation can read;
+hidden files and folders, pipes and devices are skipped; each folder is entered once, so that loops of
+symbolic links end. What looks like audio and is left out nevertheless is counted by its suffix. A file that
+is named itself is taken whatever it is called. A file that is reached twice (the same real path) is read
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import BinaryIO
+
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "Found",
+    "LeftOut",
+    "find",
+    "natural_key",
+    "parse_extensions",
+    "read_names",
+    "share_of",
+]
+
+SUFFIXES = (
+    "wav wave rf64 bwf w64 flac ogg oga opus spx mp3 mp2 mp1 mpa aif aiff aifc caf au snd voc sd2 sph nist "
+    "m4a m4b aac mp4 m4v mov mkv mka webm weba wma wmv avi flv 3gp amr ac3 ts mts m2ts mpg mpeg"
+)
+AUDIO_SUFFIXES = frozenset(SUFFIXES.split())
+MEDIA = "wv tta ape mpc tak shn dsf dff dts eac3 ec3 asf 3g2 f4a f4v ogv ra rm oma aa3 gsm dss"
+MEDIA_SUFFIXES = frozenset(MEDIA.split())
+"""Read where PyAV is installed; those of `SUFFIXES` that need it as well give an error that names it."""
+
+OTHER = "wac zc ds2 m4p aax mqa vox 8svx ofr la"
+OTHER_SUFFIXES = frozenset(OTHER.split())
+"""Of audio that nothing here is known to read."""
+
+MAX_OPENED = 8  # files of one suffix whose first bytes are looked at, unless one of them is audio
+HEAD_BYTES = 16
+HEADS = re.compile(
+    rb"(RIFF|RF64|BW64)....WAVE|riff|FORM....(AIF|8SVX)|fLaC|OggS|ID3|caff|\.snd|wvpk|TTA[12]|MAC |MPCK|MP\+"
+    rb"|NIST_1A|#!AMR|DSD |FRM8|Creative Voice|....ftyp(M4A|M4B|isom|mp4|qt)"
+    rb"|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75\x8e\x66",
+    re.DOTALL,
+)
+"""How files of audio begin; not the two bytes of a bare MP3 stream, which other files begin with as well."""
+
+LONGEST_NAME = 1 << 16  # no file system has longer paths
+
+DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A source to read, or why a name that was given leads to none.
+
+    Args:
+        name: of the source.
+        problem: why there is none.
+        n_folder: characters of the name that are the folder it was found in as given; 0 where it was named.
+    """
+
+    name: str
+    problem: InputError | None = None
+    n_folder: int = field(default=0, compare=False)
+
+
+class LeftOut:
+    """Counts, by suffix, the files of folders that look like audio and are left out for their names.
+
+    Where a suffix says nothing, the first bytes of a few files with it do.
+    """
+
+    def __init__(self) -> None:
+        self._n_of: dict[str, int] = {}
+        self._n_opened: dict[str, int] = {}
+        self._audio = MEDIA_SUFFIXES | OTHER_SUFFIXES
+
+    def add(self, entry: os.DirEntry[str]) -> None:
+        """A file that is no source."""
+        suffix = _suffix(entry.name)
+        if suffix in self._audio or suffix in self._n_of or self._is_audio(entry, suffix):
+            self._n_of[suffix] = self._n_of.get(suffix, 0) + 1
+
+    def _is_audio(self, entry: os.DirEntry[str], suffix: str) -> bool:
+        n_opened = self._n_opened.get(suffix, 0)
+        if n_opened >= MAX_OPENED or _is_special(entry):
+            return False
+        self._n_opened[suffix] = n_opened + 1
+        try:
+            with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - names may be bytes
+                return HEADS.match(file.read(HEAD_BYTES)) is not None
+        except OSError:
+            return False
+
+    def sentences(self) -> Iterator[tuple[str, str]]:
+        """What is left out, and what to do about it; nothing where nothing is."""
+        media = [suffix for suffix in self._n_of if suffix in MEDIA_SUFFIXES]
+        other = [suffix for suffix in self._n_of if suffix not in MEDIA_SUFFIXES]
+        for suffixes, hint in (
+            (media, "one more package reads them: pip install 'dymn[media]'"),
+            (other, "name them with --ext, or by their own names" if "" in other else "name them with --ext"),
+        ):
+            if suffixes:
+                n_files = sum(self._n_of[suffix] for suffix in suffixes)
+                shown = ", ".join(f".{suffix}" if suffix else "no suffix" for suffix in sorted(suffixes))
+                yield f"{shown}: {n_files} file{'' if n_files == 1 else 's'} left out", hint
+
+
+def _readable_suffixes() -> frozenset[str]:
+    """Those of the formats that this installation reads, or says what is needed for them."""
+    return AUDIO_SUFFIXES | MEDIA_SUFFIXES if find_spec("av") is not None else AUDIO_SUFFIXES
+
+
+def find(
+    names: Iterable[str],
+    *,
+    extensions: frozenset[str] | None = None,
+    recurse: bool = True,
+    left_out: LeftOut | None = None,
+) -> Iterator[Found]:
+    """The sources that names lead to, in the order of the names, folders in natural order.
+
+    Args:
+        names: files, folders, or "-" for standard input.
+        extensions: in folders, only these suffixes (lower case, without the dot); None for all known.
+        recurse: also look into folders within folders.
+        left_out: counts what looks like audio and is no source, where `extensions` do not say what is.
+    """
+    suffixes = extensions or _readable_suffixes()
+    counting = left_out if extensions is None else None
+    seen: set[str] = set()
+    for name in names:
+        if name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
+            yield from _in_folder(name, extensions, _Search(suffixes, recurse, counting), seen)
+        elif _is_new(name, seen):
+            yield Found(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What counts in folders, and who counts the rest."""
+
+    suffixes: frozenset[str]
+    recurse: bool
+    left_out: LeftOut | None
+
+
+def _in_folder(
+    folder: str, extensions: frozenset[str] | None, search: _Search, seen: set[str]
+) -> Iterator[Found]:
+    is_empty = True
+    for found, real in _walk(folder, search):
+        is_empty = False
+        if real not in seen:
+            seen.add(real)
+            yield found
+    if is_empty and _is_new(folder, seen):
+        what = ", ".join(sorted(extensions)) if extensions else "audio"
+        problem = InputError(
+            f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
+        )
+        yield Found(folder, problem)
+
+
+def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
+    """The files in a folder, then those in each folder within it; folders that cannot be listed, too.
+
+    Yields:
+        What was found, and its real path.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting = [(top, os.path.realpath(top))]
+    while waiting:
+        folder, real = waiting.pop()
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as exc:
+            reason = (exc.strerror or str(exc)).lower()
+            problem = AudioNotFoundError(f"{folder}: this folder cannot be listed: {reason}")
+            yield Found(folder, problem), real
+            continue
+        inner = []
+        for entry in sorted(visible, key=lambda entry: natural_key(entry.name)):
+            if _is_folder(entry):
+                inner.append((entry.path, _real_path(entry, real)))
+            elif _suffix(entry.name) not in search.suffixes:
+                if search.left_out is not None:
+                    search.left_out.add(entry)
+            elif not _is_special(entry):
+                yield Found(entry.path, n_folder=len(top)), _real_path(entry, real)
+        if search.recurse:
+            waiting.extend(reversed(inner))
+
+
+def _real_path(entry: os.DirEntry[str], folder: str) -> str:
+    """Without asking the file system where no link is in the way: that takes longer than all else here."""
+    return os.path.realpath(entry.path) if entry.is_symlink() else f"{folder}{os.sep}{entry.name}"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1][1:].lower()  # noqa: PTH122
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a pipe, a socket or a device, which might keep us waiting; a link to nothing is none."""
+    try:
+        return not entry.is_file() and os.path.exists(entry.path)  # noqa: PTH110
+    except OSError:
+        return False
+
+
+def _is_new(name: str, seen: set[str]) -> bool:
+    real = name if name == "-" else os.path.realpath(name)
+    if real in seen:
+        return False
+    seen.add(real)
+    return True
+
+
+def share_of(found: list[Found], index: int, count: int) -> list[Found]:
+    """The index-th of count contiguous shares, from 1; their sizes differ by one at most."""
+    return found[(index - 1) * len(found) // count : index * len(found) // count]
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts `take2` before `take10`, and orders the rest by code point."""
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in DIGITS.split(name) if part]
+
+
+def parse_extensions(text: str | None) -> frozenset[str] | None:
+    """From "wav,.FLAC" to {"wav", "flac"}.
+
+    Raises:
+        UsageError: there is no suffix in it.
+    """
+    if text is None:
+        return None
+    suffixes = frozenset(part.strip().lstrip(".").lower() for part in text.split(",")) - {""}
+    if not suffixes:
+        raise UsageError(f"--ext {text!r} names no suffix", hint="for example --ext wav,flac")
+    return suffixes
+
+
+def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
+    """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped.
+
+    Raises:
+        UsageError: there are NUL bytes in lines, as in what `find -print0` writes, or a name without end.
+    """
+    end = b"\0" if null else b"\n"
+    rest = b""
+    while chunk := stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16):
+        *names, rest = (rest + chunk).split(end)
+        yield from _decoded(names, null)
+        if len(rest) > LONGEST_NAME:
+            raise UsageError("the list of names holds no names: one has no end", hint="is it a text file?")
+    yield from _decoded([rest], null)
+
+
+def _decoded(names: list[bytes], null: bool) -> Iterator[str]:
+    for name in names:
+        if not null and b"\0" in name:
+            raise UsageError("the names in this list end with NUL bytes", hint="add -0")
+        clean = name if null else name.removesuffix(b"\r")
+        if clean:
+            yield os.fsdecode(clean)

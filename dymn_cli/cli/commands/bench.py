@@ -1,0 +1,119 @@
+"""`dymn bench`: how fast it is here, stage by stage and end to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.groups import ListOptions, ModelName, TalkOptions
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.cli.terminal.tables import Listing, choose_form, show
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+
+    from dymn_cli.bench.report import Report
+
+__all__ = ["register"]
+
+HELP = """Benchmark dymn on this machine.
+
+  dymn bench
+  dymn bench --baseline -f json > bench.json
+
+Per stage, end to end with one worker and with several, start-up, memory, and what an hour costs in one long
+file. Everything is measured in rounds, one thing after the other in each; a figure is the median of the
+rounds, a ratio the median of the rounds' ratios. About a minute; --baseline takes half as long again, --long
+as long as the hours need. Close other programs: they slow it down, and the report says by how much.
+In a pipe, tab-separated: part, what, format, workers, value, low, high, unit, goal, reached.
+Formats: table, tsv, json.
+"""
+
+MEASURE = "What to measure"
+BUSY_CORES = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "bench", help=HELP)(bench)
+
+
+def bench(
+    *,
+    model: ModelName = "dymn04_kd",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j",
+            "--jobs",
+            metavar="N",
+            envvar="DYMN_JOBS",
+            help="Workers to compare with one (default: one a core).",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", metavar="N", help="How often everything is measured.", rich_help_panel=MEASURE
+        ),
+    ] = 5,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="How long the rounds take together, about.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = 40.0,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline",
+            metavar="",
+            help="Compare with the usual way to run such models in PyTorch.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = False,
+    long: Annotated[
+        float,
+        typer.Option(
+            "--long",
+            metavar="H",
+            help="Also a recording of H hours; 24 takes minutes and 1.5 GB of temporary space.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = 0.0,
+    listing: ListOptions,
+    talking: TalkOptions,
+) -> None:
+    """Measure, and print the figures."""
+    from dymn_cli.bench.measure import BenchOptions, run_bench
+    from dymn_cli.bench.report import COLUMNS
+
+    talk = Messages.of(talking)
+    choose_form(listing.format)
+    options = BenchOptions(
+        model=model, jobs=jobs, rounds=rounds, seconds=seconds, baseline=baseline, long_h=long
+    )
+    report = run_bench(options, talk.note)
+
+    def table(console: Console) -> Group:
+        from dymn_cli.cli.views.bench import bench_tables
+
+        return bench_tables(report)
+
+    rows = (figure.cells for figure in report.figures)
+    show(Listing(COLUMNS, rows, report.to_json(), table), listing, talk)
+    _tell_load(report, talk)
+
+
+def _tell_load(report: Report, talk: Messages) -> None:
+    if report.other_cores is not None and report.other_cores > BUSY_CORES:
+        talk.warning(
+            f"other programs kept {report.other_cores:.1f} of {report.machine.cores} cores busy meanwhile",
+            hint="figures of a quiet machine are better, and its ratios truer",
+        )

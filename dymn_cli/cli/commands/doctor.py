@@ -1,0 +1,81 @@
+"""`dymn doctor`: what this installation is made of, and whether it works."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName, TalkOptions
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.cli.terminal.streams import is_terminal
+from dymn_cli.cli.terminal.tables import Listing, choose_form, show
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["register"]
+
+HELP = """Check this installation.
+
+  dymn doctor
+  dymn doctor -f json
+
+Each check is ok, absent (an extra that is not needed), warn or fail, with what to do about it. The last one
+tags a clip that ships with dymn. Exit code 1: a check failed.
+In a pipe, tab-separated: name, state, detail, hint. Formats: table, tsv, json.
+"""
+
+FAILED = 1
+SCHEMA = "dymn.doctor/1"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "doctor", help=HELP)(doctor)
+
+
+def doctor(
+    *,
+    model: ModelName = "dymn04_kd",
+    backend: BackendName = "auto",
+    device: DeviceName = "auto",
+    listing: ListOptions,
+    talking: TalkOptions,
+) -> None:
+    """Run all checks and print a line each."""
+    from dataclasses import asdict
+
+    from dymn_cli import __version__
+    from dymn_cli.cli.views.doctor import checks_table
+    from dymn_cli.doctor.checks import COLUMNS, examine
+
+    talk = Messages.of(talking)
+    choose_form(listing.format)
+    checks, times = examine(model, backend, device)
+
+    def table(console: Console) -> Table:
+        return checks_table(checks)
+
+    rows = ((check.name, check.state, check.detail, check.hint) for check in checks)
+    document = {
+        "schema": SCHEMA,
+        "dymn": __version__,
+        "checks": [asdict(check) for check in checks],
+        "times_ms": None if times is None else {key: round(ms, 2) for key, ms in asdict(times).items()},
+    }
+    show(Listing(COLUMNS, rows, document, table), listing, talk)
+    states = [check.state for check in checks]
+    if is_terminal(sys.stdout):
+        talk.note(_summary(states.count("fail"), states.count("warn")))
+    if "fail" in states:
+        raise typer.Exit(FAILED)
+
+
+def _summary(n_failed: int, n_warned: int) -> str:
+    if n_failed:
+        return f"{n_failed} of the checks failed: what to do stands beside each"
+    return f"it works, with {n_warned} warning{'s'[: n_warned > 1]}" if n_warned else "all is well"

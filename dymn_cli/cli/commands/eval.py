@@ -1,0 +1,339 @@
+"""`dymn eval`: how good is a model, or a finished result?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.groups import ModelOptions, OutputOptions, TalkOptions
+from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.cli.views.evaluation import Jobs
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dymn_cli.evaluation.ground_truth import GroundTruth, LabelMap, Matched
+    from dymn_cli.labels import Vocabulary
+
+__all__ = ["register"]
+
+HELP = """Evaluate a model or a finished result against ground truth.
+
+  dymn eval recordings/ --truth truth.csv -m model.safetensors
+  dymn eval tags.csv --truth truth.csv --plot eval.png
+  dymn eval sounds/                        sub-folders are the classes
+  dymn eval events.jsonl --truth marked.tsv
+
+INPUT is audio, or a result of dymn tag with all scores (-k 0 or --layout matrix, and --precision 9 where
+they are low): csv, tsv, jsonl or json.
+The truth is a folder with a sub-folder per class, or a table: file,label[;label...], or as AudioSet,
+FSD50K, ESC-50, OpenMIC or TAU have theirs. Its labels are names, ids or slugs of the model's; --map says
+what others mean.
+
+Per class: average precision, ROC AUC, d', and the threshold with the best F1, or with --at-precision the
+lowest one that is precise enough; --write-thresholds writes them for dymn tag --thresholds. Means are over
+the classes that some recording has. Accuracy: how often the highest score is right. A table on a terminal;
+in a pipe, tab-separated: label, mid, n_positive, average_precision, auc, d_prime, threshold, precision,
+recall, f1. Formats: table, tsv, csv, json. Answers of the model are remembered: judging the same recordings
+again takes no time.
+
+Events: the truth says from when to when. It is a table with the columns filename, onset, offset and
+event_label, Audacity label tracks (a folder, each named as its recording), a Raven selection table, or any
+result of dymn events; INPUT is audio, or such a result. Per class: F1 by the ends of events (the onset 200 ms
+off at most, the offset 200 ms or a fifth of the length), F1 by what they share with true ones (a half), and
+PSDS1 and PSDS2 as DCASE sets them. Those look at all thresholds: of audio, by the scores of its frames; of a
+result, by the scores of its events alone, so find them with a low --on.
+"""
+
+TRUTH = "What is true"
+MAX_NAMED = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "eval", help=HELP)(evaluate_inputs)
+
+
+def evaluate_inputs(
+    *,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT", help="Files and folders, or results of dymn tag.", show_default=False
+        ),
+    ],
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            "--truth",
+            metavar="FILE|DIR",
+            help="Labels of the recordings (default: the sub-folders of INPUT).",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME",
+            help="INPUT is esc50, fsd50k, openmic or tau, as its archives unpack.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="NAME",
+            help="Only this part or fold of the data: train, val, test, 1, ...",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="FILE.csv",
+            help="What labels of the truth mean: columns truth,label.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = None,
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unknown",
+            metavar="",
+            help="Leave out labels that are none of the model's.",
+            rich_help_panel=TRUTH,
+        ),
+    ] = False,
+    model: ModelOptions,
+    jobs: Jobs = None,
+    output: OutputOptions,
+    at_precision: Annotated[
+        float | None,
+        typer.Option(
+            "--at-precision",
+            metavar="P",
+            help="Thresholds that reach this precision, not the best F1.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    write_thresholds: Annotated[
+        str | None,
+        typer.Option(
+            "--write-thresholds",
+            metavar="FILE.csv",
+            help="Write them for --thresholds of dymn tag.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE.png",
+            help="A picture: classes, reliability, confusions; png, svg or pdf.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    talking: TalkOptions,
+) -> None:
+    """Judge the inputs."""
+    from dymn_cli.cli.views import evaluation as evaluation_view
+    from dymn_cli.cli.views.event_evaluation import are_events, judge_events
+
+    talk = Messages.of(talking)
+    form = evaluation_view.choose_output(output)
+    if at_precision is not None and not 0 < at_precision <= 1:
+        raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
+    evaluation_view.check_outputs(output.out, write_thresholds, plot, force=output.force)
+    if plot is not None:
+        from dymn_cli.evaluation.plots import check_picture
+
+        check_picture(plot)
+    from dymn_cli.evaluation.evaluate import evaluate
+    from dymn_cli.evaluation.ground_truth import read_label_map
+    from dymn_cli.evaluation.score_files import SUFFIXES
+    from dymn_cli.evaluation.thresholds import write_thresholds as write
+    from dymn_cli.writers.spelling import counted
+    from dymn_cli.writers.target import is_stdout
+
+    gone = next((name for name in inputs if not Path(name).exists()), None)
+    if gone is not None:
+        raise AudioNotFoundError(f"{gone}: no such file")
+    mapping = read_label_map(label_map) if label_map is not None else {}
+    if truth is not None and dataset is None and are_events(truth):
+        for option, value in (
+            ("--part", part),
+            ("--at-precision", at_precision),
+            ("--write-thresholds", write_thresholds),
+            ("--plot", plot),
+        ):
+            if value is not None:
+                raise UsageError(f"{option} is about whole recordings, and {truth} is about events")
+        judge_events(
+            inputs,
+            truth,
+            mapping,
+            ignore_unknown=ignore_unknown,
+            model=model,
+            output=output,
+            form=form,
+            talk=talk,
+        )
+        return
+    said = _truth(inputs, truth, dataset, part)
+    evaluation_view.tell(talk, said.notes)
+    finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]
+    if finished and dataset is None:
+        if len(finished) < len(inputs):
+            raise UsageError("results and audio are judged one by one", hint=f"without {finished[0]}")
+        scores, vocabulary, matched, n_failed = _of_results(inputs, said, mapping, ignore_unknown, talk)
+    else:
+        scores, vocabulary, matched, n_failed = _of_audio(
+            inputs, said, mapping, ignore_unknown, talk, model, jobs, from_truth=dataset is not None
+        )
+    evaluation_view.tell(talk, list(_notes(matched)))
+    evaluation = evaluate(
+        scores,
+        matched.truth,
+        [(label.mid, label.name) for label in vocabulary],
+        known=matched.known,
+        precision=at_precision,
+    )
+    document = evaluation.document()
+    evaluation_view.write_evaluation(
+        evaluation, document, output.out, form, talk, header=output.header, force=output.force
+    )
+    if write_thresholds is not None:
+        write(write_thresholds, evaluation.thresholds, force=output.force)
+    if plot is not None:
+        from dymn_cli.evaluation.plots import draw_evaluation
+
+        draw_evaluation(evaluation, plot, title=Path(inputs[0]).name or inputs[0], force=output.force)
+    if form != "table" or not is_stdout(output.out):
+        size = f"{counted(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
+        talk.note(f"{size}: {evaluation_view.figures(evaluation)}")
+    evaluation_view.end_with(n_failed, evaluation.n_clips)
+
+
+def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str | None) -> GroundTruth:
+    """What is true, by what was asked for.
+
+    Raises:
+        UsageError: it is not clear what that is.
+        InputError: it cannot be read.
+    """
+    from dymn_cli.datasets.published import read_layout
+    from dymn_cli.evaluation.ground_truth import GroundTruth, read_truth
+
+    if dataset is not None:
+        if truth is not None or len(inputs) > 1:
+            raise UsageError("--dataset takes one folder, which has its own truth")
+        data = read_layout(dataset, inputs[0])
+        said = GroundTruth.of(data)
+    elif truth is not None:
+        said = read_truth(truth)
+    elif len(inputs) == 1 and Path(inputs[0]).is_dir():
+        said = read_truth(inputs[0])
+    else:
+        raise UsageError(
+            "what is really to be heard?",
+            hint="--truth FILE.csv, or name a folder with a sub-folder per class",
+        )
+    if part is None:
+        return said
+    return said.only(part)
+
+
+def _of_results(
+    inputs: list[str], said: GroundTruth, mapping: LabelMap, ignore_unknown: bool, talk: Messages
+) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
+    from dymn_cli.evaluation.ground_truth import match
+    from dymn_cli.evaluation.score_files import read_scores
+
+    table = read_scores(inputs)
+    for note in table.notes:
+        talk.warning(note)
+    if table.failed:
+        talk.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+    matched = match(said, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
+    return table.scores[matched.recordings], table.vocabulary, matched, len(table.failed)
+
+
+def _of_audio(
+    inputs: list[str],
+    said: GroundTruth,
+    mapping: LabelMap,
+    ignore_unknown: bool,
+    talk: Messages,
+    model: ModelOptions,
+    jobs: int | None,
+    *,
+    from_truth: bool,
+) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
+    import numpy as np
+
+    from dymn_cli.audio.discover import find
+    from dymn_cli.cli.batch_run.predict import predict
+    from dymn_cli.evaluation.ground_truth import match
+    from dymn_cli.evaluation.predictions import work_for
+
+    problems = []
+    if from_truth:
+        names = [row.name for row in said.rows]
+    else:
+        found = list(find(inputs))
+        problems = [one.problem for one in found if one.problem is not None]
+        names = [one.name for one in found if one.problem is None]
+    for problem in problems:
+        talk.warning(problem.message, problem.hint)
+    if not names:
+        raise InputError(f"{inputs[0]}: no recordings")
+    models = model.models
+    work = work_for(
+        models[0] if len(models) == 1 else models,
+        model.backend,
+        model.device,
+        batch_size=model.batch_size,
+        scores=True,
+    )
+    with work.open_tagger(1) as tagger:
+        vocabulary = tagger.vocabulary
+    # Labels are looked up first: a word that the model does not know is said before any work is done.
+    matched = match(said, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
+    wanted = [names[n] for n in matched.recordings]
+    with predict(wanted, work, talk, jobs=jobs, threads=model.threads) as answers:
+        scores = answers.scores()
+        kept = np.array(answers.answered, np.intp)
+    n_failed = len(answers.failures) + len(problems)
+    return scores, vocabulary, matched.only(kept), n_failed
+
+
+def _notes(matched: Matched) -> list[str]:
+    """What is worth knowing of how truth and recordings fit together."""
+    notes = []
+    if matched.without_truth:
+        notes.append(
+            f"recordings that are not in the truth, which are left out: {len(matched.without_truth)},"
+            f" the first is {matched.without_truth[0]}"
+        )
+    if matched.without_recording:
+        notes.append(
+            f"recordings of the truth without scores: {len(matched.without_recording)},"
+            f" the first is {matched.without_recording[0]}"
+        )
+    if matched.ignored:
+        from dymn_cli.datasets.dataset import listed
+
+        notes.append(f"labels that are left out: {listed(matched.ignored, 8)}")
+    if matched.n_dropped:
+        notes.append(f"recordings without another label, which are left out: {matched.n_dropped}")
+    return notes

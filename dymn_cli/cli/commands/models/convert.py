@@ -1,0 +1,236 @@
+"""`dymn models convert` and `import`: models of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.groups import TalkOptions
+from dymn_cli.cli.options.panels import OUTPUT
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.doctor.admission import self_test
+from dymn_cli.errors import ModelError, UsageError
+from dymn_cli.values import bytes_text
+
+if TYPE_CHECKING:
+    from dymn_cli.frontend.melbank import FrontEndConfig
+    from dymn_cli.store.local import Record
+
+__all__ = ["register"]
+
+CONVERT_HELP = """Turn a PyTorch checkpoint of a DyMN or MN, say one that you fine-tuned, into a model for -m.
+
+  dymn models convert best.pt --labels classes.txt --name my-birds
+  dymn models convert best.pt --labels classes.txt -o my-birds.safetensors
+
+Any number of classes. It needs no PyTorch, and nothing in the file is executed; one that asks for more than
+tensors is refused. --labels has a class name a line, in the order of the outputs, or is a CSV file with a
+column display_name, label, name or class; 527 classes without it are those of AudioSet. A frame head
+(strong_head.*) is kept. The model has to pass a self-test.
+"""
+
+IMPORT_HELP = """Give a name to a model file that dymn wrote: .safetensors, or .onnx of `dymn export`.
+
+  dymn models import my-birds.safetensors
+  dymn models import model.onnx --name my-birds
+
+A copy of it goes into the local store, after a self-test; its SHA-256 is checked whenever it is used. Without
+--name it is called as the file is.
+"""
+
+CONTENT = "What the file holds"
+MAX_MELS = 512  # that a front end may have
+
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="Keep it under NAME, for -m.", rich_help_panel=OUTPUT),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", metavar="", help="Replace what has that name.", rich_help_panel=OUTPUT),
+]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    command(group, "convert", help=CONVERT_HELP)(convert)
+    command(group, "import", help=IMPORT_HELP)(import_file)
+
+
+def convert(
+    *,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A .pt, .pth, .ckpt or .safetensors file.", show_default=False),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels", metavar="FILE", help="Names of the classes, in order.", rich_help_panel=CONTENT
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="X",
+            help="Of the Dy-Conv attention at the end of training (default: 1).",
+            rich_help_panel=CONTENT,
+        ),
+    ] = None,
+    hop_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--hop-ms",
+            metavar="N",
+            min=1,
+            help="From one frame of the log-mel to the next (default: 10).",
+            rich_help_panel=CONTENT,
+        ),
+    ] = None,
+    n_mels: Annotated[
+        int | None,
+        typer.Option(
+            "--mels",
+            metavar="N",
+            min=1,
+            max=MAX_MELS,
+            help="Bands of the log-mel (default: 128).",
+            rich_help_panel=CONTENT,
+        ),
+    ] = None,
+    embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--embeddings",
+            metavar="",
+            help="Its classes are no sounds: it needs no labels.",
+            rich_help_panel=CONTENT,
+        ),
+    ] = False,
+    name: NameOption = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Write a .safetensors file.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    force: ForceOption = False,
+    talking: TalkOptions,
+) -> None:
+    """Convert, test, and put where it is wanted."""
+    talk = Messages.of(talking)
+    if (name is None) == (out is None):
+        raise UsageError("say where the model goes", hint="--name NAME or -o FILE.safetensors, one of them")
+    from dymn_cli.store.registry import require_file
+
+    source = Path(file)
+    _check_place(name, out, force=force)
+    require_file(source)
+    from dymn_cli.store.class_names import read_class_names
+    from dymn_cli.store.convert import convert as convert_checkpoint
+
+    vocabulary = None if labels is None else read_class_names(Path(labels))
+    header, tensors = convert_checkpoint(
+        source,
+        name=name or Path(out or "").stem,
+        temperature=temperature,
+        front_end=_front_end(hop_ms, n_mels),
+        labels=vocabulary,
+        purpose="embeddings" if embeddings else "tags",
+    )
+    if name is not None:
+        from dymn_cli.store.install import add_weights
+
+        record = add_weights(name, source, header, tensors, test=self_test, force=force)
+        _tell(record, talk)
+        return
+    from dymn_cli.store.weights import save_weights
+    from dymn_cli.writers.target import open_target
+
+    with tempfile.TemporaryDirectory(prefix="dymn-") as folder, open_target(out, force=force) as target:
+        made = Path(folder) / "model.safetensors"
+        sha256 = save_weights(made, header, tensors)
+        _test(made, source)
+        target.stream.write(made.read_bytes())
+    talk.note(f"{out}: {header.config.n_classes} classes, SHA-256 {sha256[:12]}…")
+
+
+def _test(made: Path, source: Path) -> None:
+    try:
+        self_test(made)
+    except ModelError as error:
+        reason = error.message.removeprefix(f"{made}: ")
+        raise ModelError(f"{source}: the self-test failed: {reason}", hint=error.hint) from error
+
+
+def import_file(
+    *,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .safetensors or .onnx file.", show_default=False)
+    ],
+    name: NameOption = None,
+    force: ForceOption = False,
+    talking: TalkOptions,
+) -> None:
+    """Copy, test, and give it its name."""
+    from dymn_cli.store.registry import require_file
+
+    talk = Messages.of(talking)
+    source = Path(file)
+    if source.suffix not in (".safetensors", ".onnx"):
+        raise UsageError(
+            f"{file} is no .safetensors or .onnx file", hint="checkpoints of PyTorch: dymn models convert"
+        )
+    wanted = source.stem if name is None else name
+    _check_place(wanted, None, force=force)
+    require_file(source)
+    _tell(_import(wanted, source, force=force), talk)
+
+
+def _import(name: str, source: Path, *, force: bool) -> Record:
+    from dymn_cli.store.install import add_onnx, add_weights
+    from dymn_cli.store.weights import read_weights
+
+    if source.suffix == ".onnx":
+        return add_onnx(name, source, test=self_test, force=force)
+    weights = read_weights(source)
+    header = dataclasses.replace(weights.header, name=name)
+    return add_weights(name, source, header, weights.tensors, test=self_test, force=force)
+
+
+def _check_place(name: str | None, out: str | None, *, force: bool) -> None:
+    """Find out before any work whether the model may go there."""
+    if name is not None:
+        from dymn_cli.store.install import check_own_name
+
+        check_own_name(name)
+        return
+    from dymn_cli.writers import check_target
+
+    if Path(out or "").suffix != ".safetensors":
+        raise UsageError(f"--out {out!r}: the file will be a .safetensors one", hint="give it that suffix")
+    check_target(out or "", force=force)
+
+
+def _front_end(hop_ms: int | None, n_mels: int | None) -> FrontEndConfig | None:
+    """The log-mel that is asked for; None leaves it to what the file's name says."""
+    from dymn_cli.frontend.melbank import FrontEndConfig
+
+    if hop_ms is None and n_mels is None:
+        return None
+    usual = FrontEndConfig()
+    n_hop = usual.n_hop if hop_ms is None else hop_ms * usual.rate_hz // 1000
+    return FrontEndConfig(n_hop=n_hop, n_mels=usual.n_mels if n_mels is None else n_mels)
+
+
+def _tell(record: Record, talk: Messages) -> None:
+    talk.note(
+        f"{record.name}: ready, {bytes_text(record.size_bytes)}, {record.n_classes} classes;"
+        f" dymn tag -m {record.name} clip.wav"
+    )

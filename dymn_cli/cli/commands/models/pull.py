@@ -1,0 +1,179 @@
+"""`dymn models pull` and `remove`: published models come, and models go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.groups import TalkOptions, complete_model
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.doctor.admission import self_test
+from dymn_cli.errors import ModelError, PartialFailure, UsageError, WeightsMissingError
+from dymn_cli.values import bytes_text
+
+if TYPE_CHECKING:
+    from dymn_cli.store.pull import Pulled, Source
+
+__all__ = ["register"]
+
+PULL_HELP = """Fetch published models, and make them ready for -m.
+
+  dymn models pull dymn10_as
+  dymn models pull mn04_as --from mn04_as_mAP_432.pt
+
+The only command that goes to the network. A checkpoint is recognised by its SHA-256 or git hash; where none
+is known, you are told, the first one is trusted, and another one is refused from then on (--repin takes it).
+It is converted without executing anything in it, and has to pass a self-test before it gets its name; after a
+failure the model that was there is still there. A download that broke off, also with Ctrl-C, goes on where it
+stopped when the command is given again.
+
+DYMN_MIRROR=ADDRESS: a folder on the web with files of the same names. DYMN_OFFLINE=1: nothing but --from
+works. https_proxy, http_proxy and no_proxy are respected. Exit codes: 4 not to be had, or not what it should
+be; 5 no room; 6 some came, others did not.
+"""
+
+REMOVE_HELP = """Remove models that were pulled or added, or what a broken download left.
+
+  dymn models remove dymn10_as
+  dymn models remove my-birds mn40_as
+
+What ships with dymn stays. The hash of a checkpoint that was trusted when it was first seen is remembered.
+"""
+
+SOURCE, STORE = "Where from", "What is here"
+HOW = {
+    "sha256": "recognised by its SHA-256",
+    "git-blob": "recognised by its git hash",
+    "pin": "the same file as when it was first seen",
+    "first-seen": "a file without a published hash",
+}
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    command(group, "pull", help=PULL_HELP)(pull)
+    command(group, "remove", help=REMOVE_HELP)(remove)
+
+
+def pull(
+    *,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME", help="Models by name.", show_default=False, autocompletion=complete_model
+        ),
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="ADDRESS", help="Take the file from ADDRESS.", rich_help_panel=SOURCE),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE|DIR",
+            help="Take a file that is here, or those in DIR, by their names.",
+            rich_help_panel=SOURCE,
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", metavar="", help="Fetch it again even if it is here.", rich_help_panel=STORE),
+    ] = False,
+    repin: Annotated[
+        bool,
+        typer.Option(
+            "--repin",
+            metavar="",
+            help="Fetch it again, and trust it even if it is not the one that was seen first.",
+            rich_help_panel=STORE,
+        ),
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", metavar="", help="Keep the original checkpoint, too.", rich_help_panel=STORE),
+    ] = False,
+    talking: TalkOptions,
+) -> None:
+    """Pull models one after the other; one that fails does not keep the others from coming."""
+    talk = Messages.of(talking)
+    sources = _sources(list(dict.fromkeys(names)), url, file)
+    errors: list[ModelError] = []
+    for name, source in sources.items():
+        try:
+            _tell(_pull(name, source, talk, force=force or repin, repin=repin, keep=keep), talk)
+        except ModelError as error:
+            if len(sources) == 1:
+                raise
+            talk.error(error)
+            errors.append(error)
+    if len(errors) == len(sources) and errors:
+        raise typer.Exit(errors[0].exit_code)
+    if errors:
+        raise typer.Exit(PartialFailure.exit_code)
+
+
+def _sources(names: list[str], url: str | None, file: str | None) -> dict[str, Source]:
+    """Where each model comes from; what is asked for wrongly is said before anything is fetched."""
+    from dymn_cli.store.pull import source_of
+    from dymn_cli.store.registry import model_spec
+
+    path = None if file is None else Path(file)
+    if len(names) > 1 and (url is not None or (path is not None and not path.is_dir())):
+        raise UsageError(f"one file cannot be {len(names)} models", hint="--from DIR, or DYMN_MIRROR")
+    return {name: source_of(model_spec(name), url=url, file=path) for name in names}
+
+
+def _pull(name: str, source: Source, talk: Messages, *, force: bool, repin: bool, keep: bool) -> Pulled:
+    from dymn_cli.cli.terminal.download_meter import meter
+    from dymn_cli.store.pull import pull as pull_model
+
+    with meter(name, talk) as watch:
+        try:
+            return pull_model(name, source, test=self_test, watch=watch, force=force, repin=repin, keep=keep)
+        except KeyboardInterrupt:
+            if source.file is None:
+                talk.note(f"{name}: what has come is kept; the same command goes on from there")
+            raise
+
+
+def _tell(pulled: Pulled, talk: Messages) -> None:
+    spec = pulled.spec
+    if pulled.was_there:
+        talk.note(f"{spec.name}: already here (--force fetches it again)")
+        return
+    talk.note(f"{spec.name}: ready, {bytes_text(spec.size_bytes or 0)}, {HOW[pulled.recognised_by]}")
+    if spec.purpose == "embeddings":
+        talk.note(f"{spec.name}: for embeddings and fine-tuning; it has no labels to tag with")
+
+
+def remove(
+    *,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME", help="Models by name.", show_default=False, autocompletion=complete_model
+        ),
+    ],
+    talking: TalkOptions,
+) -> None:
+    """Remove models from the local store."""
+    from dymn_cli.store import local
+    from dymn_cli.store.registry import known_names, model_spec, model_specs
+
+    talk = Messages.of(talking)
+    bundled = [spec.name for spec in model_specs() if spec.origin == "bundled"]
+    for name in names:
+        if name in bundled:
+            raise UsageError(f"{name} ships with dymn and cannot be removed", hint="pip uninstall dymn")
+        if name not in known_names():
+            model_spec(name)  # says that there is none, and what is near
+    for name in dict.fromkeys(names):
+        with local.locked(name, lambda name=name: talk.note(f"{name}: waiting for another dymn")) as folder:  # type: ignore[misc]
+            if not any(folder.iterdir()):
+                raise WeightsMissingError(f"{name} is not on this machine: there is nothing to remove")
+            n_bytes = local.discard(name)
+        talk.note(f"{name}: removed, {bytes_text(n_bytes)} freed")

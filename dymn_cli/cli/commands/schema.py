@@ -1,0 +1,54 @@
+"""`dymn schema`: what the JSON looks like that dymn writes."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated
+
+import typer
+
+from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.groups import TalkOptions
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.errors import UsageError
+
+__all__ = ["register"]
+
+HELP = """Print the JSON Schema (draft 2020-12) of what dymn writes.
+
+  dymn schema clip > clip.schema.json
+  dymn schema events
+
+clip: an object of dymn tag; events: of dymn events; embedding: of dymn embed; error: a source that failed, in
+all of them; info: of dymn info; meta: the .meta.json beside csv, tsv, npy and parquet files. The field schema
+of an object says which of them it is, as in dymn.clip/1; changes within that number only add fields.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "schema", help=HELP)(schema)
+
+
+def schema(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="clip, events, embedding, error, info or meta.", show_default=False
+        ),
+    ],
+    *,
+    talking: TalkOptions,
+) -> None:
+    """Print one schema."""
+    import json
+
+    from dymn_cli.cli.terminal.tables import print_bytes
+    from dymn_cli.writers.schemas import SCHEMAS
+
+    Messages.of(talking)
+    wanted = name.lower().removeprefix("dymn.").removesuffix("/1")
+    if wanted not in SCHEMAS:
+        near = difflib.get_close_matches(wanted, SCHEMAS, n=3, cutoff=0.0)
+        raise UsageError(f"no schema {name!r}", hint=f"nearest: {', '.join(near)}")
+    print_bytes(f"{json.dumps(SCHEMAS[wanted], ensure_ascii=False, indent=2)}\n".encode())

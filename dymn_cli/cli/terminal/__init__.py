@@ -1,0 +1,1 @@
+"""Streams, messages, progress and tables on a terminal."""

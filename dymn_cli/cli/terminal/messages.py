@@ -1,0 +1,167 @@
+"""What is said and how: colours decided per stream, one line an error, progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+from unicodedata import east_asian_width
+
+from dymn_cli.cli.terminal.streams import DUMB, is_terminal, wants_color
+from dymn_cli.errors import DymnError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dymn_cli.cli.options.groups import TalkOptions
+    from dymn_cli.cli.terminal.progress import Tally
+    from dymn_cli.results import Failure
+
+__all__ = ["CHOICES", "Messages"]
+
+CHOICES = ("auto", "always", "never")
+FEWEST_COLUMNS = 20  # below, lines are left to the terminal
+FILLER = "\ufdd0"
+
+
+def _wrapped(line: str, stream: TextIO) -> str:
+    """A line as it is; on a terminal in several, broken between words where it would break within them."""
+    if not is_terminal(stream):
+        return line
+    n_columns = shutil.get_terminal_size().columns
+    with contextlib.suppress(OSError, ValueError):  # a stand-in for a terminal has no size of its own
+        n_columns = os.get_terminal_size(stream.fileno()).columns or n_columns
+    if n_columns < FEWEST_COLUMNS or (len(line) <= n_columns and line.isascii()):
+        return line
+    import textwrap
+
+    # Wide characters take two columns: a filler that no text may hold stands for the second one.
+    measured = "".join(f"{char}{FILLER}" if east_asian_width(char) in "WF" else char for char in line)
+    wrapped = textwrap.fill(
+        measured,
+        n_columns,
+        subsequent_indent="  ",
+        break_long_words=False,  # a path, which one may want to copy
+        break_on_hyphens=False,
+        expand_tabs=False,
+        replace_whitespace=False,
+    )
+    return wrapped.replace(FILLER, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """The voice of one run of the program, on stderr."""
+
+    quiet: bool = False
+    verbosity: int = 0
+    color: str = "auto"
+    progress_choice: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value in (("--color", self.color), ("--progress", self.progress_choice)):
+            if value not in CHOICES:
+                raise UsageError(f"{name} {value!r}", hint=f"one of {', '.join(CHOICES)}")
+
+    @classmethod
+    def of(cls, options: TalkOptions) -> Messages:
+        """The voice that the options ask for.
+
+        Raises:
+            UsageError: a choice that there is not.
+        """
+        return cls(options.quiet, options.verbose, options.color, options.progress)
+
+    # ------------------------------------------------------------------ lines
+
+    def error(self, error: DymnError) -> None:
+        """One line: what, where, what to do next; with a trace where it was asked for."""
+        self._line("error", error.message, error.hint, "31;1")
+        self._trace(error)
+
+    def failure(self, failure: Failure, error: DymnError | None = None) -> None:
+        """One line for a source that gave nothing; its message names the source."""
+        self._line("failed", failure.message, failure.hint, "31;1")
+        if error is not None:
+            self._trace(error)
+
+    def warning(self, text: str, hint: str | None = None) -> None:
+        """Worth knowing, and not asked for with -q."""
+        if not self.quiet:
+            self._line("warning", text, hint, "33;1")
+
+    def note(self, text: str) -> None:
+        """Plain information."""
+        if not self.quiet:
+            self._line("", text, None, "")
+
+    def detail(self, text: str) -> None:
+        """Information for those who asked for more."""
+        if self.verbosity:
+            self.note(text)
+
+    def _trace(self, error: DymnError) -> None:
+        if self.verbosity >= 2 or os.environ.get("DYMN_DEBUG"):
+            traceback.print_exception(error, file=sys.stderr)
+
+    def _line(self, kind: str, text: str, hint: str | None, style: str) -> None:
+        from dymn_cli.writers.spelling import visible
+
+        stream = sys.stderr
+        text = visible(text if hint is None else f"{text}; {hint}", stream.encoding or "utf-8")
+        head = f"dymn: {kind}: " if kind else "dymn: "
+        line = _wrapped(head + text, stream)
+        if kind and wants_color(stream, self.color):
+            line = line.replace(kind, f"\x1b[{style}m{kind}\x1b[0m", 1)
+        try:
+            stream.write(f"{line}\n")
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # stderr is gone: there is nobody left to tell
+
+    # ------------------------------------------------------------------ drawing
+
+    def stdout_console(self) -> Console:
+        """For tables on standard output."""
+        from rich.console import Console
+
+        color = wants_color(sys.stdout, self.color)
+        # Of a terminal that calls itself dumb, rich takes 80 columns for granted.
+        size = shutil.get_terminal_size() if os.environ.get("TERM") in DUMB else None
+        return Console(
+            file=sys.stdout,
+            width=None if size is None else size.columns,
+            height=None if size is None else size.lines,
+            force_terminal=color or None,
+            no_color=not color,
+            color_system="standard" if color else None,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
+
+    def progress(self, total: int | None, *, shared_with_results: bool) -> Tally:
+        """How far the work is, on stderr: a bar on a terminal, nothing in a log unless it is asked for.
+
+        Args:
+            total: how many sources there are, where that is known.
+            shared_with_results: whether results go to the same terminal; then a bar would be in their way.
+
+        Returns:
+            What is to be told, in a `with` statement.
+        """
+        from dymn_cli.cli.terminal.progress import Lines, Tally
+
+        if self.quiet or self.progress_choice == "never":
+            return Tally(total)
+        if not is_terminal(sys.stderr):  # cron mails every line
+            return Lines(total, self.note) if self.progress_choice == "always" else Tally(total)
+        if shared_with_results and self.progress_choice == "auto":
+            return Tally(total)
+        from dymn_cli.cli.terminal.bar import Bar
+
+        return Bar(total, color=wants_color(sys.stderr, self.color))

@@ -1,0 +1,176 @@
+"""Facts in three forms: a table on a terminal, tab-separated rows in a pipe, one JSON document.
+
+The rows hold whole values (bytes, hertz, seconds); only the table rounds them for reading.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.cli.terminal.streams import is_terminal
+from dymn_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from dymn_cli.cli.options.groups import ListOptions
+
+__all__ = [
+    "LIST_FORMATS",
+    "MAX_WIDTH",
+    "Listing",
+    "choose_form",
+    "draw",
+    "grid",
+    "json_document",
+    "print_bytes",
+    "rendered",
+    "show",
+]
+
+LIST_FORMATS = ("table", "tsv", "json")
+MAX_WIDTH = 110  # a wider table only tears its columns apart
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The same facts in each form.
+
+    Args:
+        columns: names of the columns of tsv.
+        rows: their cells; None is an empty one.
+        document: the JSON object; its first field is `schema`.
+        table: makes what is drawn on a terminal, for a console.
+    """
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[object]]
+    document: Mapping[str, Any]
+    table: Callable[[Console], RenderableType]
+
+
+def show(listing: Listing, options: ListOptions, talk: Messages) -> None:
+    """Print a listing in the form that is asked for.
+
+    Raises:
+        UsageError: there is no such form.
+        OutputError: standard output takes no more.
+    """
+    form = choose_form(options.format)
+    if form == "json":
+        print_bytes(json_document(listing.document))
+    elif form == "tsv":
+        from dymn_cli.writers.to_tsv import tsv_line
+
+        head = [listing.columns] if options.header else []
+        print_bytes(b"".join(tsv_line(_cells(row)) for row in (*head, *listing.rows)))
+    else:
+        console = talk.stdout_console()
+        draw(console, listing.table(console))
+
+
+def _cells(row: Sequence[object]) -> list[object]:
+    return ["" if cell is None else cell for cell in row]
+
+
+def choose_form(name: str | None, forms: Sequence[str] = LIST_FORMATS) -> str:
+    """The form by name, or else the one that suits standard output.
+
+    Raises:
+        UsageError: there is no such form.
+    """
+    if name is None:
+        return "table" if is_terminal(sys.stdout) else "tsv"
+    if name.lower() in forms:
+        return name.lower()
+    from difflib import get_close_matches  # only a misspelt format needs it
+
+    nearest = get_close_matches(name.lower(), forms, n=3, cutoff=0.0)
+    raise UsageError(f"unknown format {name!r}", hint=f"nearest: {', '.join(nearest)} (--format NAME)")
+
+
+def print_bytes(data: bytes, *, styled: bool = False) -> None:
+    """Hand bytes to standard output.
+
+    Args:
+        data: UTF-8 text.
+        styled: it is drawn: a terminal gets its colours.
+
+    Raises:
+        OutputError: it takes no more.
+    """
+    from dymn_cli.writers.target import open_target
+
+    with open_target(None, styled=styled) as target:
+        target.stream.write(data)
+
+
+def json_document(document: Mapping[str, Any]) -> bytes:
+    """A JSON object over several lines; each item of a list of objects on a line of its own."""
+    fields = ",\n".join(f"  {_json(key)}: {_field(value)}" for key, value in document.items())
+    return f"{{\n{fields}\n}}\n".encode()
+
+
+def _field(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
+    return _json(value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+# ---------------------------------------------------------------------- tables
+
+
+def draw(console: Console, *parts: RenderableType, wrap: bool = True) -> None:
+    """Print what rich draws: see `rendered`.
+
+    Raises:
+        OutputError: standard output takes no more.
+    """
+    print_bytes(rendered(console, *parts, wrap=wrap), styled=True)
+
+
+def rendered(console: Console, *parts: RenderableType, wrap: bool = True) -> bytes:
+    """What rich draws, in the encoding of the console and without blanks at the ends of lines.
+
+    Args:
+        console: its width, colours and encoding count.
+        parts: what to draw, one below the other.
+        wrap: fold lines at the width of the console; else that is left to the terminal.
+    """
+    width = min(console.width, MAX_WIDTH)
+    with console.capture() as capture:  # not printed: on a broken pipe rich would end the process by itself
+        for part in parts:
+            console.print(part, width=width if wrap else None, soft_wrap=not wrap, crop=False)
+    lines = "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    return lines.encode(console.encoding, "backslashreplace")
+
+
+def grid(*columns: tuple[str, Mapping[str, Any]], heading: bool = True) -> Table:
+    """A table without lines: (heading, settings of rich's `add_column`) for each column; nothing is cut.
+
+    What is set to the right are figures, which are never wrapped.
+    """
+    from dymn_cli.cli.terminal.grid import GAP, Grid
+
+    table = Grid(
+        box=None,
+        show_header=heading,
+        pad_edge=False,
+        padding=(0, GAP, 0, 0),
+        header_style="bold",
+        highlight=False,
+    )
+    for name, settings in columns:
+        figures = settings.get("justify") == "right"
+        table.add_column(name, **{"overflow": "fold", "no_wrap": figures, **settings})
+    return table

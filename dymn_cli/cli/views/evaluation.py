@@ -1,0 +1,267 @@
+"""What `dymn eval` and `dymn finetune` share: asking a model about recordings, and showing how good it is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dymn_cli.cli.options.panels import BATCH as BATCH_PANEL
+from dymn_cli.cli.terminal.tables import choose_form, grid, json_document, rendered
+from dymn_cli.errors import PartialFailure, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from dymn_cli.cli.options.groups import OutputOptions
+    from dymn_cli.cli.terminal.messages import Messages
+    from dymn_cli.evaluation.evaluate import ClassResult, Confusion, Evaluation
+
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "Jobs",
+    "Ticker",
+    "check_outputs",
+    "choose_output",
+    "end_with",
+    "figures",
+    "number",
+    "short",
+    "tell",
+    "write_evaluation",
+]
+
+FORMATS = ("table", "tsv", "csv", "json")
+COLUMNS = (
+    "label", "mid", "n_positive", "average_precision", "auc", "d_prime", "threshold", "precision", "recall",
+    "f1",
+)  # fmt: skip
+MAX_CONFUSED = 12  # classes whose confusions fit on a terminal
+ROOM_FOR_BARS = 90  # columns of a terminal
+TICK_S = 10.0
+STRAIGHT = {"justify": "right"}
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "-j",
+        "--jobs",
+        metavar="N",
+        envvar="DYMN_JOBS",
+        help="Files at a time, each in a process (default: one a core).",
+        rich_help_panel=BATCH_PANEL,
+    ),
+]
+
+
+# ---------------------------------------------------------------------- asking
+
+
+class Ticker:
+    """Says now and then how far a long computation is."""
+
+    def __init__(self, talk: Messages, what: str) -> None:
+        self._talk = talk
+        self._what = what
+        self._next = time.monotonic() + TICK_S
+
+    def __call__(self, done: int, of: int) -> None:
+        """So many of so many are done."""
+        if time.monotonic() >= self._next and done < of:
+            self._talk.note(f"{self._what}: {done} of {of}")
+            self._next = time.monotonic() + TICK_S
+
+
+def tell(talk: Messages, notes: Sequence[str]) -> None:
+    """Say what is worth knowing, a line each."""
+    for note in notes:
+        talk.note(note)
+
+
+def end_with(n_failed: int, n_done: int) -> None:
+    """End the command with exit code 6 where recordings could not be used.
+
+    Raises:
+        PartialFailure: some could not.
+    """
+    from dymn_cli.writers.spelling import counted
+
+    if n_failed:
+        raise PartialFailure(f"{n_failed} of {counted(n_failed + n_done, 'recording')} could not be used")
+
+
+# ---------------------------------------------------------------------- showing
+
+
+def choose_output(output: OutputOptions) -> str:
+    """The form of the result: by name, by the suffix of the file, or by what standard output is.
+
+    Raises:
+        UsageError: there is no such form.
+    """
+    from pathlib import Path
+
+    from dymn_cli.writers.target import is_stdout
+
+    if output.format is not None or is_stdout(output.out):
+        return choose_form(output.format, FORMATS)
+    suffix = Path(output.out or "").suffix.lower().lstrip(".")
+    if suffix not in FORMATS[1:]:
+        raise UsageError(f"{output.out}: which form?", hint=f"-f {', '.join(FORMATS)}")
+    return suffix
+
+
+def check_outputs(*outs: str | None, force: bool) -> None:
+    """Say before any work is done that a file could not be written.
+
+    Raises:
+        OutputError: it exists, or its folder cannot be written to.
+    """
+    from dymn_cli.writers import check_target
+    from dymn_cli.writers.target import is_stdout
+
+    for out in outs:
+        if out is not None and not is_stdout(out):
+            check_target(out, force=force)
+
+
+def write_evaluation(
+    evaluation: Evaluation,
+    document: Mapping[str, Any],
+    out: str | None,
+    form: str,
+    talk: Messages,
+    *,
+    header: bool | None = None,
+    force: bool = False,
+) -> None:
+    """Write figures in a form, to a file or standard output.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from dymn_cli.writers.target import open_target
+
+    if form == "json":
+        data = json_document(document)
+    elif form == "table":
+        console = talk.stdout_console()
+        data = rendered(console, *_tables(evaluation, console))
+    else:
+        data = _rows(evaluation, form, header=header)
+    with open_target(out, force=force, styled=form == "table") as target:
+        target.stream.write(data)
+
+
+def _rows(evaluation: Evaluation, form: str, *, header: bool | None) -> bytes:
+    from dymn_cli.writers.to_csv import csv_line
+    from dymn_cli.writers.to_tsv import tsv_line
+
+    line = csv_line if form == "csv" else tsv_line
+    lines = [line(COLUMNS)] if (form == "csv" if header is None else header) else []
+    for one in evaluation.classes:
+        limit = one.threshold
+        figures = (one.average_precision, one.auc, one.d_prime)
+        quality = (limit.precision, limit.recall, limit.f1)
+        cells = (*map(number, figures), f"{limit.value:.9g}", *map(number, quality))
+        lines.append(line((one.label, one.mid, one.n_positive, *cells)))
+    return b"".join(lines)
+
+
+def number(value: float) -> str:
+    """A figure for a row: six digits, empty where it is none."""
+    from dymn_cli.evaluation.evaluate import finite
+
+    plain = finite(value)
+    return "" if plain is None else f"{plain:g}"
+
+
+def figures(evaluation: Evaluation) -> str:
+    """The figures over all classes, in a line."""
+    parts = [f"mean average precision {evaluation.mean_average_precision:.3f}"]
+    if not math.isnan(evaluation.mean_auc):
+        parts.append(f"ROC AUC {evaluation.mean_auc:.3f}")
+        parts.append(f"d′ {short(evaluation.d_prime, 2)}")
+    if not math.isnan(evaluation.accuracy):
+        parts.append(f"accuracy {evaluation.accuracy:.1%}")
+        if evaluation.without:
+            parts.append(f"({evaluation.accuracy_among:.1%} among the classes judged)")
+    return ", ".join(parts).replace(", (", " (")
+
+
+def _tables(evaluation: Evaluation, console: Console) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from dymn_cli.writers.spelling import counted
+
+    wide = console.width >= ROOM_FOR_BARS
+    names = ("class", "clips", "AP", "bar", "AUC", "d′", "from", "prec.", "recall", "F1")
+    settings = {"class": {}, "bar": {"no_wrap": True}}
+    shown = [name for name in names if wide or name != "bar"]
+    table = grid(*(("" if name == "bar" else name, settings.get(name, STRAIGHT)) for name in shown))
+    for one in sorted(evaluation.classes, key=lambda one: (-one.average_precision, one.label)):
+        cells = dict(zip(names, _cells(one, console), strict=True))
+        table.add_row(*(cells[name] for name in shown))
+    yield table
+    yield Text()
+    if evaluation.confusion is not None and 1 < len(evaluation.confusion.labels) <= MAX_CONFUSED:
+        yield _confused(evaluation.confusion)
+        yield Text()
+    without = f", {len(evaluation.without)} that cannot be" if evaluation.without else ""
+    yield Text(
+        f"{counted(evaluation.n_clips, 'recording')}; {len(evaluation.classes)} classes judged{without};"
+        f" from: the threshold for {evaluation.threshold_rule}"
+    )
+    yield Text(figures(evaluation), style="bold")
+
+
+def _cells(one: ClassResult, console: Console) -> Iterator[Any]:
+    from rich.text import Text
+
+    from dymn_cli.writers.spelling import visible
+
+    yield Text(visible(one.label, console.encoding))
+    yield str(one.n_positive)
+    yield f"{one.average_precision:.3f}"
+    yield Text(_bar(one.average_precision, console.encoding), style="green")
+    yield short(one.auc, 3)
+    yield short(one.d_prime, 2)
+    yield f"{one.threshold.value:.3g}"
+    yield from (
+        short(value, 2) for value in (one.threshold.precision, one.threshold.recall, one.threshold.f1)
+    )
+
+
+def _bar(share: float, encoding: str) -> str:
+    block = "━" if encoding.lower().startswith("utf") else "="
+    return block * round(10 * share)
+
+
+def short(value: float, digits: int) -> str:
+    """A figure for a table."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("inf", "∞")
+
+
+def _confused(confusion: Confusion) -> Table:
+    from rich.text import Text
+
+    from dymn_cli.writers.spelling import visible
+
+    numbers = [str(n) for n in range(1, len(confusion.labels) + 1)]
+    table = grid(("is ↓ taken for →", {}), ("", STRAIGHT), *((number, STRAIGHT) for number in numbers))
+    for n, (label, row) in enumerate(zip(confusion.labels, confusion.counts, strict=True)):
+        cells = [
+            Text(str(count) if count else "·", style="bold" if column == n else "dim" if not count else "")
+            for column, count in enumerate(row)
+        ]
+        table.add_row(Text(visible(label)), numbers[n], *cells)
+    return table

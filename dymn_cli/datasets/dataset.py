@@ -1,0 +1,319 @@
+"""Data to learn from: recordings with labels, from a folder, a table, or a published data set.
+
+    folder   a sub-folder per class; above these, if wanted, folders train, val and test
+    table    a CSV in any form of `label_tables`; names are relative to it, or to another folder
+    layout   a published data set as its archives unpack: see `layouts`
+
+Recordings that are not there are counted, not fatal: a data set is rarely whole. What makes no sense is an
+error of one sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dymn_cli.audio.discover import find, natural_key
+from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table
+from dymn_cli.datasets.name_matching import match_names
+from dymn_cli.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Dataset", "Example", "Task", "assemble", "folder_rows", "listed", "read_folder", "read_table"]
+
+Task = Literal["auto", "one", "many"]
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A recording and what is known of it.
+
+    Args:
+        path: of the file.
+        labels: the classes that it has, as indices.
+        absent: the classes that it is known not to have; None for all others.
+        fold: of the data's own cross-validation, or "".
+        split: of the data's own split: "train", "val", "test" or "".
+        group: examples of one group belong on one side of a split; "" for one of its own.
+    """
+
+    path: str
+    labels: tuple[int, ...]
+    absent: tuple[int, ...] | None = None
+    fold: str = ""
+    split: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Recordings with labels.
+
+    Args:
+        name: what to call it.
+        classes: names of the classes, in the order of the outputs.
+        mids: their AudioSet ids, "" where there is none.
+        examples: the recordings, in a fixed order.
+        is_multilabel: whether a recording may have several classes, or none (multi-label), not always one.
+        missing: names of recordings that have labels and are not there.
+        notes: a line each: what is worth knowing about the data.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mids: tuple[str, ...]
+    examples: tuple[Example, ...]
+    is_multilabel: bool
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def targets(self) -> NDArray[np.bool_]:
+        """Which example has which class: (n_examples, n_classes)."""
+        table = np.zeros((len(self.examples), len(self.classes)), bool)
+        for row, example in zip(table, self.examples, strict=True):
+            row[list(example.labels)] = True
+        return table
+
+    def known(self) -> NDArray[np.bool_]:
+        """Of which example it is known whether it has which class: (n_examples, n_classes)."""
+        table = np.ones((len(self.examples), len(self.classes)), bool)
+        for row, example in zip(table, self.examples, strict=True):
+            if example.absent is not None:
+                row[:] = False
+                row[[*example.labels, *example.absent]] = True
+        return table
+
+    def only(self, kept: Sequence[int]) -> Dataset:
+        """The same without some of the examples: those that are kept, by their place."""
+        return dataclasses.replace(self, examples=tuple(self.examples[n] for n in kept))
+
+
+def read_folder(folder: str | Path, *, task: Task = "auto") -> Dataset:
+    """Read a folder that has a sub-folder per class.
+
+    Raises:
+        InputError: it cannot be read, or has fewer than two classes.
+    """
+    rows, notes = folder_rows(str(folder))
+    return assemble(str(folder), rows, lambda name: name, task=task, notes=notes)
+
+
+def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
+    """The recordings in a folder that has a sub-folder per class, and what is worth knowing.
+
+    Raises:
+        InputError: it cannot be read, or has no recordings in sub-folders.
+    """
+    inner = _folders(top)
+    notes: list[str] = []
+    parts = {name: name for name in inner}
+    if len(inner) > 1 and all(name.lower() in SPLITS for name in inner):
+        notes.append(f"the folders {listed(inner)} are taken for parts of the data")
+        parts = {
+            os.path.join(part, name): part  # noqa: PTH118 - names may be bytes that no Path holds
+            for part in inner
+            for name in _folders(os.path.join(top, part))  # noqa: PTH118
+        }
+    loose = [found for found in find([top], recurse=False) if found.problem is None]
+    if loose:
+        notes.append(f"files in {top} itself, in no class, which are left out: {len(loose)}")
+    rows: dict[str, LabelRow] = {}
+    empty = []
+    for sub, part in parts.items():
+        label = os.path.basename(sub)  # noqa: PTH119
+        files = [found.name for found in find([os.path.join(top, sub)]) if found.problem is None]  # noqa: PTH118
+        if not files:
+            empty.append(label)
+        split = SPLITS[part.lower()] if part != sub else ""
+        for name in files:
+            # A file that several classes link to has all of them.
+            real = os.path.realpath(name)
+            before = rows.get(real, LabelRow(name, (), split=split))
+            if before.split != split:
+                raise InputError(f"{name}: the same recording as {before.name}, in another part of the data")
+            labels = tuple(dict.fromkeys((*before.labels, label)))
+            rows[real] = LabelRow(before.name, labels, split=split)
+    if empty:
+        notes.append(f"no audio in {listed(empty)}: left out")
+    if not rows:
+        raise InputError(
+            f"{top}: no class in this folder", hint="it wants a sub-folder of recordings for each class"
+        )
+    return list(rows.values()), notes
+
+
+def read_table(path: str | Path, *, audio: str | Path | None = None, task: Task = "auto") -> Dataset:
+    """Read a table of labels and find its recordings.
+
+    Args:
+        path: of the table.
+        audio: the folder that its names are relative to, or somewhere under which they are; the folder of
+            the table by default.
+        task: whether a recording has one label or may have several.
+
+    Raises:
+        InputError: it cannot be read, makes no sense, or leads to no recordings.
+    """
+    table = read_label_table(path)
+    notes = [f"recordings with several rows, whose labels are joined: {table.n_repeated}"] * bool(
+        table.n_repeated and table.form == "plain"
+    )
+    base = str(audio) if audio is not None else os.path.dirname(table.path)  # noqa: PTH120
+    within: dict[str, str] = {}
+    if audio is not None:
+        files = [found.name for found in find([base]) if found.problem is None]
+        matched = match_names(files, [row.name for row in table.rows], videos=table.form == "audioset")
+        for name, row in zip(files, matched, strict=True):
+            if row is not None:
+                within.setdefault(table.rows[row].name, name)
+        unnamed = len(files) - len(within)
+        if unnamed:
+            notes.append(f"files in {base} without a label, which are left out: {unnamed}")
+
+    def locate(name: str) -> str | None:
+        return within.get(name) or _file_of(os.path.join(base, name))  # noqa: PTH118
+
+    return assemble(table.path, table.rows, locate, task=task, notes=notes)
+
+
+def assemble(
+    name: str,
+    rows: Sequence[LabelRow],
+    locate: Callable[[str], str | None],
+    *,
+    classes: Sequence[str] | None = None,
+    task: Task = "auto",
+    notes: Iterable[str] = (),
+) -> Dataset:
+    """Make a data set of rows.
+
+    Args:
+        name: what to call it.
+        rows: one a recording.
+        locate: the file of a recording by its name, or None where there is none.
+        classes: in the order of the outputs; by default those of the rows, in natural order.
+        task: whether a recording has one label or may have several.
+        notes: what is worth knowing so far.
+
+    Raises:
+        InputError: fewer than two classes, hardly any recording is there, the task does not fit, or a
+            recording that is listed under several names has several folds, splits or groups.
+    """
+    mids = {label: mid for row in rows for label, mid in zip(row.labels, row.mids, strict=False)}
+    named = {label for row in rows for label in (*row.labels, *(row.absent or ()))}
+    order = tuple(classes) if classes is not None else tuple(sorted(named, key=natural_key))
+    if len(order) < 2:
+        only = f"only the class {order[0]!r}" if order else "no labels at all"
+        raise InputError(
+            f"{name}: {only}; to tell sounds apart takes two", hint="add a class of other sounds"
+        )
+    index = {label: n for n, label in enumerate(order)}
+    if named - index.keys():
+        raise InputError(
+            f"{name}: labels that are none of its classes: {listed(sorted(named - index.keys()))}"
+        )
+    paths = {row.name: locate(row.name) for row in rows}
+    missing = [row.name for row in rows if paths[row.name] is None]
+    joined, n_joined = merge_rows(
+        name, (row for row in rows if paths[row.name] is not None), lambda known: _file(paths[known] or "")
+    )
+    examples = []
+    for row in joined:
+        path = paths[row.name] or ""
+        labels = tuple(sorted(index[label] for label in row.labels))
+        absent = None if row.absent is None else tuple(sorted(index[label] for label in row.absent))
+        examples.append(Example(path, labels, absent, row.fold, row.split, row.group))
+    if len(missing) > len(rows) / 2:
+        raise InputError(
+            f"{name}: {len(missing)} of {len(rows)} recordings are not there, the first is {missing[0]}",
+            hint="say where they are: --audio DIR",
+        )
+    several, words = _several(name, examples, order, task)
+    if n_joined:
+        words.append(f"recordings that are listed under several names, whose labels are joined: {n_joined}")
+    unused = [order[n] for n, count in enumerate(_counts(examples, len(order))) if not count]
+    if unused:
+        words.append(f"no recording of {listed(unused)}")
+        if len(order) - len(unused) < 2:
+            raise InputError(f"{name}: recordings of one class only; to tell sounds apart takes two")
+    return Dataset(
+        name,
+        order,
+        tuple(mids.get(label, "") for label in order),
+        tuple(examples),
+        several,
+        tuple(missing),
+        (*notes, *words),
+    )
+
+
+def _several(
+    name: str, examples: Sequence[Example], classes: Sequence[str], task: Task
+) -> tuple[bool, list[str]]:
+    """Whether the task is multi-label, and what is to be said of it."""
+    if task not in ("auto", "one", "many"):
+        raise UsageError(f"no task {task!r}", hint="auto, one (label a recording) or many")
+    numbers = Counter(min(len(example.labels), 2) for example in examples)
+    partial = any(example.absent is not None for example in examples)
+    fits_one = numbers[1] == len(examples) and not partial
+    if task == "one" and not fits_one:
+        odd = next((e for e in examples if len(e.labels) != 1), examples[0])
+        what = ", ".join(classes[n] for n in odd.labels) or "none"
+        raise InputError(
+            f"{name}: recordings without a label: {numbers[0]}, with several: {numbers[2]};"
+            f" {odd.path} has {what}",
+            hint="--task many takes them as they are",
+        )
+    if fits_one:
+        return task == "many", []
+    words = []
+    if numbers[2]:
+        words.append(f"{numbers[2]} of {len(examples)} recordings have several labels")
+    if numbers[0] and not partial:
+        words.append(f"recordings without a label, examples of none of the classes: {numbers[0]}")
+    return True, words
+
+
+def _counts(examples: Iterable[Example], n_classes: int) -> list[int]:
+    counts = Counter(label for example in examples for label in example.labels)
+    return [counts[n] for n in range(n_classes)]
+
+
+def _folders(top: str) -> list[str]:
+    """Names of the folders in a folder, in natural order; hidden ones are none."""
+    try:
+        with os.scandir(top) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as exc:
+        raise InputError(f"{top}: {(exc.strerror or str(exc)).lower()}") from exc
+    return sorted(names, key=natural_key)
+
+
+def _file(path: str) -> str:
+    """What is the same for all names of a file."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _file_of(path: str) -> str | None:
+    """The path if a file is there, or with the suffix that a table left out."""
+    for suffix in ("", *SUFFIXES):
+        if os.path.isfile(path + suffix):  # noqa: PTH113 - names may be bytes that no Path holds
+            return path + suffix
+    return None
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Some names and how many there are besides: "a, b and 3 more"."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"

@@ -1,0 +1,23 @@
+"""The self-test that a model has to pass before it gets a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dymn_cli.store.header import ModelHeader
+
+__all__ = ["self_test"]
+
+
+def self_test(file: Path) -> ModelHeader:
+    """Have a model file answer a synthetic sound and a clip that ships; its header.
+
+    Raises:
+        ModelError: it cannot be loaded, or an answer is not as it should be.
+    """
+    from dymn_cli.demo import demo_clips
+    from dymn_cli.doctor.self_test import check_model
+
+    return check_model(str(file), clip=demo_clips()[0].path).header

@@ -1,0 +1,379 @@
+"""The checks of `dymn doctor`: each of them ends as one line, whatever is broken."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from dymn_cli.errors import DymnError
+from dymn_cli.runtime.devices import TorchFacts, parse_device
+from dymn_cli.values import bytes_text
+
+if TYPE_CHECKING:
+    from dymn_cli.demo import DemoClip
+    from dymn_cli.doctor.self_test import StageTimes, Trial
+
+__all__ = ["COLUMNS", "Check", "examine"]
+
+COLUMNS = ("name", "state", "detail", "hint")
+REQUIRED = (
+    "numpy",
+    "soundfile",
+    "soxr",
+    "onnxruntime",
+    "safetensors",
+    "typer",
+    "rich",
+    "platformdirs",
+    "filelock",
+)
+EXTRAS = {
+    "torch": "training, GPUs, a second runtime",
+    "onnx": "dymn export",
+    "av": "m4a, AAC, WMA and video",
+    "pyarrow": "-f parquet",
+    "h5py": "AudioSet and teachers' logits in HDF5",
+    "matplotlib": "the pictures of dymn eval",
+}
+VARIABLES = (
+    "DYMN_MODEL",
+    "DYMN_BACKEND",
+    "DYMN_DEVICE",
+    "DYMN_JOBS",
+    "DYMN_HOME",
+    "DYMN_OFFLINE",
+    "DYMN_MIRROR",
+    "DYMN_DEBUG",
+    "DYMN_CACHE_GB",
+)
+REINSTALL = "pip install --force-reinstall dymn"
+CLIP = "siren"
+N_TOP = 5  # the expected label must be among so many
+IMPORT_LIMIT_S = 120
+TORCH_FACTS = """
+import dataclasses, json, sys, torch
+sys.path.insert(0, sys.argv[1])
+from dymn_cli.runtime.torch import torch_facts
+print(json.dumps(dataclasses.asdict(torch_facts())))
+"""
+
+State = Literal["ok", "absent", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report."""
+
+    name: str
+    state: State
+    detail: str
+    hint: str | None = None
+
+
+def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTimes | None]:
+    """Run all checks.
+
+    Args:
+        model: that is to be used: name or path.
+        backend: runtime that is to run it.
+        device: where.
+
+    Returns:
+        The checks, and how long each stage of tagging took; None where it could not be tried.
+    """
+    importing = {name: _start_import(name) for name in EXTRAS}
+    checks = list(_parts())
+    loaded = {name: _loaded(name, process) for name, process in importing.items()}
+    checks += [_extra(name, purpose, loaded[name]) for name, purpose in EXTRAS.items()]
+    checks += [
+        _cores(),
+        _cache(),
+        _guarded("audio cache", _audio_cache),
+        *_environment(),
+        _guarded("weights", lambda: _weights(model)),
+    ]
+    trial = _try(model, backend, device)
+    torch = loaded.get("torch")
+    if isinstance(trial, Check):
+        return [*checks, *_devices("", torch), trial], None
+    kind = parse_device(device).kind
+    checks += [_runtime(trial), *_devices(kind, torch), _self_test(trial, model)]
+    if kind != "cpu":
+        checks.append(_guarded("agreement", lambda: _agreement(trial, model)))
+    return checks, trial.times
+
+
+def _guarded(name: str, work: Callable[[], Check]) -> Check:
+    """The result of a check, which fails where it raises: a broken installation breaks anywhere."""
+    try:
+        return work()
+    except DymnError as error:
+        return Check(name, "fail", error.message, error.hint)
+    except Exception as exc:  # also what no library should raise
+        return Check(name, "fail", _reason(exc), REINSTALL)
+
+
+def _reason(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+# ---------------------------------------------------------------------- what it is made of
+
+
+def _parts() -> Iterator[Check]:
+    from dymn_cli import __version__
+
+    yield Check("dymn", "ok", f"{__version__} in {Path(__file__).resolve().parents[1]}")
+    yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield Check("platform", "ok", f"{platform.system()} {platform.release()} on {platform.machine()}")
+    for name in REQUIRED:
+        yield _guarded(name, lambda name=name: _required(name))  # type: ignore[misc]
+
+
+def _required(name: str) -> Check:
+    version = _version(name)
+    if version is None:
+        return Check(name, "fail", "not installed", f"pip install {name}")
+    importlib.import_module("dymn_cli.runtime.ort" if name == "onnxruntime" else name)
+    if name == "soundfile":
+        return _soundfile(version)
+    if name == "onnxruntime":
+        from dymn_cli.runtime.onnx import providers
+
+        return Check(name, "ok", f"{version} with {', '.join(providers())}")
+    return Check(name, "ok", version)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return _version("onnxruntime-gpu") if name == "onnxruntime" else None
+
+
+def _soundfile(version: str) -> Check:
+    from dymn_cli.audio.sndfile import libsndfile_version
+
+    library = libsndfile_version()
+    detail = f"{version} with libsndfile {library}"
+    if library.startswith("1.0."):
+        hint = (
+            "install the soundfile wheel, which brings a newer one: pip install --force-reinstall soundfile"
+        )
+        return Check("soundfile", "warn", f"{detail}, which knows no MP3", hint)
+    return Check("soundfile", "ok", detail)
+
+
+def _start_import(name: str) -> subprocess.Popen[str] | None:
+    """Import an extra elsewhere: it may take seconds, and a library that does not fit may crash."""
+    if _version(name) is None:
+        return None
+    code = TORCH_FACTS if name == "torch" else f"import {name}"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code, str(Path(__file__).parents[2])],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """How loading an extra ended: what it printed, or why it failed."""
+
+    out: str = ""
+    failure: str | None = None
+
+
+def _loaded(name: str, importing: subprocess.Popen[str] | None) -> _Loaded | None:
+    """Wait for an extra to be loaded; None where it is not installed."""
+    if importing is None:
+        return None
+    try:
+        out, err = importing.communicate(timeout=IMPORT_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        importing.kill()
+        importing.communicate()
+        return _Loaded(failure=f"takes more than {IMPORT_LIMIT_S} s to load")
+    if importing.returncode:
+        last = next(iter(err.strip().splitlines()[-1:]), f"exit code {importing.returncode}")
+        return _Loaded(failure=f"cannot be loaded: {last}")
+    return _Loaded(out)
+
+
+def _extra(name: str, purpose: str, loaded: _Loaded | None) -> Check:
+    if loaded is None:
+        return Check(name, "absent", f"not installed; for {purpose}", _how_to_get(name))
+    if loaded.failure is not None:
+        hint = f"only {purpose} needs it; reinstall it: {_how_to_get(name)}"
+        return Check(name, "warn", f"{_version(name)} {loaded.failure}", hint)
+    return Check(name, "ok", f"{_version(name)}; for {purpose}")
+
+
+def _how_to_get(name: str) -> str:
+    """The command that brings an extra: by the name under which dymn asks for it, if it does."""
+    try:
+        wanted = metadata.requires("dymn") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    packages: dict[str, list[str]] = {}
+    for requirement in wanted:
+        package, _, marker = requirement.partition(";")
+        found = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
+        if found:
+            packages.setdefault(found[1], []).append(re.split(r"[^\w-]", package.strip())[0])
+    # The one that is called so, else the smallest; the one for working on dymn has them all.
+    extras = sorted(packages, key=lambda extra: (extra == "dev", extra != name, len(packages[extra])))
+    for extra in extras:
+        if name in packages[extra]:
+            return f"pip install 'dymn[{extra}]'"
+    return f"pip install {name}"
+
+
+def _cores() -> Check:
+    def count() -> Check:
+        from dymn_cli.tagging.tagger import usable_cores
+
+        return Check("cores", "ok", f"{usable_cores()} of {os.cpu_count()} may be used")
+
+    return _guarded("cores", count)
+
+
+def _cache() -> Check:
+    from dymn_cli.store.registry import cache_folder
+
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        hint = "set DYMN_HOME to a folder that you may write to"
+        return Check("cache", "warn", f"{folder}: {existing} is not writable", hint)
+    return Check("cache", "ok", str(folder) if folder == existing else f"{folder}, not made yet")
+
+
+def _audio_cache() -> Check:
+    """What training has decoded, where no --cache says another place."""
+    from dymn_cli.datasets.audio_cache import CLIPS_FOLDER, LIMIT_VARIABLE, cache_limit, cache_use
+    from dymn_cli.store.registry import cache_folder
+
+    folder, limit = cache_folder() / CLIPS_FOLDER, cache_limit()
+    use = cache_use(folder)
+    what = f"{use.n_entries:,} decoded recordings, {bytes_text(use.n_bytes)}" if use.n_entries else "empty"
+    detail = f"{folder}: {what}; at most {bytes_text(limit)} ({LIMIT_VARIABLE})"
+    return Check("audio cache", "ok", detail)
+
+
+def _environment() -> Iterator[Check]:
+    given = {name: value for name, value in sorted(os.environ.items()) if name.startswith("DYMN_")}
+    known = [f"{name}={value}" for name, value in given.items() if name in VARIABLES]
+    yield Check("environment", "ok", ", ".join(known) or "no variable of dymn is set")
+    for name in sorted(given.keys() - set(VARIABLES)):
+        near = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.0)[0]
+        yield Check(name, "warn", "is no variable that dymn knows", f"nearest: {near}")
+
+
+# ---------------------------------------------------------------------- whether it works
+
+
+def _weights(model: str) -> Check:
+    from dymn_cli.store.registry import ModelSpec, resolve
+    from dymn_cli.store.weights import read_weights, sha256_of
+
+    found = resolve(model)
+    if not isinstance(found, ModelSpec):
+        size, digest = found.stat().st_size, sha256_of(found)
+        return Check("weights", "ok", f"{found}: {bytes_text(size)}, SHA-256 {digest[:12]}…")
+    weights = read_weights(found)  # holds the file to the hash in the manifest
+    facts = f"{bytes_text(found.size_bytes or 0)}, SHA-256 {weights.sha256[:12]}… as it should be"
+    return Check("weights", "ok", f"{found.name}: {facts}, in {found.path.parent}")
+
+
+def _try(model: str, backend: str, device: str) -> Trial | Check:
+    """The answer of the model to a clip that ships, or the check that failed for want of one."""
+    trials: list[Trial] = []
+
+    def attempt() -> Check:
+        from dymn_cli.doctor.self_test import try_clip
+
+        trials.append(try_clip(_clip().path, model, backend=backend, device=device))
+        return Check("self-test", "ok", "")
+
+    outcome = _guarded("self-test", attempt)
+    return trials[0] if trials else outcome
+
+
+def _clip() -> DemoClip:
+    from dymn_cli.demo import demo_clips
+
+    return next(clip for clip in demo_clips() if clip.name == CLIP)
+
+
+def _runtime(trial: Trial) -> Check:
+    where = f"{trial.info.backend} on {trial.info.provider}"
+    form = trial.form or ""
+    if form.startswith("one-blocked-"):
+        blocks = form.removeprefix("one-blocked-")
+        where += f", with channels in blocks of {blocks}, the fastest form"
+    elif form == "one":
+        where += ", in its plain form: this processor has no blocked one, which would be faster"
+    elif trial.front_end_there:
+        where += ", with resampling and log-mels there as well"
+    return Check("runtime", "ok", where)
+
+
+def _devices(in_use: str, torch: _Loaded | None) -> Iterator[Check]:
+    """A line for each device that there is, or that one would look for."""
+    from dymn_cli.doctor.devices import devices_here
+
+    try:
+        from dymn_cli.runtime.onnx import providers
+
+        offered = providers()
+    except Exception:  # a broken onnxruntime has a line of its own
+        offered = ()
+    facts = None
+    if torch is not None and torch.failure is None:
+        facts = TorchFacts(**json.loads(torch.out.splitlines()[-1]))
+    for found in devices_here(in_use, offered, facts):
+        yield Check(found.kind, "ok" if found.is_there else "absent", found.detail, found.hint)
+
+
+def _agreement(trial: Trial, model: str) -> Check:
+    """Whether a device says what the CPU says."""
+    from dymn_cli.doctor.self_test import DEVICE_TOLERANCE, try_clip
+
+    cpu = try_clip(_clip().path, model)
+    difference = float(abs(trial.scores - cpu.scores).max())
+    detail = f"scores differ from the CPU's by {difference:.4f} at most"
+    if difference <= DEVICE_TOLERANCE:
+        return Check("agreement", "ok", detail)
+    return Check("agreement", "warn", f"{detail}; {DEVICE_TOLERANCE:g} is usual", "--device cpu is exact")
+
+
+def _self_test(trial: Trial, model: str) -> Check:
+    clip, times = _clip(), trial.times
+    took = (
+        f"decode {times.decode_ms:.1f} ms, log-mel {times.log_mel_ms:.1f} ms,"
+        f" model {times.model_ms:.1f} ms for 10 s"
+    )
+    expected = [label for label in clip.labels if label in trial.labels]
+    heard = [label for label in trial.labels[:N_TOP] if label in expected]
+    if not expected:
+        return Check("self-test", "ok", f"answers, with labels of its own: {trial.labels[0]!r} first; {took}")
+    if heard:
+        return Check("self-test", "ok", f"hears {heard[0]!r} in {clip.path.name}; {took}")
+    detail = f"hears {', '.join(trial.labels[:3])} in {clip.path.name}, not {expected[0]}; {took}"
+    return Check("self-test", "fail", detail, f"dymn models verify {model}")

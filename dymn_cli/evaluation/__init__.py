@@ -1,0 +1,1 @@
+"""Evaluation: predictions and ground truth to metrics, thresholds and plots; without torch."""

@@ -1,0 +1,235 @@
+"""Pictures of an evaluation: average precision by class, reliability of scores, and what is taken for what.
+
+They need matplotlib, which `pip install 'dymn[train]'` brings. Nothing is shown on a screen: a picture is a
+file, and equal figures give equal files.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dymn_cli.errors import BackendUnavailableError, UsageError
+from dymn_cli.writers.target import open_target
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from dymn_cli.evaluation.evaluate import ClassResult, Evaluation
+
+__all__ = ["PICTURES", "check_picture", "draw_evaluation"]
+
+PICTURES = ("png", "svg", "pdf")
+MAX_BARS = 60
+MAX_CONFUSED = 30
+BLUE, GREY, RED = "#3b6ea5", "#9aa0a6", "#c0504d"
+LONGEST_NAME = 34
+
+
+def check_picture(out: str) -> None:
+    """Say before any work is done that a picture cannot be drawn.
+
+    Raises:
+        UsageError: its name ends with none of `PICTURES`.
+        BackendUnavailableError: matplotlib is missing.
+    """
+    if _format(out) not in PICTURES:
+        raise UsageError(f"{out}: no kind of picture", hint=f"a name that ends with .{', .'.join(PICTURES)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as exc:
+        raise BackendUnavailableError(
+            f"pictures need matplotlib: {exc}", hint="pip install 'dymn[train]'"
+        ) from exc
+
+
+def draw_evaluation(evaluation: Evaluation, out: str, *, title: str, force: bool = False) -> None:
+    """Draw an evaluation into a file.
+
+    Args:
+        evaluation: the figures.
+        out: path; its suffix says which kind of picture.
+        title: what was judged.
+        force: replace what exists.
+
+    Raises:
+        UsageError, BackendUnavailableError: see `check_picture`.
+        OutputError: it cannot be written.
+    """
+    check_picture(out)
+    import matplotlib as mpl
+
+    kind = _format(out)
+    style = mpl.rc_context(
+        {
+            "svg.hashsalt": "dymn",  # names of its parts, else drawn by lot
+            "font.size": 9,
+            "axes.axisbelow": True,
+            "text.parse_math": False,  # a label with two dollar signs is no formula
+        }
+    )
+    with style, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a font that lacks a letter of a label draws a box
+        figure = _figure(evaluation, title)
+        picture = io.BytesIO()
+        # No date, so that equal figures give equal files.
+        metadata = {"png": {"Software": "dymn"}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        figure.savefig(picture, format=kind, dpi=150, metadata=metadata[kind])
+    with open_target(out, force=force) as target:
+        target.stream.write(picture.getvalue())
+
+
+def _format(out: str) -> str:
+    return Path(out).suffix.lower().lstrip(".")
+
+
+def _figure(evaluation: Evaluation, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    shown = _shown(evaluation.classes)
+    confusion = evaluation.confusion
+    has_matrix = confusion is not None and 2 <= len(confusion.labels) <= MAX_CONFUSED
+    right = 4.2
+    height = max(4.4 if not has_matrix else 7.4, 1.4 + 0.19 * len(shown))
+    figure = Figure(figsize=(5.6 + right, height), layout="constrained")
+    figure.suptitle(_plain(title), fontweight="bold")
+    grid = figure.add_gridspec(2 if has_matrix else 1, 2, width_ratios=(5.6, right))
+    _bars(figure.add_subplot(grid[:, 0]), shown, evaluation)
+    _reliability(figure.add_subplot(grid[0, 1]), evaluation)
+    if has_matrix:
+        _matrix(figure.add_subplot(grid[1, 1]), evaluation)
+    return figure
+
+
+def _shown(classes: tuple[ClassResult, ...]) -> list[ClassResult | None]:
+    """The classes by average precision; of very many the best and the worst, with a gap between."""
+    ranked = sorted(classes, key=lambda one: (-one.average_precision, one.label))
+    if len(ranked) <= MAX_BARS:
+        return list(ranked)
+    half = MAX_BARS // 2
+    return [*ranked[:half], None, *ranked[-half:]]
+
+
+def _bars(axes: Axes, shown: list[ClassResult | None], evaluation: Evaluation) -> None:
+    places = [n for n, one in enumerate(shown) if one is not None]
+    bars = [one for one in shown if one is not None]
+    axes.barh(places, [one.average_precision for one in bars], color=BLUE, height=0.72)
+    mean = evaluation.mean_average_precision
+    axes.axvline(mean, color=RED, linewidth=1.2, linestyle="--")
+    for place, one in zip(places, bars, strict=True):
+        inside = one.average_precision > 0.86
+        axes.text(
+            one.average_precision + (-0.012 if inside else 0.012),
+            place,
+            f"{one.average_precision:.2f}",
+            va="center",
+            ha="right" if inside else "left",
+            fontsize=7,
+            color="white" if inside else "black",
+        )
+    labels = [f"{_cut(one.label)} ({one.n_positive})" for one in bars]
+    axes.set_yticks(places, labels, fontsize=8)
+    if None in shown:
+        between = len(evaluation.classes) - len(bars)
+        axes.text(0.5, shown.index(None), f"⋮ {between} more", va="center", ha="center", color=GREY)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel("average precision (recordings with the class in brackets)")
+    axes.set_title(f"{len(evaluation.classes)} classes, mean {mean:.3f} (dashed)", fontsize=10)
+    axes.grid(axis="x", color="#e3e5e8")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(left=False)
+
+
+def _reliability(axes: Axes, evaluation: Evaluation) -> None:
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+    most = max(one.count for one in evaluation.bins)
+    for one in evaluation.bins:
+        # How many scores a bin holds spans decades: what is rare is drawn faint, not small.
+        axes.plot(
+            one.mean_score,
+            one.share,
+            "o",
+            color=BLUE,
+            markersize=5,
+            alpha=0.35 + 0.65 * (one.count / most) ** 0.25,
+            markeredgewidth=0,
+        )
+        axes.annotate(
+            f"{one.count:,}",
+            (one.mean_score, one.share),
+            textcoords="offset points",
+            xytext=(5, -9) if one.share > 0.06 else (5, 4),
+            fontsize=6.5,
+            color=GREY,
+        )
+    axes.plot(
+        [one.mean_score for one in evaluation.bins],
+        [one.share for one in evaluation.bins],
+        color=BLUE,
+        linewidth=1,
+        alpha=0.6,
+    )
+    axes.set_box_aspect(0.82)
+    axes.set_anchor("N")
+    axes.set_xlim(-0.02, 1.06)
+    axes.set_ylim(-0.04, 1.04)
+    axes.set_xlabel("score")
+    axes.set_ylabel("how often it is right")
+    axes.set_title(f"Reliability (off by {evaluation.calibration_error:.3f} in the mean)", fontsize=10)
+    axes.grid(color="#e3e5e8")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _matrix(axes: Axes, evaluation: Evaluation) -> None:
+    confusion = evaluation.confusion
+    if confusion is None:
+        return
+    shares = [[cell / max(sum(row), 1) for cell in row] for row in confusion.counts]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    numbers = range(len(confusion.labels))
+    size = 8 if len(confusion.labels) <= 12 else 5
+    axes.set_xticks(
+        numbers,
+        [_cut(one, 14) for one in confusion.labels],
+        rotation=60,
+        ha="right",
+        fontsize=size,
+        parse_math=False,
+    )
+    axes.set_yticks(numbers, [_cut(one, 14) for one in confusion.labels], fontsize=size)
+    for row in numbers:
+        for column in numbers:
+            if confusion.counts[row][column]:
+                axes.text(
+                    column,
+                    row,
+                    str(confusion.counts[row][column]),
+                    ha="center",
+                    va="center",
+                    fontsize=size - 1,
+                    color="white" if shares[row][column] > 0.5 else "black",
+                )
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("is")
+    axes.set_title(f"Highest score right: {evaluation.accuracy_among:.1%}", fontsize=10)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _cut(label: str, most: int = LONGEST_NAME) -> str:
+    text = _plain(label)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _plain(text: str) -> str:
+    """One line of valid text."""
+    from dymn_cli.writers.spelling import visible
+
+    return visible(text)

@@ -1,0 +1,102 @@
+"""What a model file says of its model, apart from the numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dymn_cli.errors import (
+    ModelError,
+    UsageError,
+)
+from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.config import ModelConfig
+
+__all__ = ["ModelHeader", "Purpose"]
+
+Purpose = Literal["tags", "embeddings"]
+"""What a model may be used for: "embeddings" alone where its classes are no sounds, or have no names."""
+FORMAT = "1"
+RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
+LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    """What a model is, apart from its numbers."""
+
+    name: str
+    config: ModelConfig
+    front_end: FrontEndConfig
+    vocabulary: Vocabulary
+    purpose: Purpose = "tags"
+
+    @property
+    def step_s(self) -> float:
+        """Seconds from one step of the frame logits to the next: 0.32 with the usual hop."""
+        return self.config.step_frames * self.front_end.n_hop / self.front_end.rate_hz
+
+    def to_metadata(self) -> dict[str, str]:
+        """As the strings that go into the metadata of a safetensors or ONNX file."""
+        names = [label.name for label in self.vocabulary.labels]
+        audioset = names == [label.name for label in Vocabulary.audioset().labels]
+        metadata = {
+            "dymn.format": FORMAT,
+            "dymn.name": self.name,
+            "dymn.config": self.config.to_json(),
+            "dymn.front_end": self.front_end.to_json(),
+            "dymn.labels": "audioset" if audioset else json.dumps(names, ensure_ascii=False),
+        }
+        return metadata if self.purpose == "tags" else metadata | {"dymn.purpose": self.purpose}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelHeader:
+        """Read what `to_metadata` wrote.
+
+        Raises:
+            ModelError: a part is missing, unreadable, or the parts disagree.
+        """
+        try:
+            if metadata["dymn.format"] != FORMAT:
+                raise ModelError(f"{where}: written by a newer dymn", hint="pip install --upgrade dymn")
+            header = cls(
+                name=metadata["dymn.name"],
+                config=ModelConfig.from_json(metadata["dymn.config"]),
+                front_end=FrontEndConfig.from_json(metadata["dymn.front_end"]),
+                vocabulary=_vocabulary(metadata["dymn.labels"]),
+                purpose=_purpose(metadata.get("dymn.purpose", "tags")),
+            )
+        except KeyError as exc:
+            raise ModelError(f"{where}: not a dymn model: its metadata lacks {exc.args[0]}") from exc
+        except (UsageError, ValueError, TypeError, OverflowError, RecursionError) as exc:
+            reason = str(exc)[:LONGEST_REASON]  # it may quote what stands in the file
+            raise ModelError(f"{where}: its metadata is not readable: {reason}") from exc
+        if header.front_end.rate_hz != RATE_HZ:
+            raise ModelError(
+                f"{where}: wants audio at {header.front_end.rate_hz} Hz, dymn gives {RATE_HZ} Hz"
+            )
+        if len(header.vocabulary.labels) != header.config.n_classes:
+            raise ModelError(
+                f"{where}: {len(header.vocabulary.labels)} labels for {header.config.n_classes} classes"
+            )
+        return header
+
+
+def _vocabulary(text: str) -> Vocabulary:
+    if text == "audioset":
+        return Vocabulary.audioset()
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError("the labels are no list of names")
+    return Vocabulary.from_names(names)
+
+
+def _purpose(text: str) -> Purpose:
+    known: tuple[Purpose, ...] = get_args(Purpose)
+    for purpose in known:
+        if text == purpose:
+            return purpose
+    raise UsageError(f"unknown purpose {text!r}")

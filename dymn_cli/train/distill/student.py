@@ -1,0 +1,132 @@
+"""The student before its first step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dymn_cli.errors import UsageError
+from dymn_cli.frontend import FrontEndConfig
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.backbone import Backbone
+from dymn_cli.model.build import build
+from dymn_cli.model.config import ModelConfig
+from dymn_cli.store.header import ModelHeader
+from dymn_cli.train.distill.teachers import (
+    LiveTeacher,
+    LoadedModel,
+    load_model,
+    matching_maps,
+    stage_channels,
+)
+
+__all__ = ["can_teach_blocks", "fit_classifier", "fit_stages", "initial_student"]
+
+
+def initial_student(
+    config: ModelConfig | None,
+    init: str,
+    vocabulary: Vocabulary,
+    *,
+    seed: int,
+    teacher: LoadedModel | None,
+    frames: bool = False,
+) -> tuple[Backbone, ModelHeader, str]:
+    """The student before its first step.
+
+    Args:
+        config: the architecture; None for that of `init`.
+        init: "random", or a model by name or path.
+        vocabulary: the classes it learns.
+        seed: of random weights.
+        teacher: whose front end a random student takes over; the published one where None.
+        frames: whether it has a frame head. One that a model lacks begins as its classifier; one that is not
+            wanted goes, since it would no longer fit what it is given.
+
+    Returns:
+        The network in training mode, its header (named ""), and what it began as.
+
+    Raises:
+        UsageError: neither an architecture nor a model, or a model of another architecture or other classes.
+        ModelError: the model cannot be used.
+    """
+    if init == "random":
+        if config is None:
+            raise UsageError("no student", hint="--student dymn04, or --init MODEL")
+        config = dataclasses.replace(config, n_classes=len(vocabulary), temperature=1.0, frame_head=frames)
+        network = build(config, generator=torch.Generator().manual_seed(seed))
+        front_end = FrontEndConfig() if teacher is None else teacher.header.front_end
+        return network, ModelHeader("", config, front_end, vocabulary), "random"
+    loaded = load_model(init, torch.device("cpu"))
+    header = loaded.header
+    if (
+        config is not None
+        and dataclasses.replace(
+            config,
+            n_classes=header.config.n_classes,
+            temperature=header.config.temperature,
+            frame_head=header.config.frame_head,
+        )
+        != header.config
+    ):
+        raise UsageError(
+            f"{init} is not of the architecture that --student asks for", hint="leave --student out"
+        )
+    if header.vocabulary.names != vocabulary.names:
+        raise UsageError(f"{init} has other classes than the teachers")
+    config = dataclasses.replace(header.config, temperature=1.0, frame_head=frames)
+    network = loaded.network.requires_grad_(True).train()
+    if frames and network.strong_head is None:
+        network.add_frame_head(from_classifier=True)
+    elif not frames:
+        network.strong_head = None
+    network.config = config
+    return network, ModelHeader("", config, header.front_end, vocabulary), loaded.sha256
+
+
+def can_teach_blocks(teacher: LiveTeacher | None, config: ModelConfig, front_end: FrontEndConfig) -> bool:
+    """Whether a teacher has the student's channels in all 17 stages."""
+    if teacher is None:
+        return False
+    hinting = teacher.hinting(config, front_end)
+    n_maps = len(stage_channels(config))
+    return hinting is not None and len(matching_maps(config, hinting.header.config)) == n_maps
+
+
+LEAST_SCORE = 1e-6
+LEAST_SPREAD = 1e-3
+
+
+@torch.no_grad()
+def fit_classifier(head: nn.Sequential, scores: Tensor) -> None:
+    """Let a classifier begin at the teacher's mean score of each class.
+
+    Args:
+        head: with small random weights in the last layer, whose logits are close to its biases.
+        scores: (n, n_classes) of the teacher.
+    """
+    last = cast(nn.Linear, head[-1])
+    last.bias.copy_(torch.logit(scores.mean(dim=0).clamp(LEAST_SCORE, 1 - LEAST_SCORE)))
+
+
+@torch.no_grad()
+def fit_stages(student: Backbone, mel: Tensor, maps: Sequence[Tensor]) -> None:
+    """Let each of the 17 stages begin with the mean and spread of the teacher's channels.
+
+    The last normalisation of a stage gives its output (after a non-linearity: about), or what is added to the
+    input where there is a residual; its scale and shift are set.
+
+    Args:
+        student: with the teacher's channels in every stage.
+        mel: (n, 1, n_mels, n_frames) that the teacher heard.
+        maps: the teacher's 17 feature maps of it.
+    """
+    for stage, x, wanted in zip(student.stages, (mel, *maps[:-1]), maps, strict=True):
+        norm = [module for module in stage.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+        given = wanted - x if getattr(stage, "has_residual", False) else wanted
+        norm.weight.copy_(given.std(dim=(0, 2, 3)).clamp(min=LEAST_SPREAD))
+        norm.bias.copy_(given.mean(dim=(0, 2, 3)))

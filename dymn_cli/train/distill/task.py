@@ -1,0 +1,435 @@
+"""Knowledge distillation as a task of the training loop (Section IV of the paper).
+
+clips ──▶ mixes of log-mels ─────────────────┬──▶ teacher ──▶ scores, feature maps
+      └─▶ samples ──▶ log-mel, mixup ────────┴──▶ student ──▶ loss
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dymn_cli.audio.resample import RATE_HZ
+from dymn_cli.datasets.audio_cache import cut_or_repeat
+from dymn_cli.datasets.seeding import step_generator
+from dymn_cli.errors import InputError
+from dymn_cli.frontend.torch_logmel import TorchLogMel
+from dymn_cli.model.backbone import Backbone
+from dymn_cli.model.config import TemperatureSchedule
+from dymn_cli.train.augment import band_limits, mix_scores, mix_spectrograms, mixing_partners
+from dymn_cli.train.distill.clips import Corpus
+from dymn_cli.train.distill.frame_targets import frame_targets
+from dymn_cli.train.distill.mixing import mix_log_mels
+from dymn_cli.train.distill.student import fit_classifier, fit_stages
+from dymn_cli.train.distill.teachers import LiveTeacher, LoadedModel, matching_maps
+from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, frame_loss, hint_loss
+from dymn_cli.train.parallel import DrawnDropout, Losses, lanes_for
+from dymn_cli.train.sampler import Sampler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dymn_cli.frontend import FrontEndConfig
+    from dymn_cli.train.distill.clip_scores import ClipScores
+    from dymn_cli.train.distill.recipe import Recipe, Stage
+    from dymn_cli.train.distill.stored_logits import StoredLogits
+    from dymn_cli.train.distill.validation import ValidationSet
+    from dymn_cli.train.state import TrainState
+
+__all__ = [
+    "Batch",
+    "DistillContext",
+    "Distillation",
+    "freeze_batch_norm",
+    "make_optimizer",
+    "switch_dropout_off",
+]
+
+FITTING, PROBING = 103, 104  # purposes of `step_generator`
+N_PROBED, PROBED_AT_ONCE = 64, 8  # mixes of held-out clips that frames are measured on
+CLASSIFIER_RATE = 0.5  # of the blocks' rate, which is too high for it
+TRIES = 20  # clips drawn in place of a damaged one before the data is given up
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistillContext:
+    """What is taught, by whom and from what; the same for all stages of a run.
+
+    Args:
+        corpus: the clips.
+        sampler: draws from those that are not held out.
+        teacher: live teachers, or None where logits are stored.
+        stored: stored logits, one or more files.
+        rows: for each of them, the row of each clip.
+        front_end: of the student.
+        recipe: how.
+        held_out: what is measured on, or None.
+        seed: of all draws.
+        device: where networks compute.
+        alone: what the teachers say of each clip alone, where mixes are made.
+    """
+
+    corpus: Corpus
+    sampler: Sampler
+    teacher: LiveTeacher | None
+    stored: tuple[StoredLogits, ...]
+    rows: tuple[NDArray[np.int64], ...]
+    front_end: FrontEndConfig
+    recipe: Recipe
+    held_out: ValidationSet | None
+    seed: int
+    device: torch.device
+    alone: ClipScores | None = None
+
+    @property
+    def front_ends(self) -> tuple[FrontEndConfig, ...]:
+        """What student and teachers hear through, each once, the student's first."""
+        others = () if self.teacher is None else self.teacher.front_ends
+        return tuple(dict.fromkeys((self.front_end, *others)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """The data of a step, on the CPU.
+
+    Args:
+        mels: mixes (n, 1, n_mels, n_frames), or None.
+        frames: (n, n_steps, n_classes) what is to be said of each step of the mixes, or None.
+        samples: (n, n_samples) where log-mels are still to be made, or None.
+        partners: who is mixed with whom, or None.
+        share: what each keeps of itself, or None.
+        limits_hz: edges of the mel bank, or None for the usual ones.
+        labels: (n, n_classes), or None.
+        known: (n, n_classes) which of them are known, or None for all.
+        scores: (n, n_classes) of stored logits, or None.
+    """
+
+    mels: Tensor | None = None
+    frames: Tensor | None = None
+    samples: Tensor | None = None
+    partners: NDArray[np.int64] | None = None
+    share: NDArray[np.float32] | None = None
+    limits_hz: tuple[float, float] | None = None
+    labels: Tensor | None = None
+    known: Tensor | None = None
+    scores: Tensor | None = None
+
+
+class Distillation:
+    """A stage of a distillation.
+
+    Args:
+        context: what is taught.
+        student: the network.
+        stage: how, in this stage.
+        number: of the stage, from 0.
+        n_steps: of the stage.
+        done_before: share of the run that earlier stages have done, for the temperature.
+        share: share of the run that this stage is.
+        progress: says how much of the stage is done at a step, from 0 to 1; as many of its steps where None.
+    """
+
+    def __init__(
+        self,
+        context: DistillContext,
+        student: Backbone,
+        stage: Stage,
+        *,
+        number: int,
+        n_steps: int,
+        done_before: float = 0.0,
+        share: float = 1.0,
+        progress: Callable[[int], float] | None = None,
+    ) -> None:
+        self.context, self.student, self.stage = context, student, stage
+        self._number = number
+        self._progress = progress or (lambda step: step / n_steps)
+        self._done_before, self._share = done_before, share
+        self._front_ends = nn.ModuleList(TorchLogMel(one) for one in context.front_ends).to(context.device)
+        self._hinting: LoadedModel | None = None
+        self._matching: tuple[int, ...] = ()
+        if (stage.hints or stage.mode == "blockwise") and context.teacher is not None:
+            self._hinting = context.teacher.hinting(student.config, context.front_end)
+        if self._hinting is not None:
+            self._matching = matching_maps(student.config, self._hinting.header.config)
+        recipe = context.recipe
+        self._temperature = TemperatureSchedule(recipe.temperature, 1.0, 1)
+        self._probe: Backbone | None = None
+        self._probed: Batch | None = None
+
+    @property
+    def lanes(self) -> int:
+        """Parts of a batch; one where its clips are mixed with each other."""
+        recipe = self.context.recipe
+        if recipe.mixes is None:
+            return 1
+        return lanes_for(self.stage.batch, recipe.lanes, self.context.device)
+
+    # ------------------------------------------------------------------ data
+
+    def batch(self, step: int) -> Batch:
+        """The data of a step: drawn from the seed, the stage and the step alone."""
+        generator = step_generator(self.context.seed, self._number, step)
+        if self.context.recipe.mixes is None:
+            return self._samples(generator)
+        return self._mixes(generator, self.context.sampler, self.stage.batch)
+
+    def _mixes(self, generator: np.random.Generator, sampler: Sampler, n: int) -> Batch:
+        context, options = self.context, self.context.recipe.mixes
+        assert options is not None
+        n_frames = context.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
+        mels, frames = [], []
+        for _ in range(n):
+            n_clips = 1 + int(generator.choice(len(options.n_clips), p=options.n_clips))
+            drawn = [
+                self._readable(
+                    generator, sampler, lambda index: context.corpus.log_mel(index, context.front_end)
+                )
+                for _ in range(n_clips)
+            ]
+            mix = mix_log_mels([clip for _, clip in drawn], n_frames, context.front_end, options, generator)
+            mels.append(mix.log_mel)
+            if self.stage.frames and context.alone is not None:
+                clips = [index for index, _ in drawn]
+                frames.append(frame_targets(mix, clips, context.alone, self.student.config))
+        return Batch(
+            mels=torch.from_numpy(np.stack(mels)[:, np.newaxis]),
+            frames=torch.from_numpy(np.stack(frames)) if frames else None,
+        )
+
+    def _samples(self, generator: np.random.Generator) -> Batch:
+        context, recipe, n = self.context, self.context.recipe, self.stage.batch
+        n_samples = round(self.stage.window_s * RATE_HZ)
+        indices, windows = [], []
+        for _ in range(n):
+            index, samples = self._readable(generator, context.sampler, context.corpus.samples)
+            indices.append(index)
+            windows.append(cut_or_repeat(samples, n_samples, generator))
+        chosen = np.array(indices, dtype=np.int64)
+        partners, share = mixing_partners(generator, n, alpha=recipe.mixup) if recipe.mixup else (None, None)
+        labels = known = scores = None
+        if context.corpus.labels is not None and recipe.label_share > 0:
+            labels = torch.from_numpy(np.asarray(context.corpus.labels[chosen], np.float32))
+            if context.corpus.known is not None:
+                known = torch.from_numpy(np.asarray(context.corpus.known[chosen], np.bool_))
+        if context.stored:
+            logits = [
+                one.logits(rows[chosen]) for one, rows in zip(context.stored, context.rows, strict=True)
+            ]
+            scores = torch.sigmoid(torch.from_numpy(np.mean(logits, axis=0, dtype=np.float32)))
+        if partners is not None and share is not None:
+            labels = None if labels is None else mix_scores(labels, partners, share)
+            known = None if known is None else known & known[torch.from_numpy(partners)]
+            scores = None if scores is None else mix_scores(scores, partners, share)
+        limits_hz = band_limits(generator) if recipe.perturb_bands else None
+        return Batch(
+            samples=torch.from_numpy(np.stack(windows)),
+            partners=partners,
+            share=share,
+            limits_hz=limits_hz,
+            labels=labels,
+            known=known,
+            scores=scores,
+        )
+
+    def _readable(
+        self, generator: np.random.Generator, sampler: Sampler, read: Callable[[int], NDArray[Any]]
+    ) -> tuple[int, NDArray[Any]]:
+        """Draw a clip and read it; a damaged one is replaced by another draw, always the same one."""
+        problem: InputError | None = None
+        for _ in range(TRIES):
+            index = int(sampler.draw(generator, 1)[0])
+            try:
+                return index, read(index)
+            except InputError as exc:
+                problem = exc
+        raise InputError(f"{TRIES} damaged clips one after the other; the last: {problem}")
+
+    def fit_start(self) -> None:
+        """Give a random student the teacher's means and spreads (`dymn_cli.train.distill.student`)."""
+        context = self.context
+        generator = step_generator(context.seed, FITTING, 0)
+        mixes = context.recipe.mixes is not None
+        batch = (
+            self._mixes(generator, context.sampler, self.stage.batch) if mixes else self._samples(generator)
+        )
+        scores, mel, maps = self._taught(batch)
+        fit_classifier(self.student.classifier, scores)
+        if self.student.strong_head is not None and batch.frames is not None:
+            fit_classifier(self.student.strong_head, batch.frames.flatten(0, 1).to(context.device))
+        if maps is not None and len(self._matching) == len(maps):
+            fit_stages(self.student, mel, maps)
+
+    # ------------------------------------------------------------------ loss
+
+    def parts(self, batch: Batch) -> tuple[Batch, ...]:
+        """The clips of a batch, shared out to the lanes."""
+        if self.lanes == 1:
+            return (batch,)
+        assert batch.mels is not None
+        mels = batch.mels.chunk(self.lanes)
+        frames = [None] * self.lanes if batch.frames is None else batch.frames.chunk(self.lanes)
+        return tuple(Batch(mels=one, frames=other) for one, other in zip(mels, frames, strict=True))
+
+    def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
+        """Loss of a network on a batch, in nats per clip (see `dymn_cli.train.losses`)."""
+        student = cast(Backbone, network)
+        done = self._progress(step)
+        of_run = self._done_before + self._share * done
+        student.set_temperature(self._temperature.at(of_run / self.context.recipe.temperature_share))
+        if self.stage.settled:
+            freeze_batch_norm(student, done >= 1 - self.stage.settled)
+        if not self.stage.dropout:
+            switch_dropout_off(student)
+        scores, mel, maps = self._taught(batch)
+        if self.stage.mode == "blockwise":
+            assert maps is not None
+            return self._blockwise(student, mel, maps, scores, batch)
+        return self._whole(student, mel, maps, scores, batch)
+
+    def _taught(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+        """The teacher's scores, what the student hears, and the teacher's maps where it gives hints."""
+        mels = self._log_mels(batch)
+        mel = mels[self.context.front_end]
+        if self.context.teacher is None:
+            assert batch.scores is not None
+            return batch.scores.to(self.context.device), mel, None
+        answer = self.context.teacher.answer(mels, hinting=self._hinting)
+        return torch.sigmoid(answer.logits), mel, answer.maps
+
+    def _log_mels(self, batch: Batch) -> dict[FrontEndConfig, Tensor]:
+        device = self.context.device
+        if batch.mels is not None:
+            return {self.context.front_end: batch.mels.to(device, non_blocking=True)}
+        assert batch.samples is not None
+        samples = batch.samples.to(device, non_blocking=True)
+        fmin_hz, fmax_hz = batch.limits_hz or (None, None)
+        made = {}
+        for front_end, module in zip(self.context.front_ends, self._front_ends, strict=True):
+            with torch.no_grad():
+                mel = module(samples, fmin_hz=fmin_hz, fmax_hz=fmax_hz)
+                if batch.partners is not None and batch.share is not None:
+                    mel = mix_spectrograms(mel, batch.partners, batch.share)
+            made[front_end] = mel
+        return made
+
+    def _whole(
+        self, student: Backbone, mel: Tensor, maps: Sequence[Tensor] | None, scores: Tensor, batch: Batch
+    ) -> Losses:
+        parts: dict[str, Tensor] = {}
+        labels = None if batch.labels is None else batch.labels.to(self.context.device)
+        if labels is not None and batch.known is not None:
+            labels = torch.where(batch.known.to(self.context.device), labels, scores)
+        if maps is not None and self._matching:
+            own = student.feature_maps(mel)
+            features = own[-1]
+            hints = torch.stack([hint_loss(own[number], maps[number]) for number in self._matching])
+            parts["hints"] = hints.detach().mean()
+            total = self.stage.hints * hints.sum()
+        else:
+            features = student.forward_features(mel)
+            total = features.new_zeros(())
+        logits, _ = student.forward_head(features)
+        total = total + self._frame_loss(student, features, batch, parts)
+        total = total + distillation_loss(logits, scores, labels, self.context.recipe.label_share)
+        parts["kl"] = cross_entropy(logits.detach(), scores) - entropy(scores)
+        return Losses(total, parts)
+
+    def _blockwise(
+        self, student: Backbone, mel: Tensor, maps: Sequence[Tensor], scores: Tensor, batch: Batch
+    ) -> Losses:
+        """Each stage, and the heads, on what the teacher's stage before it says."""
+        inputs = (mel, *maps[:-1])
+        stages = zip(student.stages, inputs, maps, strict=True)
+        hints = torch.stack([hint_loss(stage(x), wanted) for stage, x, wanted in stages])
+        logits, _ = student.forward_head(maps[-1])
+        on_scores = cross_entropy(logits, scores)
+        parts = {"hints": hints.detach().mean(), "kl": on_scores.detach() - entropy(scores)}
+        on_frames = self._frame_loss(student, maps[-1], batch, parts)
+        return Losses(hints.sum() + on_scores + on_frames, parts)
+
+    def _frame_loss(
+        self, student: Backbone, features: Tensor, batch: Batch, parts: dict[str, Tensor]
+    ) -> Tensor:
+        """The weighted loss on each step's scores; what it is above its least goes into the parts."""
+        if not self.stage.frames or batch.frames is None:
+            return features.new_zeros(())
+        wanted = batch.frames.to(self.context.device, non_blocking=True)
+        on_frames = frame_loss(student.forward_frames(features), wanted)
+        parts["frames"] = on_frames.detach() - entropy(wanted.flatten(0, 1))
+        return self.stage.frames * on_frames
+
+    # ------------------------------------------------------------------ measures
+
+    def evaluate(self, state: TrainState) -> tuple[dict[str, float], bool]:
+        """Agreement of the student, as it would be saved now, with the teacher on what is held out."""
+        if self.context.held_out is None:
+            return {}, False
+        if self._probe is None:
+            self._probe = copy.deepcopy(self.student)
+        self._probe.load_state_dict(state.weights)
+        self._probe.eval()
+        measures = self.context.held_out.agreement(self._probe, self.context.front_end).measures()
+        if self.stage.frames and self.context.alone is not None:
+            measures["frames"] = self._frames_apart(self._probe)
+        return measures, False
+
+    @torch.inference_mode()
+    def _frames_apart(self, network: Backbone) -> float:
+        """KL divergence of each step's scores from their targets on mixes of held-out clips, nats a step."""
+        context = self.context
+        assert context.held_out is not None
+        if self._probed is None:
+            generator = step_generator(context.seed, PROBING, 0)
+            self._probed = self._mixes(generator, Sampler(context.held_out.indices), N_PROBED)
+        batch = self._probed
+        assert batch.mels is not None
+        assert batch.frames is not None
+        apart = []
+        for start in range(0, N_PROBED, PROBED_AT_ONCE):
+            part = slice(start, start + PROBED_AT_ONCE)
+            mel, wanted = batch.mels[part].to(context.device), batch.frames[part].to(context.device)
+            logits = network.forward_frames(network.forward_features(mel))
+            apart.append(float(frame_loss(logits, wanted) - entropy(wanted.flatten(0, 1))))
+        return float(np.mean(apart))
+
+
+def make_optimizer(stage: Stage, network: Backbone) -> torch.optim.Optimizer:
+    """Adam or AdamW over all parameters, as the stage has it; fused, which takes a quarter of the time.
+
+    Blocks that are trained one by one are a group of their own, beside the classifier.
+    """
+    if stage.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), lr=stage.rate, fused=True)
+    if stage.mode == "end-to-end":
+        return torch.optim.AdamW(
+            network.parameters(), lr=stage.rate, weight_decay=stage.weight_decay, fused=True
+        )
+    blocks = {"params": [value for one in network.stages for value in one.parameters()], "rate_scale": 1.0}
+    heads = [network.classifier, *([] if network.strong_head is None else [network.strong_head])]
+    head = {"params": [value for one in heads for value in one.parameters()], "rate_scale": CLASSIFIER_RATE}
+    return torch.optim.AdamW([blocks, head], lr=stage.rate, weight_decay=stage.weight_decay, fused=True)
+
+
+def freeze_batch_norm(network: nn.Module, settled: bool) -> None:
+    """Let batch normalisation use its running statistics, and leave them as they are; or go back to batches.
+
+    Its weights are trained either way.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.train(not settled)
+
+
+def switch_dropout_off(network: nn.Module) -> None:
+    """Let a network in training keep all units: mixes never come twice, so none is learned by heart."""
+    for module in network.modules():
+        if isinstance(module, (nn.Dropout, DrawnDropout)):
+            module.eval()

@@ -1,0 +1,99 @@
+"""Recordings that are kept out of training, and how well a model agrees with the teacher on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from dymn_cli.errors import InputError
+from dymn_cli.evaluation.agreement import Agreement, agreement
+from dymn_cli.train.distill.clips import Corpus, first_log_mel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dymn_cli.frontend import FrontEndConfig
+    from dymn_cli.model.backbone import Backbone
+    from dymn_cli.train.distill.stored_logits import StoredLogits
+    from dymn_cli.train.distill.teachers import LiveTeacher
+
+__all__ = ["ValidationSet", "choose_clips"]
+
+WINDOW_S = 10.0
+BATCH = 8
+
+
+def choose_clips(indices: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """At most so many of the clips, drawn at random, in order; all of them where `most` is 0."""
+    if not most or len(indices) <= most:
+        return indices
+    drawn = np.random.default_rng([seed, 102]).choice(len(indices), most, replace=False)
+    return indices[np.sort(drawn)]
+
+
+@dataclass(slots=True)
+class ValidationSet:
+    """Clips, each heard once: its first seconds, repeated where it is shorter.
+
+    Log-mels are kept in half precision, 256 kB a clip.
+
+    Args:
+        corpus: where the clips are.
+        indices: which of them.
+        device: where models compute.
+        window_s: seconds that are heard.
+    """
+
+    corpus: Corpus
+    indices: NDArray[np.int64]
+    device: torch.device
+    window_s: float = WINDOW_S
+    _mels: dict[FrontEndConfig, NDArray[np.float16]] = field(default_factory=dict, init=False)
+    _teacher: NDArray[np.float32] | None = field(default=None, init=False)
+
+    def mels(self, front_end: FrontEndConfig) -> NDArray[np.float16]:
+        """(n, 1, n_mels, n_frames) of all clips; damaged ones are dropped at the first call."""
+        if front_end not in self._mels:
+            made, good = [], []
+            for index in self.indices:
+                try:
+                    made.append(
+                        first_log_mel(self.corpus, int(index), front_end, self.window_s).astype(np.float16)
+                    )
+                    good.append(index)
+                except InputError:
+                    continue
+            if not made:
+                raise InputError("none of the clips that are held out can be decoded")
+            self.indices = np.array(good, dtype=np.int64)
+            self._mels[front_end] = np.stack(made)
+        return self._mels[front_end]
+
+    def logits(self, network: Backbone, front_end: FrontEndConfig) -> NDArray[np.float32]:
+        """(n, n_classes) of a network, which is in evaluation mode."""
+        mels = self.mels(front_end)
+        answers: list[NDArray[np.float32]] = []
+        with torch.inference_mode():
+            for start in range(0, len(mels), BATCH):
+                batch = torch.from_numpy(mels[start : start + BATCH].astype(np.float32)).to(self.device)
+                answers.append(network(batch)[0].float().cpu().numpy())
+        return np.concatenate(answers)
+
+    def ask_teacher(self, teacher: LiveTeacher) -> None:
+        """Let live teachers say what is right."""
+        answers = [self.logits(model.network, model.header.front_end) for model in teacher.models]
+        self._teacher = np.mean(answers, axis=0, dtype=np.float32)
+
+    def look_up(self, stored: Sequence[StoredLogits], rows: Sequence[NDArray[np.int64]]) -> None:
+        """Let logits that were computed before say what is right; `rows` are those of all clips."""
+        answers = [one.logits(row[self.indices]) for one, row in zip(stored, rows, strict=True)]
+        self._teacher = np.mean(answers, axis=0, dtype=np.float32)
+
+    def agreement(self, network: Backbone, front_end: FrontEndConfig) -> Agreement:
+        """How far a network says what the teacher says; the teacher must have been asked."""
+        assert self._teacher is not None
+        return agreement(self.logits(network, front_end), self._teacher)

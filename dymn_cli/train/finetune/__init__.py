@@ -1,0 +1,1 @@
+"""Fine-tuning: a linear head, or the whole network, for the labels of a data set."""

@@ -1,0 +1,142 @@
+"""Tables of labels in the forms that people have them in, and what is said of those that make no sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dymn_cli.datasets.label_tables import LabelTable, read_label_table
+from dymn_cli.errors import InputError
+
+AUDIOSET = """# Segments csv created Sun Mar  5 10:54:31 2017
+# num_ytids=2, num_segs=2, num_unique_labels=3, num_positive_labels=3
+# YTID, start_seconds, end_seconds, positive_labels
+--4gqARaEJE, 0.000, 10.000, "/m/068hy,/m/07q6cd_"
+-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw"
+"""
+
+
+def read(tmp_path: Path, text: str | bytes) -> LabelTable:
+    path = tmp_path / "table.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_label_table(path)
+
+
+def test_a_plain_table(tmp_path: Path) -> None:
+    table = read(
+        tmp_path,
+        "file,label,fold,split,group\na.wav,Dog; Cat,1,train,x\n"
+        '"b, c.wav","Subway, metro",2,val,\nd.wav,,3,,\n',
+    )
+    assert table.form == "plain"
+    first, second, third = table.rows
+    assert (first.labels, first.fold, first.split, first.group) == (("Dog", "Cat"), "1", "train", "x")
+    assert (second.name, second.labels, second.split) == ("b, c.wav", ("Subway, metro",), "val")
+    assert (third.labels, third.absent, third.line) == ((), None, 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["file;label\na.wav;Dog\n", "path\tclass\na.wav\tDog\n", "\ufefffilename,tags\r\na.wav,Dog\r\n"],
+    ids=["semicolons", "tabs", "byte order mark"],
+)
+def test_tables_of_other_programs(tmp_path: Path, text: str) -> None:
+    (row,) = read(tmp_path, text).rows
+    assert (row.name, row.labels) == ("a.wav", ("Dog",))
+
+
+def test_several_rows_of_a_file_are_joined(tmp_path: Path) -> None:
+    table = read(tmp_path, "file,label\na.wav,Dog\nb.wav,Cat\na.wav,Cat\n")
+    assert [(row.name, row.labels) for row in table.rows] == [("a.wav", ("Dog", "Cat")), ("b.wav", ("Cat",))]
+    assert table.n_repeated == 1
+
+
+def test_splits_have_many_names(tmp_path: Path) -> None:
+    names = ["training", "dev", "valid", "Validation", "eval", "TEST", "north"]
+    rows = read(tmp_path, "file,label,split\n" + "".join(f"{n}.wav,x,{n}\n" for n in names)).rows
+    assert [row.split for row in rows] == ["train", "train", "val", "val", "test", "test", ""]
+    assert rows[-1].fold == "north"
+
+
+def test_audioset(tmp_path: Path) -> None:
+    table = read(tmp_path, AUDIOSET)
+    assert table.form == "audioset"
+    assert [(row.name, row.mids) for row in table.rows] == [
+        ("--4gqARaEJE", ("/m/068hy", "/m/07q6cd_")),
+        ("-0RWZT-miFs", ("/m/03v3yw",)),
+    ]
+    assert table.rows[1].line == 5
+
+
+def test_fsd50k(tmp_path: Path) -> None:
+    table = read(tmp_path, 'fname,labels,mids,split\n64760,"Electric_guitar,Music","/m/02sgy,/m/04rlf",val\n')
+    (row,) = table.rows
+    assert table.form == "fsd50k"
+    assert (row.name, row.labels, row.mids, row.split) == (
+        "64760", ("Electric_guitar", "Music"), ("/m/02sgy", "/m/04rlf"), "val",
+    )  # fmt: skip
+
+
+def test_esc50(tmp_path: Path) -> None:
+    text = "filename,fold,target,category,esc10,src_file,take\n1-100032-A-0.wav,1,0,dog,True,100032,A\n"
+    (row,) = read(tmp_path, text).rows
+    assert (row.labels, row.fold, row.group) == (("dog",), "1", "100032")
+
+
+def test_tau(tmp_path: Path) -> None:
+    cells = "audio/airport-lisbon-1000-40000-a.wav\tairport\tlisbon-1000\ta"
+    (row,) = read(tmp_path, f"filename\tscene_label\tidentifier\tsource_label\n{cells}\n").rows
+    assert (row.name, row.labels, row.group) == (
+        "audio/airport-lisbon-1000-40000-a.wav", ("airport",), "lisbon-1000",
+    )  # fmt: skip
+
+
+def test_openmic_knows_what_is_absent_and_the_last_answer_counts(tmp_path: Path) -> None:
+    text = (
+        "sample_key,instrument,relevance,num_responses\n000046_3840,clarinet,0.17,3\n000046_3840,flute,0.0,3\n"
+        "000135_483840,synthesizer,1.0,5\n000046_3840,flute,0.9,4\n"
+    )
+    one, other = read(tmp_path, text).rows
+    assert (one.labels, one.absent) == (("flute",), ("clarinet",))
+    assert (other.labels, other.absent) == (("synthesizer",), ())
+
+
+def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, b"file,label\nna\xffme.wav,Dog\n").rows
+    assert row.name == "na\udcffme.wav"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("file,label\n", "no recordings in this table"),
+        ("x,y\n1,2\n", "no column of files among x, y"),
+        ("file,y\n1,2\n", "no column of labels among file, y"),
+        ("file,file,label\n", "two columns have the same name"),
+        ("file,label\na.wav,Dog, Cat\n", "line 2: 3 cells for 2 columns"),
+        ("file,label\n,Dog\n", "line 2: no name of a file"),
+        ("file,label\na.wav,nan\n", "line 2: the label is 'nan'"),
+        ("file,label,fold\na.wav,Dog,1\na.wav,Cat,2\n", "line 3: a.wav is in another fold on line 2"),
+        ('file,label\na.wav,"Dog\n', "not a table"),
+        ("RIFF\0\0\0WAVE", "not a table of text"),
+        ('fname,labels,mids\n1,"a,b",/m/1\n', "line 2: 2 labels and 1 mids"),
+        ("sample_key,instrument,relevance\nk,flute,nan\n", "line 2: 'nan' is no relevance"),
+        ("sample_key,instrument,relevance\nk,flute,7\n", "line 2: '7' is no relevance"),
+        ("filename,scene_label\na.wav,\n", "line 2: no scene_label"),
+        (AUDIOSET + "abcdefghijk, 0, 10, Dog\n", "line 6: 'Dog' is no list of AudioSet ids"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        read(tmp_path, text)
+    assert "\n" not in caught.value.message
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_label_table(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="a folder, not a file"):
+        read_label_table(tmp_path)

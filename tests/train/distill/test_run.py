@@ -1,0 +1,637 @@
+"""A whole distillation in small: a tiny teacher, a tiny student, recordings of a second."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+
+torch = pytest.importorskip("torch")
+
+from dymn_cli.errors import InputError, OutputError, UsageError  # noqa: E402
+from dymn_cli.frontend import FrontEndConfig  # noqa: E402
+from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.store.weights import read_weights, save_weights  # noqa: E402
+from dymn_cli.train.distill.data import DataOptions, Prepared, TeacherSet, load_teachers, prepare  # noqa: E402
+from dymn_cli.train.distill.mixing import MixOptions  # noqa: E402
+from dymn_cli.train.distill.recipe import Recipe, paper, scaled_steps, small  # noqa: E402
+from dymn_cli.train.distill.run import Budget, DistillRun, RunOptions  # noqa: E402
+from dymn_cli.train.distill.student import initial_student  # noqa: E402
+from dymn_cli.train.distill.task import Distillation  # noqa: E402
+from dymn_cli.train.distill.teachers import matching_maps  # noqa: E402
+from dymn_cli.train.distill.validation import ValidationSet  # noqa: E402
+from dymn_cli.train.loop import StepReport  # noqa: E402
+from dymn_cli.train.run_folder import claimed  # noqa: E402
+
+CPU = torch.device("cpu")
+GENTLE = MixOptions(
+    n_clips=(1.0,),
+    gain_db=(-3.0, 3.0),
+    tilt_db=2.0,
+    limit=0.0,
+    shift_bands=0,
+    speed=1.0,
+    wide=0,
+    join=0,
+    reverse=0,
+    equalise=0,
+    reverb=0,
+    far=0,
+    alone=0,
+    noise=0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(recipe: Recipe, **changes: object) -> Recipe:
+    """The recipe in windows of half a second."""
+    settings = {"batch": 4, "window_s": 0.5, **changes}
+    stages = tuple(dataclasses.replace(stage, **settings) for stage in recipe.stages)
+    return dataclasses.replace(recipe, stages=stages)
+
+
+@dataclasses.dataclass
+class World:
+    """Where runs happen."""
+
+    place: Path
+    data: Path
+    teachers: TeacherSet
+    student: ModelConfig
+
+    def prepared(self, recipe: Recipe, **changes: object) -> Prepared:
+        options = DataOptions((str(self.data),), self.place / "cache", holdout=0.3)
+        return prepare(
+            dataclasses.replace(options, **changes),
+            recipe,
+            self.teachers,
+            FrontEndConfig(),
+            CPU,
+            seed=0,
+            threads=1,
+            tell=lambda line: None,
+        )
+
+    def run(
+        self, prepared: Prepared, work: str, steps: tuple[int, ...], *, seed: int = 0, **changes: object
+    ) -> DistillRun:
+        student, header, began_as = initial_student(
+            self.student,
+            "random",
+            self.teachers.vocabulary,
+            seed=seed,
+            teacher=None,
+            frames=prepared.context.recipe.has_frames,
+        )
+        options = RunOptions(self.place / work, "tiny", Budget(steps=steps), seed=seed, evaluations=1)
+        options = dataclasses.replace(options, **changes)
+        return DistillRun(prepared, self.teachers, student, header, began_as, options, lambda line: None)
+
+
+@pytest.fixture
+def world(tmp_path: Path, sources: Path, teacher: Path, teaching: ModuleType) -> World:
+    return World(tmp_path, sources, load_teachers([str(teacher)], [], CPU), teaching.DYMN)
+
+
+class Silent:
+    def step(self, report: StepReport) -> None: ...
+
+    def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None: ...
+
+
+def weights(run: DistillRun) -> dict[str, np.ndarray]:
+    return {key: value.numpy().copy() for key, value in run.student.state_dict().items()}
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return all((value == other[key]).all() for key, value in one.items())
+
+
+def stop_after(n: int) -> Callable[[], bool]:
+    asked = iter(range(1, 10_000))
+    return lambda: next(asked) >= n
+
+
+# ------------------------------------------------------------------ smoke
+
+
+def test_the_loss_falls_and_the_agreement_rises(world: World) -> None:
+    recipe = dataclasses.replace(small(0.1), mixes=GENTLE)
+    blocks, whole = recipe.stages
+    recipe = dataclasses.replace(
+        recipe,
+        stages=(
+            dataclasses.replace(blocks, batch=6, window_s=1.0, rate=1e-2),
+            dataclasses.replace(whole, batch=6, window_s=1.0, rate=6e-3, average=0.9),
+        ),
+    )
+    prepared = world.prepared(recipe)
+    # Networks of random weights hear the length of a window: measured on windows like those it learns from.
+    held_out = ValidationSet(prepared.context.corpus, prepared.context.held_out.indices, CPU, window_s=1.0)
+    held_out.ask_teacher(world.teachers.live)
+    prepared = dataclasses.replace(prepared, context=dataclasses.replace(prepared.context, held_out=held_out))
+    run = world.run(prepared, "work", (15, 35))
+    for module in run.student.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.1  # fifty steps are too few for the usual one
+    before = held_out.agreement(run.student.eval(), FrontEndConfig())
+    assert run.run(Silent()) == "finished"
+    after = held_out.agreement(run.student.eval(), FrontEndConfig())
+    assert after.kl < 0.85 * before.kl
+    assert after.rank > before.rank
+    log = [json.loads(line) for line in (world.place / "work" / "log.jsonl").read_text().splitlines()]
+    for stage in (0, 1):
+        losses = [line["loss"] for line in log if line["stage"] == stage and "held_out" not in line]
+        assert losses[-1] < 0.95 * losses[0]
+    assert log[-1]["held_out"]["kl"] == pytest.approx(after.kl, rel=1e-3)
+
+
+# ------------------------------------------------------------------ resuming
+
+
+@pytest.mark.slow
+def test_interrupting_and_resuming_changes_nothing(world: World) -> None:
+    prepared = world.prepared(tiny(small(0.1)))
+    whole = world.run(prepared, "whole", (3, 4))
+    assert whole.run(Silent()) == "finished"
+
+    for n in (2, 1, 2):  # within the first stage, at its end, within the second
+        part = world.run(prepared, "parts", (3, 4))
+        assert part.run(Silent(), stop_after(n)) == "interrupted"
+    last = world.run(prepared, "parts", (3, 4))
+    assert last.run(Silent()) == "finished"
+    assert same(weights(whole), weights(last))
+    assert whole.save_student(world.place / "a.safetensors") == last.save_student(
+        world.place / "b.safetensors"
+    )
+
+    def untimed(work: str) -> list[dict[str, object]]:
+        lines = (world.place / work / "log.jsonl").read_text().splitlines()
+        kept = ("stage", "step", "held_out")
+        return [{key: json.loads(line).get(key) for key in kept} for line in lines]
+
+    assert untimed("parts") == untimed("whole")
+
+
+@pytest.mark.slow
+def test_another_seed_gives_another_student(world: World) -> None:
+    prepared = world.prepared(tiny(paper(0.1)))
+    runs = [world.run(prepared, f"w{n}", (2,), seed=seed) for n, seed in enumerate((0, 0, 1))]
+    for run in runs:
+        run.run(Silent())
+    assert same(weights(runs[0]), weights(runs[1]))
+    assert not same(weights(runs[0]), weights(runs[2]))
+
+
+def test_a_run_with_other_settings_is_refused(world: World) -> None:
+    prepared = world.prepared(tiny(paper(0.1)))
+    world.run(prepared, "work", (2,)).run(Silent())
+    with pytest.raises(OutputError, match="another seed"):
+        world.run(prepared, "work", (2,), seed=1)
+    with pytest.raises(OutputError, match="another budget"):
+        world.run(prepared, "work", (3,))
+    other = world.prepared(tiny(paper(0.1), rate=1.0))
+    with pytest.raises(OutputError, match="another recipe"):
+        world.run(other, "work", (2,))
+    assert world.run(other, "work", (2,), resume=False).run(Silent()) == "finished"
+
+
+def test_one_run_at_a_time_has_the_folder(world: World) -> None:
+    prepared = world.prepared(tiny(paper(0.1)))
+    run = world.run(prepared, "work", (2,))
+    with claimed(world.place / "work"), pytest.raises(OutputError, match="another run is training there"):
+        run.run(Silent())
+    assert run.run(Silent()) == "finished"
+
+
+@pytest.mark.slow
+def test_hours_end_each_stage_by_the_clock_and_go_on_where_they_were(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 0.1 s here: 2 s are 5 steps of the first stage and 15 of the second."""
+    recipe = tiny(small(0.1))
+    prepared = world.prepared(recipe)
+    ticks = itertools.count()
+    monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: 1000.0)
+    steps: list[StepReport] = []
+
+    class Watching(Silent):
+        def step(self, report: StepReport) -> None:
+            steps.append(report)
+            now = 1000.0 + 0.1 * next(ticks)
+            monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: now)
+
+    def run(seconds: float) -> DistillRun:
+        return world.run(prepared, "work", (1,), budget=Budget(hours=seconds / 3600))
+
+    assert run(4.0).run(Watching(), stop_after(4)) == "interrupted"
+    assert run(1.95).run(Watching(), stop_after(5)) == "interrupted"
+    assert run(1.95).run(Watching()) == "finished"
+    counts = Counter(report.stage for report in steps)
+    # The first step of each call of the loop takes no time here, so there are some more.
+    assert 5 <= counts[0] <= 5 + 4
+    assert 15 <= counts[1] <= 15 + 3
+    for stage in (0, 1):
+        last = [report for report in steps if report.stage == stage][-1]
+        assert last.done == 1
+        assert last.rate < 0.15 * recipe.stages[stage].rate
+    assert steps[-1].left_s == 0
+
+
+# ------------------------------------------------------------------ what a student is
+
+
+def test_the_result_is_a_model_like_any_other(world: World) -> None:
+    recipe = dataclasses.replace(tiny(paper(0.1)), temperature=30.0)
+    run = world.run(world.prepared(recipe), "work", (2,))
+    run.run(Silent())
+    run.save_student(world.place / "student.safetensors")
+    found = read_weights(world.place / "student.safetensors")
+    assert found.header.name == "tiny"
+    assert found.header.config == dataclasses.replace(world.student, temperature=1.0)
+    assert found.header.vocabulary.names == world.teachers.vocabulary.names
+    snapshot = read_weights(world.place / "work" / "student.safetensors")
+    assert all((found.tensors[key] == value).all() for key, value in snapshot.tensors.items())
+
+    again, header, began_as = initial_student(
+        None, str(world.place / "student.safetensors"), world.teachers.vocabulary, seed=9, teacher=None
+    )
+    assert began_as == found.sha256
+    assert header.config == found.header.config
+    assert all(np.array_equal(again.state_dict()[key], value) for key, value in found.tensors.items())
+
+
+def test_a_student_must_fit_its_weights_and_its_teachers(world: World, teacher: Path) -> None:
+    vocabulary = world.teachers.vocabulary
+    with pytest.raises(UsageError, match="not of the architecture"):
+        initial_student(world.student, str(teacher), vocabulary, seed=0, teacher=None)
+    with pytest.raises(UsageError, match="no student"):
+        initial_student(None, "random", vocabulary, seed=0, teacher=None)
+    with pytest.raises(UsageError, match="other classes"):
+        initial_student(None, "dymn04_kd", vocabulary, seed=0, teacher=None)
+
+
+# ------------------------------------------------------------------ the parts of a stage
+
+
+@pytest.mark.slow
+def test_blocks_learn_apart_from_each_other(world: World) -> None:
+    recipe = tiny(small(0.1))
+    prepared = world.prepared(recipe)
+    run = world.run(prepared, "work", (2, 2))
+    task = Distillation(prepared.context, run.student.train(), recipe.stages[0], number=0, n_steps=2)
+    parameters = list(run.student.stages[7].parameters())
+    losses = task.loss(task.batch(0), 0, task.student)
+    (gradient,) = torch.autograd.grad(losses.total, parameters[:1], retain_graph=True)
+    with torch.no_grad():
+        for value in run.student.stages[6].parameters():
+            value.mul_(3.0)
+    (again,) = torch.autograd.grad(task.loss(task.batch(0), 0, task.student).total, parameters[:1])
+    assert torch.allclose(gradient, again, rtol=1e-3, atol=1e-5)
+
+
+def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: World) -> None:
+    recipe = dataclasses.replace(tiny(small(0.1)), mixes=GENTLE)
+    prepared = world.prepared(recipe)
+    student = world.run(prepared, "work", (1, 1)).student.train()
+    before = Distillation(prepared.context, student, recipe.stages[0], number=0, n_steps=1)
+    batch = before.batch(0)
+    first = before.loss(batch, 0, student)
+    before.fit_start()
+    fitted = before.loss(batch, 0, student)
+    assert fitted.parts["hints"] < first.parts["hints"]
+    assert fitted.parts["kl"] < 0.8 * first.parts["kl"]
+    scores, _, maps = before._taught(batch)
+    for number in (3, 9):
+        stage, x = student.stages[number], maps[number - 1]
+        assert torch.allclose(stage(x).mean(dim=(0, 2, 3)), maps[number].mean(dim=(0, 2, 3)), atol=0.5)
+    assert torch.sigmoid(student.classifier[-1].bias).mean().item() == pytest.approx(
+        scores.mean().item(), rel=0.3
+    )
+
+
+@pytest.mark.slow
+def test_the_temperature_falls_over_the_run(world: World) -> None:
+    recipe = dataclasses.replace(tiny(paper(0.1)), temperature=30.0, temperature_share=0.5)
+    prepared = world.prepared(recipe)
+    run = world.run(prepared, "work", (8,))
+    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=8)
+    seen = []
+    for step in (0, 2, 4, 7):
+        task.loss(task.batch(step), step, task.student)
+        seen.append(run.student.layers[3].depth_conv.temperature)
+    assert seen == pytest.approx([30.0, 15.5, 1.0, 1.0])
+
+
+@pytest.mark.slow
+def test_a_teacher_of_another_width_gives_scores_but_no_blocks(world: World, teaching: ModuleType) -> None:
+    path = teaching.write_teacher(
+        world.place / "wide.safetensors", dataclasses.replace(teaching.MN, width=0.5)
+    )
+    world.teachers = load_teachers([str(path)], [], CPU)
+    prepared = world.prepared(tiny(paper(0.1)))
+    assert world.run(prepared, "work", (1,)).run(Silent()) == "finished"
+    with pytest.raises(UsageError, match="student's channels in every block"):
+        world.run(world.prepared(tiny(small(0.1))), "other", (1, 1))
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_the_mean_of_its_logits(world: World, teacher: Path, teaching: ModuleType) -> None:
+    second = teaching.write_teacher(world.place / "second.safetensors", seed=5)
+    mel = torch.randn(2, 1, 128, 50, generator=torch.Generator().manual_seed(0))
+    answers = []
+    for names in ([teacher], [second], [teacher, second]):
+        live = load_teachers([str(name) for name in names], [], CPU).live
+        answers.append(live.answer({FrontEndConfig(): mel}).logits)
+    assert torch.allclose((answers[0] + answers[1]) / 2, answers[2], atol=1e-5)
+
+
+def test_maps_that_match() -> None:
+    dymn, mn = ModelConfig(width=0.4), ModelConfig(family="mn", width=0.4)
+    assert matching_maps(dymn, mn) == tuple(range(17))
+    assert len(matching_maps(dymn, ModelConfig(family="mn", width=0.5))) < 17
+
+
+def test_steps_are_shared_out_to_the_stages() -> None:
+    assert scaled_steps(small(0.4).stages, 1000) == (250, 750)
+    assert scaled_steps(small(0.4).stages, 1) == (1, 1)
+
+
+# ------------------------------------------------------------------ frames
+
+
+def test_frames_are_learned_and_go_with_the_student(world: World) -> None:
+    recipe = dataclasses.replace(tiny(small(0.1)), mixes=GENTLE)
+    prepared = world.prepared(recipe)
+    run = world.run(prepared, "work", (2, 6))
+    before = weights(run)
+    assert run.run(Silent()) == "finished"
+    assert {"strong_head.0.weight", "strong_head.2.bias"} < {
+        key for key, value in weights(run).items() if (value != before[key]).any()
+    }
+    lines = [json.loads(line) for line in (world.place / "work" / "log.jsonl").read_text().splitlines()]
+    assert all(line["frames"] > 0 for line in lines)
+    assert all(line["held_out"]["frames"] > 0 for line in lines if "held_out" in line)
+    run.save_student(world.place / "student.safetensors")
+    assert read_weights(world.place / "student.safetensors").header.config.frame_head
+
+
+def test_a_steps_target_is_what_the_teacher_says_of_the_clip_alone(world: World) -> None:
+    recipe = dataclasses.replace(tiny(small(0.1), window_s=1.0), mixes=GENTLE)
+    prepared = world.prepared(recipe)
+    task = Distillation(
+        prepared.context, world.run(prepared, "w", (1, 1)).student, recipe.stages[1], number=1, n_steps=1
+    )
+    batch = task.batch(0)
+    assert batch.frames.shape == (4, 4, 12)
+    alone = prepared.context.alone
+    known = alone.scores(np.arange(len(alone.logits)))
+    for frames in batch.frames.numpy():  # one clip each, all the time
+        assert (np.abs(known - frames[1]).max(axis=1) < 1e-6).any()
+        assert (frames == frames[1]).all()
+    parts = [part.frames for part in task.parts(batch)]
+    assert torch.equal(torch.cat(parts), batch.frames)
+
+
+@pytest.mark.slow
+def test_a_student_gets_a_frame_head_and_loses_one_that_is_not_trained(world: World) -> None:
+    run = world.run(world.prepared(tiny(paper(0.1))), "work", (1,))
+    run.run(Silent())
+    run.save_student(world.place / "plain.safetensors")
+    vocabulary = world.teachers.vocabulary
+
+    def begin(path: Path, *, frames: bool) -> tuple[torch.nn.Module, ModelConfig]:
+        student, header, _ = initial_student(None, str(path), vocabulary, seed=0, teacher=None, frames=frames)
+        assert student.config == header.config
+        return student, header.config
+
+    given, config = begin(world.place / "plain.safetensors", frames=True)
+    assert config.frame_head
+    mel = torch.randn(2, 1, 128, 70, generator=torch.Generator().manual_seed(0))
+    plain, config = begin(world.place / "plain.safetensors", frames=False)
+    assert not config.frame_head
+    features = plain.eval().forward_features(mel)
+    assert torch.equal(given.eval().forward_frames(features), plain.forward_frames(features))
+    header = dataclasses.replace(read_weights(world.place / "plain.safetensors").header, config=given.config)
+    tensors = {k: v.numpy() for k, v in given.state_dict().items() if not k.endswith("tracked")}
+    save_weights(world.place / "framed.safetensors", header, tensors)
+    kept, _ = begin(world.place / "framed.safetensors", frames=True)
+    assert same({k: v.numpy() for k, v in kept.state_dict().items() if not k.endswith("tracked")}, tensors)
+    lost, config = begin(world.place / "framed.safetensors", frames=False)
+    assert lost.strong_head is None
+    assert not config.frame_head
+
+
+@pytest.mark.slow
+def test_a_trained_student_keeps_its_statistics_and_all_its_units(world: World) -> None:
+    recipe = dataclasses.replace(tiny(small(0.1, continues=True)), fitted_start=False)
+    assert [stage.mode for stage in recipe.stages] == ["end-to-end"]
+    prepared = world.prepared(recipe)
+    run = world.run(prepared, "work", (3,))
+    before = weights(run)
+    run.run(Silent())
+    after = weights(run)
+    assert all((after[key] == value).all() for key, value in before.items() if "running" in key)
+    assert (after["in_c.1.weight"] != before["in_c.1.weight"]).any()
+
+    student = run.student.train()
+    task = Distillation(prepared.context, student, recipe.stages[0], number=0, n_steps=3)
+    batch = task.batch(0)
+    losses = {task.loss(batch, 0, student).total.item() for _ in range(3)}
+    assert len(losses) == 1  # no dropout
+
+
+def test_frames_need_mixes() -> None:
+    with pytest.raises(UsageError, match="in mixes"):
+        tiny(paper(0.1), frames=0.5)
+
+
+@pytest.mark.slow
+def test_rare_sounds_and_named_groups(world: World) -> None:
+    prepared = world.prepared(tiny(small(0.1)), holdout=("source3", "source7"))
+    assert prepared.split.held_out == ("source3", "source7")
+    context = prepared.context
+    assert {context.corpus.groups[int(n)] for n in context.held_out.indices} == {"source3", "source7"}
+    drawn = np.bincount(context.sampler.draw(np.random.default_rng(0), 100_000), minlength=40)
+    assert not drawn[[context.corpus.groups.index(f"source{n}") for n in (3, 7)]].any()
+    best = context.alone.best_classes()
+    counts = np.bincount(best[prepared.training])
+    for a, b in itertools.combinations(prepared.training, 2):
+        if context.corpus.groups[a] == context.corpus.groups[b]:
+            wanted = np.sqrt(counts[best[b]] / counts[best[a]])
+            assert drawn[a] / drawn[b] == pytest.approx(wanted, rel=0.15)
+
+
+# ------------------------------------------------------------------ offline
+
+
+def test_stored_logits_teach_as_in_the_paper(world: World, tmp_path: Path, sources: Path) -> None:
+    names = [path.relative_to(sources).as_posix() for path in sorted(sources.rglob("*.wav"))]
+    matrix = np.random.default_rng(0).normal(-3, 2, (len(names), 527)).astype(np.float16)
+    np.save(tmp_path / "logits.npy", matrix)
+    (tmp_path / "logits.index.csv").write_text(
+        "name,row\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names[:-6]))
+    )
+    world.teachers = load_teachers([str(tmp_path / "logits.npy")], [], CPU)
+    world.student = dataclasses.replace(world.student, n_classes=527)
+    recipe = dataclasses.replace(tiny(paper(0.1)), mixup=0.0)
+    prepared = world.prepared(recipe)
+    known_clips = {*prepared.training, *prepared.context.held_out.indices}
+    assert len(known_clips) == len(names) - 6
+    run = world.run(prepared, "work", (2,))
+    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=2)
+    known = torch.sigmoid(torch.from_numpy(matrix.astype(np.float32)))
+    for row in task.batch(0).scores:
+        assert (known - row).abs().amax(dim=1).min() < 1e-6
+    assert run.run(Silent()) == "finished"
+    with pytest.raises(UsageError, match="logits of mixes"):
+        world.prepared(tiny(small(0.1)))
+
+
+@pytest.mark.slow
+def test_mixup_mixes_stored_scores_with_the_sounds(world: World, tmp_path: Path, sources: Path) -> None:
+    names = [path.relative_to(sources).as_posix() for path in sorted(sources.rglob("*.wav"))]
+    matrix = np.where(np.arange(len(names))[:, None] % 2, 20.0, -20.0) * np.ones((1, 527))
+    np.save(tmp_path / "logits.npy", matrix.astype(np.float32))
+    (tmp_path / "logits.index.csv").write_text(
+        "name,row\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names))
+    )
+    world.teachers = load_teachers([str(tmp_path / "logits.npy")], [], CPU)
+    recipe = tiny(paper(0.1))
+    prepared = world.prepared(recipe)
+    task = Distillation(prepared.context, None, recipe.stages[0], number=0, n_steps=2)
+    batch = task.batch(0)
+    kept = torch.from_numpy(batch.share)
+    first = batch.scores[:, 0]
+    assert all(min(abs(s - v) for v in (0, 1, k, 1 - k)) < 1e-4 for s, k in zip(first, kept, strict=True))
+
+
+@pytest.mark.slow
+def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "file,label\nsource0/take0.wav,class 3;class 4\nsource1/take1.wav,class 5\n"
+    )
+    recipe = tiny(paper(0.1))
+    prepared = world.prepared(recipe, labels=tmp_path / "labels.csv", holdout=0.0)
+    corpus = prepared.context.corpus
+    at = corpus.names.index("source0/take0.wav")
+    assert np.flatnonzero(corpus.labels[at]).tolist() == [3, 4]
+    assert corpus.known.sum() == 2 * 12
+    assert corpus.fingerprint != world.prepared(recipe, holdout=0.0).context.corpus.fingerprint
+    run = world.run(prepared, "work", (1,))
+    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=1)
+    batch = next(batch for batch in map(task.batch, range(30)) if not batch.known.any())
+    torch.manual_seed(0)
+    unknown = task.loss(batch, 0, task.student).total.item()
+    torch.manual_seed(0)
+    without = task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.item()
+    assert unknown == pytest.approx(without, rel=1e-5)
+    with pytest.raises(UsageError, match="mixes, which have no labels"):
+        world.prepared(tiny(small(0.1)), labels=tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("file,label\nsource0/take0.wav,no such class\n")
+    with pytest.raises(UsageError, match="no such class"):
+        world.prepared(recipe, labels=tmp_path / "labels.csv")
+
+
+@pytest.mark.slow
+def test_audioset_as_hdf5_teaches_with_its_labels(world: World, tmp_path: Path, teaching: ModuleType) -> None:
+    h5py = pytest.importorskip("h5py")
+    names = [f"Y{n:011d}.mp3" for n in range(8)]
+    labels = (np.random.default_rng(0).random((8, 12)) < 0.3).astype(np.uint8)
+    with h5py.File(tmp_path / "audioset.h5", "w") as file:
+        file["audio_name"] = np.array(names, dtype="S")
+        clips = file.create_dataset("mp3", (8,), dtype=h5py.vlen_dtype(np.uint8))
+        for n in range(8):
+            buffer = io.BytesIO()
+            soundfile.write(buffer, teaching.sound(n, 1.0), 32_000, format="MP3")
+            clips[n] = np.frombuffer(b"damaged" if n == 3 else buffer.getvalue(), np.uint8)
+        file["target"] = np.packbits(labels, axis=1)
+    recipe = dataclasses.replace(tiny(paper(0.1)), mixup=0.0)
+    prepared = world.prepared(recipe, names=(str(tmp_path / "audioset.h5"),), holdout=0.25)
+    assert 3 not in prepared.context.held_out.indices
+    run = world.run(prepared, "work", (3,))
+    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=3)
+    batch = task.batch(0)
+    known = {tuple(row) for n, row in enumerate(labels.tolist()) if n != 3}
+    assert {tuple(row) for row in batch.labels.int().tolist()} <= known
+    with_labels = task.loss(batch, 0, task.student).total
+    without = task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total
+    assert with_labels != without
+    assert run.run(Silent()) == "finished"
+
+
+# ------------------------------------------------------------------ data that does not serve
+
+
+def test_data_without_groups_to_hold_out(world: World) -> None:
+    with pytest.raises(UsageError, match="one group"):
+        world.prepared(small(0.1), names=(str(world.data / "source0"),))
+    prepared = world.prepared(small(0.1), names=(str(world.data / "source0"),), group_by="file")
+    assert len(prepared.split.held_out) == 1
+
+
+def test_a_column_of_groups_needs_a_manifest(world: World) -> None:
+    with pytest.raises(UsageError, match="--group-by 'origin' is a column"):
+        world.prepared(small(0.1), group_by="origin")
+
+
+def test_files_of_both_kinds_are_not_mixed(world: World) -> None:
+    with pytest.raises(UsageError, match="cannot be mixed"):
+        world.prepared(small(0.1), names=(str(world.data), "audioset.h5"))
+
+
+def test_no_teacher_and_mixed_teachers(tmp_path: Path, teacher: Path) -> None:
+    with pytest.raises(UsageError, match="no teacher"):
+        load_teachers([], [], CPU)
+    with pytest.raises(UsageError, match="cannot teach together"):
+        load_teachers([str(teacher), "logits.npy"], [], CPU)
+
+
+def test_logits_of_other_clips(world: World, tmp_path: Path) -> None:
+    np.save(tmp_path / "logits.npy", np.zeros((1, 527), np.float32))
+    (tmp_path / "logits.txt").write_text("someone else.wav\n")
+    world.teachers = load_teachers([str(tmp_path / "logits.npy")], [], CPU)
+    with pytest.raises(InputError, match="logits of none of the 40 clips"):
+        world.prepared(tiny(paper(0.1)))
+
+
+@pytest.mark.parametrize("budget", [{}, {"hours": 1.0, "steps": (1,)}, {"hours": 0.0}, {"steps": (0,)}])
+def test_a_budget_is_hours_or_steps(budget: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        Budget(**budget)
+
+
+@pytest.mark.slow
+def test_batch_normalisation_settles_at_the_end(world: World) -> None:
+    recipe = tiny(small(0.1))
+    stage = dataclasses.replace(recipe.stages[1], settled=0.5)
+    recipe = dataclasses.replace(recipe, stages=(stage,))
+    prepared = world.prepared(recipe)
+    student = world.run(prepared, "work", (4,)).student.train()
+    task = Distillation(prepared.context, student, stage, number=0, n_steps=4)
+    norms = [module for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    changed = []
+    for step in range(4):
+        before = [norm.running_var.clone() for norm in norms]
+        task.loss(task.batch(step), step, student).total.backward()
+        changed.append(
+            any(not torch.equal(a, norm.running_var) for a, norm in zip(before, norms, strict=True))
+        )
+        assert all(norm.weight.grad is not None for norm in norms)
+    assert changed == [True, True, False, False]
