@@ -27,6 +27,7 @@ import numpy as np
 from dymn_cli.audio import headers
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decoder import Decoder, to_float32
+from dymn_cli.audio.piped import Pipe, open_piped_wav
 from dymn_cli.audio.sndfile import MEDIA_HINT
 from dymn_cli.audio.stretches import StretchDecoder, open_behind_junk
 from dymn_cli.audio.views import ForeignFile
@@ -227,7 +228,9 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
     return _open_stream(source, name, owned=False, strict=strict)
 
 
-def spool(stream: BinaryIO, *, most_bytes: int | None = None, into: BinaryIO | None = None) -> BinaryIO:
+def spool(
+    stream: BinaryIO | Pipe, *, most_bytes: int | None = None, into: BinaryIO | None = None
+) -> BinaryIO:
     """Copy a stream that cannot seek, such as stdin: in memory to 64 MiB, then in a temporary file.
 
     Args:
@@ -303,7 +306,12 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> A
         try:
             spooled = not _can_seek(stream)
             if spooled:
-                stream = spool(stream)
+                pipe = stream if isinstance(stream, Pipe) else Pipe(stream)
+                piped = open_piped_wav(pipe, name)
+                if piped is not None:
+                    _require_usable(piped.info, name)
+                    return AudioReader(piped, name, opened.pop_all(), strict=strict)
+                stream = spool(pipe)
                 opened.callback(stream.close)
             size = stream.seek(0, os.SEEK_END)
             stream.seek(0)

@@ -23,11 +23,12 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
 from dymn_cli.audio.decode import spool
+from dymn_cli.audio.piped import Pipe, is_piped_wav
 from dymn_cli.errors import InputError
 from dymn_cli.results import AudioInfo, ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.tagging.aggregate import Aggregator, Selection
@@ -126,7 +127,7 @@ class Job:
 
     @contextlib.contextmanager
     def source(self, name: str) -> Iterator[Source]:
-        """What is to be read for a name: for "-" a copy of standard input that can seek.
+        """What is to be read for a name: for "-" standard input, or a copy where it has to seek and cannot.
 
         Raises:
             InputError: standard input cannot be copied, or is too long.
@@ -137,18 +138,29 @@ class Job:
         with contextlib.ExitStack() as opened:
             stream = sys.stdin.buffer
             if not stream.seekable():
-                stream = opened.enter_context(standard_input(most_bytes=self.max_input))
+                pipe = Pipe(stream, self.max_input)
+                if is_piped_wav(pipe):
+                    yield cast("BinaryIO", pipe)
+                    return
+                stream = opened.enter_context(standard_input(pipe, most_bytes=self.max_input))
             yield stream
 
 
-def standard_input(*, most_bytes: int | None, into: BinaryIO | None = None) -> BinaryIO:
-    """A copy of standard input that can seek; arguments as of `dymn_cli.audio.decode.spool`.
+def standard_input(
+    pipe: Pipe | None = None, *, most_bytes: int | None, into: BinaryIO | None = None
+) -> BinaryIO:
+    """A copy of standard input that can seek; other arguments as of `dymn_cli.audio.decode.spool`.
+
+    Args:
+        pipe: it, where its first bytes have been looked at.
+        most_bytes: see there.
+        into: see there.
 
     Raises:
         InputError: it cannot be copied, or is too long.
     """
     try:
-        return spool(sys.stdin.buffer, most_bytes=most_bytes, into=into)
+        return spool(pipe or sys.stdin.buffer, most_bytes=most_bytes, into=into)
     except InputError as error:
         raise InputError(f"-: {error.message}", hint=error.hint) from error
 

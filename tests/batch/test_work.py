@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -232,3 +237,30 @@ def test_a_body_that_is_none_is_refused_in_a_line(tagger: Tagger, clip: str, bod
         for read in (reader.clips, reader.embedding_rows, reader.events):
             with pytest.raises(OutputError, match="is damaged"):
                 list(read(clip))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(("mark", "is_copied"), [(0xFFFF_FFFF, False), (None, True)])
+def test_wav_of_unknown_length_on_standard_input_is_not_copied(
+    tagger: Tagger, clip: str, monkeypatch: pytest.MonkeyPatch, mark: int | None, is_copied: bool
+) -> None:
+    file = io.BytesIO()
+    samples, rate_hz = sf.read(clip)
+    sf.write(file, samples, rate_hz, "PCM_16", format="WAV")
+    data = bytearray(file.getvalue())
+    if mark is not None:
+        struct.pack_into("<I", data, data.index(b"data") + 4, mark)
+    expected = tagger.tag(io.BytesIO(file.getvalue()))
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as end:
+            end.write(data)
+
+    writer = Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, "rb") as pipe:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=pipe))
+        with work_for(TagOptions()).source("-") as source:
+            assert source.seekable() == is_copied  # type: ignore[union-attr]
+            assert tagger.tag(source).tags == expected.tags
+    writer.join()

@@ -1,0 +1,195 @@
+"""WAV as programs write it into a pipe: read as it comes, without a copy.
+
+    ffmpeg -i rtsp://… -f wav - | dymn tag -
+
+A pipe cannot seek, so other formats are copied first (`dymn_cli.audio.decode.spool`). A program that writes
+WAV into a pipe cannot go back to fill in the size, and leaves a mark there: such a stream may be endless, and
+plain samples need no seeking. A stream whose header tells its size has 4 GiB at most, and is copied, too.
+
+Source: RIFF (Microsoft Multimedia Programming Interface 1.0), "WAVE".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
+
+from dymn_cli.audio.chunks import STREAMED_MARKS
+from dymn_cli.audio.damage import Damage
+from dymn_cli.audio.decoder import to_float32
+from dymn_cli.errors import InputError
+from dymn_cli.results import AudioInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Pipe", "PipedWavDecoder", "is_piped_wav", "open_piped_wav"]
+
+MAX_HEAD = 1 << 16  # bytes before the samples
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+CODINGS = {
+    (PCM, 8): ("PCM_U8", "u1"),
+    (PCM, 16): ("PCM_16", "<i2"),
+    (PCM, 24): ("PCM_24", "<i4"),
+    (PCM, 32): ("PCM_32", "<i4"),
+    (FLOAT, 32): ("FLOAT", "<f4"),
+    (FLOAT, 64): ("DOUBLE", "<f8"),
+}
+
+
+class Pipe:
+    """A stream that cannot seek, whose first bytes can be looked at.
+
+    Args:
+        stream: what is read.
+        most_bytes: a longer stream is refused; None for no limit.
+    """
+
+    def __init__(self, stream: BinaryIO, most_bytes: int | None = None) -> None:
+        self._stream = stream
+        self._most_bytes = most_bytes
+        self._n_read = 0
+        self._ahead = b""
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+    def look(self, n_bytes: int) -> bytes:
+        """The next `n_bytes`, fewer at the end; they are still to be read."""
+        while len(self._ahead) < n_bytes and (data := self._take(n_bytes - len(self._ahead))):
+            self._ahead += data
+        return self._ahead[:n_bytes]
+
+    def read(self, n_bytes: int) -> bytes:
+        """The next bytes, `n_bytes` at most; none at the end.
+
+        Raises:
+            InputError: the stream is too long.
+        """
+        if self._ahead:
+            data, self._ahead = self._ahead[:n_bytes], self._ahead[n_bytes:]
+            return data
+        return self._take(n_bytes)
+
+    def _take(self, n_bytes: int) -> bytes:
+        data = self._stream.read(n_bytes) or b""
+        self._n_read += len(data)
+        if self._most_bytes is not None and self._n_read > self._most_bytes:
+            raise InputError(
+                f"the stream has more than {self._most_bytes:,} bytes", hint="--max-input allows more"
+            )
+        return data
+
+
+class _Header(NamedTuple):
+    """What stands before the samples.
+
+    Args:
+        n_bytes: its length.
+        info: what it says.
+        width: bytes of a sample.
+        dtype: NumPy's name of it; of 24 bits, that of 32.
+    """
+
+    n_bytes: int
+    info: AudioInfo
+    width: int
+    dtype: str
+
+
+class PipedWavDecoder:
+    """Plain samples to the end of a pipe.
+
+    Args:
+        pipe: at its start.
+        header: of it.
+        name: what errors call the source.
+    """
+
+    slack_s = 0.0
+
+    def __init__(self, pipe: Pipe, header: _Header, name: str) -> None:
+        self.info = header.info
+        self.damage = Damage()
+        self._pipe = pipe
+        self._name = name
+        self._width = header.width
+        self._dtype = header.dtype
+        pipe.read(header.n_bytes)
+
+    def read(self, n_frames: int) -> NDArray[np.float32]:
+        """The next (n, channels) float32 samples; what is left of a last one at the end is no sample."""
+        n_frame_bytes = self._width * self.info.channels
+        data = bytearray()
+        n_bytes = n_frames * n_frame_bytes
+        while len(data) < n_bytes and (more := self._read(n_bytes - len(data))):
+            data += more
+        flat = np.frombuffer(data, np.uint8, len(data) // n_frame_bytes * n_frame_bytes)
+        if self._width == 3:  # to the upper bytes of 32 bits
+            wide = np.zeros((len(flat) // 3, 4), np.uint8)
+            wide[:, 1:] = flat.reshape(-1, 3)
+            flat = wide.ravel()
+        return to_float32(flat.view(self._dtype).reshape(-1, self.info.channels))
+
+    def _read(self, n_bytes: int) -> bytes:
+        try:
+            return self._pipe.read(n_bytes)
+        except InputError as error:
+            raise InputError(f"{self._name}: {error.message}", hint=error.hint) from error
+        except (OSError, ValueError) as exc:  # ValueError: it is closed
+            raise InputError(
+                f"{self._name}: cannot be read: {getattr(exc, 'strerror', None) or exc}"
+            ) from exc
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def is_piped_wav(pipe: Pipe) -> bool:
+    """Whether it is a WAV stream of unknown length; nothing of it is read."""
+    return _header(pipe) is not None
+
+
+def open_piped_wav(pipe: Pipe, name: str) -> PipedWavDecoder | None:
+    """Read the header of a WAV stream of unknown length; None, with nothing read, for any other stream.
+
+    Raises:
+        OSError: the pipe cannot be read.
+    """
+    header = _header(pipe)
+    return None if header is None else PipedWavDecoder(pipe, header, name)
+
+
+def _header(pipe: Pipe) -> _Header | None:
+    head = pipe.look(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    position, form = 12, b""
+    while position < MAX_HEAD:
+        head = pipe.look(position + 8)
+        if len(head) < position + 8:
+            return None
+        name, size = struct.unpack_from("<4sI", head, position)
+        position += 8
+        if name == b"data":
+            break
+        if position + size > MAX_HEAD:
+            return None
+        if name == b"fmt ":
+            form = pipe.look(position + size)[position:]
+        position += size + size % 2
+    else:
+        return None
+    if size not in STREAMED_MARKS or len(form) < 16:
+        return None
+    tag, channels, rate_hz, _, align, n_bits = struct.unpack_from("<HHIIHH", form)
+    if tag == EXTENSIBLE and len(form) >= 26:
+        (tag,) = struct.unpack_from("<H", form, 24)
+    coding = CODINGS.get((tag, n_bits))
+    if coding is None or not channels or align != channels * n_bits // 8:
+        return None
+    codec, dtype = coding
+    return _Header(position, AudioInfo(rate_hz, channels, None, "WAV", codec), n_bits // 8, dtype)
