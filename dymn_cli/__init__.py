@@ -13,22 +13,64 @@ import importlib
 from typing import TYPE_CHECKING
 
 from dymn_cli._version import __version__
-from dymn_cli.errors import DymnError
+from dymn_cli.errors import (
+    AudioNotFoundError,
+    BackendUnavailableError,
+    ChecksumError,
+    CorruptAudioError,
+    DymnError,
+    EmptyAudioError,
+    InputError,
+    ModelError,
+    OutputError,
+    PartialFailure,
+    UnsafeWeightsError,
+    UnsupportedAudioError,
+    UsageError,
+    WeightsMissingError,
+)
 
 if TYPE_CHECKING:
-    from dymn_cli.results import AudioInfo, ClipResult, Failure, ModelInfo, Tag, WindowScores, WindowTags
+    from dymn_cli.results import (
+        AudioInfo,
+        ClipResult,
+        Event,
+        Failure,
+        ModelInfo,
+        SourceEvents,
+        Tag,
+        WindowScores,
+        WindowTags,
+    )
+    from dymn_cli.tagging.event_options import EventOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.tagger import Tagger
 
 __all__ = [
     "AudioInfo",
+    "AudioNotFoundError",
+    "BackendUnavailableError",
+    "ChecksumError",
     "ClipResult",
+    "CorruptAudioError",
     "DymnError",
+    "EmptyAudioError",
+    "Event",
+    "EventOptions",
     "Failure",
+    "InputError",
+    "ModelError",
     "ModelInfo",
+    "OutputError",
+    "PartialFailure",
+    "SourceEvents",
     "Tag",
     "TagOptions",
     "Tagger",
+    "UnsafeWeightsError",
+    "UnsupportedAudioError",
+    "UsageError",
+    "WeightsMissingError",
     "WindowScores",
     "WindowTags",
     "__version__",
@@ -37,8 +79,11 @@ __all__ = [
 _HOME = {
     "AudioInfo": "dymn_cli.results",
     "ClipResult": "dymn_cli.results",
+    "Event": "dymn_cli.results",
+    "EventOptions": "dymn_cli.tagging.event_options",
     "Failure": "dymn_cli.results",
     "ModelInfo": "dymn_cli.results",
+    "SourceEvents": "dymn_cli.results",
     "Tag": "dymn_cli.results",
     "TagOptions": "dymn_cli.tagging.options",
     "Tagger": "dymn_cli.tagging.tagger",

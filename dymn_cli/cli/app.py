@@ -9,13 +9,11 @@ standard output that goes away (`| head`) is no error.
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -36,17 +34,14 @@ from dymn_cli.cli.commands import (
     tag,
 )
 from dymn_cli.cli.commands import eval as eval_
+from dymn_cli.cli.errors import as_dymn_error
 from dymn_cli.cli.options.command import CONTEXT, Program
+from dymn_cli.cli.signals import catch_signals
 from dymn_cli.cli.terminal.messages import CHOICES, Messages
-from dymn_cli.errors import DymnError, InputError, OutputError, UsageError
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 __all__ = ["app", "main", "run"]
 
 INTERRUPTED = 130
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 HELP = """Tag audio from the shell: AudioSet labels, sound events and embeddings, offline.
 
@@ -134,7 +129,7 @@ def main() -> NoReturn:
     # One thread of linear algebra for each of our own: more of them only get in each other's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _claim_streams()
-    _catch_signals()
+    catch_signals()
     if _verbosity(sys.argv[1:]) < 2 and not os.environ.get("DYMN_DEBUG"):
         _keep_decoders_quiet()
     code = run(sys.argv[1:])
@@ -163,54 +158,9 @@ def _end(reason: BaseException, arguments: list[str]) -> int:
     if isinstance(reason, KeyboardInterrupt | typer.Abort):
         talk.note("interrupted")
         return INTERRUPTED
-    error = reason if isinstance(reason, DymnError) else _as_ours(reason)
+    error = as_dymn_error(reason)
     talk.error(error)
     return error.exit_code
-
-
-def _as_ours(reason: BaseException) -> DymnError:
-    if isinstance(reason, typer.TyperException):
-        error: DymnError = _usage_error(reason)
-    elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
-        # Files are written where such errors become ours; help and versions go to the stream directly.
-        error = OutputError(f"standard output: {(reason.strerror or str(reason)).lower()}")
-    elif isinstance(reason, PermissionError) and reason.filename is not None:
-        error = InputError(f"{os.fsdecode(reason.filename)}: {(reason.strerror or str(reason)).lower()}")
-    else:
-        where = "set DYMN_DEBUG=1 for the trace, and please report it"
-        error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)
-    error.__cause__ = reason
-    return error
-
-
-def _usage_error(exc: typer.TyperException) -> UsageError:
-    context = getattr(exc, "ctx", None)
-    help_line = f"{'dymn' if context is None else context.command_path} --help"
-    near = getattr(exc, "possibilities", None)  # of an option that there is not
-    message = exc.message if near else _not_the_value(exc) or exc.format_message()
-    message = " ".join(message.split()).rstrip(".")
-    hint = f"nearest: {', '.join(near[:3])}; {help_line}" if near else help_line
-    return UsageError(message[:1].lower() + message[1:], hint=hint)
-
-
-def _not_the_value(exc: typer.TyperException) -> str | None:
-    """Say in words that a value is no number, or out of range; None where the error is another."""
-    errors = getattr(exc.__cause__, "errors", None)  # those of pydantic, which Typer checks values with
-    if errors is None:
-        return None
-    problem = errors()[0]
-    limits = {"ge": "", "le": "", **problem.get("ctx", {})}
-    words = {
-        "int": "a whole number",
-        "float": "a number",
-        "greater_than_equal": f"{limits['ge']} or more",
-        "less_than_equal": f"{limits['le']} or less",
-    }
-    kind = next((kind for kind in words if problem["type"].startswith(kind)), None)
-    if kind is None:
-        return None
-    option = " / ".join(exc.param.opts)  # type: ignore[attr-defined]  # such errors have one
-    return f"{option}: {problem['input']!r} is not {words[kind]}"
 
 
 def _talk(arguments: list[str]) -> Messages:
@@ -242,25 +192,6 @@ def _claim_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123, SIM115
-
-
-def _catch_signals() -> None:
-    for name, handler in (("SIGINT", _interrupt), ("SIGTERM", _terminate), ("SIGHUP", _terminate)):
-        number = getattr(signal, name, None)
-        # What nohup, or a shell that runs us in the background, had us ignore stays ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """First Ctrl-C: end in order. Second: at once."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    raise KeyboardInterrupt
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    """Leave through the `with` blocks, so that temporary files go."""
-    raise SystemExit(128 + signum)
 
 
 def _keep_decoders_quiet() -> None:

@@ -1,0 +1,62 @@
+"""What ends a command, as one of our errors: one line, a hint, an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import typer
+
+from dymn_cli.errors import DymnError, InputError, OutputError, UsageError
+
+__all__ = ["as_dymn_error"]
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def as_dymn_error(reason: BaseException) -> DymnError:
+    """The error of ours that an exception stands for: of Typer, of the operating system, or a bug."""
+    if isinstance(reason, DymnError):
+        return reason
+    if isinstance(reason, typer.TyperException):
+        error: DymnError = _usage_error(reason)
+    elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
+        # Files are written where such errors become ours; help and versions go to the stream directly.
+        error = OutputError(f"standard output: {(reason.strerror or str(reason)).lower()}")
+    elif isinstance(reason, PermissionError) and reason.filename is not None:
+        error = InputError(f"{os.fsdecode(reason.filename)}: {(reason.strerror or str(reason)).lower()}")
+    else:
+        where = "set DYMN_DEBUG=1 for the trace, and please report it"
+        error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)
+    error.__cause__ = reason
+    return error
+
+
+def _usage_error(exc: typer.TyperException) -> UsageError:
+    context = getattr(exc, "ctx", None)
+    help_line = f"{'dymn' if context is None else context.command_path} --help"
+    near = getattr(exc, "possibilities", None)  # of an option that there is not
+    message = exc.message if near else _not_the_value(exc) or exc.format_message()
+    message = " ".join(message.split()).rstrip(".")
+    hint = f"nearest: {', '.join(near[:3])}; {help_line}" if near else help_line
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _not_the_value(exc: typer.TyperException) -> str | None:
+    """Say in words that a value is no number, or out of range; None where the error is another."""
+    errors = getattr(exc.__cause__, "errors", None)  # those of pydantic, which Typer checks values with
+    if errors is None:
+        return None
+    problem = errors()[0]
+    limits = {"ge": "", "le": "", **problem.get("ctx", {})}
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "greater_than_equal": f"{limits['ge']} or more",
+        "less_than_equal": f"{limits['le']} or less",
+    }
+    kind = next((kind for kind in words if problem["type"].startswith(kind)), None)
+    if kind is None:
+        return None
+    option = " / ".join(exc.param.opts)  # type: ignore[attr-defined]  # such errors have one
+    return f"{option}: {problem['input']!r} is not {words[kind]}"
