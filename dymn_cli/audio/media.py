@@ -140,10 +140,12 @@ class MediaDecoder:
         if container not in TELL_DURATION:
             return None
         stream = self._stream
-        if stream.duration and stream.time_base:
+        # A damaged header may tell a negative one.
+        if stream.duration is not None and stream.duration > 0 and stream.time_base:
             return stream.duration * stream.time_base
-        if self._container.duration and len(self._container.streams) == 1:
-            return Fraction(self._container.duration, av.time_base)
+        whole = self._container.duration
+        if whole is not None and whole > 0 and len(self._container.streams) == 1:
+            return Fraction(whole, av.time_base)
         return None
 
     def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
@@ -202,7 +204,7 @@ class MediaDecoder:
                     )
 
     def _length_s(self, packet: av.Packet[av.AudioStream]) -> float:
-        if packet.duration and packet.time_base:
+        if packet.duration is not None and packet.duration > 0 and packet.time_base:
             return float(packet.duration * packet.time_base)
         return self._packet_s or 0.02
 

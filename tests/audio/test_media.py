@@ -14,6 +14,7 @@ from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
 
 av = pytest.importorskip("av", reason="needs the media extra")
 
+CASES = Path(__file__).parent / "cases"
 CODECS = {"m4a": "aac", "aac": "aac", "wma": "wmav2", "mka": "pcm_s16le", "mp4": "aac", "ac3": "ac3"}
 
 
@@ -203,3 +204,13 @@ def test_an_error_of_the_file_object_is_told(
     with pytest.raises(InputError, match="tape: cannot be read: disk on fire"):
         read(reader)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_header_that_tells_a_negative_duration_tells_none() -> None:
+    data = bytearray((CASES / "wma_truncated.wma").read_bytes())
+    properties = data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))  # ASF, section 3.2
+    data[properties + 64 : properties + 72] = bytes(8)  # of which the preroll is taken away
+    with open_audio(io.BytesIO(data)) as reader:
+        assert reader.info.n_frames is None
+        seconds = sum(map(len, reader.blocks(4_096))) / reader.info.rate_hz
+    assert 7.0 <= seconds <= 7.4
