@@ -58,8 +58,18 @@ FORCE_COLOR are respected. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 in
 some inputs failed, 70 a bug, 130 interrupted."""
 
 
+GROUPS = {
+    "Analyse": ("tag", "events", "embed", "merge", "info"),
+    "Train": ("finetune", "eval", "distill"),
+    "Models": ("models", "export", "labels"),
+    "This installation": ("doctor", "bench", "demo", "schema"),
+}
+
+
 class _Root(Program):
     """The program, whose end is ours to decide: Typer exits 1 on a broken pipe and is silent on Ctrl-C."""
+
+    groups = GROUPS
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the options of the program."""
@@ -97,8 +107,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, merge, labels, models, info, schema, doctor, bench, demo, export, distill, finetune,
-    eval_,
+    tag, events, embed, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench, demo,
+    schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)

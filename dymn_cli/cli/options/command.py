@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import typer
@@ -89,7 +89,13 @@ class Command(TyperCommand):
 
 
 class Program(TyperGroup):
-    """The program: its commands, a line each."""
+    """The program: its commands, a line each.
+
+    Attributes:
+        groups: headings and the names of the commands under them; the others come last, under "Commands".
+    """
+
+    groups: Mapping[str, Sequence[str]] = {}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is named.
@@ -111,13 +117,17 @@ class Program(TyperGroup):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Commands first: they are what one looks for."""
-        rows = []
+        group_of = {name: group for group, names in self.groups.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in (*self.groups, "Commands")}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
             if command is not None and not command.hidden:
-                rows.append((_option(name), command.get_short_help_str(limit=120)))
-        with formatter.section(_heading("Commands")):
-            formatter.write_dl(rows)
+                row = (_option(name.ljust(8)), command.get_short_help_str(limit=120))
+                rows[group_of.get(name, "Commands")].append(row)
+        for group, of_group in rows.items():
+            if of_group:
+                with formatter.section(_heading(group)):
+                    formatter.write_dl(of_group)
         options = [p.get_help_record(ctx) for p in self.get_params(ctx)]
         with formatter.section(_heading("Options")):
             formatter.write_dl([(_option(o[0].rstrip()), o[1]) for o in options if o is not None])
