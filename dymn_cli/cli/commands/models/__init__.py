@@ -1,9 +1,9 @@
-"""`dymn models`: which there are, getting them, whether they are what they should be, and one's own.
+"""`dymn models`: list the models that have a name, pull, verify, convert and import them.
 
-show     list, path
-fetch    pull, remove
-verify   verify
-own      convert, import
+list      list, path
+pull      pull, remove
+verify    verify
+convert   convert, import
 """
 
 from __future__ import annotations
