@@ -56,6 +56,8 @@ SLUGS = {"Subway, metro, underground": "subway-metro-underground", "Dog": "dog"}
     "form", ["csv", "tsv", "json", "jsonl", "raven", "kaleidoscope", "sed", "rttm", "audacity", "parquet"]
 )
 def test_what_we_write_is_read_back(form: str, tmp_path: Path) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
     alone = form == "audacity"
     path = written(form, tmp_path / f"the farm.{form}", *((FARM,) if alone else (FARM, QUIET)))
     if alone:

@@ -154,10 +154,6 @@ def evaluate_inputs(
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
     evaluation_view.check_outputs(output.out, write_thresholds, plot, force=output.force)
-    if plot is not None:
-        from dymn_cli.evaluation.plots import check_picture
-
-        check_picture(plot)
     from dymn_cli.evaluation.evaluate import evaluate
     from dymn_cli.evaluation.ground_truth import read_label_map
     from dymn_cli.evaluation.score_files import SUFFIXES
@@ -189,6 +185,10 @@ def evaluate_inputs(
             talk=talk,
         )
         return
+    if plot is not None:
+        from dymn_cli.evaluation.plots import check_picture
+
+        check_picture(plot)
     said = _truth(inputs, truth, dataset, part)
     evaluation_view.tell(talk, said.notes)
     finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]
