@@ -234,7 +234,7 @@ def spool(
     """Copy a stream that cannot seek, such as stdin: in memory to 64 MiB, then in a temporary file.
 
     Args:
-        stream: what is to be copied, to its end.
+        stream: what is to be copied, to its end; a `Pipe` has a limit of its own.
         most_bytes: a longer stream is refused; None for one that leaves 1 GB of the disk of temporary files
             free, or a tenth where that is less.
         into: the file of the copy, instead of one of its own; it is closed where the copy fails.
@@ -243,11 +243,13 @@ def spool(
         InputError: the stream cannot be read, is too long, or there is no room for the copy.
     """
     copy = into or cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
+    pipe = stream if isinstance(stream, Pipe) else Pipe(stream, most_bytes)
     n_bytes = 0
     try:
-        while chunk := stream.read(SPOOL_CHUNK):
+        while chunk := pipe.read(SPOOL_CHUNK):
             n_bytes += len(chunk)
-            _require_bounded(n_bytes, len(chunk), most_bytes)
+            if pipe.most_bytes is None:
+                _require_room(n_bytes, len(chunk))
             copy.write(chunk)
         copy.seek(0)
     except (OSError, ValueError) as exc:  # ValueError: the stream is closed
@@ -262,12 +264,8 @@ def spool(
     return copy
 
 
-def _require_bounded(n_bytes: int, n_new: int, most_bytes: int | None) -> None:
+def _require_room(n_bytes: int, n_new: int) -> None:
     """See that the copy of an endless stream does not fill the disk, looking at it now and then."""
-    if most_bytes is not None:
-        if n_bytes > most_bytes:
-            raise InputError(f"the stream has more than {most_bytes:,} bytes", hint="--max-input allows more")
-        return
     if n_bytes <= SPOOL_BYTES or n_bytes % SPOOL_LOOK >= n_new:
         return
     folder = tempfile.gettempdir()

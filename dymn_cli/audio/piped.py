@@ -49,7 +49,7 @@ class Pipe:
 
     def __init__(self, stream: BinaryIO, most_bytes: int | None = None) -> None:
         self._stream = stream
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._n_read = 0
         self._ahead = b""
 
@@ -77,9 +77,9 @@ class Pipe:
     def _take(self, n_bytes: int) -> bytes:
         data = self._stream.read(n_bytes) or b""
         self._n_read += len(data)
-        if self._most_bytes is not None and self._n_read > self._most_bytes:
+        if self.most_bytes is not None and self._n_read > self.most_bytes:
             raise InputError(
-                f"the stream has more than {self._most_bytes:,} bytes", hint="--max-input allows more"
+                f"the stream has more than {self.most_bytes:,} bytes", hint="--max-input allows more"
             )
         return data
 

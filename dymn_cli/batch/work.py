@@ -139,15 +139,17 @@ class Job:
             stream = sys.stdin.buffer
             if not stream.seekable():
                 pipe = Pipe(stream, self.max_input)
-                if is_piped_wav(pipe):
+                with _named_errors():
+                    needs_no_copy = is_piped_wav(pipe)
+                if needs_no_copy:
                     yield cast("BinaryIO", pipe)
                     return
-                stream = opened.enter_context(standard_input(pipe, most_bytes=self.max_input))
+                stream = opened.enter_context(standard_input(pipe))
             yield stream
 
 
 def standard_input(
-    pipe: Pipe | None = None, *, most_bytes: int | None, into: BinaryIO | None = None
+    pipe: Pipe | None = None, *, most_bytes: int | None = None, into: BinaryIO | None = None
 ) -> BinaryIO:
     """A copy of standard input that can seek; other arguments as of `dymn_cli.audio.decode.spool`.
 
@@ -159,10 +161,19 @@ def standard_input(
     Raises:
         InputError: it cannot be copied, or is too long.
     """
-    try:
+    with _named_errors():
         return spool(pipe or sys.stdin.buffer, most_bytes=most_bytes, into=into)
+
+
+@contextlib.contextmanager
+def _named_errors() -> Iterator[None]:
+    """Say of errors that it is standard input which cannot be read."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"-: {error.message}", hint=error.hint) from error
+    except (OSError, ValueError) as exc:  # ValueError: it is closed
+        raise InputError(f"-: cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
 @dataclass(frozen=True, slots=True)

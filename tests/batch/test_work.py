@@ -6,6 +6,7 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -264,3 +265,30 @@ def test_wav_of_unknown_length_on_standard_input_is_not_copied(
             assert source.seekable() == is_copied  # type: ignore[union-attr]
             assert tagger.tag(source).tags == expected.tags
     writer.join()
+
+
+class Broken(io.RawIOBase):
+    """A stream whose device has gone."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("stream", "max_input", "message"),
+    [
+        (Broken(), None, "-: cannot be read: Input/output error"),
+        (io.BytesIO(b"RIFF and more"), 5, "-: the stream has more than 5 bytes"),
+    ],
+)
+def test_an_error_at_the_start_of_standard_input_names_it(
+    monkeypatch: pytest.MonkeyPatch, stream: Any, max_input: int | None, message: str
+) -> None:
+    monkeypatch.setattr(stream, "seekable", lambda: False, raising=False)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=stream))
+    work = replace(work_for(TagOptions()), max_input=max_input)
+    with pytest.raises(InputError, match=f"^{message}$"), work.source("-"):
+        pass
