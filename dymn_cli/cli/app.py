@@ -36,6 +36,7 @@ from dymn_cli.cli.commands import (
 from dymn_cli.cli.commands import eval as eval_
 from dymn_cli.cli.errors import as_dymn_error
 from dymn_cli.cli.options.command import CONTEXT, Program
+from dymn_cli.cli.options.declare import flag
 from dymn_cli.cli.signals import catch_signals
 from dymn_cli.cli.terminal.messages import CHOICES, Messages
 
@@ -126,9 +127,7 @@ def _show_version(wanted: bool) -> None:
 def _program(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", help="Print the version.", metavar="", callback=_show_version, is_eager=True
-        ),
+        flag("--version", "Print the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Options of the program itself."""

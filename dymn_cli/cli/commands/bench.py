@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import ListOptions, ModelName, TalkOptions
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, choose_form, show
@@ -45,46 +46,33 @@ def bench(
     model: ModelName = "dymn04_kd",
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "-j",
-            "--jobs",
-            metavar="N",
+        opt(
+            "-j --jobs",
+            "N",
+            "Workers to compare with one (default: one a core).",
+            MEASURE,
             envvar="DYMN_JOBS",
-            help="Workers to compare with one (default: one a core).",
-            rich_help_panel=MEASURE,
         ),
     ] = None,
     rounds: Annotated[
         int,
-        typer.Option(
-            "--rounds", metavar="N", help="How often everything is measured.", rich_help_panel=MEASURE
-        ),
+        opt("--rounds", "N", "How often everything is measured.", MEASURE),
     ] = 5,
     seconds: Annotated[
         float,
-        typer.Option(
-            "--seconds",
-            metavar="S",
-            help="How long the rounds take together, about.",
-            rich_help_panel=MEASURE,
-        ),
+        opt("--seconds", "S", "How long the rounds take together, about.", MEASURE),
     ] = 40.0,
     baseline: Annotated[
         bool,
-        typer.Option(
-            "--baseline",
-            metavar="",
-            help="Compare with the usual way to run such models in PyTorch.",
-            rich_help_panel=MEASURE,
-        ),
+        flag("--baseline", "Compare with the usual way to run such models in PyTorch.", MEASURE),
     ] = False,
     long: Annotated[
         float,
-        typer.Option(
+        opt(
             "--long",
-            metavar="H",
-            help="Also a recording of H hours; 24 takes minutes and 1.5 GB of temporary space.",
-            rich_help_panel=MEASURE,
+            "H",
+            "Also a recording of H hours; 24 takes minutes and 1.5 GB of temporary space.",
+            MEASURE,
         ),
     ] = 0.0,
     listing: ListOptions,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import ModelName, TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.options.panels import SELECT as SELECT_PANEL
@@ -48,26 +49,13 @@ def demo(
     *,
     path: Annotated[
         bool,
-        typer.Option(
-            "--path",
-            metavar="",
-            help="Print where the clips lie, to listen to them.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        flag("--path", "Print where the clips lie, to listen to them.", OUTPUT_PANEL),
     ] = False,
     form: Annotated[
         str | None,
-        typer.Option(
-            "-f",
-            "--format",
-            metavar="FORMAT",
-            help="Default: a table on a terminal, else tsv.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("-f --format", "FORMAT", "Default: a table on a terminal, else tsv.", OUTPUT_PANEL),
     ] = None,
-    top: Annotated[
-        int, typer.Option("-k", "--top", metavar="N", help="At most N tags.", rich_help_panel=SELECT_PANEL)
-    ] = 3,
+    top: Annotated[int, opt("-k --top", "N", "At most N tags.", SELECT_PANEL)] = 3,
     model: ModelName = "dymn04_kd",
     talking: TalkOptions,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.groups import (
     BatchOptions,
     Concat,
@@ -57,29 +58,24 @@ class EmbedTime:
 
     window: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--window",
-            metavar="S",
-            help="Seconds in a window (default: 10; for frames 0.16, or the hop if that is longer).",
-            rich_help_panel=TIME_PANEL,
+            "S",
+            "Seconds in a window (default: 10; for frames 0.16, or the hop if that is longer).",
+            TIME_PANEL,
         ),
     ] = None
     hop: Annotated[
         float | None,
-        typer.Option(
-            "--hop",
-            metavar="S",
-            help="Seconds from one to the next (default: the window; for frames 0.05).",
-            rich_help_panel=TIME_PANEL,
-        ),
+        opt("--hop", "S", "Seconds from one to the next (default: the window; for frames 0.05).", TIME_PANEL),
     ] = None
     pad: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--pad",
-            metavar="repeat|zero|none",
-            help="What fills up a source shorter than a window (default: repeat).",
-            rich_help_panel=TIME_PANEL,
+            "repeat|zero|none",
+            "What fills up a source shorter than a window (default: repeat).",
+            TIME_PANEL,
         ),
     ] = None
 
@@ -100,12 +96,7 @@ def embed(
     out_dir: OutDir = None,
     per: Annotated[
         str,
-        typer.Option(
-            "--per",
-            metavar="clip|window|frame",
-            help="A row for each source, window, or frame.",
-            rich_help_panel=TIME_PANEL,
-        ),
+        opt("--per", "clip|window|frame", "A row for each source, window, or frame.", TIME_PANEL),
     ] = "clip",
     concat: Concat = False,
     csv_safe: CsvSafe = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import ModelOptions, OutputOptions, TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -70,77 +71,42 @@ def evaluate_inputs(
     ],
     truth: Annotated[
         str | None,
-        typer.Option(
-            "--truth",
-            metavar="FILE|DIR",
-            help="Labels of the recordings (default: the sub-folders of INPUT).",
-            rich_help_panel=TRUTH,
-        ),
+        opt("--truth", "FILE|DIR", "Labels of the recordings (default: the sub-folders of INPUT).", TRUTH),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME",
-            help="INPUT is esc50, fsd50k, openmic or tau, as its archives unpack.",
-            rich_help_panel=TRUTH,
-        ),
+        opt("--dataset", "NAME", "INPUT is esc50, fsd50k, openmic or tau, as its archives unpack.", TRUTH),
     ] = None,
     part: Annotated[
         str | None,
-        typer.Option(
-            "--part",
-            metavar="NAME",
-            help="Only this part or fold of the data: train, val, test, 1, ...",
-            rich_help_panel=TRUTH,
-        ),
+        opt("--part", "NAME", "Only this part or fold of the data: train, val, test, 1, ...", TRUTH),
     ] = None,
     label_map: Annotated[
         str | None,
-        typer.Option(
-            "--map",
-            metavar="FILE.csv",
-            help="What labels of the truth mean: columns truth,label.",
-            rich_help_panel=TRUTH,
-        ),
+        opt("--map", "FILE.csv", "What labels of the truth mean: columns truth,label.", TRUTH),
     ] = None,
     ignore_unknown: Annotated[
         bool,
-        typer.Option(
-            "--ignore-unknown",
-            metavar="",
-            help="Leave out labels that are none of the model's.",
-            rich_help_panel=TRUTH,
-        ),
+        flag("--ignore-unknown", "Leave out labels that are none of the model's.", TRUTH),
     ] = False,
     model: ModelOptions,
     jobs: Jobs = None,
     output: OutputOptions,
     at_precision: Annotated[
         float | None,
-        typer.Option(
-            "--at-precision",
-            metavar="P",
-            help="Thresholds that reach this precision, not the best F1.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("--at-precision", "P", "Thresholds that reach this precision, not the best F1.", OUTPUT_PANEL),
     ] = None,
     write_thresholds: Annotated[
         str | None,
-        typer.Option(
-            "--write-thresholds",
-            metavar="FILE.csv",
-            help="Write them for --thresholds of dymn tag.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("--write-thresholds", "FILE.csv", "Write them for --thresholds of dymn tag.", OUTPUT_PANEL),
     ] = None,
     plot: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--plot",
-            metavar="FILE.png",
-            help="A picture: classes, reliability, confusions; png, svg or pdf.",
-            rich_help_panel=OUTPUT_PANEL,
+            "FILE.png",
+            "A picture: classes, reliability, confusions; png, svg or pdf.",
+            OUTPUT_PANEL,
         ),
     ] = None,
     talking: TalkOptions,

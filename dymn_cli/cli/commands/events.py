@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import (
     BatchOptions,
     CsvSafe,
@@ -66,30 +67,20 @@ class EventTime:
 
     window: Annotated[
         float | None,
-        typer.Option(
-            "--window",
-            metavar="S",
-            help="Seconds in a window (default: 10; of --method windows 5).",
-            rich_help_panel=TIME_PANEL,
-        ),
+        opt("--window", "S", "Seconds in a window (default: 10; of --method windows 5).", TIME_PANEL),
     ] = None
     hop: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--hop",
-            metavar="S",
-            help="Seconds from one window to the next (default: 4/5 of it; of --method windows 1/5).",
-            rich_help_panel=TIME_PANEL,
+            "S",
+            "Seconds from one window to the next (default: 4/5 of it; of --method windows 1/5).",
+            TIME_PANEL,
         ),
     ] = None
     pad: Annotated[
         str,
-        typer.Option(
-            "--pad",
-            metavar="repeat|zero|none",
-            help="What fills up a source shorter than a window.",
-            rich_help_panel=TIME_PANEL,
-        ),
+        opt("--pad", "repeat|zero|none", "What fills up a source shorter than a window.", TIME_PANEL),
     ] = "repeat"
 
 
@@ -99,78 +90,65 @@ class EventSelect:
 
     label: Annotated[
         list[str],
-        typer.Option(
-            "-l",
-            "--label",
-            metavar="LABEL",
-            help="Only this label: name, /m/... id or slug. Repeat it for more.",
-            rich_help_panel=EVENTS_PANEL,
+        opt(
+            "-l --label",
+            "LABEL",
+            "Only this label: name, /m/... id or slug. Repeat it for more.",
+            EVENTS_PANEL,
             autocompletion=complete_label,
         ),
     ] = field(default_factory=list)
     descendants: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--descendants",
-            metavar="",
-            help="Also all kinds of these labels; -l takes any sound of the ontology then.",
-            rich_help_panel=EVENTS_PANEL,
+            "Also all kinds of these labels; -l takes any sound of the ontology then.",
+            EVENTS_PANEL,
         ),
     ] = False
     method: Annotated[
         str,
-        typer.Option(
-            "--method",
-            metavar="NAME",
-            help="frames, or windows: what is compared to find the ends.",
-            rich_help_panel=EVENTS_PANEL,
-        ),
+        opt("--method", "NAME", "frames, or windows: what is compared to find the ends.", EVENTS_PANEL),
     ] = "frames"
     on: Annotated[
         float | None,
-        typer.Option(
-            "-t",
-            "--on",
-            metavar="X",
-            help="An event reaches this score somewhere (default: 0.15; of --method windows 0.3).",
-            rich_help_panel=EVENTS_PANEL,
+        opt(
+            "-t --on",
+            "X",
+            "An event reaches this score somewhere (default: 0.15; of --method windows 0.3).",
+            EVENTS_PANEL,
         ),
     ] = None
     off: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--off",
-            metavar="X",
-            help="It lasts while it falls below this nowhere (default: 0.4, or 0.25 times --on).",
-            rich_help_panel=EVENTS_PANEL,
+            "X",
+            "It lasts while it falls below this nowhere (default: 0.4, or 0.25 times --on).",
+            EVENTS_PANEL,
         ),
     ] = None
     thresholds: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--thresholds",
-            metavar="FILE.csv",
-            help="--on by label: columns mid,label,threshold; their --off in proportion.",
-            rich_help_panel=EVENTS_PANEL,
+            "FILE.csv",
+            "--on by label: columns mid,label,threshold; their --off in proportion.",
+            EVENTS_PANEL,
         ),
     ] = None
     max_gap: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--max-gap",
-            metavar="S",
-            help="Join events of a label that are no further apart (default: 0.64; of --method windows 0).",
-            rich_help_panel=EVENTS_PANEL,
+            "S",
+            "Join events of a label that are no further apart (default: 0.64; of --method windows 0).",
+            EVENTS_PANEL,
         ),
     ] = None
     min_length: Annotated[
         float,
-        typer.Option(
-            "--min-length",
-            metavar="S",
-            help="Drop events that are shorter, once they are joined.",
-            rich_help_panel=EVENTS_PANEL,
-        ),
+        opt("--min-length", "S", "Drop events that are shorter, once they are joined.", EVENTS_PANEL),
     ] = 0.0
 
 
@@ -191,7 +169,7 @@ def events(
     out_dir: OutDir = None,
     precision: Annotated[
         int,
-        typer.Option("--precision", metavar="N", help="Decimals of scores.", rich_help_panel=OUTPUT_PANEL),
+        opt("--precision", "N", "Decimals of scores.", OUTPUT_PANEL),
     ] = 4,
     csv_safe: CsvSafe = False,
 ) -> None:

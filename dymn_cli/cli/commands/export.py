@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -94,49 +95,39 @@ def export(
     ] = None,
     out: Annotated[
         str,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE",
-            help="Write to FILE; - for standard output, without the report.",
+        opt(
+            "-o --out",
+            "FILE",
+            "Write to FILE; - for standard output, without the report.",
+            OUTPUT_PANEL,
             show_default=False,
-            rich_help_panel=OUTPUT_PANEL,
         ),
     ],
     batch: Annotated[
         str,
-        typer.Option(
+        opt(
             "--batch",
-            metavar="any|one",
-            help="Clips a call: any number, or one, which a CPU computes faster.",
-            rich_help_panel=OUTPUT_PANEL,
+            "any|one",
+            "Clips a call: any number, or one, which a CPU computes faster.",
+            OUTPUT_PANEL,
         ),
     ] = "any",
     with_frontend: Annotated[
         bool,
-        typer.Option(
-            "--with-frontend",
-            metavar="",
-            help="Samples in, scores out: for other runtimes and browsers.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        flag("--with-frontend", "Samples in, scores out: for other runtimes and browsers.", OUTPUT_PANEL),
     ] = False,
     frames: Annotated[
         bool,
-        typer.Option(
-            "--frames", metavar="", help="Also score each step of time.", rich_help_panel=OUTPUT_PANEL
-        ),
+        flag("--frames", "Also score each step of time.", OUTPUT_PANEL),
     ] = False,
     fp16: Annotated[
         bool,
-        typer.Option("--fp16", metavar="", help="Weights in half precision.", rich_help_panel=OUTPUT_PANEL),
+        flag("--fp16", "Weights in half precision.", OUTPUT_PANEL),
     ] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", metavar="", help="Weights in 8 bits.", rich_help_panel=OUTPUT_PANEL)
-    ] = False,
+    int8: Annotated[bool, flag("--int8", "Weights in 8 bits.", OUTPUT_PANEL)] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", metavar="", help="Replace FILE if it exists.", rich_help_panel=OUTPUT_PANEL),
+        flag("--force", "Replace FILE if it exists.", OUTPUT_PANEL),
     ] = False,
     listing: ListOptions,
     talking: TalkOptions,

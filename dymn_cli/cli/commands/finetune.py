@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.finetune import TuningOptions
 from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName, TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
@@ -67,53 +68,35 @@ class DataOptions:
     ]
     dataset: Annotated[
         str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME",
-            help="DATA is esc50, fsd50k, openmic or tau, as its archives unpack.",
-            rich_help_panel=DATA_PANEL,
+        opt(
+            "--dataset", "NAME", "DATA is esc50, fsd50k, openmic or tau, as its archives unpack.", DATA_PANEL
         ),
     ] = None
     audio: Annotated[
         str | None,
-        typer.Option(
-            "--audio",
-            metavar="DIR",
-            help="Where the recordings of a table are (default: beside it).",
-            rich_help_panel=DATA_PANEL,
-        ),
+        opt("--audio", "DIR", "Where the recordings of a table are (default: beside it).", DATA_PANEL),
     ] = None
     task: Annotated[
         str,
-        typer.Option(
+        opt(
             "--task",
-            metavar="auto|one|many",
-            help="One label a recording, or many (default: as the data are).",
+            "auto|one|many",
+            "One label a recording, or many (default: as the data are).",
+            DATA_PANEL,
             show_default=False,
-            rich_help_panel=DATA_PANEL,
         ),
     ] = "auto"
     folds: Annotated[
         int | None,
-        typer.Option(
-            "--folds",
-            metavar="N",
-            help="Make N folds, whatever the data say (default: theirs, else 5).",
-            rich_help_panel=DATA_PANEL,
-        ),
+        opt("--folds", "N", "Make N folds, whatever the data say (default: theirs, else 5).", DATA_PANEL),
     ] = None
     holdout: Annotated[
         float | None,
-        typer.Option(
-            "--holdout",
-            metavar="X",
-            help="Hold out about this share instead, also of the final model.",
-            rich_help_panel=DATA_PANEL,
-        ),
+        opt("--holdout", "X", "Hold out about this share instead, also of the final model.", DATA_PANEL),
     ] = None
     seed: Annotated[
         int,
-        typer.Option("--seed", metavar="N", min=0, help="Of all that is drawn.", rich_help_panel=DATA_PANEL),
+        opt("--seed", "N", "Of all that is drawn.", DATA_PANEL, min=0),
     ] = 0
 
 
@@ -130,56 +113,36 @@ def finetune(
     device: DeviceName = "auto",
     head_only: Annotated[
         bool,
-        typer.Option(
-            "--head-only",
-            metavar="",
-            help="Train the last layer only, on remembered embeddings.",
-            rich_help_panel=TRAINING_PANEL,
-        ),
+        flag("--head-only", "Train the last layer only, on remembered embeddings.", TRAINING_PANEL),
     ] = False,
     penalty: Annotated[
         float | None,
-        typer.Option(
-            "--penalty",
-            metavar="X",
-            help="With --head-only: what squared weights cost (default: chosen).",
-            rich_help_panel=TRAINING_PANEL,
+        opt(
+            "--penalty", "X", "With --head-only: what squared weights cost (default: chosen).", TRAINING_PANEL
         ),
     ] = None,
     jobs: Jobs = None,
     tuning: TuningOptions,
     out: Annotated[
         str,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE",
-            help="The new model: a .safetensors file.",
-            show_default=False,
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("-o --out", "FILE", "The new model: a .safetensors file.", OUTPUT_PANEL, show_default=False),
     ],
     at_precision: Annotated[
         float | None,
-        typer.Option(
-            "--at-precision",
-            metavar="P",
-            help="Thresholds that reach this precision, not the best F1.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("--at-precision", "P", "Thresholds that reach this precision, not the best F1.", OUTPUT_PANEL),
     ] = None,
     plot: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--plot",
-            metavar="FILE.png",
-            help="A picture: classes, reliability, confusions; png, svg or pdf.",
-            rich_help_panel=OUTPUT_PANEL,
+            "FILE.png",
+            "A picture: classes, reliability, confusions; png, svg or pdf.",
+            OUTPUT_PANEL,
         ),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", metavar="", help="Replace files that exist.", rich_help_panel=OUTPUT_PANEL),
+        flag("--force", "Replace files that exist.", OUTPUT_PANEL),
     ] = False,
     listing: ListOptions,
     talking: TalkOptions,

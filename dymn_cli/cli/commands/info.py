@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import FileOptions, TalkOptions
 from dymn_cli.cli.options.panels import INPUT as INPUT_PANEL
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
@@ -41,28 +42,15 @@ def info(
     *,
     decode: Annotated[
         bool,
-        typer.Option(
-            "--decode",
-            metavar="",
-            help="Decode everything and say what is there.",
-            rich_help_panel=INPUT_PANEL,
-        ),
+        flag("--decode", "Decode everything and say what is there.", INPUT_PANEL),
     ] = False,
     form: Annotated[
         str | None,
-        typer.Option(
-            "-f",
-            "--format",
-            metavar="table|tsv|json|jsonl",
-            help="Default: a table on a terminal, else tsv.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("-f --format", "table|tsv|json|jsonl", "Default: a table on a terminal, else tsv.", OUTPUT_PANEL),
     ] = None,
     header: Annotated[
         bool,
-        typer.Option(
-            "--header/--no-header", metavar="", help="Column names in tsv.", rich_help_panel=OUTPUT_PANEL
-        ),
+        flag("--header/--no-header", "Column names in tsv.", OUTPUT_PANEL),
     ] = False,
     talking: TalkOptions,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
@@ -51,22 +52,16 @@ def labels(
     ] = None,
     tree: Annotated[
         bool,
-        typer.Option(
-            "--tree",
-            metavar="",
-            help="The ontology, from that sound or from its roots.",
-            rich_help_panel="Which labels",
-        ),
+        flag("--tree", "The ontology, from that sound or from its roots.", "Which labels"),
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option(
-            "-m",
-            "--model",
-            metavar="NAME|PATH",
+        opt(
+            "-m --model",
+            "NAME|PATH",
+            "Those of this model (default: the 527 of AudioSet).",
+            "Which labels",
             envvar="DYMN_MODEL",
-            help="Those of this model (default: the 527 of AudioSet).",
-            rich_help_panel="Which labels",
             autocompletion=complete_model,
         ),
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -35,28 +36,15 @@ def merge(
     ],
     out: Annotated[
         str,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="WHOLE",
-            help="The file to write.",
-            show_default=False,
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("-o --out", "WHOLE", "The file to write.", OUTPUT_PANEL, show_default=False),
     ],
     format: Annotated[  # noqa: A002 - the option's name
         str | None,
-        typer.Option(
-            "-f",
-            "--format",
-            metavar="FORMAT",
-            help="Default: by the suffix of WHOLE.",
-            rich_help_panel=OUTPUT_PANEL,
-        ),
+        opt("-f --format", "FORMAT", "Default: by the suffix of WHOLE.", OUTPUT_PANEL),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", metavar="", help="Replace WHOLE if it exists.", rich_help_panel=OUTPUT_PANEL),
+        flag("--force", "Replace WHOLE if it exists.", OUTPUT_PANEL),
     ] = False,
     *,
     talking: TalkOptions,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import (
     BatchOptions,
     Concat,
@@ -60,29 +61,29 @@ def tag(
     out_dir: OutDir = None,
     embed: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--embed",
-            metavar="FILE",
-            help="Embeddings as well, of the same pass: FILE.npy, or .jsonl, .csv, .tsv.",
-            rich_help_panel=OUTPUT_PANEL,
+            "FILE",
+            "Embeddings as well, of the same pass: FILE.npy, or .jsonl, .csv, .tsv.",
+            OUTPUT_PANEL,
         ),
     ] = None,
     windows: Annotated[
         bool,
-        typer.Option("--windows", metavar="", help="The tags of every window.", rich_help_panel=TIME_PANEL),
+        flag("--windows", "The tags of every window.", TIME_PANEL),
     ] = False,
     layout: Annotated[
         str,
-        typer.Option(
+        opt(
             "--layout",
-            metavar="long|wide|matrix",
-            help="csv: a row a tag, or a row a clip with its best tags or (also parquet) all scores.",
-            rich_help_panel=OUTPUT_PANEL,
+            "long|wide|matrix",
+            "csv: a row a tag, or a row a clip with its best tags or (also parquet) all scores.",
+            OUTPUT_PANEL,
         ),
     ] = "long",
     precision: Annotated[
         int,
-        typer.Option("--precision", metavar="N", help="Decimals of scores.", rich_help_panel=OUTPUT_PANEL),
+        opt("--precision", "N", "Decimals of scores.", OUTPUT_PANEL),
     ] = 4,
     concat: Concat = False,
     csv_safe: CsvSafe = False,

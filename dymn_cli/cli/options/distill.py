@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import DeviceName, complete_model
 from dymn_cli.cli.options.panels import INPUT, MODEL
 from dymn_cli.cli.options.training import (
@@ -34,55 +35,41 @@ class CorpusOptions:
     ] = field(default_factory=list)
     ext: Annotated[
         str | None,
-        typer.Option(
-            "--ext", metavar="wav,flac,...", help="In folders: only files that end so.", rich_help_panel=INPUT
-        ),
+        opt("--ext", "wav,flac,...", "In folders: only files that end so.", INPUT),
     ] = None
     group_by: Annotated[
         str,
-        typer.Option(
+        opt(
             "--group-by",
-            metavar="folder|file|COLUMN",
-            help="What is held out as a whole; COLUMN is one of --manifest.",
-            rich_help_panel=INPUT,
+            "folder|file|COLUMN",
+            "What is held out as a whole; COLUMN is one of --manifest.",
+            INPUT,
         ),
     ] = "folder"
     manifest: Annotated[
         str | None,
-        typer.Option("--manifest", metavar="FILE.csv", help="Paths and their groups.", rich_help_panel=INPUT),
+        opt("--manifest", "FILE.csv", "Paths and their groups.", INPUT),
     ] = None
     labels: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--labels",
-            metavar="FILE",
-            help="What is to be heard in the files, as for dymn eval; for --recipe paper.",
-            rich_help_panel=INPUT,
+            "FILE",
+            "What is to be heard in the files, as for dymn eval; for --recipe paper.",
+            INPUT,
         ),
     ] = None
     holdout: Annotated[
         str,
-        typer.Option(
-            "--holdout",
-            metavar="X|NAME,...",
-            help="Share of the recordings to hold out, or names of groups.",
-            rich_help_panel=INPUT,
-        ),
+        opt("--holdout", "X|NAME,...", "Share of the recordings to hold out, or names of groups.", INPUT),
     ] = "0.1"
     split: Annotated[
         str | None,
-        typer.Option(
-            "--split", metavar="FILE", help="Hold out what this split.json holds out.", rich_help_panel=INPUT
-        ),
+        opt("--split", "FILE", "Hold out what this split.json holds out.", INPUT),
     ] = None
     held_out_clips: Annotated[
         int,
-        typer.Option(
-            "--held-out-clips",
-            metavar="N",
-            help="Measure on at most N held-out clips; 0 for all.",
-            rich_help_panel=INPUT,
-        ),
+        opt("--held-out-clips", "N", "Measure on at most N held-out clips; 0 for all.", INPUT),
     ] = 512
 
 
@@ -92,59 +79,53 @@ class PupilOptions:
 
     teacher: Annotated[
         list[str],
-        typer.Option(
+        opt(
             "--teacher",
-            metavar="NAME|PATH",
-            help="A model, or .npy or HDF5 logits. Repeat it for more.",
-            rich_help_panel=MODEL,
+            "NAME|PATH",
+            "A model, or .npy or HDF5 logits. Repeat it for more.",
+            MODEL,
             autocompletion=complete_model,
         ),
     ] = field(default_factory=list)
     teacher_index: Annotated[
         list[str],
-        typer.Option(
+        opt(
             "--teacher-index",
-            metavar="FILE",
-            help="Which clip has which row of .npy logits (default: beside them).",
-            rich_help_panel=MODEL,
+            "FILE",
+            "Which clip has which row of .npy logits (default: beside them).",
+            MODEL,
         ),
     ] = field(default_factory=list)
     student: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--student",
-            metavar="NAME|JSON",
-            help="Architecture: dymn04, mn10, ..., or a config as JSON or a file of it (default: dymn04).",
-            rich_help_panel=MODEL,
+            "NAME|JSON",
+            "Architecture: dymn04, mn10, ..., or a config as JSON or a file of it (default: dymn04).",
+            MODEL,
         ),
     ] = None
     init: Annotated[
         str,
-        typer.Option(
-            "--init",
-            metavar="random|MODEL",
-            help="What the student begins as.",
-            rich_help_panel=MODEL,
-            autocompletion=complete_model,
-        ),
+        opt("--init", "random|MODEL", "What the student begins as.", MODEL, autocompletion=complete_model),
     ] = "random"
     compare: Annotated[
         list[str],
-        typer.Option(
+        opt(
             "--compare",
-            metavar="MODEL",
-            help="Measure this model, too. Repeat it for more.",
-            rich_help_panel=MODEL,
+            "MODEL",
+            "Measure this model, too. Repeat it for more.",
+            MODEL,
             autocompletion=complete_model,
         ),
     ] = field(default_factory=list)
     evaluate: Annotated[
         list[str],
-        typer.Option(
+        opt(
             "--evaluate",
-            metavar="MODEL",
-            help="Train nothing, only measure this model. Repeat it for more.",
-            rich_help_panel=MODEL,
+            "MODEL",
+            "Train nothing, only measure this model. Repeat it for more.",
+            MODEL,
             autocompletion=complete_model,
         ),
     ] = field(default_factory=list)
@@ -155,119 +136,90 @@ class PupilOptions:
 class RecipeOptions:
     """How, and how long."""
 
-    recipe: Annotated[
-        str, typer.Option("--recipe", metavar="small|paper", help="See above.", rich_help_panel=TRAINING)
-    ] = "small"
+    recipe: Annotated[str, opt("--recipe", "small|paper", "See above.", TRAINING)] = "small"
     hours: Annotated[
         float | None,
-        typer.Option(
-            "--hours",
-            metavar="H",
-            help="Train for H hours, pauses not counted (default of small: 1).",
-            rich_help_panel=TRAINING,
-        ),
+        opt("--hours", "H", "Train for H hours, pauses not counted (default of small: 1).", TRAINING),
     ] = None
     steps: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--steps",
-            metavar="N[,N]",
-            help="Train for N steps in all, or for so many in each stage: the same result anywhere.",
-            rich_help_panel=TRAINING,
+            "N[,N]",
+            "Train for N steps in all, or for so many in each stage: the same result anywhere.",
+            TRAINING,
         ),
     ] = None
     epochs: Annotated[
         float | None,
-        typer.Option(
-            "--epochs",
-            metavar="E",
-            help="Train for E epochs (default of paper: 200).",
-            rich_help_panel=TRAINING,
-        ),
+        opt("--epochs", "E", "Train for E epochs (default of paper: 200).", TRAINING),
     ] = None
     clips_per_epoch: Annotated[
         int | None,
-        typer.Option(
-            "--clips-per-epoch",
-            metavar="N",
-            help="Clips in an epoch (default: 100000).",
-            rich_help_panel=TRAINING,
-        ),
+        opt("--clips-per-epoch", "N", "Clips in an epoch (default: 100000).", TRAINING),
     ] = None
     blockwise: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--blockwise",
-            metavar="X",
-            help="Share of the run that trains block by block (small: 0.25; 0 with --init MODEL).",
-            rich_help_panel=TRAINING,
+            "X",
+            "Share of the run that trains block by block (small: 0.25; 0 with --init MODEL).",
+            TRAINING,
         ),
     ] = None
     hints: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--hints",
-            metavar="X",
-            help="Weight of the feature maps beside the scores (small: 0.5, or 0.3 with --init; paper: 0).",
-            rich_help_panel=TRAINING,
+            "X",
+            "Weight of the feature maps beside the scores (small: 0.5, or 0.3 with --init; paper: 0).",
+            TRAINING,
         ),
     ] = None
     frame_weight: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--frame-weight",
-            metavar="X",
-            help="Weight of each step's scores beside the clip's (small: 0.5); 0 teaches no frames.",
-            rich_help_panel=TRAINING,
+            "X",
+            "Weight of each step's scores beside the clip's (small: 0.5); 0 teaches no frames.",
+            TRAINING,
         ),
     ] = None
     settled: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--settled",
-            metavar="X",
-            help="Share of the end-to-end stage, its end, that trains with batch normalisation as it will be "
+            "X",
+            "Share of the end-to-end stage, its end, that trains with batch normalisation as it will be "
             "used (small: 0.25, or 1 with --init; paper: 0).",
-            rich_help_panel=TRAINING,
+            TRAINING,
         ),
     ] = None
     label_share: Annotated[
         float | None,
-        typer.Option(
-            "--label-share",
-            metavar="X",
-            help="Weight of labels where there are any (0.1).",
-            rich_help_panel=TRAINING,
-        ),
+        opt("--label-share", "X", "Weight of labels where there are any (0.1).", TRAINING),
     ] = None
     batch: Annotated[
         int | None,
-        typer.Option("--batch", metavar="N", help="Clips in a step (paper: 120).", rich_help_panel=TRAINING),
+        opt("--batch", "N", "Clips in a step (paper: 120).", TRAINING),
     ] = None
     window: Annotated[
         float | None,
-        typer.Option(
-            "--window",
-            metavar="S",
-            help="Seconds of a clip in training (paper: 10, small: 4 and 8).",
-            rich_help_panel=TRAINING,
-        ),
+        opt("--window", "S", "Seconds of a clip in training (paper: 10, small: 4 and 8).", TRAINING),
     ] = None
     rate: Annotated[
         float | None,
-        typer.Option(
+        opt(
             "--rate",
-            metavar="X",
-            help="Peak learning rate (paper: 2e-3, 1e-3, 5e-4 for widths 0.4, 1, 2; small: 0.75 of that, or "
+            "X",
+            "Peak learning rate (paper: 2e-3, 1e-3, 5e-4 for widths 0.4, 1, 2; small: 0.75 of that, or "
             "0.3 with --init).",
-            rich_help_panel=TRAINING,
+            TRAINING,
         ),
     ] = None
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed", metavar="N", min=0, help="Of the split and the training.", rich_help_panel=TRAINING
-        ),
+        opt("--seed", "N", "Of the split and the training.", TRAINING, min=0),
     ] = 0
 
 
@@ -277,13 +229,9 @@ class WorkOptions:
 
     out: Annotated[
         str | None,
-        typer.Option(
-            "-o", "--out", metavar="FILE", help="The student, as a .safetensors file.", rich_help_panel=RUN
-        ),
+        opt("-o --out", "FILE", "The student, as a .safetensors file.", RUN),
     ] = None
-    force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Replace FILE if it exists.", rich_help_panel=RUN)
-    ] = False
+    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", RUN)] = False
     work: WorkDir = None
     resume: Resume = True
     checkpoint_every: CheckpointEvery = CHECKPOINT_EVERY_MIN
@@ -291,7 +239,5 @@ class WorkOptions:
     cache: CacheDir = None
     measure: Annotated[
         int,
-        typer.Option(
-            "--measure", metavar="N", help="Measure the agreement N times in a stage.", rich_help_panel=RUN
-        ),
+        opt("--measure", "N", "Measure the agreement N times in a stage.", RUN),
     ] = 10

@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.training import (
     CHECKPOINT_EVERY_MIN,
     CacheDir,
@@ -28,70 +27,48 @@ class TuningOptions:
 
     epochs: Annotated[
         int | None,
-        typer.Option(
-            "--epochs",
-            metavar="N",
-            help="How often each recording is heard (default: see above).",
-            rich_help_panel=RECIPE_PANEL,
-        ),
+        opt("--epochs", "N", "How often each recording is heard (default: see above).", RECIPE_PANEL),
     ] = None
     rate: Annotated[
         float | None,
-        typer.Option(
-            "--rate",
-            metavar="X",
-            help="Peak learning rate (default: see above).",
-            rich_help_panel=RECIPE_PANEL,
-        ),
+        opt("--rate", "X", "Peak learning rate (default: see above).", RECIPE_PANEL),
     ] = None
     batch: Annotated[
         int | None,
-        typer.Option("--batch", metavar="N", help="Recordings in a step.", rich_help_panel=RECIPE_PANEL),
+        opt("--batch", "N", "Recordings in a step.", RECIPE_PANEL),
     ] = None
     fit_head: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--fit-head/--random-head",
-            metavar="",
-            help="What the last layer begins as (default: see above).",
-            rich_help_panel=RECIPE_PANEL,
+            "What the last layer begins as (default: see above).",
+            RECIPE_PANEL,
             show_default=False,
         ),
     ] = None
     window: Annotated[
         float | None,
-        typer.Option(
-            "--window",
-            metavar="S",
-            help="Seconds heard of a recording (default: the longest, up to 10).",
-            rich_help_panel=RECIPE_PANEL,
-        ),
+        opt("--window", "S", "Seconds heard of a recording (default: the longest, up to 10).", RECIPE_PANEL),
     ] = None
     mixup: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--mixup/--no-mixup",
-            metavar="",
-            help="Mix recordings with each other, as waveforms and as log-mels.",
-            rich_help_panel=RECIPE_PANEL,
+            "Mix recordings with each other, as waveforms and as log-mels.",
+            RECIPE_PANEL,
         ),
     ] = True
     spec_augment: Annotated[
         bool,
-        typer.Option(
-            "--spec-augment/--no-spec-augment",
-            metavar="",
-            help="Blank stripes of bands and frames.",
-            rich_help_panel=RECIPE_PANEL,
-        ),
+        flag("--spec-augment/--no-spec-augment", "Blank stripes of bands and frames.", RECIPE_PANEL),
     ] = False
     patience: Annotated[
         int,
-        typer.Option(
+        opt(
             "--patience",
-            metavar="N",
-            help="Stop after N epochs without a gain on recordings held out for that; 0: never.",
-            rich_help_panel=RECIPE_PANEL,
+            "N",
+            "Stop after N epochs without a gain on recordings held out for that; 0: never.",
+            RECIPE_PANEL,
         ),
     ] = 0
     threads: Threads = None

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TALK, TIME
 
 __all__ = [
@@ -67,71 +68,44 @@ class FileOptions:
     ] = field(default_factory=list)
     files_from: Annotated[
         str | None,
-        typer.Option(
-            "--files-from",
-            metavar="FILE",
-            help="Also the names in FILE, a line each; - for stdin.",
-            rich_help_panel=INPUT,
-        ),
+        opt("--files-from", "FILE", "Also the names in FILE, a line each; - for stdin.", INPUT),
     ] = None
     null: Annotated[
         bool,
-        typer.Option(
-            "-0",
-            "--null",
-            metavar="",
-            help="Names in --files-from end with a NUL byte.",
-            rich_help_panel=INPUT,
-        ),
+        flag("-0 --null", "Names in --files-from end with a NUL byte.", INPUT),
     ] = False
     ext: Annotated[
         str | None,
-        typer.Option(
-            "--ext", metavar="wav,flac,...", help="In folders: only files that end so.", rich_help_panel=INPUT
-        ),
+        opt("--ext", "wav,flac,...", "In folders: only files that end so.", INPUT),
     ] = None
     recurse: Annotated[
         bool,
-        typer.Option(
-            "--recurse/--no-recurse",
-            metavar="",
-            help="Look into folders within folders.",
-            rich_help_panel=INPUT,
-        ),
+        flag("--recurse/--no-recurse", "Look into folders within folders.", INPUT),
     ] = True
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", metavar="", help="Print the names of the inputs and stop.", rich_help_panel=INPUT
-        ),
+        flag("--dry-run", "Print the names of the inputs and stop.", INPUT),
     ] = False
     fail_fast: Annotated[
         bool,
-        typer.Option(
-            "--fail-fast", metavar="", help="Stop at the first input that fails.", rich_help_panel=INPUT
-        ),
+        flag("--fail-fast", "Stop at the first input that fails.", INPUT),
     ] = False
     failures: Annotated[
         str | None,
-        typer.Option("--failures", metavar="FILE", help="CSV of inputs that failed.", rich_help_panel=INPUT),
+        opt("--failures", "FILE", "CSV of inputs that failed.", INPUT),
     ] = None
     max_input: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--max-input",
-            metavar="SIZE",
-            help="Refuse more than SIZE from standard input, say 20G (default: 1 GB of the disk stays free).",
-            rich_help_panel=INPUT,
+            "SIZE",
+            "Refuse more than SIZE from standard input, say 20G (default: 1 GB of the disk stays free).",
+            INPUT,
         ),
     ] = None
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict",
-            metavar="",
-            help="Refuse damaged files instead of reading what is left of them.",
-            rich_help_panel=INPUT,
-        ),
+        flag("--strict", "Refuse damaged files instead of reading what is left of them.", INPUT),
     ] = False
 
 
@@ -141,33 +115,32 @@ class InputOptions(FileOptions):
 
     failures: Annotated[
         str | None,
-        typer.Option(
+        opt(
             "--failures",
-            metavar="FILE",
-            help="CSV of inputs that failed (default: OUT.failures.csv, beside a file of results).",
-            rich_help_panel=INPUT,
+            "FILE",
+            "CSV of inputs that failed (default: OUT.failures.csv, beside a file of results).",
+            INPUT,
         ),
     ] = None
     channel: Annotated[
         str,
-        typer.Option(
+        opt(
             "--channel",
-            metavar="mix|N|each",
-            help="Mean of the channels (a warning says if they cancel out), one (from 0), or each.",
-            rich_help_panel=INPUT,
+            "mix|N|each",
+            "Mean of the channels (a warning says if they cancel out), one (from 0), or each.",
+            INPUT,
         ),
     ] = "mix"
 
 
 ModelName = Annotated[
     str,
-    typer.Option(
-        "-m",
-        "--model",
-        metavar="NAME|PATH",
+    opt(
+        "-m --model",
+        "NAME|PATH",
+        "A model by name, or its file.",
+        MODEL,
         envvar=MODEL_VARIABLE,
-        help="A model by name, or its file.",
-        rich_help_panel=MODEL,
         autocompletion=complete_model,
     ),
 ]
@@ -175,24 +148,18 @@ ModelName = Annotated[
 
 BackendName = Annotated[
     str,
-    typer.Option(
-        "--backend",
-        metavar="auto|onnx|torch",
-        envvar="DYMN_BACKEND",
-        help="Runtime.",
-        rich_help_panel=MODEL,
-    ),
+    opt("--backend", "auto|onnx|torch", "Runtime.", MODEL, envvar="DYMN_BACKEND"),
 ]
 
 DeviceName = Annotated[
     str,
-    typer.Option(
+    opt(
         "--device",
-        metavar="auto|cpu|cuda[:N]|mps|...",
-        envvar="DYMN_DEVICE",
-        help="Where it runs; auto is the CPU: a GPU works where it is named. Also coreml, directml, openvino,"
+        "auto|cpu|cuda[:N]|mps|...",
+        "Where it runs; auto is the CPU: a GPU works where it is named. Also coreml, directml, openvino,"
         " ...: dymn doctor says what is there. Training: cpu, cuda[:N] or mps.",
-        rich_help_panel=MODEL,
+        MODEL,
+        envvar="DYMN_DEVICE",
     ),
 ]
 
@@ -203,15 +170,14 @@ class ModelOptions:
 
     model: Annotated[
         list[str],
-        typer.Option(
-            "-m",
-            "--model",
-            metavar="NAME|PATH",
+        opt(
             # Not read by typer, which would split the path of a file at its spaces.
-            help="A model by name, or its file; repeat it for an ensemble."
+            "-m --model",
+            "NAME|PATH",
+            "A model by name, or its file; repeat it for an ensemble."
             f"  [env var: {MODEL_VARIABLE}; default: {DEFAULT_MODEL}]",
+            MODEL,
             show_default=False,
-            rich_help_panel=MODEL,
             autocompletion=complete_model,
         ),
     ] = field(default_factory=list)
@@ -219,21 +185,16 @@ class ModelOptions:
     device: DeviceName = "auto"
     threads: Annotated[
         int | None,
-        typer.Option(
+        opt(
             "--threads",
-            metavar="N",
-            help="Windows of a file at the same time (default: one a core; 1 with processes).",
-            rich_help_panel=MODEL,
+            "N",
+            "Windows of a file at the same time (default: one a core; 1 with processes).",
+            MODEL,
         ),
     ] = None
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size",
-            metavar="N",
-            help="Windows in one call of the network (default: 1, on GPUs 16).",
-            rich_help_panel=MODEL,
-        ),
+        opt("--batch-size", "N", "Windows in one call of the network (default: 1, on GPUs 16).", MODEL),
     ] = None
 
     @property
@@ -244,12 +205,7 @@ class ModelOptions:
 
 Concat = Annotated[
     bool,
-    typer.Option(
-        "--concat",
-        metavar="",
-        help="Of several models: their embeddings one after the other.",
-        rich_help_panel=MODEL,
-    ),
+    flag("--concat", "Of several models: their embeddings one after the other.", MODEL),
 ]
 
 
@@ -259,27 +215,15 @@ class TimeOptions:
 
     window: Annotated[
         float,
-        typer.Option(
-            "--window", metavar="S", help="Seconds in a window; the models know 10.", rich_help_panel=TIME
-        ),
+        opt("--window", "S", "Seconds in a window; the models know 10.", TIME),
     ] = 10.0
     hop: Annotated[
         float | None,
-        typer.Option(
-            "--hop",
-            metavar="S",
-            help="Seconds from one window to the next (default: the window).",
-            rich_help_panel=TIME,
-        ),
+        opt("--hop", "S", "Seconds from one window to the next (default: the window).", TIME),
     ] = None
     pad: Annotated[
         str,
-        typer.Option(
-            "--pad",
-            metavar="repeat|zero|none",
-            help="What fills up a source shorter than a window.",
-            rich_help_panel=TIME,
-        ),
+        opt("--pad", "repeat|zero|none", "What fills up a source shorter than a window.", TIME),
     ] = "repeat"
 
 
@@ -289,45 +233,29 @@ class SelectOptions:
 
     top: Annotated[
         int,
-        typer.Option(
-            "-k",
-            "--top",
-            metavar="N",
-            help="At most N tags of those that the model has; 0 for all.",
-            rich_help_panel=SELECT,
-        ),
+        opt("-k --top", "N", "At most N tags of those that the model has; 0 for all.", SELECT),
     ] = 5
     min_score: Annotated[
         float,
-        typer.Option(
-            "-t", "--min-score", metavar="X", help="Only scores of at least X.", rich_help_panel=SELECT
-        ),
+        opt("-t --min-score", "X", "Only scores of at least X.", SELECT),
     ] = 0.0
     label: Annotated[
         list[str],
-        typer.Option(
-            "-l",
-            "--label",
-            metavar="LABEL",
-            help="Only this label: name, /m/... id or slug. Repeat it for more.",
-            rich_help_panel=SELECT,
+        opt(
+            "-l --label",
+            "LABEL",
+            "Only this label: name, /m/... id or slug. Repeat it for more.",
+            SELECT,
             autocompletion=complete_label,
         ),
     ] = field(default_factory=list)
     thresholds: Annotated[
         str | None,
-        typer.Option(
-            "--thresholds",
-            metavar="FILE.csv",
-            help="Lowest score by label: columns mid,label,threshold.",
-            rich_help_panel=SELECT,
-        ),
+        opt("--thresholds", "FILE.csv", "Lowest score by label: columns mid,label,threshold.", SELECT),
     ] = None
     aggregate: Annotated[
         str,
-        typer.Option(
-            "--aggregate", metavar="max|mean", help="How windows become one clip.", rich_help_panel=SELECT
-        ),
+        opt("--aggregate", "max|mean", "How windows become one clip.", SELECT),
     ] = "max"
 
 
@@ -337,35 +265,20 @@ class OutputOptions:
 
     format: Annotated[
         str | None,
-        typer.Option(
-            "-f",
-            "--format",
-            metavar="FORMAT",
-            help="Default: by the suffix of --out; without one, as said above.",
-            rich_help_panel=OUTPUT,
-        ),
+        opt("-f --format", "FORMAT", "Default: by the suffix of --out; without one, as said above.", OUTPUT),
     ] = None
     out: Annotated[
         str | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FILE",
-            help="Write to FILE; - for standard output.",
-            rich_help_panel=OUTPUT,
-        ),
+        opt("-o --out", "FILE", "Write to FILE; - for standard output.", OUTPUT),
     ] = None
-    force: Annotated[
-        bool, typer.Option("--force", metavar="", help="Replace FILE if it exists.", rich_help_panel=OUTPUT)
-    ] = False
+    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
     header: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--header/--no-header",
-            metavar="",
-            help="Column names in tsv and csv (default: csv only).",
+            "Column names in tsv and csv (default: csv only).",
+            OUTPUT,
             show_default=False,
-            rich_help_panel=OUTPUT,
         ),
     ] = None
 
@@ -376,17 +289,11 @@ class ListOptions:
 
     format: Annotated[
         str | None,
-        typer.Option(
-            "-f",
-            "--format",
-            metavar="table|tsv|json",
-            help="Default: a table on a terminal, else tsv.",
-            rich_help_panel=OUTPUT,
-        ),
+        opt("-f --format", "table|tsv|json", "Default: a table on a terminal, else tsv.", OUTPUT),
     ] = None
     header: Annotated[
         bool,
-        typer.Option("--header/--no-header", metavar="", help="Column names in tsv.", rich_help_panel=OUTPUT),
+        flag("--header/--no-header", "Column names in tsv.", OUTPUT),
     ] = False
 
 
@@ -396,60 +303,37 @@ class BatchOptions:
 
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "-j",
-            "--jobs",
-            metavar="N",
+        opt(
+            "-j --jobs",
+            "N",
+            "Files at a time, each in a process (default: one a core); few small files: threads.",
+            BATCH,
             envvar="DYMN_JOBS",
-            help="Files at a time, each in a process (default: one a core); few small files: threads.",
-            rich_help_panel=BATCH,
         ),
     ] = None
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume/--no-resume",
-            metavar="",
-            help="Go on where an earlier run to the same output stopped.",
-            rich_help_panel=BATCH,
-        ),
+        flag("--resume/--no-resume", "Go on where an earlier run to the same output stopped.", BATCH),
     ] = True
     limit_per_file: Annotated[
         float | None,
-        typer.Option(
-            "--limit-per-file",
-            metavar="S",
-            help="A file that takes longer than S seconds fails.",
-            rich_help_panel=BATCH,
-        ),
+        opt("--limit-per-file", "S", "A file that takes longer than S seconds fails.", BATCH),
     ] = None
     shard: Annotated[
         str | None,
-        typer.Option(
-            "--shard", metavar="I/N", help="Only share I of N of the inputs, from 1.", rich_help_panel=BATCH
-        ),
+        opt("--shard", "I/N", "Only share I of N of the inputs, from 1.", BATCH),
     ] = None
 
 
 OutDir = Annotated[
     str | None,
-    typer.Option(
-        "--out-dir",
-        metavar="DIR",
-        help="A file for each input, in DIR, which mirrors their folders.",
-        rich_help_panel=OUTPUT,
-    ),
+    opt("--out-dir", "DIR", "A file for each input, in DIR, which mirrors their folders.", OUTPUT),
 ]
 
 
 CsvSafe = Annotated[
     bool,
-    typer.Option(
-        "--csv-safe",
-        metavar="",
-        help="csv: an apostrophe before texts that a spreadsheet would run as a formula.",
-        rich_help_panel=OUTPUT,
-    ),
+    flag("--csv-safe", "csv: an apostrophe before texts that a spreadsheet would run as a formula.", OUTPUT),
 ]
 
 
@@ -457,30 +341,13 @@ CsvSafe = Annotated[
 class TalkOptions:
     """What is said on stderr, and in which colours."""
 
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", metavar="", help="Only errors.", rich_help_panel=TALK)
-    ] = False
+    quiet: Annotated[bool, flag("-q --quiet", "Only errors.", TALK)] = False
     verbose: Annotated[
         int,
-        typer.Option(
-            "-v",
-            "--verbose",
-            count=True,
-            metavar="",
-            help="More; -vv with traces of errors.",
-            show_default=False,
-            rich_help_panel=TALK,
-        ),
+        flag("-v --verbose", "More; -vv with traces of errors.", TALK, count=True, show_default=False),
     ] = 0
-    color: Annotated[
-        str, typer.Option("--color", metavar="auto|always|never", help="Colours.", rich_help_panel=TALK)
-    ] = "auto"
+    color: Annotated[str, opt("--color", "auto|always|never", "Colours.", TALK)] = "auto"
     progress: Annotated[
         str,
-        typer.Option(
-            "--progress",
-            metavar="auto|always|never",
-            help="Bar; always: lines in logs.",
-            rich_help_panel=TALK,
-        ),
+        opt("--progress", "auto|always|never", "Bar; always: lines in logs.", TALK),
     ] = "auto"

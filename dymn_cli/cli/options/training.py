@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from dymn_cli.cli.options.declare import flag, opt
 
 __all__ = ["CHECKPOINT_EVERY_MIN", "RUN", "CacheDir", "CheckpointEvery", "Resume", "Threads", "WorkDir"]
 
@@ -13,44 +13,30 @@ CHECKPOINT_EVERY_MIN = 5.0
 
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads", metavar="N", help="Threads on the CPU (default: one a core).", rich_help_panel=RUN
-    ),
+    opt("--threads", "N", "Threads on the CPU (default: one a core).", RUN),
 ]
 
 CacheDir = Annotated[
     str | None,
-    typer.Option(
+    opt(
         "--cache",
-        metavar="DIR",
-        help="Folder for decoded audio, DYMN_CACHE_GB at most (default: in the cache of dymn, 20 GB).",
-        rich_help_panel=RUN,
+        "DIR",
+        "Folder for decoded audio, DYMN_CACHE_GB at most (default: in the cache of dymn, 20 GB).",
+        RUN,
     ),
 ]
 
 WorkDir = Annotated[
     str | None,
-    typer.Option(
-        "--work",
-        metavar="DIR",
-        help="Folder for checkpoint and log (default: OUT.train).",
-        rich_help_panel=RUN,
-    ),
+    opt("--work", "DIR", "Folder for checkpoint and log (default: OUT.train).", RUN),
 ]
 
 Resume = Annotated[
     bool,
-    typer.Option(
-        "--resume/--no-resume",
-        metavar="",
-        help="Go on where an earlier run to the same output stopped.",
-        rich_help_panel=RUN,
-    ),
+    flag("--resume/--no-resume", "Go on where an earlier run to the same output stopped.", RUN),
 ]
 
 CheckpointEvery = Annotated[
     float,
-    typer.Option(
-        "--checkpoint-every", metavar="MIN", help="Minutes between checkpoints.", rich_help_panel=RUN
-    ),
+    opt("--checkpoint-every", "MIN", "Minutes between checkpoints.", RUN),
 ]

@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.panels import BATCH as BATCH_PANEL
 from dymn_cli.cli.terminal.tables import choose_form, grid, json_document, rendered
 from dymn_cli.errors import PartialFailure, UsageError
@@ -50,13 +49,12 @@ STRAIGHT = {"justify": "right"}
 
 Jobs = Annotated[
     int | None,
-    typer.Option(
-        "-j",
-        "--jobs",
-        metavar="N",
+    opt(
+        "-j --jobs",
+        "N",
+        "Files at a time, each in a process (default: one a core).",
+        BATCH_PANEL,
         envvar="DYMN_JOBS",
-        help="Files at a time, each in a process (default: one a core).",
-        rich_help_panel=BATCH_PANEL,
     ),
 ]
 

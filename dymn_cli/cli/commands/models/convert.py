@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
@@ -48,11 +49,11 @@ MAX_MELS = 512  # that a front end may have
 
 NameOption = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", help="Keep it under NAME, for -m.", rich_help_panel=OUTPUT),
+    opt("--name", "NAME", "Keep it under NAME, for -m.", OUTPUT),
 ]
 ForceOption = Annotated[
     bool,
-    typer.Option("--force", metavar="", help="Replace what has that name.", rich_help_panel=OUTPUT),
+    flag("--force", "Replace what has that name.", OUTPUT),
 ]
 
 
@@ -70,55 +71,28 @@ def convert(
     ],
     labels: Annotated[
         str | None,
-        typer.Option(
-            "--labels", metavar="FILE", help="Names of the classes, in order.", rich_help_panel=CONTENT
-        ),
+        opt("--labels", "FILE", "Names of the classes, in order.", CONTENT),
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            "--temperature",
-            metavar="X",
-            help="Of the Dy-Conv attention at the end of training (default: 1).",
-            rich_help_panel=CONTENT,
-        ),
+        opt("--temperature", "X", "Of the Dy-Conv attention at the end of training (default: 1).", CONTENT),
     ] = None,
     hop_ms: Annotated[
         int | None,
-        typer.Option(
-            "--hop-ms",
-            metavar="N",
-            min=1,
-            help="From one frame of the log-mel to the next (default: 10).",
-            rich_help_panel=CONTENT,
-        ),
+        opt("--hop-ms", "N", "From one frame of the log-mel to the next (default: 10).", CONTENT, min=1),
     ] = None,
     n_mels: Annotated[
         int | None,
-        typer.Option(
-            "--mels",
-            metavar="N",
-            min=1,
-            max=MAX_MELS,
-            help="Bands of the log-mel (default: 128).",
-            rich_help_panel=CONTENT,
-        ),
+        opt("--mels", "N", "Bands of the log-mel (default: 128).", CONTENT, min=1, max=MAX_MELS),
     ] = None,
     embeddings: Annotated[
         bool,
-        typer.Option(
-            "--embeddings",
-            metavar="",
-            help="Its classes are no sounds: it needs no labels.",
-            rich_help_panel=CONTENT,
-        ),
+        flag("--embeddings", "Its classes are no sounds: it needs no labels.", CONTENT),
     ] = False,
     name: NameOption = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            "-o", "--out", metavar="FILE", help="Write a .safetensors file.", rich_help_panel=OUTPUT
-        ),
+        opt("-o --out", "FILE", "Write a .safetensors file.", OUTPUT),
     ] = None,
     force: ForceOption = False,
     talking: TalkOptions,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import TalkOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
@@ -68,33 +69,23 @@ def pull(
     ],
     url: Annotated[
         str | None,
-        typer.Option("--url", metavar="ADDRESS", help="Take the file from ADDRESS.", rich_help_panel=SOURCE),
+        opt("--url", "ADDRESS", "Take the file from ADDRESS.", SOURCE),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option(
-            "--from",
-            metavar="FILE|DIR",
-            help="Take a file that is here, or those in DIR, by their names.",
-            rich_help_panel=SOURCE,
-        ),
+        opt("--from", "FILE|DIR", "Take a file that is here, or those in DIR, by their names.", SOURCE),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", metavar="", help="Fetch it again even if it is here.", rich_help_panel=STORE),
+        flag("--force", "Fetch it again even if it is here.", STORE),
     ] = False,
     repin: Annotated[
         bool,
-        typer.Option(
-            "--repin",
-            metavar="",
-            help="Fetch it again, and trust it even if it is not the one that was seen first.",
-            rich_help_panel=STORE,
-        ),
+        flag("--repin", "Fetch it again, and trust it even if it is not the one that was seen first.", STORE),
     ] = False,
     keep: Annotated[
         bool,
-        typer.Option("--keep", metavar="", help="Keep the original checkpoint, too.", rich_help_panel=STORE),
+        flag("--keep", "Keep the original checkpoint, too.", STORE),
     ] = False,
     talking: TalkOptions,
 ) -> None:

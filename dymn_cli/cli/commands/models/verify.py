@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import choose_form, draw, grid, json_document, print_bytes
@@ -69,12 +70,7 @@ def verify(
     ] = None,
     clip: Annotated[
         str | None,
-        typer.Option(
-            "--clip",
-            metavar="FILE",
-            help="Your copy of the published example clip.",
-            rich_help_panel="What to verify",
-        ),
+        opt("--clip", "FILE", "Your copy of the published example clip.", "What to verify"),
     ] = None,
     listing: ListOptions,
     talking: TalkOptions,
