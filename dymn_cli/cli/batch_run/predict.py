@@ -21,8 +21,8 @@ MAX_TOLD = 20
 class _Watcher:
     """Says how the asking goes."""
 
-    def __init__(self, talk: Messages, tally: Tally) -> None:
-        self._talk = talk
+    def __init__(self, messages: Messages, tally: Tally) -> None:
+        self._messages = messages
         self._tally = tally
 
     def kept(self, name: str) -> None:
@@ -30,14 +30,14 @@ class _Watcher:
 
     def done(self, name: str, summary: Summary) -> None:
         self._tally.advance(name, summary.seconds)
-        if self._talk.verbosity >= 2:  # that a recording is short is usual in data sets
+        if self._messages.verbosity >= 2:  # that a recording is short is usual in data sets
             for text in summary.warnings:
-                self._talk.note(f"{name}: {text}")
+                self._messages.note(f"{name}: {text}")
 
     def failed(self, failure: Failure) -> None:
         self._tally.advance(failure.source, 0.0, failed=True)
-        if self._tally.n_failed <= MAX_TOLD or self._talk.verbosity:
-            self._talk.failure(failure)
+        if self._tally.n_failed <= MAX_TOLD or self._messages.verbosity:
+            self._messages.failure(failure)
 
     def within(self, name: str, seconds: float, of_s: float | None) -> None:
         self._tally.within(name, seconds, of_s)
@@ -45,7 +45,7 @@ class _Watcher:
 
 @contextmanager
 def predict(
-    names: Sequence[str], work: Job, talk: Messages, *, jobs: int | None, threads: int | None = None
+    names: Sequence[str], work: Job, messages: Messages, *, jobs: int | None, threads: int | None = None
 ) -> Iterator[Predictions]:
     """Ask a model about recordings, with a progress bar; what it said before is remembered.
 
@@ -58,17 +58,17 @@ def predict(
     from dymn_cli.tagging.tagger import usable_cores
 
     require_counts(jobs, threads)
-    with talk.progress(len(names), shared_with_results=False) as tally:
-        watcher = _Watcher(talk, tally)
+    with messages.progress(len(names), shared_with_results=False) as tally:
+        watcher = _Watcher(messages, tally)
         manager = open_predictions(names, work, jobs=jobs or usable_cores(), threads=threads, watcher=watcher)
         try:
             answers = manager.__enter__()
         except KeyboardInterrupt:
-            talk.note("what is done so far is remembered; the same command goes on from there")
+            messages.note("what is done so far is remembered; the same command goes on from there")
             raise
     try:
         if answers.n_remembered:
-            talk.detail(f"{answers.n_remembered} of {len(names)} recordings were analysed before")
+            messages.detail(f"{answers.n_remembered} of {len(names)} recordings were analysed before")
         yield answers
     finally:
         manager.__exit__(None, None, None)

@@ -46,7 +46,7 @@ FEW_FILES = 16
 LONG_S = 10.0  # a run that takes longer is summed up, even if it is over a few files
 
 
-def dry_run(inputs: FileOptions, batch: BatchOptions, talk: Messages) -> None:
+def dry_run(inputs: FileOptions, batch: BatchOptions, messages: Messages) -> None:
     """Print the names of the inputs, a line each, as the bytes that they are.
 
     Raises:
@@ -54,7 +54,7 @@ def dry_run(inputs: FileOptions, batch: BatchOptions, talk: Messages) -> None:
     """
     from dymn_cli.cli.batch_run.sources import print_names
 
-    print_names(named_sources(inputs, batch.shard, talk)[1], talk)
+    print_names(named_sources(inputs, batch.shard, messages)[1], messages)
 
 
 def save_lists(
@@ -72,9 +72,9 @@ def save_lists(
 
     has_file = journal_path(places.lists) is not None and _is_worth_a_file(outcome)
     out = places.lists if has_file else None
-    save_failures(outcome, inputs, out, run.talk, csv_safe=csv_safe)
+    save_failures(outcome, inputs, out, run.messages, csv_safe=csv_safe)
     if out is not None:
-        save_warnings(run.reader.damage, out, run.talk, csv_safe=csv_safe)
+        save_warnings(run.reader.damage, out, run.messages, csv_safe=csv_safe)
 
 
 def _is_worth_a_file(outcome: Outcome) -> bool:
@@ -108,7 +108,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def named_sources(
-    options: FileOptions, shard: str | None, talk: Messages, *, at_once: bool = False
+    options: FileOptions, shard: str | None, messages: Messages, *, at_once: bool = False
 ) -> tuple[list[Found] | None, Iterator[Found]]:
     """The sources as a list where they can be listed beforehand, and to iterate over.
 
@@ -117,14 +117,14 @@ def named_sources(
     Args:
         options: which sources.
         shard: "I/N", or None for all.
-        talk: says which files of folders are left out.
+        messages: says which files of folders are left out.
         at_once: all must be known.
 
     Raises:
         UsageError: no input, or no such share.
     """
     share = parse_shard(shard)
-    sources = found_sources(options, talk)
+    sources = found_sources(options, messages)
     comes_through_pipe = options.files_from is not None and not Path(options.files_from).is_file()
     if comes_through_pipe and not (at_once or share):
         return None, sources
@@ -145,7 +145,7 @@ class Run:
         provenance: what makes the results.
         sources: what is to be worked on.
         total: how many they are, where that is known.
-        talk: the voice.
+        messages: what the run says.
         to_file: results go to files, not to a stream.
         force: files of results may be replaced: that was asked for, or an earlier run has begun them.
         places: where results go.
@@ -158,7 +158,7 @@ class Run:
     provenance: Provenance
     sources: Iterator[Found]
     total: int | None
-    talk: Messages
+    messages: Messages
     to_file: bool
     force: bool
     places: Places
@@ -218,9 +218,9 @@ class Run:
         """
         from dymn_cli.batch.run import Ahead, run
 
-        with self.talk.progress(self.total, shared_with_results=results_on_terminal) as tally:
+        with self.messages.progress(self.total, shared_with_results=results_on_terminal) as tally:
             watcher = _Watcher(
-                self.talk,
+                self.messages,
                 tally,
                 single=self.total == 1,
                 silent=notes_in_result,
@@ -253,9 +253,11 @@ class Run:
         if outcome.interrupted and self.journal.is_kept:
             if len(self.journal):
                 of = "" if self.total is None else f" of {self.total}"
-                self.talk.note(f"{len(self.journal)}{of} results kept; the same command goes on from there")
+                self.messages.note(
+                    f"{len(self.journal)}{of} results kept; the same command goes on from there"
+                )
             else:
-                self.talk.note("no input was done, so nothing is kept; the same command begins anew")
+                self.messages.note("no input was done, so nothing is kept; the same command begins anew")
         if not _is_worth_a_file(outcome):
             finish(outcome, alone=self.total == 1)
         if self.journal.is_kept:
@@ -285,35 +287,37 @@ class Results(Generic[T]):
 class _Watcher:
     """Says what happens while it happens."""
 
-    def __init__(self, talk: Messages, tally: Tally, *, single: bool, silent: bool, to_file: bool) -> None:
-        self._talk = talk
+    def __init__(
+        self, messages: Messages, tally: Tally, *, single: bool, silent: bool, to_file: bool
+    ) -> None:
+        self._messages = messages
         self._tally = tally
         self._single = single
         self._silent = silent
-        self._most_told = MAX_FAILURES_TOLD if to_file and not talk.verbosity else None
+        self._most_told = MAX_FAILURES_TOLD if to_file and not messages.verbosity else None
         self._n_noted = 0
 
     def kept(self, name: str) -> None:
         self._tally.kept()
-        self._talk.detail(f"{name}: was there already")
+        self._messages.detail(f"{name}: was there already")
 
     def done(self, name: str, summary: Summary) -> None:
         self._tally.advance(name, summary.seconds)
         if not summary.warnings:
             return
         self._n_noted += 1
-        if (self._single or self._talk.verbosity) and not self._silent:
+        if (self._single or self._messages.verbosity) and not self._silent:
             for text in summary.warnings:
-                self._talk.note(f"{name}: {text}")
+                self._messages.note(f"{name}: {text}")
 
     def failed(self, failure: Failure) -> None:
         self._tally.advance(failure.source, 0.0, failed=True)
         if self._single:
             return
         if self._most_told is None or self._tally.n_failed <= self._most_told:
-            self._talk.failure(failure)
+            self._messages.failure(failure)
         elif self._tally.n_failed == self._most_told + 1:
-            self._talk.note("more failures are counted here and listed in the end")
+            self._messages.note("more failures are counted here and listed in the end")
 
     def within(self, name: str, seconds: float, of_s: float | None) -> None:
         self._tally.within(name, seconds, of_s)
@@ -323,15 +327,15 @@ class _Watcher:
         if outcome.n_kept:
             there = "was" if outcome.n_kept == 1 else "were"
             new = "is" if outcome.n_done == 1 else "are"
-            self._talk.note(
+            self._messages.note(
                 f"{counted(outcome.n_kept, 'result')} {there} there already, {outcome.n_done} {new} new"
             )
-        if self._n_noted and not (self._single or self._talk.verbosity or self._silent):
-            self._talk.note(
+        if self._n_noted and not (self._single or self._messages.verbosity or self._silent):
+            self._messages.note(
                 f"{self._n_noted} of {outcome.n_done} results carry notes; -v shows them, jsonl holds them"
             )
         if self._tally.n_done > FEW_FILES or (self._tally.n_done > 1 and self._tally.elapsed_s > LONG_S):
-            self._talk.note(self._tally.summary())
+            self._messages.note(self._tally.summary())
 
 
 @contextmanager
@@ -340,7 +344,7 @@ def open_run(
     inputs: FileOptions,
     output: OutputOptions,
     batch: BatchOptions,
-    talk: Messages,
+    messages: Messages,
     *,
     threads: int | None,
     describe: Callable[[ModelDescription], Provenance],
@@ -354,7 +358,7 @@ def open_run(
         inputs: which sources.
         output: where to.
         batch: how many workers, and whether to continue.
-        talk: the voice.
+        messages: what the run says.
         threads: of this process, where no workers are needed.
         describe: what made the result, once the model is known.
         one_source_format: the format of the result, where it can hold one source only.
@@ -380,7 +384,7 @@ def open_run(
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
     at_once = places.folder is not None or continues
-    listed, sources = named_sources(inputs, batch.shard, talk, at_once=at_once)
+    listed, sources = named_sources(inputs, batch.shard, messages, at_once=at_once)
     if one_source_format is not None:
         listed = list(islice(sources, 2))
         if len(listed) > 1:
@@ -413,7 +417,7 @@ def open_run(
             to_file = path is not None
             force = output.force or any(map(journal.knows, places.files))
             yield Run(
-                engine, journal, reader, provenance, sources, total, talk, to_file, force, places, folder
+                engine, journal, reader, provenance, sources, total, messages, to_file, force, places, folder
             )
     finally:
         engine.close()

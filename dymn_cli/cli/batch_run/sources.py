@@ -107,12 +107,12 @@ class Outcome:
         raise InputError("stopped at the first input" if self.stopped else "no input could be read")
 
 
-def found_sources(options: FileOptions, talk: Messages) -> Iterator[Found]:
+def found_sources(options: FileOptions, messages: Messages) -> Iterator[Found]:
     """The sources that the options name, in order; names in a list are read as they come.
 
     Args:
         options: which sources.
-        talk: says, after the last one, which files of folders are left out.
+        messages: says, after the last one, which files of folders are left out.
 
     Raises:
         UsageError: no input at all, standard input asked for twice or from a terminal, or a bad suffix list.
@@ -141,10 +141,10 @@ def found_sources(options: FileOptions, talk: Messages) -> Iterator[Found]:
 
         FAILURES.require_replaceable(options.failures)
         check_target(options.failures, force=True)
-    return _found(options, extensions, talk)
+    return _found(options, extensions, messages)
 
 
-def _found(options: FileOptions, extensions: frozenset[str] | None, talk: Messages) -> Iterator[Found]:
+def _found(options: FileOptions, extensions: frozenset[str] | None, messages: Messages) -> Iterator[Found]:
     listing, n_listed = options.files_from, 0
 
     def names() -> Iterator[str]:
@@ -159,7 +159,7 @@ def _found(options: FileOptions, extensions: frozenset[str] | None, talk: Messag
     left_out = LeftOut()
     yield from find(names(), extensions=extensions, recurse=options.recurse, left_out=left_out)
     for text, hint in left_out.sentences():
-        talk.warning(text, hint)
+        messages.warning(text, hint)
     if listing is not None and not n_listed:
         yield Found(listing, InputError(f"{listing}: no names in this list"))
 
@@ -209,7 +209,7 @@ def open_source(name: str, *, most_bytes: int | None = None) -> Source:
 def work_through(
     sources: Iterator[Found],
     options: FileOptions,
-    talk: Messages,
+    messages: Messages,
     *,
     work: Callable[[str], Worked],
     fail: Callable[[Failure], None],
@@ -220,7 +220,7 @@ def work_through(
     Args:
         sources: what `found_sources` gave.
         options: how to go on after a failure.
-        talk: says what fails.
+        messages: says what fails.
         work: does one source, by name, and writes its result.
         fail: writes that a source gave nothing.
         results_on_terminal: results are printed to the terminal, so no progress bar fits there.
@@ -232,17 +232,17 @@ def work_through(
             listed = list(sources)
             sources, total = iter(listed), len(listed)
         outcome.alone = total == 1
-        with talk.progress(total, shared_with_results=results_on_terminal) as progress:
+        with messages.progress(total, shared_with_results=results_on_terminal) as progress:
             for found in sources:
-                seconds = _work_on(found, work, fail, outcome, talk)
+                seconds = _work_on(found, work, fail, outcome, messages)
                 progress.advance(found.name, seconds)
                 if outcome.failures and options.fail_fast:
                     outcome.stopped = True
                     break
     except KeyboardInterrupt:
         outcome.interrupted = True
-    if outcome.n_warned and not outcome.alone and not talk.verbosity:
-        talk.note(
+    if outcome.n_warned and not outcome.alone and not messages.verbosity:
+        messages.note(
             f"{outcome.n_warned} of {outcome.n_done} results carry notes; -v shows them, jsonl holds them"
         )
     return outcome
@@ -253,7 +253,7 @@ def _work_on(
     work: Callable[[str], Worked],
     fail: Callable[[Failure], None],
     outcome: Outcome,
-    talk: Messages,
+    messages: Messages,
 ) -> float:
     """Work on one source; returns its seconds of audio."""
     try:
@@ -264,10 +264,10 @@ def _work_on(
         failure = outcome.add_failure(found.name, error)
         fail(failure)
         if not outcome.alone:
-            talk.failure(failure, error)
+            messages.failure(failure, error)
         return 0.0
     outcome.n_done += 1
-    _tell_warnings(worked, found.name, outcome, talk)
+    _tell_warnings(worked, found.name, outcome, messages)
     return worked.seconds
 
 
@@ -280,17 +280,17 @@ class Worked:
     already_shown: bool = False
 
 
-def _tell_warnings(worked: Worked, name: str, outcome: Outcome, talk: Messages) -> None:
+def _tell_warnings(worked: Worked, name: str, outcome: Outcome, messages: Messages) -> None:
     if not worked.warnings:
         return
     outcome.n_warned += 1
-    if (outcome.alone or talk.verbosity) and not worked.already_shown:
+    if (outcome.alone or messages.verbosity) and not worked.already_shown:
         for text in worked.warnings:
-            talk.note(f"{name}: {text}")
+            messages.note(f"{name}: {text}")
 
 
 def save_failures(
-    outcome: HasFailures, options: FileOptions, out: str | None, talk: Messages, *, csv_safe: bool = False
+    outcome: HasFailures, options: FileOptions, out: str | None, messages: Messages, *, csv_safe: bool = False
 ) -> None:
     """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results.
 
@@ -298,7 +298,7 @@ def save_failures(
         outcome: what failed.
         options: may name a file.
         out: the file of results, where there is one.
-        talk: says where the list is.
+        messages: says where the list is.
         csv_safe: see `write_failures`.
 
     Raises:
@@ -311,20 +311,20 @@ def save_failures(
     if path is not None:
         write_failures(path, outcome.failures, force=True, csv_safe=csv_safe)
         if outcome.failures:
-            talk.note(f"what failed is listed in {path}")
+            messages.note(f"what failed is listed in {path}")
     if beside is not None and not outcome.failures:
         Path(beside).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
 
 
 def save_warnings(
-    damage: Mapping[str, tuple[str, ...]], out: str, talk: Messages, *, csv_safe: bool = False
+    damage: Mapping[str, tuple[str, ...]], out: str, messages: Messages, *, csv_safe: bool = False
 ) -> None:
     """List in OUT.warnings.csv what could not be decoded of sources that gave a result.
 
     Args:
         damage: what is wrong with each source, by its name.
         out: the file of results.
-        talk: says where the list is.
+        messages: says where the list is.
         csv_safe: see `write_warnings`.
 
     Raises:
@@ -335,12 +335,12 @@ def save_warnings(
     path = warnings_of(out)
     if damage:
         write_warnings(path, damage, force=True, csv_safe=csv_safe)
-        talk.note(f"{counted(len(damage), 'input')} could be read in part only: {path}")
+        messages.note(f"{counted(len(damage), 'input')} could be read in part only: {path}")
     else:
         Path(path).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
 
 
-def print_names(sources: Iterator[Found], talk: Messages) -> None:
+def print_names(sources: Iterator[Found], messages: Messages) -> None:
     """Print the names of the inputs, a line each, as the bytes that they are.
 
     Raises:
@@ -362,7 +362,7 @@ def print_names(sources: Iterator[Found], talk: Messages) -> None:
     outcome.alone = outcome.n_done + len(outcome.failures) == 1
     if not outcome.alone:
         for failure in outcome.failures:
-            talk.failure(failure)
+            messages.failure(failure)
     outcome.raise_for_exit()
 
 

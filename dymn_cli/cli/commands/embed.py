@@ -18,7 +18,6 @@ from dymn_cli.cli.options.groups import (
     ModelOptions,
     OutDir,
     OutputOptions,
-    TalkOptions,
 )
 from dymn_cli.cli.options.panels import TIME as TIME_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -91,7 +90,7 @@ def embed(
     time: EmbedTime,
     output: OutputOptions,
     batch: BatchOptions,
-    talking: TalkOptions,
+    messages: Messages,
     *,
     out_dir: OutDir = None,
     per: Annotated[
@@ -116,9 +115,8 @@ def embed(
 
     if per not in ("clip", "window", "frame"):
         raise UsageError(f"--per {per!r}", hint="clip, window or frame")
-    talk = Messages.of(talking)
     if inputs.dry_run:
-        dry_run(inputs, batch, talk)
+        dry_run(inputs, batch, messages)
         return
     default = "jsonl" if out_dir is None else "npy"
     format_name = choose_format(output.format, output.out, default=default, formats=EMBEDDING_FORMATS)
@@ -134,7 +132,7 @@ def embed(
         inputs,
         output,
         batch,
-        talk,
+        messages,
         threads=model.threads,
         describe=lambda facts: provenance_of(facts, options, per=per),
         places=places,

@@ -17,7 +17,6 @@ from dymn_cli.cli.options.groups import (
     ModelOptions,
     OutDir,
     OutputOptions,
-    TalkOptions,
     complete_label,
 )
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
@@ -164,7 +163,7 @@ def events(
     select: EventSelect,
     output: OutputOptions,
     batch: BatchOptions,
-    talking: TalkOptions,
+    messages: Messages,
     *,
     out_dir: OutDir = None,
     precision: Annotated[
@@ -189,9 +188,8 @@ def events(
     )
     from dymn_cli.writers.target import is_stdout
 
-    talk = Messages.of(talking)
     if inputs.dry_run:
-        dry_run(inputs, batch, talk)
+        dry_run(inputs, batch, messages)
         return
     to_stdout = out_dir is None and is_stdout(output.out)
     to_terminal = to_stdout and is_terminal(sys.stdout)
@@ -214,7 +212,7 @@ def events(
         inputs,
         output,
         batch,
-        talk,
+        messages,
         threads=model.threads,
         describe=describe,
         one_source_format=format_name if format_name in ONE_SOURCE and out_dir is None else None,
@@ -227,7 +225,7 @@ def events(
             channel=inputs.channel,
             csv_safe=csv_safe,
         )
-        console = talk.stdout_console() if format_name == "table" and to_stdout else None
+        console = messages.stdout_console() if format_name == "table" and to_stdout else None
         with run.results(
             lambda: open_events(output.out, format_name, writing, force=run.force, console=console),
             lambda stream, _: event_writer(format_name, stream, writing),

@@ -9,7 +9,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import FileOptions, TalkOptions
+from dymn_cli.cli.options.groups import FileOptions
 from dymn_cli.cli.options.panels import INPUT as INPUT_PANEL
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -52,7 +52,7 @@ def info(
         bool,
         flag("--header/--no-header", "Column names in tsv.", OUTPUT_PANEL),
     ] = False,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Probe every source."""
     from dymn_cli.cli.batch_run.sources import (
@@ -65,14 +65,13 @@ def info(
     )
     from dymn_cli.cli.views.info import FORMS, printer, probe
 
-    talk = Messages.of(talking)
     chosen = choose_form(form, FORMS)
     most_bytes = parse_size(inputs.max_input)
-    sources = found_sources(inputs, talk)
+    sources = found_sources(inputs, messages)
     if inputs.dry_run:
-        print_names(sources, talk)
+        print_names(sources, messages)
         return
-    writer = printer(chosen, talk, decode=decode, header=header)
+    writer = printer(chosen, messages, decode=decode, header=header)
     writer.begin()
 
     def work(name: str) -> Worked:
@@ -82,8 +81,8 @@ def info(
 
     streams_to_terminal = chosen in ("tsv", "jsonl") and is_terminal(sys.stdout)
     outcome = work_through(
-        sources, inputs, talk, work=work, fail=writer.fail, results_on_terminal=streams_to_terminal
+        sources, inputs, messages, work=work, fail=writer.fail, results_on_terminal=streams_to_terminal
     )
     writer.end()
-    save_failures(outcome, inputs, None, talk)
+    save_failures(outcome, inputs, None, messages)
     outcome.raise_for_exit()

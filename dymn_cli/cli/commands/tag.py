@@ -18,7 +18,6 @@ from dymn_cli.cli.options.groups import (
     OutDir,
     OutputOptions,
     SelectOptions,
-    TalkOptions,
     TimeOptions,
 )
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
@@ -56,7 +55,7 @@ def tag(
     select: SelectOptions,
     output: OutputOptions,
     batch: BatchOptions,
-    talking: TalkOptions,
+    messages: Messages,
     *,
     out_dir: OutDir = None,
     embed: Annotated[
@@ -107,9 +106,8 @@ def tag(
 
     if layout not in ("long", "wide", "matrix"):
         raise UsageError(f"--layout {layout!r}", hint="long, wide or matrix")
-    talk = Messages.of(talking)
     if inputs.dry_run:
-        dry_run(inputs, batch, talk)
+        dry_run(inputs, batch, messages)
         return
     to_stdout = out_dir is None and is_stdout(output.out)
     to_terminal = to_stdout and is_terminal(sys.stdout)
@@ -136,7 +134,7 @@ def tag(
         inputs,
         output,
         batch,
-        talk,
+        messages,
         threads=model.threads,
         describe=describe,
         one_source_format=format_name if format_name in ONE_SOURCE and out_dir is None else None,
@@ -154,7 +152,7 @@ def tag(
             labels=tuple(dict.fromkeys(map(vocabulary.find, select.label))) or vocabulary.labels,
             csv_safe=csv_safe,
         )
-        console = talk.stdout_console() if format_name == "table" and to_stdout else None
+        console = messages.stdout_console() if format_name == "table" and to_stdout else None
         with (
             run.results(
                 lambda: open_tags(output.out, format_name, writing, force=run.force, console=console),

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TALK, TIME
+from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIME
 
 __all__ = [
     "BackendName",
@@ -34,7 +34,6 @@ __all__ = [
     "OutDir",
     "OutputOptions",
     "SelectOptions",
-    "TalkOptions",
     "TimeOptions",
     "complete_label",
     "complete_model",
@@ -335,19 +334,3 @@ CsvSafe = Annotated[
     bool,
     flag("--csv-safe", "csv: an apostrophe before texts that a spreadsheet would run as a formula.", OUTPUT),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class TalkOptions:
-    """What is said on stderr, and in which colours."""
-
-    quiet: Annotated[bool, flag("-q --quiet", "Only errors.", TALK)] = False
-    verbose: Annotated[
-        int,
-        flag("-v --verbose", "More; -vv with traces of errors.", TALK, count=True, show_default=False),
-    ] = 0
-    color: Annotated[str, opt("--color", "auto|always|never", "Colours.", TALK)] = "auto"
-    progress: Annotated[
-        str,
-        opt("--progress", "auto|always|never", "Bar; always: lines in logs.", TALK),
-    ] = "auto"

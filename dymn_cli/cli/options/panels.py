@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["BATCH", "INPUT", "MODEL", "OUTPUT", "SELECT", "TALK", "TIME"]
+__all__ = ["BATCH", "INPUT", "MESSAGES", "MODEL", "OUTPUT", "SELECT", "TIME"]
 
-INPUT, MODEL, TIME, SELECT, OUTPUT, BATCH, TALK = (
+INPUT, MODEL, TIME, SELECT, OUTPUT, BATCH, MESSAGES = (
     "What to read",
     "Model",
     "Windows",
