@@ -137,7 +137,7 @@ def export(
     form, precision, clips = _form(batch), _precision(fp16=fp16, int8=int8), clips or []
     to_stdout = out in ("-", "/dev/stdout")
     if to_stdout and is_terminal(sys.stdout):
-        raise UsageError("an ONNX file is no text for a terminal", hint="--out model.onnx")
+        raise UsageError("ONNX is a binary format, not for a terminal", hint="-o model.onnx")
     from dymn_cli.store.registry import resolve
     from dymn_cli.writers import check_target
 

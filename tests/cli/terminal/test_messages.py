@@ -147,8 +147,6 @@ def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     def fail(*args: Any, **options: Any) -> Callable[..., None]:
         raise error
 
-    # In this order: what imports the name of the other must do so while it is the real one.
-    monkeypatch.setattr("dymn_cli.cli.batch_run.run.found_sources", fail)
     monkeypatch.setattr("dymn_cli.cli.batch_run.sources.found_sources", fail)
     return run(["tag", "a.wav", "--dry-run"])
 
