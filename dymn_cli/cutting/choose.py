@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import UsageError
-from dymn_cli.results import ClipResult, Event, SourceEvents
+from dymn_cli.results import ClipResult, Event, SourceEvents, WindowTags
 
 if TYPE_CHECKING:
     from dymn_cli.readers.result import Item
@@ -25,7 +25,8 @@ def events_of(item: Item) -> Iterator[Event]:
     if isinstance(item, SourceEvents):
         yield from sorted(item.events, key=lambda event: event.start_s)
     elif isinstance(item, ClipResult):
-        for window in item.windows:
+        whole = WindowTags(0.0, item.duration_s, item.tags)
+        for window in item.windows or (() if math.isnan(item.duration_s) else (whole,)):
             for tag in window.tags:
                 yield Event(
                     item.source, item.channel, window.start_s, window.end_s, tag.index, tag.label, tag.mid,

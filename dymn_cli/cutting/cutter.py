@@ -18,9 +18,10 @@ from dymn_cli.cutting.names import clip_name, folders_of, label_part
 from dymn_cli.cutting.table import ClipRow, ClipTable
 from dymn_cli.errors import DymnError, InputError, OutputError, UnsupportedAudioError, UsageError
 from dymn_cli.results import Failure
-from dymn_cli.values import require_choice, require_number
+from dymn_cli.values import os_reason, require_choice, require_number
 from dymn_cli.writers.beside import failures_of
 from dymn_cli.writers.lists import write_failures
+from dymn_cli.writers.spelling import counted, seconds
 from dymn_cli.writers.target import open_target
 
 if TYPE_CHECKING:
@@ -178,10 +179,10 @@ class Cutter:
 
     def _cut(self, event: Event, audio: Excerpts) -> None:
         options, info = self._options, audio.info
-        end_s = event.end_s
+        start_s, end_s = seconds(event.start_s), seconds(event.end_s)  # as results have them
         if options.max_length_s is not None:
-            end_s = min(end_s, event.start_s + options.max_length_s)
-        start = max(0, round((event.start_s - options.pad_s) * info.rate_hz))
+            end_s = min(end_s, start_s + options.max_length_s)
+        start = max(0, round((start_s - options.pad_s) * info.rate_hz))
         stop = round((end_s + options.pad_s) * info.rate_hz)
         if info.n_frames is not None:
             if start >= info.n_frames:
@@ -211,10 +212,14 @@ class Cutter:
                 )
             self._n_kept += 1
             return
-        self._make(path.parent)
-        if known != row:
-            table.add(row)
-        self._write(path, audio, start, stop)
+        try:
+            self._make(path.parent)
+            if known != row:
+                table.add(row)
+            self._write(path, audio, start, stop)
+        except OutputError as exc:
+            whole = f"what is whole stays ({counted(self.n_clips, 'clip')}), and a new run goes on"
+            raise OutputError(exc.message, hint=f"{exc.hint}; {whole}" if exc.hint else whole) from exc
         self._n_cut += 1
 
     def _row(self, event: Event, audio: Excerpts, start_s: float, end_s: float) -> ClipRow:
@@ -276,7 +281,7 @@ class Cutter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise OutputError(f"{folder}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{folder}: {os_reason(exc)}") from exc
         remove_parts(folder)
         self._made.add(folder)
 
@@ -313,7 +318,13 @@ class Cutter:
                 write_failures(listed, failures, force=True)
             else:
                 Path(listed).unlink(missing_ok=True)
+        return self.summary
+
+    @property
+    def summary(self) -> CutSummary:
+        """What has been done so far."""
         table = "" if self._table is None else str(self._table.path)
+        failures = tuple(self._failures.values())
         return CutSummary(self._n_cut, self._n_kept, self._n_short, failures, table)
 
     def __enter__(self) -> Self:

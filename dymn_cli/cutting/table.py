@@ -18,12 +18,14 @@ from pathlib import Path
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.readers.cells import cells_of, require_width
+from dymn_cli.values import os_reason
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
 __all__ = ["COLUMNS", "TABLE_NAME", "ClipRow", "ClipTable", "header_line", "row_line"]
 
 TABLE_NAME = "clips.csv"
+SCORE_DECIMALS = 4
 COLUMNS = ("source", "start_s", "end_s", "label", "score", "file", "channel", "cut_start_s", "cut_end_s")
 
 
@@ -48,7 +50,7 @@ class ClipRow:
     ) -> ClipRow:  # fmt: skip
         """The row of a clip, times in seconds."""
         times = [str(seconds(time_s)) for time_s in (start_s, end_s, *cut)]
-        shown = "" if math.isnan(score) else str(round(float(score), 6))
+        shown = "" if math.isnan(score) else str(round(float(score), SCORE_DECIMALS))
         return cls(source, times[0], times[1], label, shown, file, channel, times[2], times[3])
 
     @property
@@ -92,7 +94,7 @@ class ClipTable:
                 self._file.write(header_line())
                 self._file.flush()
         except OSError as exc:
-            raise OutputError(f"{self.path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{self.path}: {os_reason(exc)}") from exc
 
     def _read(self) -> int:
         """Take in the rows that are there; a last line that was torn by a kill is none.
@@ -133,7 +135,7 @@ class ClipTable:
             self._file.write(row_line(row))
             self._file.flush()
         except OSError as exc:
-            raise OutputError(f"{self.path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{self.path}: {os_reason(exc)}") from exc
 
     def close(self, order: dict[str, int] | None = None) -> None:
         """Close it; at the end of a run, write it anew, with the clips that are there, each once.
@@ -153,4 +155,4 @@ class ClipTable:
             with atomic_write(self.path) as stream:
                 stream.write(header_line() + b"".join(map(row_line, there)))
         except OSError as exc:
-            raise OutputError(f"{self.path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{self.path}: {os_reason(exc)}") from exc

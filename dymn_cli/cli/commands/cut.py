@@ -9,21 +9,21 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.cutting import CLIP_FORMAT_TEXT, CLIPS, ClipOptions
-from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.filters import ROWS, AudioRoot, FilterOptions, FromFormat
-from dymn_cli.cli.options.groups import TalkOptions
-from dymn_cli.cli.options.panels import OUTPUT
+from dymn_cli.cli.options.declare import arg, flag, opt
+from dymn_cli.cli.options.filters import AudioRoot, FilterOptions, FromFormat
+from dymn_cli.cli.options.panels import OUTPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.errors import DymnError, InputError, OutputError, PartialFailure, UsageError
+from dymn_cli.cli.views.clips import require_clips, tell
+from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dymn_cli.cutting import CutSummary, Cutter
+    from dymn_cli.cutting import Cutter
     from dymn_cli.readers import Result, Selection
     from dymn_cli.results import Event
 
-__all__ = ["register", "tell"]
+__all__ = ["register"]
 
 HELP = """Cut events out of their recordings, a file each.
 
@@ -44,26 +44,24 @@ def register(app: typer.Typer) -> None:
 
 
 def cut(
-    source: Annotated[
-        str, typer.Argument(metavar="RESULT", help="The result, or - for standard input.", show_default=False)
-    ],
+    source: Annotated[str, arg("RESULT", "The result, or - for standard input.")],
     out: Annotated[
         str | None, opt("-o --out", "DIR", "The folder for the clips.", OUTPUT, show_default=False)
     ] = None,
     *,
     filters: FilterOptions,
-    min_length: Annotated[float, opt("--min-length", "S", "Leave out shorter events.", ROWS)] = 0.0,
+    min_length: Annotated[float, opt("--min-length", "S", "Leave out shorter events.", SELECT)] = 0.0,
     number: Annotated[
-        int | None, opt("--best", "N", "At most N of each label: the best, or as --sample says.", ROWS)
+        int | None, opt("--best", "N", "At most N of each label: the best, or as --sample says.", SELECT)
     ] = None,
     sample: Annotated[
         str,
         opt(
             "--sample", "confidence|random|balanced",
-            "How these are chosen: highest score, any, or as many of each tenth of the scores.", ROWS,
+            "How these are chosen: highest score, any, or as many of each tenth of the scores.", SELECT,
         ),
     ] = "confidence",
-    seed: Annotated[int, opt("--seed", "N", "Of chance.", ROWS)] = 0,
+    seed: Annotated[int, opt("--seed", "N", "Of chance.", SELECT)] = 0,
     clips: ClipOptions,
     format: Annotated[  # noqa: A002 - the option's name
         str | None, opt("-f --format", "wav|flac|ogg|opus|mp3|...", CLIP_FORMAT_TEXT, CLIPS)
@@ -72,7 +70,7 @@ def cut(
     audio: AudioRoot = None,
     force: Annotated[bool, flag("--force", "Cut clips again that are there.", OUTPUT)] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print the table of clips and stop.", OUTPUT)] = False,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:  # fmt: skip
     """Cut the events of a result."""
     from dymn_cli.audio.locate import Locator
@@ -80,7 +78,6 @@ def cut(
     from dymn_cli.cutting import Cutter, choose
     from dymn_cli.readers import Selection, open_result
 
-    talk = Messages.of(talking)
     if out is None and not dry_run:
         raise UsageError("no folder for the clips", hint="-o clips/")
     if number is not None and number < 1:
@@ -94,20 +91,24 @@ def cut(
         if result.kind == "embeddings":
             raise UsageError(f"{result.name} has embeddings, and no sounds to cut")
         if result.kind == "tags" and result.windows is False:
-            talk.warning(f"{result.name} has tags of whole recordings: clips are as long", hint="dymn events")
+            messages.warning(
+                f"{result.name} has tags of whole recordings: clips are as long", hint="dymn events"
+            )
         with Cutter(out or "", options, recordings, dry_run=dry_run) as cutter:
             events = _wanted(result, selection, cutter)
             if number is not None:
                 events = iter(choose(events, number, sample, seed=seed))
-            _cut_all(cutter, events)
+            for event in events:
+                cutter.write(event)
             selection.require_known()
             summary = cutter.finish()
     if dry_run:
         _print_table(cutter)
-    tell(summary, talk, dry_run=dry_run)
+    tell(summary, messages)
+    require_clips(summary)
     if not (cutter.rows if dry_run else summary.n_clips):
         why = "all are too short" if selection.n_kept else selection.why_nothing()
-        talk.warning(f"nothing to cut: {why}")
+        messages.warning(f"nothing to cut: {why}")
         raise typer.Exit(1)
 
 
@@ -120,17 +121,6 @@ def _wanted(result: Result, selection: Selection, cutter: Cutter) -> Iterator[Ev
                 yield event
 
 
-def _cut_all(cutter: Cutter, events: Iterator[Event]) -> None:
-    try:
-        for event in events:
-            cutter.write(event)
-    except OutputError as exc:
-        from dymn_cli.writers.spelling import counted
-
-        whole = f"what is whole stays ({counted(cutter.n_clips, 'clip')}), and a new run goes on"
-        raise OutputError(exc.message, hint=f"{exc.hint}; {whole}" if exc.hint else whole) from exc
-
-
 def _print_table(cutter: Cutter) -> None:
     from dymn_cli.cutting.table import header_line, row_line
     from dymn_cli.writers.target import open_target
@@ -140,26 +130,3 @@ def _print_table(cutter: Cutter) -> None:
         for row in cutter.rows:
             target.stream.write(row_line(row))
     sys.stdout.flush()
-
-
-def tell(summary: CutSummary, talk: Messages, *, dry_run: bool = False) -> None:
-    """Say what was cut and what failed.
-
-    Raises:
-        InputError: no recording could be read.
-        PartialFailure: some could not.
-    """
-    from dymn_cli.writers.spelling import counted
-
-    for failure in summary.failures:
-        talk.failure(failure, DymnError(failure.message, hint=failure.hint))
-    if summary.n_clips:
-        kept = f", {summary.n_kept:,} of them were there" if summary.n_kept else ""
-        talk.note(f"{counted(summary.n_clips, 'clip')}{kept}: {summary.table}")
-    if summary.n_short:
-        talk.warning(f"{counted(summary.n_short, 'event')} too short to cut")
-    if summary.failures:
-        n_failed = counted(len(summary.failures), "recording")
-        if not summary.n_clips and not dry_run:
-            raise InputError(f"no clips: {n_failed} could not be read")
-        raise PartialFailure(f"{n_failed} could not be cut, or not to the end")

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from dymn_cli.cli.app import run
+from dymn_cli.demo import demo_clips
 
 RATE_HZ = 8_000
 HEADER = "source,channel,start_s,end_s,label,mid,score,mean_score,n_windows\n"
@@ -147,11 +148,42 @@ def test_what_makes_no_sense_is_refused(dymn: Run) -> None:
     assert not Path("c").exists()
 
 
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+@pytest.mark.parametrize("windows", [[], ["--windows"]])
+def test_tags_are_cut_as_their_windows(name: str, windows: list[str], dymn: Run) -> None:
+    samples = np.random.default_rng(1).normal(0, 0.1, 20 * RATE_HZ)
+    soundfile.write("night.wav", samples, RATE_HZ)
+    assert dymn("tag", "night.wav", "-k", "1", "-o", f"tags.{name}", *windows)[0] == 0
+    assert dymn("cut", f"tags.{name}", "-o", "clips")[0] == 0
+    lengths = [soundfile.info(f"clips/{clip}").duration for clip in clips()]
+    assert lengths == ([10.0, 10.0] if windows else [20.0])
+
+
+def test_events_are_cut_while_they_are_found(dymn: Run) -> None:
+    siren = next(clip.path for clip in demo_clips() if clip.name == "siren")
+    Path("siren.flac").write_bytes(siren.read_bytes())
+    arguments = ("events", "siren.flac", "-o", "events.jsonl", "--cut", "clips", "--clip-pad", "0.25")
+    code, out, said = dymn(*arguments)
+    assert (code, out) == (0, "")
+    cut = {path.name: path.read_bytes() for path in Path("clips").iterdir()}
+    assert f"dymn: {len(cut) - 1} clips: clips/clips.csv" in said
+    assert len(cut) > 1
+    assert dymn("cut", "events.jsonl", "-o", "again", "--pad", "0.25")[0] == 0
+    again = {path.name: path.read_bytes() for path in Path("again").iterdir()}
+    assert cut == again
+    assert dymn(*arguments, "--force")[0] == 0
+    code, _, said = dymn("events", "siren.flac", "-f", "tsv", "--cut", "c", "--clip-format", "x")
+    assert (code, "no clips as 'x'" in said) == (2, True)
+    code, _, said = dymn("events", "-", "--cut", "c")
+    assert (code, "standard input comes once" in said) == (2, True)
+
+
 FULL_DISK = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 from dymn_cli.cli.app import run
+from dymn_cli.demo import demo_clips
 sys.exit(run(["cut", "events.csv", "-o", "clips"]))
 """
 
