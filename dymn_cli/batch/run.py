@@ -24,9 +24,9 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
+from dymn_cli.batch.job import Job, ModelDescription, Summary
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.pool import Failed, Message, ModelDescription, Part, Pool, Progress, attempt
-from dymn_cli.batch.work import Job, Summary
+from dymn_cli.batch.pool import Failed, Message, Part, Pool, Progress, attempt
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ Handler = Callable[[Message], None]
 class Engine(Protocol):
     """Who does the work."""
 
-    facts: ModelDescription
+    description: ModelDescription
 
     @property
     def has_room(self) -> bool:
@@ -75,11 +75,11 @@ class Engine(Protocol):
 class InProcess:
     """The engine without workers: one source at a time, its windows on several threads."""
 
-    def __init__(self, work: Job, tagger: Tagger) -> None:
-        self._work = work
+    def __init__(self, job: Job, tagger: Tagger) -> None:
+        self._job = job
         self._tagger = tagger
         self._name: str | None = None
-        self.facts = ModelDescription.of(tagger)
+        self.description = ModelDescription.of(tagger)
 
     @property
     def has_room(self) -> bool:
@@ -100,7 +100,7 @@ class InProcess:
         name, self._name = self._name, None
         if name is None:
             return
-        handle(attempt(self._tagger, self._work, name, handle, handle))
+        handle(attempt(self._tagger, self._job, name, handle, handle))
 
     def close(self) -> None:
         """End the threads."""
@@ -108,12 +108,12 @@ class InProcess:
 
 
 def open_engine(
-    work: Job, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
+    job: Job, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
 ) -> Engine:
     """The engine for some sources: workers, unless the sources are few and small.
 
     Args:
-        work: what to find out.
+        job: what to find out.
         names: the sources, or None where they are not known beforehand.
         jobs: sources to be worked on at the same time, at most; where there are no workers, threads.
         threads: windows of one source computed at the same time; None for one where there are workers.
@@ -124,14 +124,14 @@ def open_engine(
         ModelError: the model cannot be loaded.
     """
     if limit_s is None and names is not None and _are_small(names):
-        return InProcess(work, work.open_tagger(threads or jobs))
+        return InProcess(job, job.open_tagger(threads or jobs))
     n_workers = jobs if names is None else max(1, min(jobs, len(names)))
-    if work.device in ("auto", "cpu"):
-        return Pool(work, n_workers, threads=threads or 1, limit_s=limit_s)
+    if job.device in ("auto", "cpu"):
+        return Pool(job, n_workers, threads=threads or 1, limit_s=limit_s)
     from dymn_cli.batch.feed import Decoding, GpuEngine
 
-    tagger = work.open_tagger(threads)
-    return GpuEngine(work, tagger, Pool(Decoding.of(work, tagger), n_workers, limit_s=limit_s))
+    tagger = job.open_tagger(threads)
+    return GpuEngine(job, tagger, Pool(Decoding.of(job, tagger), n_workers, limit_s=limit_s))
 
 
 def _are_small(names: Sequence[str]) -> bool:

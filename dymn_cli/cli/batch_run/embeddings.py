@@ -58,10 +58,12 @@ def open_beside(
         return
     from dymn_cli.writers import WITH_CSV, EmbeddingOptions, open_embeddings
 
-    facts = run.engine.facts
+    description = run.engine.description
     writing = EmbeddingOptions(
-        provenance=dataclasses.replace(provenance_of(facts, options, per=per), share=run.provenance.share),
-        size=facts.embedding_size,
+        provenance=dataclasses.replace(
+            provenance_of(description, options, per=per), share=run.provenance.share
+        ),
+        size=description.embedding_size,
         csv_safe=csv_safe and format_name in WITH_CSV,
     )
     with open_embeddings(out, format_name, writing, force=force) as writer:

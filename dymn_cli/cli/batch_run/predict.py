@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.work import Job, Summary
+    from dymn_cli.batch.job import Job, Summary
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.cli.terminal.progress import Tally
     from dymn_cli.evaluation.predictions import Predictions
@@ -45,7 +45,7 @@ class _Watcher:
 
 @contextmanager
 def predict(
-    names: Sequence[str], work: Job, talk: Messages, *, jobs: int | None, threads: int | None = None
+    names: Sequence[str], job: Job, talk: Messages, *, jobs: int | None, threads: int | None = None
 ) -> Iterator[Predictions]:
     """Ask a model about recordings, with a progress bar; what it said before is remembered.
 
@@ -60,7 +60,7 @@ def predict(
     require_counts(jobs, threads)
     with talk.progress(len(names), shared_with_results=False) as tally:
         watcher = _Watcher(talk, tally)
-        manager = open_predictions(names, work, jobs=jobs or usable_cores(), threads=threads, watcher=watcher)
+        manager = open_predictions(names, job, jobs=jobs or usable_cores(), threads=threads, watcher=watcher)
         try:
             answers = manager.__enter__()
         except KeyboardInterrupt:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
-    from dymn_cli.batch.work import Job
+    from dymn_cli.batch.job import Job, ModelDescription
     from dymn_cli.cli.options.groups import InputOptions, ModelOptions, SelectOptions, TimeOptions
     from dymn_cli.tagging.events import EventOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.thresholds import Thresholds
     from dymn_cli.writers import Provenance
 
-__all__ = ["provenance_of", "tag_options", "work_of"]
+__all__ = ["job_of", "provenance_of", "tag_options"]
 
 
 def tag_options(
@@ -54,7 +53,7 @@ def tag_options(
     )
 
 
-def work_of(
+def job_of(
     model: ModelOptions,
     options: TagOptions,
     *,
@@ -75,7 +74,7 @@ def work_of(
         concat: see `Job`.
         tags: likewise.
     """
-    from dymn_cli.batch.work import Job
+    from dymn_cli.batch.job import Job
 
     return Job(
         model.models,
@@ -92,7 +91,9 @@ def work_of(
     )
 
 
-def provenance_of(facts: ModelDescription, options: TagOptions, *, per: str | None = None) -> Provenance:
+def provenance_of(
+    description: ModelDescription, options: TagOptions, *, per: str | None = None
+) -> Provenance:
     """What made the result, as far as it changes the result; no times, hosts or absolute paths."""
     from dymn_cli import __version__
     from dymn_cli.writers import Provenance
@@ -107,16 +108,16 @@ def provenance_of(facts: ModelDescription, options: TagOptions, *, per: str | No
         *((("strict", True),) if options.strict else ()),
     )
     if per is not None:
-        return Provenance(__version__, facts.model, (*cut, ("per", per)))
+        return Provenance(__version__, description.model, (*cut, ("per", per)))
     thresholds = tuple(
-        f"{facts.vocabulary.find(label).name}={score:g}" for label, score in options.thresholds
+        f"{description.vocabulary.find(label).name}={score:g}" for label, score in options.thresholds
     )
     select = (
         ("aggregate", options.aggregate),
         ("top", options.top),
         ("min_score", options.min_score),
-        ("labels", tuple(dict.fromkeys(facts.vocabulary.find(label).name for label in options.labels))),
+        ("labels", tuple(dict.fromkeys(description.vocabulary.find(label).name for label in options.labels))),
         ("thresholds", thresholds),
         ("windows", options.windows),
     )
-    return Provenance(__version__, facts.model, (*cut, *select))
+    return Provenance(__version__, description.model, (*cut, *select))

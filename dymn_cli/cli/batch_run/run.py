@@ -24,10 +24,9 @@ from dymn_cli.writers.spelling import counted
 from dymn_cli.writers.target import check_target, is_stdout
 
 if TYPE_CHECKING:
+    from dymn_cli.batch.job import Job, ModelDescription, Reader, Summary
     from dymn_cli.batch.journal import Journal
-    from dymn_cli.batch.pool import ModelDescription
     from dymn_cli.batch.run import Engine, Outcome
-    from dymn_cli.batch.work import Job, Reader, Summary
     from dymn_cli.cli.options.groups import BatchOptions, FileOptions, OutputOptions
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.cli.terminal.progress import Tally
@@ -336,7 +335,7 @@ class _Watcher:
 
 @contextmanager
 def open_run(
-    work: Job,
+    job: Job,
     inputs: FileOptions,
     output: OutputOptions,
     batch: BatchOptions,
@@ -350,7 +349,7 @@ def open_run(
     """Find the sources, load the model, open the journal.
 
     Args:
-        work: what to find out.
+        job: what to find out.
         inputs: which sources.
         output: where to.
         batch: how many workers, and whether to continue.
@@ -363,9 +362,9 @@ def open_run(
     Raises:
         UsageError, ModelError, OutputError: see the parts.
     """
+    from dymn_cli.batch.job import Reader
     from dymn_cli.batch.journal import Journal
     from dymn_cli.batch.run import open_engine
-    from dymn_cli.batch.work import Reader
     from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
     from dymn_cli.tagging.aggregate import Selection
     from dymn_cli.tagging.tagger import usable_cores
@@ -376,7 +375,7 @@ def open_run(
     if batch.limit_per_file is not None and not batch.limit_per_file > 0:
         raise UsageError(f"--limit-per-file must be more than 0 s, not {batch.limit_per_file:g}")
     places = places or Places(output.out)
-    work = dataclasses.replace(work, max_input=parse_size(inputs.max_input))
+    job = dataclasses.replace(job, max_input=parse_size(inputs.max_input))
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
     at_once = places.folder is not None or continues
@@ -393,22 +392,22 @@ def open_run(
         _require_free(places, folder)
     names = None if listed is None else [found.name for found in listed]
     engine = open_engine(
-        work, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
+        job, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
     )
     try:
-        facts = engine.facts
-        provenance = dataclasses.replace(describe(facts), share=parse_shard(batch.shard))
-        Selection(work.options, facts.vocabulary)  # an unknown label is said before any work is done
+        description = engine.description
+        provenance = dataclasses.replace(describe(description), share=parse_shard(batch.shard))
+        Selection(job.options, description.vocabulary)  # an unknown label is said before any work is done
         if path is None:
             journal = Journal.temporary()
         else:
             if folder is not None:
                 folder.prepare()
-            journal = Journal.open(path, fingerprint_of(work, provenance), start_over=not batch.resume)
+            journal = Journal.open(path, fingerprint_of(job, provenance), start_over=not batch.resume)
         with journal:
             if path is not None:  # also where another run has begun and ended it since we looked
                 _require_same_run(journal, places, folder, names or (), force=output.force)
-            reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
+            reader = Reader(journal, job, description)
             total = None if listed is None else len(listed)
             to_file = path is not None
             force = output.force or any(map(journal.knows, places.files))

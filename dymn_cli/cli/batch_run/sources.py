@@ -199,7 +199,7 @@ def open_source(name: str, *, most_bytes: int | None = None) -> Source:
     """What is to be read: a seekable copy of standard input for "-", else the path itself."""
     if name != "-":
         return name
-    from dymn_cli.batch.work import standard_input
+    from dymn_cli.batch.job import standard_input
 
     copy = standard_input(most_bytes=most_bytes)
     atexit.register(copy.close)  # there is one standard input: its copy may live as long as the program

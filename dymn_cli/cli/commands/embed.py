@@ -103,7 +103,7 @@ def embed(
 ) -> None:
     """Embed every source."""
     from dymn_cli.cli.batch_run.places import Places, require_writable
-    from dymn_cli.cli.batch_run.provenance import provenance_of, work_of
+    from dymn_cli.cli.batch_run.provenance import job_of, provenance_of
     from dymn_cli.cli.batch_run.run import dry_run, finish, open_run, save_lists
     from dymn_cli.writers import (
         EMBEDDING_FORMATS,
@@ -128,20 +128,20 @@ def embed(
         raise UsageError("an .npy file is no text for a terminal", hint="--out emb.npy")
     require_writable(output, places, failures=inputs.failures)
     options = _cut(inputs, time, per)
-    work = work_of(model, options, embeddings=per, concat=concat, tags=False)
+    job = job_of(model, options, embeddings=per, concat=concat, tags=False)
     with open_run(
-        work,
+        job,
         inputs,
         output,
         batch,
         talk,
         threads=model.threads,
-        describe=lambda facts: provenance_of(facts, options, per=per),
+        describe=lambda description: provenance_of(description, options, per=per),
         places=places,
     ) as run:
         writing = EmbeddingOptions(
             provenance=run.provenance,
-            size=run.engine.facts.embedding_size,
+            size=run.engine.description.embedding_size,
             header=output.header,
             csv_safe=csv_safe,
         )

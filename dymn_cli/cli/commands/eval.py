@@ -250,7 +250,7 @@ def _of_audio(
     from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.evaluation.ground_truth import match
-    from dymn_cli.evaluation.predictions import work_for
+    from dymn_cli.evaluation.predictions import job_for
 
     problems = []
     if from_truth:
@@ -264,19 +264,19 @@ def _of_audio(
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     models = model.models
-    work = work_for(
+    job = job_for(
         models[0] if len(models) == 1 else models,
         model.backend,
         model.device,
         batch_size=model.batch_size,
         scores=True,
     )
-    with work.open_tagger(1) as tagger:
+    with job.open_tagger(1) as tagger:
         vocabulary = tagger.vocabulary
     # Labels are looked up first: a word that the model does not know is said before any work is done.
     matched = match(said, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     wanted = [names[n] for n in matched.recordings]
-    with predict(wanted, work, talk, jobs=jobs, threads=model.threads) as answers:
+    with predict(wanted, job, talk, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
         kept = np.array(answers.answered, np.intp)
     n_failed = len(answers.failures) + len(problems)

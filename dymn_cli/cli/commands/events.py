@@ -27,7 +27,7 @@ from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.tagging.events import EventOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.thresholds import Thresholds
@@ -175,7 +175,7 @@ def events(
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.batch_run.places import Places, require_writable
-    from dymn_cli.cli.batch_run.provenance import work_of
+    from dymn_cli.cli.batch_run.provenance import job_of
     from dymn_cli.cli.batch_run.run import dry_run, finish, open_run, save_lists
     from dymn_cli.tagging.thresholds import read_thresholds
     from dymn_cli.writers import (
@@ -205,12 +205,12 @@ def events(
     wanted = _event_options(select, thresholds)
     cut = _cut(inputs, time, wanted)
 
-    def describe(facts: ModelDescription) -> Provenance:
-        thresholds.require_known(facts.vocabulary)
-        return _provenance(facts, cut, wanted)
+    def describe(description: ModelDescription) -> Provenance:
+        thresholds.require_known(description.vocabulary)
+        return _provenance(description, cut, wanted)
 
     with open_run(
-        work_of(model, cut, events=wanted),
+        job_of(model, cut, events=wanted),
         inputs,
         output,
         batch,
@@ -281,15 +281,15 @@ def _event_options(select: EventSelect, thresholds: Thresholds) -> EventOptions:
     )
 
 
-def _provenance(facts: ModelDescription, cut: TagOptions, wanted: EventOptions) -> Provenance:
+def _provenance(description: ModelDescription, cut: TagOptions, wanted: EventOptions) -> Provenance:
     """What made the result; an unknown label is said here, before any work is done."""
     from dymn_cli.cli.batch_run.provenance import provenance_of
     from dymn_cli.tagging.events import wanted_labels
     from dymn_cli.writers import Provenance
 
-    labels = wanted_labels(wanted, facts.vocabulary) if wanted.labels else ()
-    thresholds = ((facts.vocabulary.find(label).name, score) for label, score in wanted.thresholds)
-    base = provenance_of(facts, cut, per="event")
+    labels = wanted_labels(wanted, description.vocabulary) if wanted.labels else ()
+    thresholds = ((description.vocabulary.find(label).name, score) for label, score in wanted.thresholds)
+    base = provenance_of(description, cut, per="event")
     options = (
         ("method", wanted.method),
         ("on", wanted.on_score),
@@ -298,6 +298,6 @@ def _provenance(facts: ModelDescription, cut: TagOptions, wanted: EventOptions) 
         ("labels", tuple(label.name for label in labels)),
         ("max_gap_s", wanted.gap_s),
         ("min_length_s", wanted.min_length_s),
-        ("calibration", facts.calibration_digest),
+        ("calibration", description.calibration_digest),
     )
     return Provenance(base.version, base.model, (*base.options, *options))

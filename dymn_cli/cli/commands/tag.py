@@ -28,7 +28,7 @@ from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.writers import Provenance
 
 __all__ = ["register"]
@@ -91,7 +91,7 @@ def tag(
     """Tag every source and write what was kept."""
     from dymn_cli.cli.batch_run.embeddings import embedding_format, open_beside
     from dymn_cli.cli.batch_run.places import Places, require_writable
-    from dymn_cli.cli.batch_run.provenance import provenance_of, tag_options, work_of
+    from dymn_cli.cli.batch_run.provenance import job_of, provenance_of, tag_options
     from dymn_cli.cli.batch_run.run import dry_run, finish, open_run, save_lists
     from dymn_cli.tagging.thresholds import read_thresholds
     from dymn_cli.writers import (
@@ -125,14 +125,14 @@ def tag(
     per = ("window" if windows else "clip") if vectors is not None else None
     if concat and per is None:
         raise UsageError("--concat is for embeddings", hint="--embed FILE writes them beside the tags")
-    work = work_of(model, options, scores=layout == "matrix", embeddings=per, concat=concat)
+    job = job_of(model, options, scores=layout == "matrix", embeddings=per, concat=concat)
 
-    def describe(facts: ModelDescription) -> Provenance:
-        thresholds.require_known(facts.vocabulary)
-        return provenance_of(facts, options)
+    def describe(description: ModelDescription) -> Provenance:
+        thresholds.require_known(description.vocabulary)
+        return provenance_of(description, options)
 
     with open_run(
-        work,
+        job,
         inputs,
         output,
         batch,
@@ -142,7 +142,7 @@ def tag(
         one_source_format=format_name if format_name in ONE_SOURCE and out_dir is None else None,
         places=places,
     ) as run:
-        vocabulary = run.engine.facts.vocabulary
+        vocabulary = run.engine.description.vocabulary
         writing = WriterOptions(
             provenance=run.provenance,
             header=output.header,
