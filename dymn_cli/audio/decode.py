@@ -38,6 +38,7 @@ from dymn_cli.errors import (
     InputError,
     UnsupportedAudioError,
     UsageError,
+    os_error_text,
 )
 from dymn_cli.results import AudioInfo
 
@@ -255,7 +256,7 @@ def spool(
     except (OSError, ValueError) as exc:  # ValueError: the stream is closed
         copy.close()
         raise InputError(
-            f"cannot copy the stream: {getattr(exc, 'strerror', None) or exc}",
+            os_error_text("cannot copy the stream", exc),
             hint="long streams are kept in a temporary file; TMPDIR says where",
         ) from exc
     except BaseException:
@@ -287,9 +288,7 @@ def _open_path(path: str, name: str, *, strict: bool) -> AudioReader:
             raise UnsupportedAudioError(f"{name}: a folder, not an audio file") from exc
         raise AudioNotFoundError(f"{name}: no permission to read it") from exc
     except (OSError, ValueError) as exc:
-        raise AudioNotFoundError(
-            f"{name}: cannot be opened: {getattr(exc, 'strerror', None) or exc}"
-        ) from exc
+        raise AudioNotFoundError(os_error_text(f"{name}: cannot be opened", exc)) from exc
     if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise UnsupportedAudioError(f"{name}: a device, not an audio file")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import BinaryIO
 
-from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -191,8 +191,7 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
             with os.scandir(folder) as entries:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as exc:
-            reason = (exc.strerror or str(exc)).lower()
-            problem = AudioNotFoundError(f"{folder}: this folder cannot be listed: {reason}")
+            problem = AudioNotFoundError(os_error_text(f"{folder}: this folder cannot be listed", exc))
             yield Found(folder, problem), real
             continue
         inner = []

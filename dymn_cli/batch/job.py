@@ -29,7 +29,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import spool
 from dymn_cli.audio.piped import Pipe, is_piped_wav
-from dymn_cli.errors import InputError
+from dymn_cli.errors import InputError, os_error_text
 from dymn_cli.results import AudioInfo, ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.tagging.aggregate import Aggregator, Selection
 from dymn_cli.tagging.events import EventOptions, SourceDetector, in_order
@@ -183,7 +183,7 @@ def _named_errors() -> Iterator[None]:
     except InputError as error:
         raise InputError(f"-: {error.message}", hint=error.hint) from error
     except (OSError, ValueError) as exc:  # ValueError: it is closed
-        raise InputError(f"-: cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise InputError(os_error_text("-: cannot be read", exc)) from exc
 
 
 @dataclass(frozen=True, slots=True)

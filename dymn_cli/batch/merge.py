@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.writers.beside import failures_of, index_of, meta_of, warnings_of
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, choose_format
 from dymn_cli.writers.lists import FAILURES, WARNINGS
@@ -144,7 +144,7 @@ def _read_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        raise InputError(f"{exc.filename or 'a share'}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(exc.filename or "a share", exc)) from exc
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from dymn_cli.batch.job import Job, ModelDescription, Summary, standard_input
-from dymn_cli.errors import DymnError, InputError, ModelError
+from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
 
@@ -242,7 +242,7 @@ class Pool:
             with _without_interrupts(), _without_main_module(), _with_large_pages():
                 process.start()
         except OSError as exc:
-            raise ModelError(f"a worker process does not start: {exc.strerror or exc}") from exc
+            raise ModelError(os_error_text("a worker process does not start", exc)) from exc
         finally:
             theirs.close()
         return _Worker(process, ours, time.monotonic())
@@ -331,7 +331,7 @@ def _named_temporary_file() -> BinaryIO:
     try:
         return cast(BinaryIO, tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False))
     except OSError as exc:
-        raise InputError(f"-: no temporary file: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text("-: no temporary file", exc)) from exc
 
 
 def _cannot_start() -> ModelError:
@@ -427,7 +427,7 @@ def attempt(
     except (DymnError, BrokenPipeError):
         raise
     except PermissionError as exc:
-        closed = InputError(f"{name}: {(exc.strerror or str(exc)).lower()}")
+        closed = InputError(os_error_text(name, exc))
         return Failed(name, failure_of(name, closed))
     except Exception as exc:
         if os.environ.get("DYMN_DEBUG"):

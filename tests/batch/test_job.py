@@ -280,7 +280,7 @@ class Broken(io.RawIOBase):
 @pytest.mark.parametrize(
     ("stream", "max_input", "message"),
     [
-        (Broken(), None, "-: cannot be read: Input/output error"),
+        (Broken(), None, "-: cannot be read: input/output error"),
         (io.BytesIO(b"RIFF and more"), 5, "-: the stream has more than 5 bytes"),
     ],
 )
