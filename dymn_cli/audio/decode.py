@@ -28,9 +28,9 @@ from dymn_cli.audio import headers
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decoder import Decoder, to_float32
 from dymn_cli.audio.piped import Pipe, open_piped_wav
+from dymn_cli.audio.segments import SegmentDecoder, open_behind_junk
 from dymn_cli.audio.sndfile import MEDIA_HINT
-from dymn_cli.audio.stretches import StretchDecoder, open_behind_junk
-from dymn_cli.audio.views import ForeignFile
+from dymn_cli.audio.virtual_files import ForeignFile
 from dymn_cli.errors import (
     AudioNotFoundError,
     CorruptAudioError,
@@ -120,14 +120,14 @@ class AudioReader:
             InputError: the file object that was given fails to read.
         """
         while len(block := self._decoder.read(n_frames)):
-            block = self._made_sound(block)
+            block = self._silence_bad_samples(block)
             if self._strict:
-                self._require_sound()
+                self._refuse_damage()
             self.frames_read += len(block)
             yield block
         self._finish()
 
-    def _made_sound(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _silence_bad_samples(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = block.ravel()
         with np.errstate(invalid="ignore", over="ignore"):
             # The quick way, over which a block of sound almost never falls: false for NaN and for overflow.
@@ -151,7 +151,7 @@ class AudioReader:
             faults.append(f"{was} replaced by silence: {self._bad}")
         return faults
 
-    def _require_sound(self) -> None:
+    def _refuse_damage(self) -> None:
         if faults := self._faults():
             raise CorruptAudioError(
                 f"{self.name}: damaged: {faults[0]}", hint="without --strict, the rest is read"
@@ -180,7 +180,7 @@ class AudioReader:
                 )
         self.warnings = self._faults()
         if self._strict:
-            self._require_sound()
+            self._refuse_damage()
 
     def close(self) -> None:
         """Close what was opened for this source; a file object that was given stays open."""
@@ -343,7 +343,7 @@ def _can_seek(stream: BinaryIO) -> bool:
 def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     """Ask libsndfile first; PyAV for what it does not know, and for what it finds malformed."""
     try:
-        return StretchDecoder(stream, name, by_descriptor=by_descriptor)
+        return SegmentDecoder(stream, name, by_descriptor=by_descriptor)
     except (UnsupportedAudioError, CorruptAudioError) as exc:
         error = exc
     try:

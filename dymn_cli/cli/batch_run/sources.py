@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from dymn_cli.audio.discover import Found, LeftOut, find, parse_extensions, read_names
+from dymn_cli.audio.discover import Found, SkippedFiles, find, parse_extensions, read_names
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, PartialFailure, UsageError
@@ -156,9 +156,9 @@ def _found(options: FileOptions, extensions: frozenset[str] | None, talk: Messag
                     n_listed += 1
                     yield name
 
-    left_out = LeftOut()
-    yield from find(names(), extensions=extensions, recurse=options.recurse, left_out=left_out)
-    for text, hint in left_out.sentences():
+    skipped = SkippedFiles()
+    yield from find(names(), extensions=extensions, recurse=options.recurse, skipped=skipped)
+    for text, hint in skipped.sentences():
         talk.warning(text, hint)
     if listing is not None and not n_listed:
         yield Found(listing, InputError(f"{listing}: no names in this list"))
