@@ -217,7 +217,7 @@ class Pool:
         ready = wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
             is_alive = worker.process.is_alive()  # asked first: what a lost one has said before is heard
-            for message in self._heard(worker) if worker.pipe in ready or not is_alive else ():
+            for message in self._messages_of(worker) if worker.pipe in ready or not is_alive else ():
                 handle(message)
             error = self._loss_of(worker, is_alive=is_alive)
             if error is not None:
@@ -260,7 +260,7 @@ class Pool:
         first.ready = True
         return answer
 
-    def _heard(self, worker: _Worker) -> Iterator[Message]:
+    def _messages_of(self, worker: _Worker) -> Iterator[Message]:
         try:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
@@ -452,7 +452,7 @@ def _serve(pipe: Connection, job: Job, threads: int) -> None:
                 name, copy = pipe.recv()
                 if copy is not None:
                     sys.stdin = open(copy, encoding="latin-1")  # noqa: PTH123, SIM115 - to the end of the process
-                told = _NowAndThen(pipe)
+                told = _ThrottledProgress(pipe)
                 pipe.send(attempt(tagger, job, name, pipe.send, told))
         except DymnError as error:
             pipe.send(error)
@@ -474,7 +474,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _NowAndThen:
+class _ThrottledProgress:
     """Tells how far it is, but not with every window."""
 
     def __init__(self, pipe: Connection) -> None:

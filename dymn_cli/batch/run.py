@@ -10,7 +10,7 @@ Few and small files are done in this process: starting workers takes longer than
 a file are spread over threads; with workers, the files are spread over processes, and one very long file
 among many keeps one core busy while the others do the rest. What a crash costs is a file where there are
 workers, and the run where there are none. With a model on a GPU, workers decode and feed it (see
-`dymn_cli.batch.feed`).
+`dymn_cli.batch.gpu`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import Failure
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Ahead", "Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
+__all__ = ["Engine", "InProcess", "Outcome", "Prefetcher", "Watcher", "open_engine", "run"]
 
 SMALL_COUNT = 16
 SMALL_BYTES = 64 << 20
@@ -128,7 +128,7 @@ def open_engine(
     n_workers = jobs if names is None else max(1, min(jobs, len(names)))
     if job.device in ("auto", "cpu"):
         return Pool(job, n_workers, threads=threads or 1, limit_s=limit_s)
-    from dymn_cli.batch.feed import Decoding, GpuEngine
+    from dymn_cli.batch.gpu import Decoding, GpuEngine
 
     tagger = job.open_tagger(threads)
     return GpuEngine(job, tagger, Pool(Decoding.of(job, tagger), n_workers, limit_s=limit_s))
@@ -195,7 +195,7 @@ class _Slot:
 
 
 @dataclass(slots=True)
-class _InHand:
+class _InProgress:
     """A source that is being worked on."""
 
     slot: _Slot
@@ -224,7 +224,7 @@ class _Run:
         self.failed: list[tuple[int, Failure]] = []  # the number of a source, and why it failed
         self.waiting: Found | None = None
         self.order: deque[_Slot] = deque()
-        self.in_hand: dict[str, _InHand] = {}
+        self.in_hand: dict[str, _InProgress] = {}
 
     def take(self) -> None:
         """Give the source that waits its place, and to the engine unless it is known already."""
@@ -243,7 +243,7 @@ class _Run:
                 self.outcome.n_kept += 1
                 self.watcher.kept(found.name)
             else:
-                self.in_hand[found.name] = _InHand(slot, stamp)
+                self.in_hand[found.name] = _InProgress(slot, stamp)
                 self.engine.give(found.name, None if stamp is None else stamp.size)
         self._write_ready()
 
@@ -287,7 +287,7 @@ class _Run:
                 self.write(slot.name)
 
 
-class Ahead(Iterator["Found"]):
+class Prefetcher(Iterator["Found"]):
     """Sources that come through a pipe, read one ahead: a name that is yet to come holds up no result.
 
     Args:
@@ -344,7 +344,7 @@ def run(
 
     Args:
         sources: what to work on; read no faster than the engine takes them. Where they may keep us waiting,
-            `Ahead` waits for them while results are written.
+            `Prefetcher` waits for them while results are written.
         engine: who works.
         journal: keeps results until they can be written, and from an earlier run.
         write: writes the result of a source, which the journal has.
@@ -357,7 +357,7 @@ def run(
         ModelError: the model fails.
     """
     state = _Run(journal, engine, write, fail, watcher)
-    ahead = sources if isinstance(sources, Ahead) else None
+    ahead = sources if isinstance(sources, Prefetcher) else None
     try:
         while True:
             if ahead is None or ahead.is_ready or not engine.is_busy:

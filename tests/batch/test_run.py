@@ -19,7 +19,7 @@ from dymn_cli.batch import run as running
 from dymn_cli.batch.job import Summary
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Done, Failed, Message, Part
-from dymn_cli.batch.run import Ahead, InProcess, Outcome, open_engine, run
+from dymn_cli.batch.run import InProcess, Outcome, Prefetcher, open_engine, run
 from dymn_cli.errors import AudioNotFoundError, OutputError, UsageError
 from dymn_cli.results import Failure
 
@@ -303,7 +303,9 @@ def test_a_name_that_is_yet_to_come_holds_up_no_result(files: list[str]) -> None
             release.set()
 
     with Journal.temporary() as journal:
-        outcome = run(Ahead(slow()), Shuffled(), journal, write=write, fail=lambda _: None, watcher=Silent())
+        outcome = run(
+            Prefetcher(slow()), Shuffled(), journal, write=write, fail=lambda _: None, watcher=Silent()
+        )
     assert written == files[:4]
     assert outcome.is_complete
 
@@ -317,7 +319,7 @@ def test_names_are_read_one_ahead_and_an_error_among_them_ends_the_run(files: li
             yield Found(name)
         raise UsageError("NUL bytes in this list")
 
-    ahead = Ahead(failing())
+    ahead = Prefetcher(failing())
     assert next(ahead).name == files[0]
     time.sleep(0.1)
     assert len(read) <= 3

@@ -215,7 +215,7 @@ class Run:
             results_on_terminal: no room for a progress bar beside them.
             notes_in_result: the written form shows the warnings of a source.
         """
-        from dymn_cli.batch.run import Ahead, run
+        from dymn_cli.batch.run import Prefetcher, run
 
         with self.talk.progress(self.total, shared_with_results=results_on_terminal) as tally:
             watcher = _Watcher(
@@ -226,7 +226,7 @@ class Run:
                 to_file=self.journal.is_kept,
             )
             outcome = run(
-                Ahead(self.sources) if self.total is None else self.sources,
+                Prefetcher(self.sources) if self.total is None else self.sources,
                 self.engine,
                 self.journal,
                 write=write,

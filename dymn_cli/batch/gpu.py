@@ -105,7 +105,7 @@ def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
     return encode(header, [array for _, arrays in rows for array in arrays])
 
 
-class _Waiting(NamedTuple):
+class _QueuedWindow(NamedTuple):
     """A window that waits for its batch: all its log-mels in one row of numbers, or its samples."""
 
     name: str
@@ -136,7 +136,7 @@ class GpuEngine:
         self._job = job
         self._tagger = tagger
         self._pool = pool
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedWindow] = deque()
         self._sources: dict[str, _Source] = {}
         self._handle: Callable[[Message], None] = _nobody
         self.description = ModelDescription.of(tagger)
@@ -182,7 +182,7 @@ class GpuEngine:
         if isinstance(message, Progress):
             self._handle(message)
         elif isinstance(message, Failed):
-            self._queue = deque(waiting for waiting in self._queue if waiting.name != message.name)
+            self._queue = deque(queued for queued in self._queue if queued.name != message.name)
             del self._sources[message.name]
             self._handle(message)
         elif isinstance(message, Part):
@@ -196,7 +196,7 @@ class GpuEngine:
         rows = values.reshape(len(header), -1)
         for (channel, start, start_s, end_s, n_samples), row in zip(header, rows, strict=True):
             cut = Cut(channel, start, start_s, end_s, NO_SAMPLES)
-            self._queue.append(_Waiting(part.name, cut, n_samples, row))
+            self._queue.append(_QueuedWindow(part.name, cut, n_samples, row))
         self._sources[part.name].n_waiting += len(header)
         while len(self._queue) >= self._tagger.batch_size:
             self._ask()
@@ -204,19 +204,19 @@ class GpuEngine:
     def _ask(self) -> None:
         """One call of the network, for the windows that have waited longest and are of one length."""
         n_samples = self._queue[0].n_samples
-        batch: list[_Waiting] = []
+        batch: list[_QueuedWindow] = []
         while self._queue and self._queue[0].n_samples == n_samples and len(batch) < self._tagger.batch_size:
             batch.append(self._queue.popleft())
         rows = np.zeros((self._tagger.batch_size, len(batch[0].values)), np.float32)
-        for row, waiting in zip(rows, batch, strict=False):
-            row[:] = waiting.values
-        cuts, mels = [waiting.cut for waiting in batch], self._mels(rows, n_samples)
+        for row, queued in zip(rows, batch, strict=False):
+            row[:] = queued.values
+        cuts, mels = [queued.cut for queued in batch], self._mels(rows, n_samples)
         answers = self._tagger.answer(cuts, mels, frames=self._job.options.frame_scores)
-        for waiting, answer in zip(batch, answers, strict=True):
-            source = self._sources[waiting.name]
+        for queued, answer in zip(batch, answers, strict=True):
+            source = self._sources[queued.name]
             source.builder.add(answer)
             source.n_waiting -= 1
-            self._end_if_complete(waiting.name)
+            self._end_if_complete(queued.name)
 
     def _mels(self, rows: NDArray[np.float32], n_samples: int) -> list[Mels]:
         """Log-mels of a batch for each front end, from the rows that came."""

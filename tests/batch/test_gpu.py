@@ -14,7 +14,7 @@ from checkpoints import state_dict
 
 from dymn_cli.audio.discover import Found
 from dymn_cli.audio.frames import FramePlan
-from dymn_cli.batch.feed import Decoding, GpuEngine
+from dymn_cli.batch.gpu import Decoding, GpuEngine
 from dymn_cli.batch.job import Job, Reader
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Pool
