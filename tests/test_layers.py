@@ -38,6 +38,8 @@ PARTS = {
     "runtime": {*BASE, "labels", "frontend", "model", "store"},
     "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
     "writers": {*BASE, "labels"},
+    "readers": {*BASE, "labels", "writers"},
+    "convert": {*BASE, "audio", "readers", "writers"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "demo": {*BASE, "audio"},
     "hear": {*BASE, "audio", "frontend", "model", "store"},
@@ -143,7 +145,7 @@ LIBRARIES = {
     "typer": {"cli"},
     "rich": {"cli", "writers.to_table"},
     "safetensors": {"store", "export", "train.state"},
-    "pyarrow": {"writers", "evaluation.event_tables"},
+    "pyarrow": {"writers", "readers.from_parquet", "evaluation.event_tables"},
     "filelock": {"store.local", "train.run_folder"},
     # The network: one module goes there, and only `dymn models pull` calls it.
     "http": {"store.download"},

@@ -19,6 +19,7 @@ import typer
 
 from dymn_cli.cli.commands import (
     bench,
+    convert,
     demo,
     distill,
     doctor,
@@ -60,7 +61,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "merge", "info"),
+    "Analyse": ("tag", "events", "embed", "convert", "merge", "info"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -108,8 +109,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench, demo,
-    schema,
+    tag, events, embed, convert, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench,
+    demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
