@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.filters import ROWS, AudioRoot, FilterOptions, FromFormat
-from dymn_cli.cli.options.groups import CsvSafe, OutDir, TalkOptions
+from dymn_cli.cli.options.groups import ResultOptions
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
@@ -47,33 +47,17 @@ def convert(
     ] = None,
     *,
     filters: FilterOptions,
+    output: ResultOptions,
+    messages: Messages,
     top: Annotated[
         int,
         opt("-k --top", "N", "At most N tags of a window, or events of a recording; 0 for all.", ROWS),
     ] = 0,
     from_format: FromFormat = None,
     audio: AudioRoot = None,
-    out: Annotated[str | None, opt("-o --out", "FILE", "The same as OUT.", OUTPUT)] = None,
-    format: Annotated[  # noqa: A002 - the option's name
-        str | None,
-        opt("-f --format", "FORMAT", "Default: by the suffix of OUT; table on a terminal, else tsv.", OUTPUT),
-    ] = None,
-    out_dir: OutDir = None,
-    force: Annotated[bool, flag("--force", "Replace OUT if it exists.", OUTPUT)] = False,
-    header: Annotated[
-        bool | None,
-        flag(
-            "--header/--no-header",
-            "Column names in tsv and csv (default: csv only).",
-            OUTPUT,
-            show_default=False,
-        ),
-    ] = None,
     precision: Annotated[
         int | None, opt("--precision", "N", "Decimals of scores (default: as RESULT has them).", OUTPUT)
     ] = None,
-    csv_safe: CsvSafe = False,
-    talking: TalkOptions,
 ) -> None:
     """Convert a result."""
     from dymn_cli.audio.locate import Locator
@@ -89,12 +73,12 @@ def convert(
     from dymn_cli.writers import BINARY
     from dymn_cli.writers.target import is_stdout
 
-    talk = Messages.of(talking)
-    out = _one_place(source, target, out, out_dir)
+    out_dir, force = output.out_dir, output.force
+    out = _one_place(source, target, output.out, out_dir)
     to_stdout = out_dir is None and is_stdout(out)
     to_terminal = to_stdout and is_terminal(sys.stdout)
     selection = Selection(filters.selection(top=top))
-    chosen = choose_target(format, out)
+    chosen = choose_target(output.format, out)
     chunk = None if top or chosen in OBJECTS else ROWS_AT_A_TIME
     with open_result(source, format_name=from_format, chunk=chunk) as result:
         if chosen is None and result.kind == "embeddings":
@@ -103,19 +87,25 @@ def convert(
         if to_terminal and name in BINARY:
             raise UsageError(f"{name} is no text for a terminal", hint=f"-o FILE.{name}")
         conversion = Conversion(
-            result, name, selection, Locator(audio), header=header, precision=precision, csv_safe=csv_safe
+            result,
+            name,
+            selection,
+            Locator(audio),
+            header=output.header,
+            precision=precision,
+            csv_safe=output.csv_safe,
         )
         if out_dir is None:
-            console = talk.stdout_console() if name == "table" and to_stdout else None
+            console = messages.stdout_console() if name == "table" and to_stdout else None
             write_result(conversion, out, force=force, console=console)
         else:
             with open_result(source, format_name=from_format) as again:
                 write_folder(conversion, out_dir, again, force=force)
     selection.require_known()
     if losses := conversion.losses():
-        talk.warning(losses)
+        messages.warning(losses)
     if not selection.n_kept and result.kind != "embeddings":
-        talk.warning(selection.why_nothing("event" if result.kind == "events" else "tag"))
+        messages.warning(selection.why_nothing("event" if result.kind == "events" else "tag"))
 
 
 def _one_place(source: str, target: str | None, out: str | None, out_dir: str | None) -> str | None:
