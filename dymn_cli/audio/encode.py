@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import soundfile
 
-from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.errors import OutputError, UsageError, os_error_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +108,7 @@ def write_blocks(
     except (ValueError, TypeError) as exc:
         raise UsageError(f"{name}: {exc}") from exc
     except OSError as exc:
-        raise OutputError(f"{name}: cannot be written: {exc.strerror or exc}") from exc
+        raise OutputError(os_error_text(f"{name}: cannot be written", exc)) from exc
 
 
 def can_hold(container: str, codec: str) -> bool:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
-    from dymn_cli.batch.work import Job, Reader
+    from dymn_cli.batch.job import Job, ModelDescription, Reader
     from dymn_cli.cli.batch_run.run import Run
     from dymn_cli.cli.options.groups import ModelOptions
     from dymn_cli.tagging.options import TagOptions
@@ -94,6 +93,6 @@ def job_of(model: ModelOptions, options: TagOptions, **settings: Any) -> Job:
         options: how to cut, join and select.
         settings: the other fields of `Job`.
     """
-    from dymn_cli.batch.work import Job
+    from dymn_cli.batch.job import Job
 
     return Job(model.models, model.backend, model.device, model.batch_size, options, **settings)

@@ -23,8 +23,7 @@ from dymn_cli.writers import (
 )
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
-    from dymn_cli.batch.work import Reader
+    from dymn_cli.batch.job import ModelDescription, Reader
     from dymn_cli.cli.batch_run.run import Run
     from dymn_cli.cli.options.groups import InputOptions, ModelOptions, ResultOptions, TimeOptions
     from dymn_cli.writers import EmbeddingWriter, Provenance

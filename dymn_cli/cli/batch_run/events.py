@@ -17,8 +17,7 @@ from dymn_cli.tagging.thresholds import read_thresholds
 from dymn_cli.writers import EVENT_FORMATS, Provenance, WriterOptions, event_writer, open_events
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
-    from dymn_cli.batch.work import Reader
+    from dymn_cli.batch.job import ModelDescription, Reader
     from dymn_cli.cli.batch_run.run import Run
     from dymn_cli.cli.options.events import EventSelect, EventTime
     from dymn_cli.cli.options.groups import InputOptions, ModelOptions

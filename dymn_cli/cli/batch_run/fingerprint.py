@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dymn_cli.batch.job import Job
     from dymn_cli.batch.journal import Fingerprint
-    from dymn_cli.batch.work import Job
     from dymn_cli.writers import Provenance
     from dymn_cli.writers.base import OptionValue
 

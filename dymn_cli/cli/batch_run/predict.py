@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dymn_cli.cli.batch_run.watcher import MAX_FAILURES_TOLD, Watcher
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.work import Job
+    from dymn_cli.batch.job import Job
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.evaluation.predictions import Predictions
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.cli.options.groups import InputOptions, SelectOptions, TimeOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.thresholds import Thresholds

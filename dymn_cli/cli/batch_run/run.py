@@ -18,9 +18,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dymn_cli.audio.discover import Found
+from dymn_cli.batch.job import Reader
 from dymn_cli.batch.journal import Journal, Stamp
-from dymn_cli.batch.run import Ahead, Engine, Outcome, open_engine, run
-from dymn_cli.batch.work import Reader
+from dymn_cli.batch.run import Engine, Outcome, Prefetcher, open_engine, run
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
@@ -35,7 +35,7 @@ from dymn_cli.writers.spelling import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.cli.batch_run.analysis import Analysis
     from dymn_cli.cli.options.groups import BatchOptions, FileOptions, ResultOptions
     from dymn_cli.cli.terminal.messages import Messages
@@ -197,7 +197,7 @@ class Run(Generic[T]):
     @property
     def model(self) -> ModelDescription:
         """The model that is loaded."""
-        return self.engine.facts
+        return self.engine.description
 
     @property
     def console(self) -> Console | None:
@@ -252,7 +252,7 @@ class Run(Generic[T]):
                 few_failures=self.journal.is_kept,
             )
             outcome = run(
-                Ahead(self.sources) if self.total is None else self.sources,
+                Prefetcher(self.sources) if self.total is None else self.sources,
                 self.engine,
                 self.journal,
                 write=write,
@@ -367,7 +367,7 @@ def open_run(
         job, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
     )
     try:
-        model = engine.facts
+        model = engine.description
         provenance = dataclasses.replace(analysis.describe(model), share=parse_shard(batch.shard))
         Selection(job.options, model.vocabulary)  # an unknown label is said before any work is done
         if path is None:
@@ -379,7 +379,7 @@ def open_run(
         with journal:
             if path is not None:  # also where another run has begun and ended it since we looked
                 _require_same_run(journal, places, folder, names or ())
-            reader = Reader(journal, job, model.model, model.vocabulary, model.embedding_size)
+            reader = Reader(journal, job, model)
             total = None if listed is None else len(listed)
             force = places.force or any(map(journal.knows, places.files))
             yield Run(

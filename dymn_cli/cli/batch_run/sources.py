@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dymn_cli.audio.discover import Found, LeftOut, find, parse_extensions, read_names, share_of
+from dymn_cli.audio.discover import Found, SkippedFiles, find, parse_extensions, read_names, share_of
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
@@ -77,9 +77,9 @@ def _found(options: FileOptions, extensions: frozenset[str] | None, messages: Me
                     n_listed += 1
                     yield name
 
-    left_out = LeftOut()
-    yield from find(names(), extensions=extensions, recurse=options.recurse, left_out=left_out)
-    for text, hint in left_out.sentences():
+    skipped = SkippedFiles()
+    yield from find(names(), extensions=extensions, recurse=options.recurse, skipped=skipped)
+    for text, hint in skipped.sentences():
         messages.warning(text, hint)
     if listing is not None and not n_listed:
         yield Found(listing, InputError(f"{listing}: no names in this list"))
@@ -120,7 +120,7 @@ def open_source(name: str, *, most_bytes: int | None = None) -> Source:
     """What is to be read: a seekable copy of standard input for "-", else the path itself."""
     if name != "-":
         return name
-    from dymn_cli.batch.work import standard_input
+    from dymn_cli.batch.job import standard_input
 
     copy = standard_input(most_bytes=most_bytes)
     atexit.register(copy.close)  # there is one standard input: its copy may live as long as the program

@@ -12,8 +12,8 @@ from dymn_cli.writers.spelling import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dymn_cli.batch.job import Summary
     from dymn_cli.batch.run import Outcome
-    from dymn_cli.batch.work import Summary
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.cli.terminal.progress import Tally
     from dymn_cli.results import Failure

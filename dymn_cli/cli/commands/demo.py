@@ -88,7 +88,7 @@ def _print_paths() -> None:
 
 
 def _writing(tagger: Tagger) -> WriterOptions:
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.cli.batch_run.provenance import provenance_of
     from dymn_cli.writers import WriterOptions
 

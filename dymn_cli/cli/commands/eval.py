@@ -249,7 +249,7 @@ def _of_audio(
     from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.evaluation.ground_truth import match
-    from dymn_cli.evaluation.predictions import work_for
+    from dymn_cli.evaluation.predictions import job_for
 
     problems = []
     if from_truth:
@@ -263,7 +263,7 @@ def _of_audio(
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     models = model.models
-    work = work_for(
+    work = job_for(
         models[0] if len(models) == 1 else models,
         model.backend,
         model.device,

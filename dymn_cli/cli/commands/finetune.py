@@ -327,7 +327,7 @@ def _train_head(
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.datasets.folds import plan_of
-    from dymn_cli.evaluation.predictions import work_for
+    from dymn_cli.evaluation.predictions import job_for
     from dymn_cli.store.registry import resolve
     from dymn_cli.store.weights import read_weights
     from dymn_cli.train.finetune.linear_head import train_head
@@ -339,7 +339,7 @@ def _train_head(
         )
     weights = read_weights(found)
     plan_of(dataset, folds=data.folds, holdout=data.holdout, seed=data.seed)  # said before any work is done
-    work = work_for(base.model, base.backend, base.device, embeddings=True)
+    work = job_for(base.model, base.backend, base.device, embeddings=True)
     with predict([example.path for example in dataset.examples], work, messages, jobs=jobs) as answers:
         embeddings = answers.embeddings()
         usable = dataset.only(answers.answered)

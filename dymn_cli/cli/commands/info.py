@@ -52,8 +52,8 @@ def info(
     messages: Messages,
 ) -> None:
     """Probe every source."""
+    from dymn_cli.batch.job import Summary
     from dymn_cli.batch.run import Outcome
-    from dymn_cli.batch.work import Summary
     from dymn_cli.cli.batch_run.sources import named_sources, parse_size, print_names
     from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures
     from dymn_cli.cli.views.info import FORMS, printer, probe
