@@ -16,9 +16,16 @@ from dymn_cli.audio.encode import can_hold, write_blocks
 from dymn_cli.audio.excerpts import Excerpts
 from dymn_cli.cutting.names import clip_name, folders_of, label_part
 from dymn_cli.cutting.table import ClipRow, ClipTable
-from dymn_cli.errors import DymnError, InputError, OutputError, UnsupportedAudioError, UsageError
+from dymn_cli.errors import (
+    DymnError,
+    InputError,
+    OutputError,
+    UnsupportedAudioError,
+    UsageError,
+    os_error_text,
+)
 from dymn_cli.results import Failure
-from dymn_cli.values import os_reason, require_choice, require_number
+from dymn_cli.values import require_choice, require_number
 from dymn_cli.writers.beside import failures_of
 from dymn_cli.writers.lists import write_failures
 from dymn_cli.writers.spelling import counted, seconds
@@ -281,7 +288,7 @@ class Cutter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise OutputError(f"{folder}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(folder, exc)) from exc
         remove_parts(folder)
         self._made.add(folder)
 

@@ -16,9 +16,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import InputError, OutputError
+from dymn_cli.errors import InputError, OutputError, os_error_text
 from dymn_cli.readers.cells import cells_of, require_width
-from dymn_cli.values import os_reason
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
@@ -94,7 +93,7 @@ class ClipTable:
                 self._file.write(header_line())
                 self._file.flush()
         except OSError as exc:
-            raise OutputError(f"{self.path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(self.path, exc)) from exc
 
     def _read(self) -> int:
         """Take in the rows that are there; a last line that was torn by a kill is none.
@@ -135,7 +134,7 @@ class ClipTable:
             self._file.write(row_line(row))
             self._file.flush()
         except OSError as exc:
-            raise OutputError(f"{self.path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(self.path, exc)) from exc
 
     def close(self, order: dict[str, int] | None = None) -> None:
         """Close it; at the end of a run, write it anew, with the clips that are there, each once.
@@ -155,4 +154,4 @@ class ClipTable:
             with atomic_write(self.path) as stream:
                 stream.write(header_line() + b"".join(map(row_line, there)))
         except OSError as exc:
-            raise OutputError(f"{self.path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(self.path, exc)) from exc

@@ -11,9 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.small_files import bounded_lines
-from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -122,7 +121,7 @@ def os_errors_of(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise InputError(f"{name}: {os_reason(exc)}") from exc
+        raise InputError(os_error_text(name, exc)) from exc
     except ValueError as exc:
         if "null byte" not in str(exc) and "null character" not in str(exc):
             raise

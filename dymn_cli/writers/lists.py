@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, os_error_text
 from dymn_cli.results import Failure
-from dymn_cli.values import os_reason
 from dymn_cli.writers.rows import Cells, as_text
 from dymn_cli.writers.target import open_target
 from dymn_cli.writers.to_csv import csv_line
@@ -50,7 +49,7 @@ class Kind:
             with place.open("rb") as file:
                 begin = file.read(len(self.header))
         except OSError as exc:
-            raise OutputError(f"{path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(path, exc)) from exc
         if begin not in (b"", self.header):
             raise OutputError(
                 f"{path}: the file exists and is no list of {self.name}", hint="give the list another name"
