@@ -18,6 +18,7 @@ __all__ = [
     "require_score",
     "require_whole",
     "scores_of",
+    "shortened",
 ]
 
 
@@ -91,6 +92,11 @@ def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
     for _, score in pairs:
         require_score(score)
     return tuple((name, score) for name, score in pairs)
+
+
+def shortened(text: str) -> str:
+    """A text of 40 characters at most: of a longer one, both ends."""
+    return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
 
 
 def bytes_text(n_bytes: int) -> str:

@@ -8,9 +8,9 @@ import re
 import tomllib
 from importlib import metadata
 
-import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.cli.app import run
 from dymn_cli.datasets.audio_cache import open_cache
@@ -176,7 +176,7 @@ def test_it_says_where_decoded_audio_lies_and_how_much_there_is(monkeypatch, che
     monkeypatch.setenv("DYMN_HOME", str(tmp_path))
     state, detail, _ = checks()[1]["audio cache"]
     assert (state, detail) == ("ok", f"{tmp_path / 'clips'}: empty; at most 20.0 GB (DYMN_CACHE_GB)")
-    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 32_000), 32_000)
+    soundfile.write(tmp_path / "noise.wav", sounds.noise(32_000), 32_000)
     recordings = [Recording("noise", str(tmp_path / "noise.wav"), "")]
     open_cache(recordings, tmp_path / "clips", kind="samples", front_end=FrontEndConfig())
     monkeypatch.setenv("DYMN_CACHE_GB", "1.5")

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import sounds
 
 from dymn_cli.frontend import FrontEndConfig, LogMel
 from dymn_cli.train.distill.mixing import Mix, MixOptions, mix_log_mels
@@ -30,7 +31,7 @@ PLAIN = MixOptions(
 
 
 def noise(seed: int, level: float = 0.1, seconds: float = 1.0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, level, round(32_000 * seconds)).astype(np.float32)
+    return sounds.noise(round(32_000 * seconds), level=level, seed=seed)
 
 
 def rows(samples: np.ndarray) -> np.ndarray:
