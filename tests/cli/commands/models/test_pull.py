@@ -182,7 +182,7 @@ def test_two_processes_at_once_fetch_it_once(pull, dymn, web, original):
     _, err = first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
     assert b"ready" in err
-    assert "waiting until it is done" in second.err
+    assert "waiting for another dymn process" in second.err
     assert "already here" in second.err
     assert len(web.asked) == 1
 
