@@ -53,7 +53,7 @@ def test_a_runtime_that_differs_from_pytorch_is_found(answers):
 
 def test_answers_that_change_from_one_call_to_the_next_are_found(answers, without_torch):
     answers(lambda answer, n: Answer(answer.logits, answer.embedding + np.float32(1e-3 * n)))
-    with pytest.raises(ModelError, match="two answers"):
+    with pytest.raises(ModelError, match="two runs on the same sound"):
         self_test.check_model(DEFAULT_MODEL)
 
 

@@ -136,7 +136,7 @@ def test_it_is_small() -> None:
 
 @pytest.mark.parametrize("n_fft", [1022, 16_384])
 def test_a_transform_without_tables_is_refused(n_fft: int) -> None:
-    with pytest.raises(ModelError, match=f"n_fft of {n_fft}") as caught:
+    with pytest.raises(ModelError, match=f"n_fft {n_fft}: only multiples of 4") as caught:
         build_front_end(FrontEndConfig(n_fft=n_fft))
     assert "--with-frontend" in (caught.value.hint or "")
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 pytest.importorskip("torch")
 
 from dymn_cli.cli.app import run
-from dymn_cli.store.weights import sha256_of
+from dymn_cli.store.identity import identify
 
 TINY = '{"family": "dymn", "width": 0.1, "n_classes": 12}'
 
@@ -266,7 +266,7 @@ def test_the_hash_that_is_told_is_that_of_the_file(
     out = tmp_path / "student.safetensors"
     assert run([*arguments, "-o", str(out), "--steps", "1", "--holdout", "0"]) == 0
     printed = capfd.readouterr()
-    assert f"SHA-256 {sha256_of(out)[:12]}" in printed.err
+    assert f"SHA-256 {identify(out).sha256[:12]}" in printed.err
     assert printed.out == ""  # nothing is held out, so nothing is measured
 
 
