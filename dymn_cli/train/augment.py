@@ -64,7 +64,7 @@ def mixing_partners(
     rate: float = 1.0,
     parts: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Whom each of n items is mixed with, and the share of itself that it keeps, at least a half.
+    """The partner that each of n items is mixed with, and the share it keeps of itself, at least a half.
 
     Args:
         generator: draws both.
@@ -97,7 +97,7 @@ def mix_waveforms(samples: Tensor, partners: NDArray[np.int64], share: NDArray[n
 
 
 def mix_scores(scores: Tensor, partners: NDArray[np.int64], share: NDArray[np.float32]) -> Tensor:
-    """What is true of a mix: labels or scores (n, n_classes) in the shares of the mix."""
+    """Targets of a mix: labels or scores (n, n_classes) in the shares of the mix."""
     keep = torch.from_numpy(share).to(scores.device)[:, None]
     return keep * scores + (1 - keep) * scores[torch.from_numpy(partners).to(scores.device)]
 

@@ -41,7 +41,7 @@ class TrainState:
         stage: number of the stage, from 0.
         step: steps done in it.
         elapsed_s: seconds of training, its measurements among them, in all stages and all sessions.
-        notes: what else must survive, as JSON: scores so far, say.
+        notes: what else must survive, as JSON values.
         kept: a network to come back to, as a state dict, or None.
         scaler: of gradients in half precision, or None.
     """
@@ -73,6 +73,11 @@ class Saved:
     def stage(self) -> int:
         """Number of the stage that it is from."""
         return int(self.fields["stage"])
+
+    @property
+    def step(self) -> int:
+        """Steps done in that stage."""
+        return int(self.fields["step"])
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors below a prefix, without it."""

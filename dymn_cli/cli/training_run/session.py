@@ -1,4 +1,4 @@
-"""What is shown while a network is trained, and how Ctrl-C ends it: for every command that trains."""
+"""Device, display and interruption of a training: for every command that trains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.progress import FIRST_LINE_S, LINE_EVERY_S, LINES_THIN_OUT, span
@@ -22,11 +22,61 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from dymn_cli.train.loop import StepReport
+    from dymn_cli.train.run import TrainingRun
 
-__all__ = ["Display", "StopRequest", "end_interrupted", "stop_on_signal", "training_device"]
+__all__ = ["Display", "load_torch", "open_device", "train", "training_device"]
 
 TRAINS_ON = ("cpu", "cuda", "mps")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def load_torch() -> None:
+    """Import PyTorch for training.
+
+    Raises:
+        BackendUnavailableError: it is not installed, or cannot be loaded.
+    """
+    # Threads that wait for each other by spinning are in the way of whatever else runs here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from dymn_cli.train import device  # noqa: F401 - says so where PyTorch is missing
+
+
+def open_device(name: str, threads: int | None, talk: Messages) -> tuple[torch.device, int]:
+    """The device of `--device`, and the number of threads of `--threads`.
+
+    Raises:
+        UsageError: no such device.
+        BackendUnavailableError: the device or PyTorch is not there.
+    """
+    load_torch()
+    from dymn_cli.train.device import set_threads
+
+    n_threads = set_threads(threads)
+    return training_device(name, talk), n_threads
+
+
+def train(run: TrainingRun, talk: Messages, measures: Mapping[str, str], **display: Any) -> None:
+    """Do a run, and show how it goes.
+
+    Args:
+        run: the run.
+        talk: writes messages.
+        measures: formats of what is measured, by name; see `Display`, which takes the rest, too.
+        display: see `Display`.
+
+    Raises:
+        ModelError: training diverged.
+        OutputError: the working folder cannot be written.
+        KeyboardInterrupt: Ctrl-C; the run can be continued.
+        SystemExit: likewise by another signal.
+    """
+    with stop_on_signal(talk) as request, Display(talk, run.stages, measures, **display) as shown:
+        ended = run.run(shown, request)
+    if ended == "interrupted":
+        talk.note("the checkpoint is written; the same command goes on from here")
+        if request.signal not in (None, signal.SIGINT):
+            raise SystemExit(128 + request.signal)
+        raise KeyboardInterrupt
 
 
 def training_device(name: str, talk: Messages) -> torch.device:
@@ -49,12 +99,12 @@ def training_device(name: str, talk: Messages) -> torch.device:
         raise UsageError(
             f"--device {name}: nothing can be trained there", hint=f"one of {', '.join(TRAINS_ON)}"
         )
-    talk.note(f"DYMN_DEVICE={name} is no place to train; trained on the CPU (--device cuda or mps for a GPU)")
+    talk.note(f"DYMN_DEVICE={name} cannot train; training on the CPU (--device cuda or mps for a GPU)")
     return choose_device("cpu")
 
 
 class StopRequest:
-    """Whether someone wants the run to end; asked between steps, so that a checkpoint is always whole."""
+    """Whether a signal asks the run to stop; read between steps, so that each checkpoint is whole."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -88,28 +138,15 @@ def stop_on_signal(talk: Messages) -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def end_interrupted(talk: Messages, request: StopRequest) -> NoReturn:
-    """End a run that was asked to stop, with the exit code of what asked.
-
-    Raises:
-        KeyboardInterrupt: it was Ctrl-C.
-        SystemExit: it was another signal.
-    """
-    talk.note("the checkpoint is written; the same command goes on from here")
-    if request.signal not in (None, signal.SIGINT):
-        raise SystemExit(128 + request.signal)
-    raise KeyboardInterrupt
-
-
 class Display:
-    """Tells how training goes: a bar on a terminal, else a line now and then; measures on lines of their own.
+    """Shows how training goes: a bar on a terminal, else a line now and then; measures on lines of their own.
 
     Use it in a `with` statement.
 
     Args:
-        talk: the voice of the run.
+        talk: writes messages.
         stages: their names.
-        measured: formats what is measured, by name, in the order it is told; others are not told.
+        measured: formats of measures, by name, in the order of display; others are not shown.
         measures_aloud: whether measures get lines of their own, not only a place beside the losses.
         beside_bar: the losses that a bar has room for; lines have them all.
         epochs: that each stage has, where people count in them; None to count steps.
