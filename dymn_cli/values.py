@@ -13,12 +13,18 @@ from dymn_cli.errors import UsageError
 __all__ = [
     "bytes_text",
     "names_of",
+    "os_reason",
     "require_choice",
     "require_number",
     "require_score",
     "require_whole",
     "scores_of",
 ]
+
+
+def os_reason(exc: Exception) -> str:
+    """Why the operating system refused, for the end of a message: "no space left on device"."""
+    return (getattr(exc, "strerror", None) or str(exc)).lower()
 
 
 def require_number(what: str, value: object) -> None:

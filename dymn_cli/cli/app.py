@@ -161,18 +161,18 @@ def run(arguments: list[str]) -> int:
 
 def _end(reason: BaseException, arguments: list[str]) -> int:
     """Say why the run ended, and return the exit code for it."""
-    talk = _talk(arguments)
+    messages = _messages(arguments)
     if isinstance(reason, BrokenPipeError):
         return 0
     if isinstance(reason, KeyboardInterrupt | typer.Abort):
-        talk.note("interrupted")
+        messages.note("interrupted")
         return INTERRUPTED
     error = as_dymn_error(reason)
-    talk.error(error)
+    messages.error(error)
     return error.exit_code
 
 
-def _talk(arguments: list[str]) -> Messages:
+def _messages(arguments: list[str]) -> Messages:
     """A voice for errors that come before or after a command has one of its own."""
     color = "auto"
     for n, argument in enumerate(arguments):

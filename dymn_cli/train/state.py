@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import ModelError, OutputError, UnsafeWeightsError, WeightsMissingError
 from dymn_cli.train.ema import Average
+from dymn_cli.values import os_reason
 
 __all__ = ["Saved", "TrainState", "read_state", "restore_state", "save_state"]
 
@@ -117,7 +118,7 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
         with atomic_write(path) as file:
             file.write(data)
     except OSError as exc:
-        raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise OutputError(f"{path}: {os_reason(exc)}") from exc
 
 
 def _tensors(state: TrainState) -> Iterator[tuple[str, Tensor]]:

@@ -42,7 +42,7 @@ def evaluate_inputs(
     *,
     ignore_unknown: bool,
     model: ModelOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     """Judge finished events, or those of a model in recordings.
 
@@ -52,7 +52,7 @@ def evaluate_inputs(
         mapping: what its words mean.
         ignore_unknown: drop events whose label is none of the model's.
         model: finds the events in audio.
-        talk: writes messages.
+        messages: writes messages.
 
     Returns:
         The figures, and how many recordings could not be used.
@@ -66,10 +66,10 @@ def evaluate_inputs(
     true_table = read_events([truth])
     finished = [name for name in inputs if name.lower().endswith(TABLE_SUFFIXES)]
     if not finished:
-        return _of_audio(inputs, true_table, mapping, ignore_unknown, model, talk)
+        return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
     if len(finished) < len(inputs):
         raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
-    return _of_results(inputs, true_table, mapping, ignore_unknown, talk)
+    return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
 
 
 def _of_results(
@@ -77,7 +77,7 @@ def _of_results(
     true_table: EventTable,
     mapping: LabelMap,
     ignore_unknown: bool,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     from dymn_cli.evaluation.evaluate_events import (
         FROM_EVENTS,
@@ -92,7 +92,7 @@ def _of_results(
 
     table = read_events(inputs)
     if table.failed:
-        talk.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+        messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
     vocabulary = vocabulary_of(table, true_table)
     truth = true_events(true_table, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     pairing = pair(truth, [*table.rows, *table.failed])
@@ -109,10 +109,10 @@ def _of_results(
         heard |= {name: Heard() for name in silent}
         durations += [_length_s(name, inputs[0]) for name in silent]
     for note in _notes(truth, pairing, silent):
-        talk.note(note)
+        messages.note(note)
     duration_s = math.fsum(durations)
     if math.isnan(duration_s):
-        talk.note("no PSDS: the result lacks the lengths of the recordings (json has them)")
+        messages.note("no PSDS: the result lacks the lengths of the recordings (json has them)")
     return evaluate_events(truth, heard, duration_s=duration_s, curve=FROM_EVENTS), len(failed)
 
 
@@ -138,7 +138,7 @@ def _of_audio(
     mapping: LabelMap,
     ignore_unknown: bool,
     model: ModelOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.run import require_counts
@@ -154,7 +154,7 @@ def _of_audio(
     problems = [one.problem for one in found if one.problem is not None]
     names = [one.name for one in found if one.problem is None]
     for problem in problems:
-        talk.warning(problem.message, problem.hint)
+        messages.warning(problem.message, problem.hint)
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     window_s = default_window_s("frames")
@@ -171,15 +171,15 @@ def _of_audio(
         truth = true_events(true_table, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)
         for note in _notes(truth, pairing, ()):
-            talk.note(note)
+            messages.note(note)
         heard: dict[str, Heard] = {}
         duration_s, n_failed = 0.0, len(problems)
-        with talk.progress(len(pairing.of_source), shared_with_results=False) as tally:
+        with messages.progress(len(pairing.of_source), shared_with_results=False) as tally:
             for source, name in pairing.of_source.items():
                 try:
                     heard[name], seconds = hear(tagger, source, truth, EventOptions())
                 except InputError as error:
-                    talk.failure(failure_of(source, error))
+                    messages.failure(failure_of(source, error))
                     tally.advance(source, 0.0, failed=True)
                     n_failed += 1
                     continue

@@ -10,7 +10,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.distill import CorpusOptions, RecipeOptions, StudentFile, StudentOptions
-from dymn_cli.cli.options.groups import ListOptions, TalkOptions
+from dymn_cli.cli.options.groups import ListOptions
 from dymn_cli.cli.options.training import WorkOptions
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, print_bytes, show
@@ -78,10 +78,9 @@ def distill(
     work: WorkOptions,
     target: StudentFile,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Train a student, or measure models."""
-    talk = Messages.of(talking)
     choose_form(listing.format)
     if how.recipe == "small" and models.init != "random":
         how = dataclasses.replace(how, recipe="small-further")
@@ -99,8 +98,8 @@ def distill(
             raise UsageError(
                 "no output file for the student", hint="-o student.safetensors, or --evaluate MODEL"
             )
-        device, threads = open_device(models.device, work.threads, talk)
-        _evaluate(data, models, how.seed, work, device, threads, listing, talk)
+        device, threads = open_device(models.device, work.threads, messages)
+        _evaluate(data, models, how.seed, work, device, threads, listing, messages)
         return
     if models.evaluate:
         raise UsageError(
@@ -113,8 +112,8 @@ def distill(
     from dymn_cli.writers import check_target
 
     check_target(target.out, force=target.force)
-    device, threads = open_device(models.device, work.threads, talk)
-    _train(data, models, recipe, how, work, target.out, device, threads, listing, talk)
+    device, threads = open_device(models.device, work.threads, messages)
+    _train(data, models, recipe, how, work, target.out, device, threads, listing, messages)
 
 
 # ---------------------------------------------------------------------- training
@@ -130,7 +129,7 @@ def _train(
     device: torch.device,
     threads: int,
     listing: ListOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> None:
     from dymn_cli.store.registry import resolve
     from dymn_cli.train.distill.data import load_teachers
@@ -148,33 +147,39 @@ def _train(
         teacher=None if teachers.live is None else teachers.live.models[0],
         frames=recipe.has_frames,
     )
-    recipe = _for_student(recipe, teachers, student.header, talk, must_have_blocks=bool(how.blockwise))
+    recipe = _for_student(recipe, teachers, student.header, messages, must_have_blocks=bool(how.blockwise))
     budget = _budget(how, recipe)
     budget.steps_of(recipe.stages)  # a wrong number of steps is an error before any work
     prepared = _prepare(
-        _data_options(data, work, how.seed), recipe, teachers, student.header.front_end, device, threads, talk
+        _data_options(data, work, how.seed),
+        recipe,
+        teachers,
+        student.header.front_end,
+        device,
+        threads,
+        messages,
     )
     options = work.run_options(out, Path(out).name.removesuffix(".safetensors"), how.seed)
-    run = DistillRun(prepared, student, budget, options, talk.note)
-    talk.note(f"checkpoint, log and split: {options.work}")
-    train(run, talk, MEASURES, beside_bar=("loss", "kl"))
+    run = DistillRun(prepared, student, budget, options, messages.note)
+    messages.note(f"checkpoint, log and split: {options.work}")
+    train(run, messages, MEASURES, beside_bar=("loss", "kl"))
     sha256 = run.save_student(Path(out))
-    talk.note(f"{out}: SHA-256 {sha256[:12]}…")
+    messages.note(f"{out}: SHA-256 {sha256[:12]}…")
     held_out = prepared.context.held_out
     if held_out is not None:
         found = {options.name: held_out.agreement(run.network.eval(), student.header.front_end)}
         found |= _measured(models.compare, prepared)
-        _show(found, prepared, listing, talk)
+        _show(found, prepared, listing, messages)
 
 
 def _for_student(
-    recipe: Recipe, teachers: TeacherSet, header: ModelHeader, talk: Messages, *, must_have_blocks: bool
+    recipe: Recipe, teachers: TeacherSet, header: ModelHeader, messages: Messages, *, must_have_blocks: bool
 ) -> Recipe:
     from dymn_cli.train.distill.student import can_train_blocks
 
     blocks = must_have_blocks or can_train_blocks(teachers.live, header)
     if not blocks and any(stage.mode == "blockwise" and stage.share for stage in recipe.stages):
-        talk.note("no teacher has the student's channels: its blocks are not trained one by one")
+        messages.note("no teacher has the student's channels: its blocks are not trained one by one")
     return recipe.for_student(header.config.width, blocks=blocks)
 
 
@@ -223,14 +228,14 @@ def _prepare(
     front_end: FrontEndConfig,
     device: torch.device,
     threads: int,
-    talk: Messages,
+    messages: Messages,
     *,
     needs_training: bool = True,
 ) -> Prepared:
     from dymn_cli.train.distill.data import prepare
     from dymn_cli.writers.spelling import counted
 
-    with talk.progress(None, shared_with_results=False) as tally:
+    with messages.progress(None, shared_with_results=False) as tally:
 
         def decoded(n_all: int, seconds: float) -> None:
             tally.total = n_all
@@ -244,17 +249,17 @@ def _prepare(
             device,
             seed=options.seed,
             threads=threads,
-            tell=talk.note,
+            tell=messages.note,
             decoded=decoded,
             needs_training=needs_training,
         )
     if prepared.skipped:
         first = prepared.skipped[0][1]
         n_skipped = counted(len(prepared.skipped), "recording")
-        talk.warning(f"{n_skipped} cannot be used; the first: {first}")
+        messages.warning(f"{n_skipped} cannot be used; the first: {first}")
     held_out = prepared.context.held_out
     n_measured = 0 if held_out is None else len(held_out.indices)
-    talk.note(
+    messages.note(
         f"{counted(len(prepared.training), 'clip')} of {counted(len(prepared.split.training), 'group')}"
         f" to learn from, {counted(len(prepared.split.held_out), 'group')} held out, measured on"
         f" {n_measured:,} of their clips"
@@ -299,7 +304,7 @@ def _evaluate(
     device: torch.device,
     threads: int,
     listing: ListOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> None:
     from dymn_cli.train.distill.data import load_teachers
     from dymn_cli.train.distill.recipe import built_in
@@ -316,12 +321,12 @@ def _evaluate(
         front_end,
         device,
         threads,
-        talk,
+        messages,
         needs_training=False,
     )
     if prepared.context.held_out is None:
         raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")
-    _show(_measured([*models.evaluate, *models.compare], prepared), prepared, listing, talk)
+    _show(_measured([*models.evaluate, *models.compare], prepared), prepared, listing, messages)
 
 
 def _measured(names: list[str], prepared: Prepared) -> dict[str, Agreement]:
@@ -336,7 +341,7 @@ def _measured(names: list[str], prepared: Prepared) -> dict[str, Agreement]:
     return found
 
 
-def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, talk: Messages) -> None:
+def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, messages: Messages) -> None:
     from dymn_cli.writers.spelling import readable
 
     rows = [
@@ -360,5 +365,5 @@ def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions,
             {"model": readable(name), "clips": one.n_clips, **one.measures()} for name, one in found.items()
         ],
     }
-    show(Listing(COLUMNS, rows, document, table), listing, talk)
-    talk.note(f"the teacher's entropy is {first.teacher_entropy:.2f} nats a clip, which KL compares to")
+    show(Listing(COLUMNS, rows, document, table), listing, messages)
+    messages.note(f"the teacher's entropy is {first.teacher_entropy:.2f} nats a clip, which KL compares to")

@@ -9,7 +9,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import ModelOptions, OutputOptions, TalkOptions
+from dymn_cli.cli.options.groups import ModelOptions, OutputOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
@@ -107,14 +107,13 @@ def evaluate_inputs(
             OUTPUT_PANEL,
         ),
     ] = None,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Evaluate the inputs."""
     from dymn_cli.cli.batch_run import judge_events
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.cli.views.event_evaluation import write_event_evaluation
 
-    talk = Messages.of(talking)
     form = evaluation_view.choose_output(output)
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
@@ -140,9 +139,9 @@ def evaluate_inputs(
             if value is not None:
                 raise UsageError(f"{option} is about whole recordings, and {truth} is about events")
         events, n_failed = judge_events.evaluate_inputs(
-            inputs, truth, mapping, ignore_unknown=ignore_unknown, model=model, talk=talk
+            inputs, truth, mapping, ignore_unknown=ignore_unknown, model=model, messages=messages
         )
-        write_event_evaluation(events, output, form, talk)
+        write_event_evaluation(events, output, form, messages)
         evaluation_view.end_with(n_failed, events.n_recordings)
         return
     if plot is not None:
@@ -151,20 +150,27 @@ def evaluate_inputs(
         check_picture(plot)
     ground_truth = _truth(inputs, truth, dataset, part)
     for note in ground_truth.notes:
-        talk.note(note)
+        messages.note(note)
     finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]
     if finished and dataset is None:
         if len(finished) < len(inputs):
             raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
         scores, vocabulary, matched, n_failed = _of_results(
-            inputs, ground_truth, mapping, ignore_unknown, talk
+            inputs, ground_truth, mapping, ignore_unknown, messages
         )
     else:
         scores, vocabulary, matched, n_failed = _of_audio(
-            inputs, ground_truth, mapping, ignore_unknown, talk, model, jobs, from_truth=dataset is not None
+            inputs,
+            ground_truth,
+            mapping,
+            ignore_unknown,
+            messages,
+            model,
+            jobs,
+            from_truth=dataset is not None,
         )
     for note in _notes(matched):
-        talk.note(note)
+        messages.note(note)
     evaluation = evaluate(
         scores,
         matched.truth,
@@ -174,7 +180,7 @@ def evaluate_inputs(
     )
     document = evaluation.document()
     evaluation_view.write_evaluation(
-        evaluation, document, output.out, form, talk, header=output.header, force=output.force
+        evaluation, document, output.out, form, messages, header=output.header, force=output.force
     )
     if write_thresholds is not None:
         write(write_thresholds, evaluation.thresholds, force=output.force)
@@ -184,7 +190,7 @@ def evaluate_inputs(
         draw_evaluation(evaluation, plot, title=Path(inputs[0]).name or inputs[0], force=output.force)
     if form != "table" or not is_stdout(output.out):
         size = f"{counted(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
-        talk.note(f"{size}: {evaluation_view.figures(evaluation)}")
+        messages.note(f"{size}: {evaluation_view.figures(evaluation)}")
     evaluation_view.end_with(n_failed, evaluation.n_clips)
 
 
@@ -217,16 +223,16 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
 
 
 def _of_results(
-    inputs: list[str], ground_truth: GroundTruth, mapping: LabelMap, ignore_unknown: bool, talk: Messages
+    inputs: list[str], ground_truth: GroundTruth, mapping: LabelMap, ignore_unknown: bool, messages: Messages
 ) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
     from dymn_cli.evaluation.ground_truth import match
     from dymn_cli.evaluation.score_files import read_scores
 
     table = read_scores(inputs)
     for note in table.notes:
-        talk.warning(note)
+        messages.warning(note)
     if table.failed:
-        talk.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+        messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
     matched = match(
         ground_truth, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown
     )
@@ -238,7 +244,7 @@ def _of_audio(
     ground_truth: GroundTruth,
     mapping: LabelMap,
     ignore_unknown: bool,
-    talk: Messages,
+    messages: Messages,
     model: ModelOptions,
     jobs: int | None,
     *,
@@ -259,7 +265,7 @@ def _of_audio(
         problems = [one.problem for one in found if one.problem is not None]
         names = [one.name for one in found if one.problem is None]
     for problem in problems:
-        talk.warning(problem.message, problem.hint)
+        messages.warning(problem.message, problem.hint)
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     models = model.models
@@ -275,7 +281,7 @@ def _of_audio(
     # Labels are looked up first: a label that the model does not know is an error before any work.
     matched = match(ground_truth, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     wanted = [names[n] for n in matched.recordings]
-    with predict(wanted, work, talk, jobs=jobs, threads=model.threads) as answers:
+    with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
         kept = np.array(answers.answered, np.intp)
     n_failed = len(answers.failures) + len(problems)

@@ -13,7 +13,7 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.finetune import FinetuneOptions
-from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName, TalkOptions
+from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.options.training import RECIPE, WorkOptions, given
 from dymn_cli.cli.terminal.messages import Messages
@@ -157,13 +157,12 @@ def finetune(
         flag("--force", "Replace files that exist.", OUTPUT_PANEL),
     ] = False,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Train a model and write it."""
     from dymn_cli.cli.terminal.tables import choose_form, print_bytes
     from dymn_cli.cli.views import evaluation as evaluation_view
 
-    talk = Messages.of(talking)
     form = choose_form(listing.format)
     recipe = how.read_recipe(data.dataset)
     if how.show_recipe:
@@ -184,15 +183,15 @@ def finetune(
         from dymn_cli.evaluation.plots import check_picture
 
         check_picture(plot)
-    head_only = _only_head(head_only, penalty, given(how, work), talk)
+    head_only = _only_head(head_only, penalty, given(how, work), messages)
     dataset = _read(data, data.data)
-    _say(dataset, talk)
+    _say(dataset, messages)
     run = None
     base = _Base(model, backend, device)
     if head_only:
-        trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, talk)
+        trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, messages)
     else:
-        run, n_failed = _train_whole(dataset, data, base, recipe, work, places, talk)
+        run, n_failed = _train_whole(dataset, data, base, recipe, work, places, messages)
         trained = run.trained()
     evaluation = trained.evaluate(at_precision)
     document = _write(trained, evaluation, places, force=force)
@@ -202,15 +201,15 @@ def finetune(
         from dymn_cli.evaluation.plots import draw_evaluation
 
         draw_evaluation(evaluation, plot, title=f"{trained.header.name}: {trained.plan.words}", force=force)
-    evaluation_view.write_evaluation(evaluation, document, None, form, talk, header=listing.header)
+    evaluation_view.write_evaluation(evaluation, document, None, form, messages, header=listing.header)
     if form != "table":
-        talk.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
+        messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)
     if thin:
         from dymn_cli.datasets.dataset import listed
 
-        talk.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
-    talk.note(f"{out}: {len(dataset.classes)} classes; dymn tag -m {shlex.quote(out)} clip.wav")
+        messages.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
+    messages.note(f"{out}: {len(dataset.classes)} classes; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
 
 
@@ -251,7 +250,7 @@ class _Base:
     device: str
 
 
-def _only_head(head_only: bool, penalty: float | None, others: list[str], talk: Messages) -> bool:
+def _only_head(head_only: bool, penalty: float | None, others: list[str], messages: Messages) -> bool:
     """Whether only the last layer is trained: as asked for, or because there is no PyTorch.
 
     Raises:
@@ -272,7 +271,7 @@ def _only_head(head_only: bool, penalty: float | None, others: list[str], talk: 
             raise BackendUnavailableError(
                 f"{others[0]}: {exc.message}", hint=f"{remedy}, or --head-only"
             ) from exc
-        talk.note(f"{exc.message}; only the last layer is trained, {remedy} for more")
+        messages.note(f"{exc.message}; only the last layer is trained, {remedy} for more")
         return True
     if penalty is not None:
         raise UsageError("--penalty is about the last layer alone", hint="add --head-only")
@@ -300,15 +299,17 @@ def _read(data: DataOptions, place: str) -> Dataset:
     return read_table(place, audio=data.audio, task=task)
 
 
-def _say(dataset: Dataset, talk: Messages) -> None:
+def _say(dataset: Dataset, messages: Messages) -> None:
     """Describe the data: a wrong guess must not pass unseen."""
     kind = "several labels a recording (multi-label)" if dataset.is_multilabel else "one label a recording"
-    talk.note(f"{dataset.name}: {len(dataset.examples)} recordings, {len(dataset.classes)} classes, {kind}")
+    messages.note(
+        f"{dataset.name}: {len(dataset.examples)} recordings, {len(dataset.classes)} classes, {kind}"
+    )
     for note in dataset.notes:
-        talk.note(note)
+        messages.note(note)
     if dataset.missing:
         first = dataset.missing[0]
-        talk.warning(
+        messages.warning(
             f"recordings that have labels and are not there: {len(dataset.missing)}, the first is {first}"
         )
 
@@ -320,7 +321,7 @@ def _train_whole(
     recipe: FinetuneRecipe,
     work: WorkOptions,
     places: _Places,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[FinetuneRun, int]:
     """The finished training of the whole network, and how many recordings could not be used."""
     from dymn_cli.cli.training_run.session import open_device, train
@@ -328,51 +329,57 @@ def _train_whole(
     from dymn_cli.train.finetune.run import FinetuneRun
 
     data.plan_of(dataset)  # errors of the data come before any work
-    device, threads = open_device(base.device, work.threads, talk)
+    device, threads = open_device(base.device, work.threads, messages)
     model = load_model(base.model, device)
-    audio, n_failed = _decode(dataset, work.cache_folder, threads, talk)
+    audio, n_failed = _decode(dataset, work.cache_folder, threads, messages)
     recipe = recipe.for_recordings(audio.longest_s)
     plan = data.plan_of(audio.dataset)
     options = work.run_options(places.model, places.name, data.seed)
-    run = FinetuneRun(audio, plan, model, recipe, options, device, talk.note)
-    _say_what_follows(run, recipe, model.header.name, plan, str(device), options.work, talk)
-    train(run, talk, MEASURES, measures_aloud=False, epochs=recipe.epochs)
+    run = FinetuneRun(audio, plan, model, recipe, options, device, messages.note)
+    _say_what_follows(run, recipe, model.header.name, plan, str(device), options.work, messages)
+    train(run, messages, MEASURES, measures_aloud=False, epochs=recipe.epochs)
     return run, n_failed + len(dataset.missing)
 
 
-def _decode(dataset: Dataset, folder: Path, threads: int, talk: Messages) -> tuple[LabelledAudio, int]:
+def _decode(dataset: Dataset, folder: Path, threads: int, messages: Messages) -> tuple[LabelledAudio, int]:
     """The recordings, decoded, and how many cannot be."""
     from dymn_cli.cli.batch_run.predict import MAX_TOLD
     from dymn_cli.results import Failure
     from dymn_cli.train.finetune.data import open_labelled
 
-    with talk.progress(len(dataset.examples), shared_with_results=False) as tally:
+    with messages.progress(len(dataset.examples), shared_with_results=False) as tally:
         audio, skipped = open_labelled(
             dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
         )
     for number, (path, reason) in enumerate(skipped):
-        if number < MAX_TOLD or talk.verbosity:
-            talk.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
+        if number < MAX_TOLD or messages.verbosity:
+            messages.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
     return audio, len(skipped)
 
 
 def _say_what_follows(
-    run: FinetuneRun, recipe: FinetuneRecipe, base: str, plan: Plan, where: str, work: Path, talk: Messages
+    run: FinetuneRun,
+    recipe: FinetuneRecipe,
+    base: str,
+    plan: Plan,
+    where: str,
+    work: Path,
+    messages: Messages,
 ) -> None:
     """Describe the run."""
     from dymn_cli.cli.terminal.progress import span
 
     how_often = f"{len(run.stages)} trainings: {plan.words}, then all" if plan.n_folds > 1 else plan.words
-    talk.note(how_often)
-    talk.note(
+    messages.note(how_often)
+    messages.note(
         f"{base}, end to end: {recipe.epochs} epochs in batches of {recipe.batch}, {recipe.window_s:g} s of a"
         f" recording, peak rate {recipe.rate:g}; {run.n_steps:,} steps on {where}"
     )
-    talk.note(f"checkpoint and log: {work}")
-    if not talk.quiet:  # to know it takes some seconds
+    messages.note(f"checkpoint and log: {work}")
+    if not messages.quiet:  # to know it takes some seconds
         forecast = run.forecast()
         whole = f"about {span(forecast.whole_s)} to go{' at most' if recipe.patience else ''}"
-        talk.note(f"{whole}; --head-only would take about {span(forecast.head_s)}")
+        messages.note(f"{whole}; --head-only would take about {span(forecast.head_s)}")
 
 
 def _train_head(
@@ -382,7 +389,7 @@ def _train_head(
     penalty: float | None,
     jobs: int | None,
     places: _Places,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[Trained, int]:
     """A linear head on remembered embeddings, and how many recordings could not be used."""
     from dymn_cli.cli.batch_run.predict import predict
@@ -400,7 +407,7 @@ def _train_head(
     weights = read_weights(found)
     data.plan_of(dataset)  # errors of the data come before any work
     work = work_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.path for example in dataset.examples], work, talk, jobs=jobs) as answers:
+    with predict([example.path for example in dataset.examples], work, messages, jobs=jobs) as answers:
         embeddings = answers.embeddings()
         usable = dataset.only(answers.answered)
     plan = data.plan_of(usable)
@@ -412,7 +419,7 @@ def _train_head(
         name=places.name,
         penalty=penalty,
         seed=data.seed,
-        step=evaluation_view.Ticker(talk, "fits"),
+        step=evaluation_view.Ticker(messages, "fits"),
     )
     return trained, len(answers.failures) + len(dataset.missing)
 

@@ -65,8 +65,8 @@ Jobs = Annotated[
 class Ticker:
     """Says now and then how far a long computation is."""
 
-    def __init__(self, talk: Messages, what: str) -> None:
-        self._talk = talk
+    def __init__(self, messages: Messages, what: str) -> None:
+        self._talk = messages
         self._what = what
         self._next = time.monotonic() + TICK_S
 
@@ -129,7 +129,7 @@ def write_evaluation(
     document: Mapping[str, Any],
     out: str | None,
     form: str,
-    talk: Messages,
+    messages: Messages,
     *,
     header: bool | None = None,
     force: bool = False,
@@ -142,7 +142,7 @@ def write_evaluation(
     write_figures(
         form,
         out,
-        talk,
+        messages,
         document=lambda: document,
         tables=lambda console: _tables(evaluation, console),
         columns=COLUMNS,
@@ -155,7 +155,7 @@ def write_evaluation(
 def write_figures(
     form: str,
     out: str | None,
-    talk: Messages,
+    messages: Messages,
     *,
     document: Callable[[], Mapping[str, Any]],
     tables: Callable[[Console], Iterator[RenderableType]],
@@ -169,7 +169,7 @@ def write_figures(
     Args:
         form: one of `FORMATS`.
         out: the file, or None for standard output.
-        talk: knows the terminal.
+        messages: knows the terminal.
         document: makes the JSON.
         tables: makes what is drawn on a terminal.
         columns: of the rows.
@@ -187,7 +187,7 @@ def write_figures(
     if form == "json":
         data = json_document(document())
     elif form == "table":
-        console = talk.stdout_console()
+        console = messages.stdout_console()
         data = rendered(console, *tables(console))
     else:
         line = csv_line if form == "csv" else tsv_line

@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def write_event_evaluation(
-    evaluation: EventEvaluation, output: OutputOptions, form: str, talk: Messages
+    evaluation: EventEvaluation, output: OutputOptions, form: str, messages: Messages
 ) -> None:
     """Write figures in a form, and the ones over all classes as a message.
 
@@ -39,7 +39,7 @@ def write_event_evaluation(
     write_figures(
         form,
         output.out,
-        talk,
+        messages,
         document=evaluation.document,
         tables=lambda console: _tables(evaluation, console),
         columns=COLUMNS,
@@ -49,7 +49,7 @@ def write_event_evaluation(
     )
     if form != "table" or not is_stdout(output.out):
         size = f"{counted(evaluation.n_recordings, 'recording')}, {len(evaluation.classes)} classes"
-        talk.note(f"{size}: {_figures(evaluation)}")
+        messages.note(f"{size}: {_figures(evaluation)}")
 
 
 def _rows(evaluation: EventEvaluation) -> Iterator[tuple[object, ...]]:

@@ -22,6 +22,7 @@ from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.train.distill.validation import WINDOW_S
+from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,5 +157,5 @@ def _write(path: Path, logits: NDArray[np.float16]) -> None:
             np.lib.format.write_array(file, logits, allow_pickle=False)
     except OSError as exc:
         raise OutputError(
-            f"{path}: {(exc.strerror or str(exc)).lower()}", hint="--cache DIR puts what is kept elsewhere"
+            f"{path}: {os_reason(exc)}", hint="--cache DIR puts what is kept elsewhere"
         ) from exc

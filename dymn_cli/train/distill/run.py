@@ -31,6 +31,7 @@ from dymn_cli.train.distill.task import DistillTask, make_optimizer
 from dymn_cli.train.loop import LoopPlan
 from dymn_cli.train.run import RunOptions, TrainingRun, model_tensors
 from dymn_cli.train.state import TrainState
+from dymn_cli.values import os_reason
 
 __all__ = ["DistillRun"]
 
@@ -185,7 +186,7 @@ class DistillRun(TrainingRun):
             else:
                 (work / "skipped.csv").unlink(missing_ok=True)
         except OSError as exc:
-            raise OutputError(f"{work}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{work}: {os_reason(exc)}") from exc
 
 
 def _digest(names: tuple[str, ...]) -> str:

@@ -42,6 +42,7 @@ from dymn_cli.train.inference import hidden_features, scores_of
 from dymn_cli.train.loop import LoopPlan, make_scaler, train
 from dymn_cli.train.run import RunOptions, TrainingRun, model_tensors
 from dymn_cli.train.state import TrainState
+from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -324,7 +325,7 @@ class FinetuneRun(TrainingRun):
             with atomic_write(path) as file:
                 np.save(file, scores)
         except OSError as exc:
-            raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{path}: {os_reason(exc)}") from exc
 
     def _read_scores(self, fold: int) -> NDArray[np.float32]:
         path = self._scores_path(fold)

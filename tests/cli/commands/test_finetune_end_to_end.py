@@ -71,8 +71,8 @@ def results(folder: Path) -> list[bytes]:
     return [(folder / f"my.{end}").read_bytes() for end in ("safetensors", "thresholds.csv", "log.json")]
 
 
-def test_a_folder_becomes_a_model_like_any_other(dymn: Any, sounds: str) -> None:
-    ran = dymn("finetune", sounds, "-o", "my.safetensors", *TINY, "--folds", 2, "--header")
+def test_a_folder_becomes_a_model_like_any_other(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
+    ran = fake("finetune", sounds, "-o", "my.safetensors", *TINY, "--folds", 2, "--header")
     assert ran.returncode == 0, ran.err
     assert ran.rows[0][:4] == ["label", "mid", "n_positive", "average_precision"]
     assert [row[0] for row in ran.rows[1:]] == ["high", "low", "mid"]
@@ -310,12 +310,13 @@ def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: A
     assert re.search(r"epoch 1 of \d+, loss", ran.err)
 
 
-def test_a_default_device_that_trains_nothing_leaves_the_cpu(dymn: Any, sounds: str) -> None:
-    ran = dymn(
-        "finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors", env={"DYMN_DEVICE": "coreml"}
-    )
+def test_a_default_device_that_trains_nothing_leaves_the_cpu(
+    fake: Fake, home: Path, sounds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYMN_DEVICE", "coreml")
+    ran = fake("finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors")
     assert ran.returncode == 0, ran.err
     assert "DYMN_DEVICE=coreml cannot train" in ran.err
-    refused = dymn("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
+    refused = fake("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
     assert refused.returncode == 2
     assert "--device coreml: nothing can be trained there" in refused.err

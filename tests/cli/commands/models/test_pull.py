@@ -13,8 +13,7 @@ from checkpoints import checkpoint_of
 from loopback import cut, length, page, redirect, slowly, stall, status
 
 from dymn_cli.cli.app import run
-from dymn_cli.cli.terminal import download_meter as meter_module
-from dymn_cli.cli.terminal.download_meter import Bar, Lines, Meter
+from dymn_cli.cli.terminal.progress import Bar, Download, Lines
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.store import local, registry
 from dymn_cli.store.registry import model_spec
@@ -359,20 +358,22 @@ class Clock:
 def test_lines_come_now_and_then_and_say_what_is_left():
     said: list[str] = []
     clock = Clock()
-    watch = Lines("mn10_as", said.append, clock)
+    watch = Download("mn10_as", said.append, Lines(said.append), clock)
     for clock.s in range(61):
         watch.at(10_000_000 + round(clock.s) * 100_000, 20_000_000)
     assert said == [
         "mn10_as: 11.0 MB of 20.0 MB, 100 kB/s, about 90 s left",
         "mn10_as: 14.0 MB of 20.0 MB, 100 kB/s, about 60 s left",
     ]
-    assert watch.line(5000, None).startswith("5.0 kB, ")
-    assert watch.line(20_000_000, 20_000_000) == "20.0 MB, checking it"
+    watch.at(5000, None)
+    assert watch.line().startswith("mn10_as: 5.0 kB, ")
+    watch.at(20_000_000, 20_000_000)
+    assert watch.line() == "mn10_as: 20.0 MB, checking it"
 
 
 def test_a_meter_for_nobody_passes_on_notes_alone():
     said: list[str] = []
-    with Meter("mn10_as", said.append) as watch:
+    with Download("mn10_as", said.append) as watch:
         watch.at(1, 2)
         watch.note("the server answers 503")
         watch.note("mn10_as: waiting")
@@ -380,9 +381,9 @@ def test_a_meter_for_nobody_passes_on_notes_alone():
 
 
 def test_a_bar_that_would_flash_is_not_drawn(monkeypatch):
-    def draw(self):
+    def draw(self, progress):
         raise AssertionError
 
-    monkeypatch.setattr(meter_module.Bar, "_begin", draw)
-    with Bar("mn10_as", print, color=False) as bar:
-        bar.at(5, 10)
+    monkeypatch.setattr(Bar, "_begin", draw)
+    with Download("mn10_as", print, Bar(color=False)) as watch:
+        watch.at(5, 10)
