@@ -89,7 +89,7 @@ def test_a_folder_becomes_a_model_like_any_other(fake: Fake, home: Path, dymn: A
 
     tagged = dymn("tag", "-m", "my.safetensors", f"{sounds}/low/0.wav", "-k", 0)
     assert {row[5] for row in tagged.rows} == set(BANDS)
-    assert dymn("export", "my.safetensors", "-o", "my.onnx").returncode == 0
+    assert fake("export", "my.safetensors", "-o", "my.onnx").returncode == 0
     log = json.loads((dymn.cwd / "my.log.json").read_text())
     assert log["schema"] == "dymn.finetune/1"
     assert log["training"]["recipe"] == "end to end"
@@ -281,15 +281,6 @@ def test_without_pytorch_only_the_last_layer_is_trained(dymn: Any, sounds: str) 
 
 
 @pytest.mark.slow
-def test_progress_on_a_terminal(dymn: Any, sounds: str) -> None:
-    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
-    assert ran.returncode == 0, ran.err
-    assert "loss" in ran.err
-    assert "clips/s" in ran.err
-    assert "mean average precision" in ran.out
-
-
-@pytest.mark.slow
 def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     command = ("finetune", sounds, *TINY, "--holdout", 0.5, "--cache", "decoded", "-o", "my.safetensors")
     assert fake(*command).returncode == 0
@@ -304,10 +295,12 @@ def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sound
 
 @pytest.mark.slow
 def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: Any, sounds: str) -> None:
-    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
+    long = ("--epochs", 30, "--holdout", 0.5)  # a bar appears after a second
+    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, *long, columns=100)
     assert ran.returncode == 0, ran.err
     assert re.search(r"about [\d.]+ (s|min) to go; --head-only would take about [\d.]+ (s|min)", ran.err)
-    assert re.search(r"epoch 1 of \d+, loss", ran.err)
+    assert re.search(r"epoch \d+ of 30, loss [\d.]+.*clips/s", ran.err)
+    assert "mean average precision" in ran.out
 
 
 def test_a_default_device_that_trains_nothing_leaves_the_cpu(
@@ -317,6 +310,7 @@ def test_a_default_device_that_trains_nothing_leaves_the_cpu(
     ran = fake("finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors")
     assert ran.returncode == 0, ran.err
     assert "DYMN_DEVICE=coreml cannot train" in ran.err
+    monkeypatch.delenv("DYMN_DEVICE")
     refused = fake("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
     assert refused.returncode == 2
     assert "--device coreml: nothing can be trained there" in refused.err
