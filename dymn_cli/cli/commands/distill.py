@@ -247,7 +247,6 @@ def _prepare(
             teachers,
             front_end,
             device,
-            seed=options.seed,
             threads=threads,
             tell=messages.note,
             decoded=decoded,

@@ -55,7 +55,7 @@ class DataOptions:
         labels: of the files: a table or a folder (`dymn_cli.evaluation.ground_truth`), or None.
         holdout: share of the clips that is kept out of training, or names of groups that are.
         split: file with the groups that are held out, or None.
-        seed: of the split.
+        seed: of the split and the training.
         held_out_clips: measured at most; 0 for all.
     """
 
@@ -213,7 +213,6 @@ def prepare(
     front_end: FrontEndConfig,
     device: torch.device,
     *,
-    seed: int,
     threads: int,
     tell: Tell,
     decoded: Decoded = lambda n_all, seconds: None,
@@ -284,7 +283,7 @@ def prepare(
         front_end=front_end,
         recipe=recipe,
         held_out=held_out,
-        seed=seed,
+        seed=options.seed,
         device=device,
         clip_scores=clip_scores,
     )

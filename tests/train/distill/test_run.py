@@ -77,7 +77,6 @@ class World:
             self.teachers,
             FrontEndConfig(),
             CPU,
-            seed=0,
             threads=1,
             tell=lambda line: None,
         )
