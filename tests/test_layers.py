@@ -128,6 +128,7 @@ LIBRARIES = {
         "train.ema",
         "train.distill.validation",
         "train.parallel",
+        "train.run",
         "train.distill.data",
         "train.loop",
         "train.losses",

@@ -78,7 +78,7 @@ def test_a_model_that_was_pulled_tags_embeds_and_verifies_without_torch(pull, dy
     ran = pull("mn01_as")
     assert (ran.returncode, ran.stdout) == (0, b"")
     told, ready = ran.err.splitlines()
-    assert "no hash of it is known" in told
+    assert "its hash is not known" in told
     assert re.fullmatch(r"dymn: mn01_as: ready, \d+ kB, a file without a published hash", ready)
     clip = record("a.wav", (81, 1))
     tagged = dymn("tag", clip, "-m", "mn01_as", "-k", 3)
@@ -181,7 +181,7 @@ def test_two_processes_at_once_fetch_it_once(pull, dymn, web, original):
     _, err = first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
     assert b"ready" in err
-    assert "waiting until it is done" in second.err
+    assert "waiting for another dymn process" in second.err
     assert "already here" in second.err
     assert len(web.asked) == 1
 
@@ -228,7 +228,7 @@ def test_wrong_bytes_are_refused_and_the_model_stays(here, web, original):
     web.serve(FILE, checkpoint_of(ARCHITECTURES["mn01"], seed=1))
     code, _, err = here("pull", "mn01_as", "--force")
     assert code == 4
-    assert "not what was seen first" in err
+    assert "not the file that was seen first" in err
     assert {
         name: (local.model_folder("mn01_as") / name).read_bytes() for name in files_of("mn01_as")
     } == before
@@ -277,7 +277,7 @@ def test_one_that_fails_does_not_keep_the_others_from_coming(here, web, original
         (["dymn04_kd"], "ships with dymn"),
         (["mn01_as", "mn02_as", "--url", "https://models.example/x"], "one file cannot be 2 models"),
         (["mn01_as", "mn02_as", "--from", "x.pt"], "one file cannot be 2 models"),
-        (["mn01_as", "--url", "ftp://models.example/x"], "no address of a file on the web"),
+        (["mn01_as", "--url", "ftp://models.example/x"], "not the address of a file on the web"),
         (["mn01_as", "--url", "https://models.example/x", "--from", "x.pt"], "exclude each other"),
         ([], "missing argument"),
     ],
