@@ -38,7 +38,7 @@ from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.discover import find
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.datasets.label_tables import read_label_table
-from dymn_cli.datasets.name_matching import match_names
+from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.errors import DymnError, InputError, UsageError
 from dymn_cli.evaluation.event_metrics import PSDS1, ladder_of_events, ladder_of_scores, psds, rocs_of
 from dymn_cli.labels import Ontology
@@ -282,15 +282,12 @@ def _heard(tagger: Tagger, samples: NDArray[np.float32]) -> tuple[int, ...]:
 
 def _said(labels: Path, paths: Sequence[str], vocabulary: Vocabulary) -> Mapping[str, tuple[int, ...]]:
     table = read_label_table(labels)
-    rows = match_names(paths, [row.name for row in table.rows])
-    said: dict[str, tuple[int, ...]] = {}
-    for path, n in zip(paths, rows, strict=True):
-        if n is not None:
-            words = table.rows[n].labels
-            said[path] = tuple(vocabulary.find(word).index for word in words)
-    if not said:
-        raise InputError(f"{labels}: says nothing of these sounds")
-    return said
+    rows = pair_names(table.path, paths, [row.source for row in table.rows])
+    return {
+        path: tuple(vocabulary.find(word).index for word in table.rows[n].labels)
+        for path, n in zip(paths, rows, strict=True)
+        if n is not None
+    }
 
 
 def _read(path: str) -> NDArray[np.float32]:

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dymn_cli.datasets.dataset import listed
-from dymn_cli.datasets.name_matching import match_names
+from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.evaluation.evaluate import finite
 from dymn_cli.evaluation.event_metrics import (
@@ -26,11 +25,14 @@ from dymn_cli.evaluation.event_metrics import (
     psds,
     rocs_of,
 )
+from dymn_cli.evaluation.ground_truth import labels_meant, unknown_labels
 from dymn_cli.labels import Vocabulary
 
 if TYPE_CHECKING:
-    from dymn_cli.evaluation.event_tables import EventRow, EventTable
+    from dymn_cli.datasets.label_tables import LabelRow
+    from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
+    from dymn_cli.labels import Label
 
 __all__ = [
     "FROM_EVENTS",
@@ -231,58 +233,37 @@ def true_events(
         UsageError: labels of the truth are none of the vocabulary.
         InputError: no event is left.
     """
-    numbers: dict[str, tuple[int, ...]] = {}
-    classes: dict[tuple[str, str], int] = {}
-    unknown: dict[str, None] = {}
-    events: dict[str, dict[int, list[Span]]] = {}
-    for source, rows in table.rows.items():
-        own = events.setdefault(source, {})
-        for row in rows:
-            word = row.mid or row.label
-            if word not in numbers:
-                found = _labels(row, vocabulary, mapping or {})
-                if found is None:
-                    unknown[row.label] = None
-                numbers[word] = tuple(classes.setdefault(one, len(classes)) for one in found or ())
-            for n in numbers[word]:
-                own.setdefault(n, []).append((row.start_s, row.end_s))
+    rows = [row for own in table.rows.values() for row in own]
+    meant, unknown = labels_meant(rows, vocabulary, mapping or {})
     if unknown and not ignore_unknown:
-        several = "labels are" if len(unknown) > 1 else "label is"
-        raise UsageError(
-            f"{table.name}: {len(unknown)} {several} none of the model's: {listed(tuple(unknown), 8)}",
-            hint="--map FILE.csv (columns truth,label) says what is meant, --ignore-unknown leaves them out",
-        )
+        raise unknown_labels(table.name, unknown, vocabulary)
+    classes = dict.fromkeys((label.name, label.mid) for row in rows for label in meant[row.labels[0]])
     if not classes:
         raise InputError(f"{table.name}: no event whose label the model has")
+    numbers = {name: n for n, (name, _) in enumerate(classes)}
+    events: dict[str, dict[int, list[Span]]] = {source: {} for source in table.rows}
+    for source, own in table.rows.items():
+        for row in own:
+            for label in meant[row.labels[0]]:
+                events[source].setdefault(numbers[label.name], []).append((row.start_s, row.end_s))
     return TrueEvents(table.name, tuple(classes), events, tuple(unknown))
-
-
-def _labels(row: EventRow, vocabulary: Vocabulary, mapping: LabelMap) -> list[tuple[str, str]] | None:
-    """The labels that a row stands for; None where its word is unknown."""
-    for word in (row.label, row.mid):
-        if word and word in mapping:
-            return [(label.name, label.mid) for label in map(vocabulary.find, mapping[word])]
-    for word in (row.mid, row.label):
-        if word:
-            try:
-                label = vocabulary.find(word)
-            except UsageError:
-                continue
-            return [(label.name, label.mid)]
-    return None
 
 
 def vocabulary_of(reported: EventTable, truth: EventTable) -> Vocabulary:
     """The labels that a finished result speaks of: AudioSet's, or else all words that occur."""
+    words = {row.labels[0]: None for table in (reported, truth) for own in table.rows.values() for row in own}
     audioset = Vocabulary.audioset()
-    rows = [row for own in reported.rows.values() for row in own]
     try:
-        for word in {row.mid or row.label for row in rows}:
-            audioset.find(word)
+        for own in reported.rows.values():
+            for row in own:
+                _label_of(row, audioset)
     except UsageError:
-        rows += [row for own in truth.rows.values() for row in own]
-        return Vocabulary.from_names(dict.fromkeys(row.label for row in rows))
+        return Vocabulary.from_names(words)
     return audioset
+
+
+def _label_of(row: LabelRow, vocabulary: Vocabulary) -> Label:
+    return vocabulary.find(row.mids[0] if row.mids else row.labels[0])
 
 
 def pair(truth: TrueEvents, sources: Sequence[str]) -> Pairing:
@@ -292,32 +273,17 @@ def pair(truth: TrueEvents, sources: Sequence[str]) -> Pairing:
         InputError: none is any, or two are the same.
     """
     names = list(truth.events)
-    found = match_names(sources, names)
-    of_source: dict[str, str] = {}
-    source_of: dict[str, str] = {}
-    for source, row in zip(sources, found, strict=True):
-        if row is None:
-            continue
-        name = names[row]
-        twin = source_of.setdefault(name, source)
-        if twin != source:
-            raise InputError(
-                f"{truth.name}: {name} may mean {twin} and {source}", hint="give longer paths there"
-            )
-        of_source[source] = name
-    if not of_source:
-        raise InputError(
-            f"{truth.name}: says nothing of these recordings: it has names like {names[0]},"
-            f" they have names like {sources[0] if sources else 'none'}"
-        )
+    found = pair_names(truth.name, sources, names)
+    of_source = {source: names[row] for source, row in zip(sources, found, strict=True) if row is not None}
+    paired = set(of_source.values())
     return Pairing(
         of_source,
         tuple(source for source in sources if source not in of_source),
-        tuple(name for name in names if name not in source_of),
+        tuple(name for name in names if name not in paired),
     )
 
 
-def heard_of_rows(rows: Sequence[EventRow], truth: TrueEvents, vocabulary: Vocabulary) -> Heard:
+def heard_of_rows(rows: Sequence[LabelRow], truth: TrueEvents, vocabulary: Vocabulary) -> Heard:
     """The reported events of a recording; thresholds choose among them by their scores."""
     numbers = {label: n for n, (label, _) in enumerate(truth.classes)}
     events: dict[int, list[Span]] = {}
@@ -325,9 +291,9 @@ def heard_of_rows(rows: Sequence[EventRow], truth: TrueEvents, vocabulary: Vocab
     n_other = 0
     for row in rows:
         try:
-            name = vocabulary.find(row.mid or row.label).name
+            name = _label_of(row, vocabulary).name
         except UsageError:
-            name = row.label
+            name = row.labels[0]
         n = numbers.get(name)
         if n is None:
             n_other += 1

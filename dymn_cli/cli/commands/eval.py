@@ -198,7 +198,7 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
         InputError: it cannot be read.
     """
     from dymn_cli.datasets.published import read_layout
-    from dymn_cli.evaluation.ground_truth import GroundTruth, read_truth
+    from dymn_cli.evaluation.ground_truth import GroundTruth, read_ground_truth
 
     if dataset is not None:
         if truth is not None or len(inputs) > 1:
@@ -206,9 +206,9 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
         data = read_layout(dataset, inputs[0])
         said = GroundTruth.of(data)
     elif truth is not None:
-        said = read_truth(truth)
+        said = read_ground_truth(truth)
     elif len(inputs) == 1 and Path(inputs[0]).is_dir():
-        said = read_truth(inputs[0])
+        said = read_ground_truth(inputs[0])
     else:
         raise UsageError(
             "what is really to be heard?",
@@ -254,7 +254,7 @@ def _of_audio(
 
     problems = []
     if from_truth:
-        names = [row.name for row in said.rows]
+        names = [row.source for row in said.rows]
     else:
         found = list(find(inputs))
         problems = [one.problem for one in found if one.problem is not None]

@@ -339,7 +339,7 @@ def _train_head(
     weights = read_weights(found)
     plan_of(dataset, folds=data.folds, holdout=data.holdout, seed=data.seed)  # said before any work is done
     work = work_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.path for example in dataset.examples], work, talk, jobs=jobs) as answers:
+    with predict([example.source for example in dataset.examples], work, talk, jobs=jobs) as answers:
         embeddings = answers.embeddings()
         usable = dataset.only(answers.answered)
     plan = plan_of(usable, folds=data.folds, holdout=data.holdout, seed=data.seed)

@@ -187,7 +187,7 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
         (["none.wav", "--truth", "truth.csv"], 3, "none.wav: no such file"),
         (["sounds", "--truth", "none.csv"], 3, "none.csv: no such file"),
         (["sounds", "--truth", "empty.csv"], 3, "empty.csv: empty"),
-        (["sounds", "--truth", "other.csv"], 3, "other.csv: says nothing of these recordings"),
+        (["sounds", "--truth", "other.csv"], 3, "other.csv: no row for these recordings"),
         (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is no score between 0 and 1"),
         (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio are judged one by one"),
         (["sounds", "--truth", "truth.csv", "-f", "xml"], 2, "unknown format 'xml'"),

@@ -159,7 +159,7 @@ def test_nothing_is_replaced_unasked(fake: Fake, home: Path, dymn: Any, sounds: 
     [
         (["nowhere", "-o", "m.safetensors"], 3, "nowhere: no such file or directory"),
         (["sounds/low", "-o", "m.safetensors"], 3, "no class in this folder"),
-        (["one", "-o", "m.safetensors"], 3, "only the class 'low'; to tell sounds apart takes two"),
+        (["one", "-o", "m.safetensors"], 3, "only the class 'low', where two or more are needed"),
         (["sounds", "-o", "m.onnx"], 2, "a model is a .safetensors file"),
         (["sounds", "-o", "gone/m.safetensors"], 5, "there is no folder gone"),
         (["sounds", "-o", "m.safetensors", "--folds", 3, "--holdout", 0.2], 2, "two ways"),
