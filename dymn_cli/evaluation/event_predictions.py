@@ -1,4 +1,4 @@
-"""What a model reports of a recording, at its threshold and at all of them."""
+"""Find events in recordings with a model, at its threshold and at all others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.evaluation.evaluate_events import Heard
+from dymn_cli.evaluation.evaluate_events import Detections
 from dymn_cli.evaluation.event_metrics import ladder_of_scores
 from dymn_cli.tagging.events import SourceDetector
 from dymn_cli.tagging.frame_events import FrameCurve
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
     from dymn_cli.tagging.event_options import EventOptions
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["hear"]
+__all__ = ["detect"]
 
 
-def hear(tagger: Tagger, source: Source, truth: TrueEvents, options: EventOptions) -> tuple[Heard, float]:
-    """Find the events of a source, and what each threshold would report of the classes of the truth.
+def detect(
+    tagger: Tagger, source: Source, truth: TrueEvents, options: EventOptions
+) -> tuple[Detections, float]:
+    """Find the events of a source, and those of the classes of the ground truth at every threshold.
 
-    At any threshold, an event is there a run of steps that reach it: neither `off` nor gaps count.
+    For the latter an event is a run of steps that reach the threshold: neither `off` nor gaps count.
 
     Args:
-        tagger: its options ask for frame scores.
-        source: one channel of it is heard.
-        truth: says which classes are judged.
+        tagger: with frame scores.
+        source: of one channel.
+        truth: has the classes.
         options: what counts as an event.
 
     Returns:
-        What was reported, and how many seconds were heard.
+        The detections, and the seconds of audio.
 
     Raises:
         InputError: the source cannot be used.
@@ -41,7 +43,7 @@ def hear(tagger: Tagger, source: Source, truth: TrueEvents, options: EventOption
     columns = np.array([tagger.vocabulary.find(mid or label).index for label, mid in truth.classes], np.int64)
     frames = tagger.frames
     curve = FrameCurve(frames.step_s, columns, frame_head=frames.trained, calibration=frames.calibration)
-    heard = Heard()
+    events: dict[int, list[tuple[float, float]]] = {}
     with tagger.analyse(source) as analysis:
         detector = SourceDetector(options, tagger, source=analysis.name)
         found = []
@@ -55,8 +57,7 @@ def hear(tagger: Tagger, source: Source, truth: TrueEvents, options: EventOption
         if n is None:
             n_other += 1
         else:
-            heard.events.setdefault(n, []).append((event.start_s, event.end_s))
+            events.setdefault(n, []).append((event.start_s, event.end_s))
     scores, edges = curve.finish()
-    for n in range(len(columns)):
-        heard.ladders[n] = list(ladder_of_scores(scores[:, n], edges))
-    return Heard(heard.events, heard.ladders, n_other), analysis.duration_s
+    ladders = {n: list(ladder_of_scores(scores[:, n], edges)) for n in range(len(columns))}
+    return Detections(events, ladders, n_other), analysis.duration_s

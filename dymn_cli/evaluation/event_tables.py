@@ -29,7 +29,7 @@ from dymn_cli.evaluation.score_files import objects_of, score_of, source_of, une
 
 __all__ = ["TABLE_SUFFIXES", "EventTable", "event_form", "read_events", "tables_in"]
 
-HEAD = 1 << 16  # bytes that say what a file is
+HEAD = 1 << 16  # bytes that tell the form of a file
 OWN_COLUMNS = ["source", "channel", "start_s", "end_s", "label", "score"]
 RTTM_TYPES = frozenset({
     "A/P", "CB", "EDIT", "FILLER", "IP", "LEXEME", "NON-LEX", "NON-SPEECH", "NOSCORE", "NO_RT_METADATA",
@@ -63,7 +63,7 @@ class EventTable:
 
 @dataclass(slots=True)
 class _Gathering:
-    """Events as they are read."""
+    """Events while they are read."""
 
     rows: dict[str, list[LabelRow]] = field(default_factory=dict)
     durations: dict[str, float] = field(default_factory=dict)
@@ -161,7 +161,7 @@ def read_events(paths: Sequence[str]) -> EventTable:
         form = event_form(path)
         if form is None:
             raise InputError(
-                f"{path}: no table of events", hint="a result of dymn events, or sed, raven, audacity"
+                f"{path}: not a table of events", hint="give a result of dymn events, or sed, raven, audacity"
             )
         _READERS[form](path, gathering)
         complete &= form in ("json", "audacity")
@@ -229,7 +229,7 @@ def _read_objects(path: str, gathering: _Gathering) -> None:
             gathering.failed[source_of(one, where)] = None
             continue
         if schema != "dymn.events/1":
-            raise InputError(f"{where}: no result of dymn events, but {str(schema)[:40]}")
+            raise InputError(f"{where}: not a result of dymn events, but {str(schema)[:40]}")
         source = source_of(one, where)
         gathering.source(source)
         try:
@@ -310,7 +310,7 @@ def _read_rttm(path: str, gathering: _Gathering) -> None:
             continue
         where = f"{path}, line {line}"
         if len(words) not in (9, 10) or words[0] not in RTTM_TYPES:
-            raise InputError(f"{where}: no line of RTTM: {len(words)} fields of 9 or 10")
+            raise InputError(f"{where}: not a line of RTTM: {len(words)} fields, not 9 or 10")
         name, label = (_unquoted(words[n]) for n in (1, 7))
         if words[3] == "<NA>":
             continue  # about a whole recording
@@ -329,7 +329,7 @@ def _read_parquet(path: str, gathering: _Gathering) -> None:
     try:
         rows = pyarrow.parquet.read_table(path, columns=wanted).to_pylist()
     except (pyarrow.ArrowException, OSError, KeyError) as exc:
-        raise InputError(f"{path}: no result of dymn events") from exc
+        raise InputError(f"{path}: not a result of dymn events") from exc
     for n, one in enumerate(rows, start=1):
         where = f"{path}, row {n}"
         source = source_of({name: one[name] for name in wanted[:2] if one.get(name) is not None}, where)
@@ -337,7 +337,7 @@ def _read_parquet(path: str, gathering: _Gathering) -> None:
             times = one["start_s"], one["end_s"]
             gathering.add(source, *times, one["label"], where, mid=one["mid"] or "", score=one["score"])
         except (KeyError, AttributeError) as exc:
-            raise InputError(f"{path}: no result of dymn events") from exc
+            raise InputError(f"{path}: not a result of dymn events") from exc
 
 
 _READERS: dict[str, Callable[[str, _Gathering], None]] = {
@@ -373,7 +373,7 @@ def _time(text: object, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is no time in seconds")
+        raise InputError(f"{where}: {text!r} is not a time in seconds")
     return value
 
 

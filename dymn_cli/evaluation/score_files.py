@@ -1,7 +1,7 @@
-"""Scores out of a finished result of `dymn tag`: csv, tsv, jsonl or json, in any layout.
+"""Read scores from a finished result of `dymn tag`: csv, tsv, jsonl or json, in any layout.
 
-A recording with several windows or channels gets the highest of their scores. Results that keep the best
-labels only (`-k 5`) have gaps: these count as 0, and that is said.
+A recording with several windows or channels gets the highest of their scores. Results with the best labels
+only (`-k 5`) have gaps: these count as 0, and a note says so.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ScoreTable:
         sources: names of the recordings, in the order of the result.
         vocabulary: the labels.
         scores: (n_sources, n_labels) float32; 0 where the result has none.
-        failed: recordings that gave none.
-        notes: a line each: what is worth knowing about the result.
+        failed: recordings without scores.
+        notes: remarks for the user, a line each.
     """
 
     sources: tuple[str, ...]
@@ -61,7 +61,7 @@ class ScoreTable:
 
 
 class _Gathering:
-    """Scores as they are read, by recording and label."""
+    """Scores while they are read, by recording and label."""
 
     def __init__(self) -> None:
         self.sources: dict[str, int] = {}
@@ -73,7 +73,7 @@ class _Gathering:
         self._places: dict[int, tuple[object, ...]] = {}
 
     def label(self, name: str, mid: str = "") -> int:
-        """The place of a label, which is new if need be."""
+        """The column of a label, added if new."""
         if mid:
             self.mids[name] = mid
         return self.labels.setdefault(name, len(self.labels))
@@ -81,7 +81,7 @@ class _Gathering:
     def add(
         self, source: str, place: tuple[object, ...], labels: Sequence[int], scores: Sequence[float]
     ) -> None:
-        """Some scores of a recording, from one place in it."""
+        """Add scores of a recording, from one place in it."""
         number = self.sources.setdefault(source, len(self.sources))
         if self._places.setdefault(number, place) != place:
             self.several.add(number)
@@ -97,10 +97,10 @@ class _Gathering:
 
 
 def read_scores(paths: Sequence[str]) -> ScoreTable:
-    """Read finished results; several are taken for parts of one.
+    """Read finished results; several are parts of one.
 
     Raises:
-        InputError: one cannot be read, is no result with scores, or holds a score that is none.
+        InputError: one cannot be read, has no scores, or has a bad score.
         UsageError: a name that ends with none of `SUFFIXES`.
     """
     gathering = _Gathering()
@@ -145,7 +145,7 @@ def _reader_of(path: str) -> Callable[[str, _Gathering], None]:
     suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
     readers = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_objects, ".json": _read_objects}
     if suffix not in readers:
-        raise UsageError(f"{path}: no result that can be judged", hint=f"one of {', '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: not a result that can be evaluated", hint=f"one of {', '.join(SUFFIXES)}")
     return readers[suffix]
 
 
@@ -162,7 +162,7 @@ def _read_csv(path: str, gathering: _Gathering) -> None:
     elif columns[:4] == PLACE and len(columns) > len(PLACE) and columns[4] != "e0":
         _matrix(table, gathering)
     else:
-        raise InputError(f"{path}: no result of dymn tag: its first line is {','.join(columns[:5])!r}")
+        raise InputError(f"{path}: not a result of dymn tag: its first line is {','.join(columns[:5])!r}")
 
 
 def _read_tsv(path: str, gathering: _Gathering) -> None:
@@ -203,19 +203,19 @@ def score_of(text: object, where: str) -> float:
     """A score as a number.
 
     Raises:
-        InputError: it is none between 0 and 1.
+        InputError: it is not between 0 and 1.
     """
     try:
-        value = float(text)  # type: ignore[arg-type]  # whatever is no number is said below
+        value = float(text)  # type: ignore[arg-type]  # refused below if it is no number
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value <= 1:
-        raise InputError(f"{where}: {text!r} is no score between 0 and 1")
+        raise InputError(f"{where}: {text!r} is not a score between 0 and 1")
     return value
 
 
 def unescaped(text: str) -> str:
-    """A cell of our tsv without its escapes."""
+    """A cell of tsv without its escapes."""
     if "\\" not in text:
         return text
     parts, at = [], 0
@@ -235,7 +235,7 @@ def _read_objects(path: str, gathering: _Gathering) -> None:
 
 
 def objects_of(path: str) -> Iterator[tuple[Any, str]]:
-    """The objects of a json or jsonl result, and where each stands.
+    """The objects of a json or jsonl result, each with its place in the file.
 
     Raises:
         InputError: it cannot be read, or is not JSON.
@@ -268,7 +268,7 @@ def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
         gathering.failed[source_of(one, where)] = None
         return
     if schema != "dymn.clip/1":
-        raise InputError(f"{where}: no result of dymn tag, but {str(schema)[:40]}")
+        raise InputError(f"{where}: not a result of dymn tag, but {str(schema)[:40]}")
     try:
         tags = [(tag["label"], tag.get("mid") or "", tag["score"]) for tag in one["tags"]]
         place = (one.get("channel", "mix"),)
@@ -279,10 +279,10 @@ def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
 
 
 def source_of(one: dict[str, Any], where: str) -> str:
-    """The source that an object of a result is about.
+    """The source of an object of a result.
 
     Raises:
-        InputError: it does not say.
+        InputError: it has none.
     """
     try:
         if "source_b64" in one:

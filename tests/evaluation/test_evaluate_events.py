@@ -9,10 +9,10 @@ from dymn_cli.datasets.label_tables import LabelRow
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.evaluation.evaluate_events import (
     FROM_EVENTS,
+    Detections,
     EventEvaluation,
-    Heard,
+    detections_in,
     evaluate_events,
-    heard_of_rows,
     pair,
     true_events,
     vocabulary_of,
@@ -35,7 +35,7 @@ def table(rows: dict[str, list[LabelRow]], name: str = "truth.tsv") -> EventTabl
 def judged(true: dict[str, list[LabelRow]], heard: dict[str, list[LabelRow]]) -> EventEvaluation:
     truth = true_events(table(true), WORDS)
     pairing = pair(truth, list(heard))
-    found = {pairing.of_source[name]: heard_of_rows(rows, truth, WORDS) for name, rows in heard.items()}
+    found = {pairing.of_source[name]: detections_in(rows, truth, WORDS) for name, rows in heard.items()}
     return evaluate_events(truth, found, duration_s=HOUR_S, curve=FROM_EVENTS)
 
 
@@ -70,7 +70,7 @@ def test_the_document_is_plain_json() -> None:
 
 def test_without_lengths_there_is_no_psds() -> None:
     truth = true_events(table({"a": [event(1, 2, "bark")]}), WORDS)
-    evaluation = evaluate_events(truth, {"a": Heard()}, curve=FROM_EVENTS)
+    evaluation = evaluate_events(truth, {"a": Detections()}, curve=FROM_EVENTS)
     assert math.isnan(evaluation.psds1)
     assert evaluation.document()["psds2"] is None
     assert evaluation.event_f1 == 0.0

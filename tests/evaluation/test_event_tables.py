@@ -170,7 +170,7 @@ def test_a_folder_of_label_tracks(made: Made, tmp_path: Path) -> None:
 def test_other_files_are_no_events(name: str, text: str, made: Made) -> None:
     path = made(name, text)
     assert event_form(path) is None
-    with pytest.raises(InputError, match="no table of events"):
+    with pytest.raises(InputError, match="not a table of events"):
         read_events([path])
 
 
@@ -178,13 +178,13 @@ def test_other_files_are_no_events(name: str, text: str, made: Made) -> None:
     ("name", "text", "message"),
     [
         ("a.tsv", "filename\tonset\toffset\tevent_label\na\t2\t1\tDog\n", "line 2: the event ends at 1 s"),
-        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tx\t1\tDog\n", "line 2: 'x' is no time"),
-        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tnan\t1\tDog\n", "line 2: 'nan' is no time"),
+        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tx\t1\tDog\n", "line 2: 'x' is not a time"),
+        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tnan\t1\tDog\n", "line 2: 'nan' is not a time"),
         ("a.tsv", "filename\tonset\toffset\tevent_label\na\t0\t1\t\n", "line 2: no label"),
         ("a.tsv", "filename\tonset\toffset\tevent_label\na\t0\t1\tb\tc\n", "line 2: 5 cells for 4 columns"),
         ("a.txt", "0\t1\tDog\nhello\n", "line 2: no label with begin and end"),
-        ("a.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog <NA> <NA>\nSPEAKER a\n", "line 2: no line of RTTM"),
-        ("a.tsv", "a\tmix\t0.0\t1.0\tDog\t0.5\na\tmix\t0.0\t1.0\tDog\t2\n", "line 2: '2' is no score"),
+        ("a.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog <NA> <NA>\nSPEAKER a\n", "line 2: not a line of RTTM"),
+        ("a.tsv", "a\tmix\t0.0\t1.0\tDog\t0.5\na\tmix\t0.0\t1.0\tDog\t2\n", "line 2: '2' is not a score"),
         ("a.jsonl", '{"schema": "dymn.events/1", "source": "a", "duration_s": 1}\n', "line 1: an event"),
         (
             "a.txt",

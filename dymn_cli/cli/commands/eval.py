@@ -278,7 +278,7 @@ def _of_audio(
     wanted = [names[n] for n in matched.recordings]
     with predict(wanted, work, talk, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
-        kept = np.array(answers.answered, np.intp)
+        kept = np.array(answers.done, np.intp)
     n_failed = len(answers.failures) + len(problems)
     return scores, vocabulary, matched.only(kept), n_failed
 

@@ -341,7 +341,7 @@ def _train_head(
     work = work_for(base.model, base.backend, base.device, embeddings=True)
     with predict([example.source for example in dataset.examples], work, talk, jobs=jobs) as answers:
         embeddings = answers.embeddings()
-        usable = dataset.only(answers.answered)
+        usable = dataset.only(answers.done)
     plan = plan_of(usable, folds=data.folds, holdout=data.holdout, seed=data.seed)
     trained = train_head(
         usable,

@@ -97,7 +97,7 @@ def test_tags_are_no_events(fake: Fake, files: Path) -> None:
     (files / "tags.csv").write_text("source,channel,start_s,end_s,rank,label,mid,score\n")
     ran = fake("eval", "tags.csv", "--truth", "truth.tsv")
     assert (ran.returncode, ran.out) == (3, "")
-    assert "tags.csv: no table of events" in ran.err
+    assert "tags.csv: not a table of events" in ran.err
 
 
 def test_events_of_audio_are_found_and_judged_at_all_thresholds(
