@@ -40,11 +40,10 @@ from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.datasets.label_tables import read_label_table
 from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.errors import DymnError, InputError, UsageError
-from dymn_cli.evaluation.event_metrics import PSDS1, ladder_of_events, ladder_of_scores, psds, rocs_of
+from dymn_cli.evaluation.event_metrics import PSDS1, ladder_of_events, psds, rocs_of
+from dymn_cli.evaluation.event_predictions import find_events
 from dymn_cli.labels import Ontology
 from dymn_cli.tagging.event_options import EventOptions, Method, default_hop_s, default_window_s
-from dymn_cli.tagging.events import SourceDetector
-from dymn_cli.tagging.frame_events import FrameCurve
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
 
@@ -235,7 +234,7 @@ def sounds_in(
         InputError: no sound, or a table without any of them.
     """
     paths = sorted(found.name for found in find([str(folder)]) if found.problem is None)
-    said = None if labels is None else _said(labels, paths, tagger.vocabulary)
+    said = None if labels is None else _labels_by_table(labels, paths, tagger.vocabulary)
     sounds: list[Sound] = []
     behind: list[NDArray[np.float32]] = []
     counts: Counter[int] = Counter()
@@ -248,7 +247,7 @@ def sounds_in(
         if not SHORTEST_S <= duration_s <= LONGEST_S:
             continue
         samples = samples[: round(MAX_S * RATE_HZ)]
-        own = _heard(tagger, samples) if said is None else said.get(path, ())
+        own = _labels_by_model(tagger, samples) if said is None else said.get(path, ())
         if own and counts[own[0]] < MAX_OF_A_LABEL:
             counts[own[0]] += 1
             if own not in known:
@@ -259,13 +258,15 @@ def sounds_in(
     return sounds, behind[:: max(1, len(behind) // MAX_BEHIND)][:MAX_BEHIND]
 
 
-def _heard(tagger: Tagger, samples: NDArray[np.float32]) -> tuple[int, ...]:
+def _labels_by_model(tagger: Tagger, samples: NDArray[np.float32]) -> tuple[int, ...]:
     tags = tagger.tag((samples, RATE_HZ), top=5).tags
     least = max(SURE, SURE_SHARE * tags[0].score)
     return tuple(tag.index for tag in tags if tag.score >= least)
 
 
-def _said(labels: Path, paths: Sequence[str], vocabulary: Vocabulary) -> Mapping[str, tuple[int, ...]]:
+def _labels_by_table(
+    labels: Path, paths: Sequence[str], vocabulary: Vocabulary
+) -> Mapping[str, tuple[int, ...]]:
     table = read_label_table(labels)
     rows = pair_names(table.path, paths, [row.source for row in table.rows])
     return {
@@ -342,56 +343,24 @@ def main(
                 default = EventOptions(method=method).on_score
                 wanted = [EventOptions(method=method, on=on) for on in sorted({default, *thresholds})]
                 with open_for_events(model, method) as tagger:
-                    area, found = _heard_in(tagger, recording, wanted, placed)
-                    own = _events(tagger, background, wanted)
+                    area, found = _found_in(tagger, recording, wanted, placed)
+                    own, _, _ = find_events(tagger, (background, RATE_HZ), wanted)
                 for options, events, of_bed in zip(wanted, found, own, strict=True):
                     verdict = judge(placed, events, {event.index for event in of_bed})
                     place = (bed, Path(model).stem, method, f"{options.on_score:g}")
                     yield "\t".join((*place, *_cells(verdict, minutes, area)))
 
 
-def _events(
-    tagger: Tagger,
-    samples: NDArray[np.float32],
-    wanted: Sequence[EventOptions],
-    curve: FrameCurve | None = None,
-) -> list[list[Event]]:
-    """The events for each of several options, from one pass over a recording, which also fills the curve."""
-    with tagger.analyse((samples, RATE_HZ)) as analysis:
-        detectors = [SourceDetector(options, tagger, source=analysis.name) for options in wanted]
-        events: list[list[Event]] = [[] for _ in wanted]
-        for row in analysis:
-            if curve is not None:
-                curve.add(row.window)
-            for detector, found in zip(detectors, events, strict=True):
-                found += detector.add(row)
-    for detector, found in zip(detectors, events, strict=True):
-        found += detector.finish()
-    return events
-
-
-def _heard_in(
-    tagger: Tagger,
-    recording: NDArray[np.float32],
-    wanted: Sequence[EventOptions],
-    placed: Sequence[Placed],
+def _found_in(
+    tagger: Tagger, recording: NDArray[np.float32], wanted: Sequence[EventOptions], placed: Sequence[Placed]
 ) -> tuple[float, list[list[Event]]]:
     """PSDS1 and the events; PSDS1 from scores of frames, or from events above a low threshold."""
     classes = sorted({sound.index for sound in placed})
-    method = wanted[0].method
+    source, method = (recording, RATE_HZ), wanted[0].method
     if method == "frames":
-        frames = tagger.frames
-        curve = FrameCurve(
-            frames.step_s,
-            np.array(classes, np.int64),
-            frame_head=frames.trained,
-            calibration=frames.calibration,
-        )
-        events = _events(tagger, recording, wanted, curve)
-        scores, edges = curve.finish()
-        ladders = {n: list(ladder_of_scores(scores[:, at], edges)) for at, n in enumerate(classes)}
+        events, ladders, _ = find_events(tagger, source, wanted, classes)
     else:
-        *events, low = _events(tagger, recording, [*wanted, EventOptions(method=method, on=LOW)])
+        (*events, low), _, _ = find_events(tagger, source, [*wanted, EventOptions(method=method, on=LOW)])
         by_class = {n: [event for event in low if event.index == n] for n in classes}
         ladders = {
             n: list(ladder_of_events([(e.start_s, e.end_s) for e in own], [e.score for e in own]))
