@@ -197,9 +197,7 @@ def assemble(
         raise InputError(f"{name}: {only}, where two or more are needed", hint="add a class of other sounds")
     index = {label: n for n, label in enumerate(order)}
     if named - index.keys():
-        raise InputError(
-            f"{name}: labels that are none of its classes: {listed(sorted(named - index.keys()))}"
-        )
+        raise InputError(f"{name}: labels outside its classes: {listed(sorted(named - index.keys()))}")
     paths = {row.source: locate(row.source) for row in rows}
     missing = [row.source for row in rows if paths[row.source] is None]
     joined, n_joined = merge_rows(
@@ -218,8 +216,8 @@ def assemble(
         )
     if len(missing) > len(rows) / 2:
         raise InputError(
-            f"{name}: {len(missing)} of {len(rows)} recordings are not there, the first is {missing[0]}",
-            hint="say where they are: --audio DIR",
+            f"{name}: {len(missing)} of {len(rows)} recordings are missing, the first is {missing[0]}",
+            hint="name their folder with --audio DIR",
         )
     several, words = _several(name, examples, task)
     if n_joined:

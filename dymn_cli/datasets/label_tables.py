@@ -206,7 +206,7 @@ def _audioset(table: Table) -> Iterator[LabelRow]:
     for line, cells in table:
         mids = _parts(cells["positive_labels"], ",")
         if not mids or not all(mid.startswith("/") for mid in mids):
-            raise InputError(f"{table.at(line)}: {cells['positive_labels']!r} is no list of AudioSet ids")
+            raise InputError(f"{table.at(line)}: {cells['positive_labels']!r} is not a list of AudioSet ids")
         yield _row(table, line, cells, cells["ytid"], mids, mids)
 
 
@@ -225,7 +225,7 @@ def _openmic(table: Table) -> Iterator[LabelRow]:
         except ValueError:
             relevance = math.nan
         if not 0 <= relevance <= 1:
-            raise InputError(f"{table.at(line)}: {cells['relevance']!r} is no relevance between 0 and 1")
+            raise InputError(f"{table.at(line)}: {cells['relevance']!r} is not a relevance between 0 and 1")
         pair = (cells["instrument"],)
         present = relevance >= PRESENT_FROM
         row = _row(table, line, cells, cells["sample_key"], pair if present else ())
@@ -241,7 +241,7 @@ def _row(
     mids: tuple[str, ...] = (),
 ) -> LabelRow:
     if not source:
-        raise InputError(f"{table.at(line)}: no name of a file")
+        raise InputError(f"{table.at(line)}: no file name")
     fold, split = cells.get("fold", ""), cells.get("split", "")
     if split and split.lower() not in SPLITS:
         # Whatever else it is called, it is a part of the data to be held out in turn.

@@ -62,13 +62,13 @@ def pair_names(
     for source, row in zip(sources, rows, strict=True):
         if row is not None and source_of.setdefault(row, source) != source:
             raise InputError(
-                f"{table}: {names[row]} may mean {source_of[row]} and {source}",
+                f"{table}: {names[row]} matches both {source_of[row]} and {source}",
                 hint="give longer paths in the table",
             )
     if not source_of:
         raise InputError(
-            f"{table}: no row for these recordings: it has names like {names[0]},"
-            f" they have names like {sources[0] if sources else 'none'}"
+            f"{table}: no row matches a recording: the table has names like {names[0]},"
+            f" the recordings like {sources[0] if sources else 'none'}"
         )
     return rows
 

@@ -47,7 +47,7 @@ class Table:
         for line, cells in self.lines:
             if len(cells) > width or (len(cells) < width and not self.pad):
                 raise self.error(
-                    f"{self.at(line)}: {len(cells)} cells for {width} columns",
+                    f"{self.at(line)}: {len(cells)} cell{'s'[: len(cells) != 1]} for {width} columns",
                     hint='put cells that contain the separator in quotes: "a, b"',
                 )
             yield line, dict(zip(self.columns, cells + [""] * (width - len(cells)), strict=True))

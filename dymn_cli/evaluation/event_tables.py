@@ -187,7 +187,7 @@ def _files(paths: Sequence[str]) -> Iterator[str]:
             continue
         found = tables_in(path)
         if not found:
-            raise InputError(f"{path}: no table of events in it")
+            raise InputError(f"{path}: no table of events in this folder")
         yield from found
 
 

@@ -234,13 +234,13 @@ def labels_meant(
 
 def unknown_labels(name: str, unknown: Sequence[str], vocabulary: Vocabulary) -> UsageError:
     """The error for words that mean no label of the vocabulary."""
-    several = "labels are" if len(unknown) > 1 else "label is"
     near = ""
     try:
         vocabulary.find(unknown[0])
     except UsageError as exc:
         near = f" ({unknown[0]}: {exc.hint})" if exc.hint else ""
     return UsageError(
-        f"{name}: {len(unknown)} {several} none of the model's: {listed(unknown, 8)}{near}",
-        hint="--map FILE.csv (columns truth,label) says what is meant, --ignore-unknown leaves them out",
+        f"{name}: {len(unknown)} label{'s'[: len(unknown) > 1]} unknown to the model:"
+        f" {listed(unknown, 8)}{near}",
+        hint="map them with --map FILE.csv (columns truth,label), or leave them out with --ignore-unknown",
     )

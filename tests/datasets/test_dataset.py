@@ -141,9 +141,9 @@ def test_some_recordings_may_be_missing_but_not_most(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\na.wav,Dog\nb.wav,Cat\nc.wav,Cat\n")
     assert read_table(tmp_path / "t.csv").missing == ("c.wav",)
     (tmp_path / "t.csv").write_text("file,label\na.wav,Dog\nx.wav,Dog\ny.wav,Cat\n")
-    with pytest.raises(InputError, match=r"2 of 3 recordings are not there, the first is x\.wav") as caught:
+    with pytest.raises(InputError, match=r"2 of 3 recordings are missing, the first is x\.wav") as caught:
         read_table(tmp_path / "t.csv")
-    assert caught.value.hint == "say where they are: --audio DIR"
+    assert caught.value.hint == "name their folder with --audio DIR"
 
 
 @pytest.mark.parametrize(

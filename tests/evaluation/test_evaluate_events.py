@@ -78,7 +78,7 @@ def test_without_lengths_there_is_no_psds() -> None:
 
 def test_words_of_the_truth_are_matched_mapped_or_left_out() -> None:
     rows = {"a": [event(1, 2, "Bark"), event(3, 4, "cat"), event(5, 6, "tractor")]}
-    with pytest.raises(UsageError, match="2 labels are none of the model's: cat, tractor"):
+    with pytest.raises(UsageError, match="2 labels unknown to the model: cat, tractor"):
         true_events(table(rows), WORDS)
     truth = true_events(table(rows), WORDS, mapping={"cat": ("meow", "moo")}, ignore_unknown=True)
     assert [label for label, _ in truth.classes] == ["bark", "meow", "moo"]
@@ -93,9 +93,9 @@ def test_recordings_are_paired_by_name() -> None:
     pairing = pair(truth, ["D/a.flac", "D/c.flac"])
     assert pairing.of_source == {"D/a.flac": "a.wav"}
     assert (pairing.without_truth, pairing.without_source) == (("D/c.flac",), ("b.wav",))
-    with pytest.raises(InputError, match=r"a\.wav may mean D/a\.wav and E/a\.wav"):
+    with pytest.raises(InputError, match=r"a\.wav matches both D/a\.wav and E/a\.wav"):
         pair(truth, ["D/a.wav", "E/a.wav"])
-    with pytest.raises(InputError, match="no row for these recordings"):
+    with pytest.raises(InputError, match="no row matches a recording"):
         pair(truth, ["x.wav"])
 
 

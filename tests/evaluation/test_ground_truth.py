@@ -56,7 +56,7 @@ def test_a_map_may_come_from_any_spreadsheet(tmp_path: Path, separator: str) -> 
 def test_labels_that_the_model_does_not_have_are_listed() -> None:
     said = truth(("a.wav", ("Dogs",)), ("b.wav", ("Cat", "zither")), ("c.wav", ("Cat",)))
     with pytest.raises(
-        UsageError, match=r"2 labels are none of the model's: Dogs, zither \(Dogs: nearest: \"Dog\""
+        UsageError, match=r"2 labels unknown to the model: Dogs, zither \(Dogs: nearest: \"Dog\""
     ) as caught:
         match(said, ["a.wav", "b.wav", "c.wav"], OWN)
     assert "--map" in (caught.value.hint or "")
@@ -87,12 +87,12 @@ def test_what_is_absent_is_known_and_the_rest_is_not() -> None:
 
 def test_one_row_cannot_mean_two_recordings() -> None:
     said = truth(("take.wav", ("Dog",)), ("b.wav", ("Cat",)))
-    with pytest.raises(InputError, match=r"take\.wav may mean x/take\.wav and y/take\.wav"):
+    with pytest.raises(InputError, match=r"take\.wav matches both x/take\.wav and y/take\.wav"):
         match(said, ["x/take.wav", "y/take.wav"], OWN)
 
 
 def test_nothing_in_common_is_said_with_examples() -> None:
-    with pytest.raises(InputError, match=r"names like a\.wav, they have names like other\.wav"):
+    with pytest.raises(InputError, match=r"names like a\.wav, the recordings like other\.wav"):
         match(truth(("a.wav", ("Dog",))), ["other.wav"], OWN)
 
 
