@@ -219,7 +219,7 @@ def assemble(
             f"{name}: {len(missing)} of {len(rows)} recordings are missing, the first is {missing[0]}",
             hint="name their folder with --audio DIR",
         )
-    several, words = _several(name, examples, task)
+    is_multilabel, words = _is_multilabel(name, examples, task)
     if n_joined:
         words.append(f"recordings that are listed under several names, whose labels are merged: {n_joined}")
     used = {label for example in examples for label in example.labels}
@@ -233,13 +233,13 @@ def assemble(
         order,
         tuple(mids.get(label, "") for label in order),
         tuple(examples),
-        several,
+        is_multilabel,
         tuple(missing),
         (*notes, *words),
     )
 
 
-def _several(name: str, examples: Sequence[LabelRow], task: Task) -> tuple[bool, list[str]]:
+def _is_multilabel(name: str, examples: Sequence[LabelRow], task: Task) -> tuple[bool, list[str]]:
     """Whether the task is multi-label, and remarks for the user."""
     if task not in ("auto", "one", "many"):
         raise UsageError(f"no task {task!r}", hint="auto, one (label a recording) or many")

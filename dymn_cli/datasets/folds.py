@@ -75,7 +75,7 @@ def plan_of(
         UsageError: both options, a value out of range, or too little data.
     """
     n = len(dataset.examples)
-    nobody = np.zeros(n, bool)
+    no_validation = np.zeros(n, bool)
     if folds is not None and holdout is not None:
         raise UsageError("--folds and --holdout exclude each other", hint="give one of them")
     if holdout is not None:
@@ -91,13 +91,13 @@ def plan_of(
     if len(own) > 1:
         index = {name: number for number, name in enumerate(own)}
         part = np.array([index.get(e.fold, -1) for e in dataset.examples])
-        return Plan(part, len(own), nobody, f"the {len(own)} folds of the data")
+        return Plan(part, len(own), no_validation, f"the {len(own)} folds of the data")
     split = np.array([e.split for e in dataset.examples])
     if (split == "train").any() and (split != "train").any():
         held_name = "test" if (split == "test").any() else "val"
         n_held = int(np.sum(split == held_name))
         words = f"its own split: {n - n_held} to learn from, {n_held} held out"
-        validation = split == "val" if held_name == "test" else nobody
+        validation = split == "val" if held_name == "test" else no_validation
         return Plan(np.where(split == held_name, 0, -1), 1, validation, words)
     return _made(dataset, DEFAULT_FOLDS, seed)
 

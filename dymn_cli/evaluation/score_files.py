@@ -10,6 +10,7 @@ import base64
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,14 +217,7 @@ def score_of(text: object, where: str) -> float:
 
 def unescaped(text: str) -> str:
     """A cell of tsv without its escapes."""
-    if "\\" not in text:
-        return text
-    parts, at = [], 0
-    while at < len(text):
-        pair = text[at : at + 2]
-        parts.append(TSV_ESCAPES.get(pair, text[at]))
-        at += 2 if pair in TSV_ESCAPES else 1
-    return "".join(parts)
+    return re.sub(r"\\[tnr\\]", lambda found: TSV_ESCAPES[found[0]], text)
 
 
 # ---------------------------------------------------------------------- objects
