@@ -407,9 +407,9 @@ def _train_head(
     weights = read_weights(found)
     data.plan_of(dataset)  # errors of the data come before any work
     work = job_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.path for example in dataset.examples], work, messages, jobs=jobs) as answers:
+    with predict([example.source for example in dataset.examples], work, messages, jobs=jobs) as answers:
         embeddings = answers.embeddings()
-        usable = dataset.only(answers.answered)
+        usable = dataset.only(answers.done)
     plan = data.plan_of(usable)
     trained = train_head(
         usable,
