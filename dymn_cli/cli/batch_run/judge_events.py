@@ -73,11 +73,7 @@ def evaluate_inputs(
 
 
 def _of_results(
-    inputs: list[str],
-    true_table: EventTable,
-    mapping: LabelMap,
-    ignore_unknown: bool,
-    messages: Messages,
+    inputs: list[str], true_table: EventTable, mapping: LabelMap, ignore_unknown: bool, messages: Messages
 ) -> tuple[EventEvaluation, int]:
     from dymn_cli.evaluation.evaluate_events import (
         FROM_EVENTS,

@@ -80,12 +80,10 @@ def evaluate_inputs(
         opt("--part", "NAME", "Only this part or fold of the data: train, val, test, 1, ...", TRUTH),
     ] = None,
     label_map: Annotated[
-        str | None,
-        opt("--map", "FILE.csv", "What labels of the truth mean: columns truth,label.", TRUTH),
+        str | None, opt("--map", "FILE.csv", "What labels of the truth mean: columns truth,label.", TRUTH)
     ] = None,
     ignore_unknown: Annotated[
-        bool,
-        flag("--ignore-unknown", "Leave out labels that are none of the model's.", TRUTH),
+        bool, flag("--ignore-unknown", "Leave out labels that are none of the model's.", TRUTH)
     ] = False,
     model: ModelOptions,
     jobs: Jobs = None,

@@ -299,10 +299,7 @@ def _split(options: DataOptions, groups: Sequence[str]) -> Split:
 
 
 def _weights(
-    corpus: Corpus,
-    training: NDArray[np.int64],
-    front_end: FrontEndConfig,
-    clip_scores: ClipScores | None,
+    corpus: Corpus, training: NDArray[np.int64], front_end: FrontEndConfig, clip_scores: ClipScores | None
 ) -> NDArray[np.float64]:
     """How often each of the clips to learn from is drawn."""
     if corpus.labels is not None:
