@@ -6,40 +6,28 @@ only (`-k 5`) have gaps: these count as 0, and a note says so.
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dymn_cli.datasets.tables import Table, read_table
-from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.errors import InputError, UsageError
 from dymn_cli.labels import Label, Vocabulary
-from dymn_cli.small_files import LARGE, bounded_lines, read_small_text
+from dymn_cli.readers.cells import score_of, unescaped
+from dymn_cli.readers.from_json import objects_of, source_of
+from dymn_cli.readers.source import open_result_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "SUFFIXES",
-    "ScoreTable",
-    "objects_of",
-    "read_scores",
-    "score_of",
-    "source_of",
-    "unescaped",
-]
+__all__ = ["SUFFIXES", "ScoreTable", "read_scores"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 TSV_COLUMNS = ["source", "channel", "start_s", "end_s", "rank", "label", "score"]
 PLACE = ("source", "channel", "start_s", "end_s")
-TSV_ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,60 +188,10 @@ def _matrix(table: Table, gathering: _Gathering) -> None:
         gathering.add(row["source"], (row["channel"], row["start_s"]), labels, scores)
 
 
-def score_of(text: object, where: str) -> float:
-    """A score as a number.
-
-    Raises:
-        InputError: it is not between 0 and 1.
-    """
-    try:
-        value = float(text)  # type: ignore[arg-type]  # refused below if it is no number
-    except (TypeError, ValueError):
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise InputError(f"{where}: {text!r} is not a score between 0 and 1")
-    return value
-
-
-def unescaped(text: str) -> str:
-    """A cell of tsv without its escapes."""
-    return re.sub(r"\\[tnr\\]", lambda found: TSV_ESCAPES[found[0]], text)
-
-
-# ---------------------------------------------------------------------- objects
-
-
 def _read_objects(path: str, gathering: _Gathering) -> None:
-    for one, where in objects_of(path):
-        _add_object(one, where, gathering)
-
-
-def objects_of(path: str) -> Iterator[tuple[Any, str]]:
-    """The objects of a json or jsonl result, each with its place in the file.
-
-    Raises:
-        InputError: it cannot be read, or is not JSON.
-    """
-    line = 0
-    try:
-        if not path.lower().endswith(".json"):
-            with Path(path).open(encoding="utf-8-sig") as file:
-                for line, text in enumerate(bounded_lines(file, path, InputError), start=1):
-                    if text.strip():
-                        yield json.loads(text), f"{path}, line {line}"
-            return
-        objects = json.loads(read_small_text(path, InputError, max_bytes=LARGE))
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path}: not text in UTF-8") from exc
-    except json.JSONDecodeError as exc:
-        raise InputError(f"{path}, line {line or exc.lineno}: not JSON") from exc
-    except (ValueError, RecursionError) as exc:  # an endless number, or endless brackets
-        where = f"{path}, line {line}" if line else path
-        raise InputError(f"{where}: not JSON that dymn wrote") from exc
-    for n, one in enumerate(objects if isinstance(objects, list) else [objects], start=1):
-        yield one, f"{path}, object {n}"
+    with open_result_file(path) as file:
+        for one, where in objects_of(file.text(), path, as_array=path.lower().endswith(".json")):
+            _add_object(one, where, gathering)
 
 
 def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
@@ -270,17 +208,3 @@ def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
         raise InputError(f"{where}: a tag without label and score") from exc
     labels = [gathering.label(str(name), str(mid)) for name, mid, _ in tags]
     gathering.add(source_of(one, where), place, labels, [score_of(score, where) for _, _, score in tags])
-
-
-def source_of(one: dict[str, Any], where: str) -> str:
-    """The source of an object of a result.
-
-    Raises:
-        InputError: it has none.
-    """
-    try:
-        if "source_b64" in one:
-            return os.fsdecode(base64.b64decode(one["source_b64"], validate=True))
-        return str(one["source"])
-    except (KeyError, TypeError, ValueError) as exc:
-        raise InputError(f"{where}: no source") from exc

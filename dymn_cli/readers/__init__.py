@@ -13,7 +13,7 @@ What a format does not hold is unknown in the result: NaN for a score or a lengt
 windows, -1 for the index of a label.
 """
 
-from dymn_cli.readers.recognise import READ_FORMATS
+from dymn_cli.readers.recognise import READ_FORMATS, event_format
 from dymn_cli.readers.result import EmbeddingRows, Result, open_result
 from dymn_cli.readers.rows import UNKNOWN_AUDIO, UNKNOWN_MODEL
 from dymn_cli.readers.selection import Selection, SelectionOptions
@@ -26,5 +26,6 @@ __all__ = [
     "Result",
     "Selection",
     "SelectionOptions",
+    "event_format",
     "open_result",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from dymn_cli.datasets import tables
 from dymn_cli.errors import InputError
 from dymn_cli.readers.source import os_errors_of
 from dymn_cli.small_files import bounded_lines
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Scores", "cells_of", "is_number", "require_width", "score_of", "time_of", "unescaped"]
 
-LARGEST_CELL = 1 << 20
 _ESCAPE = re.compile(r"\\[tnr\\]")
 _ESCAPED = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
 
@@ -33,24 +32,10 @@ def cells_of(file: TextIO, name: str, separator: str) -> Iterator[tuple[int, lis
     Raises:
         InputError: it cannot be read, or is no table.
     """
-    csv.field_size_limit(LARGEST_CELL)
-    lines = bounded_lines(file, name, InputError)
-    reader = (
-        csv.reader(lines, strict=True)
-        if separator == ","
-        else csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
-    )
     with os_errors_of(name):
-        try:
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-        except csv.Error as exc:
-            is_cut = "end of data" in str(exc)
-            raise InputError(
-                f"{name}, line {reader.line_num}: not a table: {exc}",
-                hint="a quote stays open: the file may be cut short" if is_cut else None,
-            ) from exc
+        yield from tables.cells_of(
+            bounded_lines(file, name, InputError), name, separator, quotes=separator == ","
+        )
 
 
 def require_width(where: str, cells: Sequence[str], header: Sequence[str]) -> None:

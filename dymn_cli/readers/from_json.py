@@ -72,7 +72,9 @@ def _array(file: TextIO, name: str) -> Iterator[tuple[Any, str]]:
             break  # an array of another layout
     else:
         if ours:
-            raise InputError(f"{name}, line {line}: the array has no end: the file is cut short")
+            raise InputError(
+                f"{name}, line {line}: not JSON: the array has no end", hint="the file may be cut short"
+            )
     file.seek(0)
     text = file.read(LARGE)
     if len(text) == LARGE:
@@ -87,6 +89,8 @@ def _parsed(text: str, where: str, *, is_whole: bool = True, is_document: bool =
     try:
         return json.loads(text)
     except json.JSONDecodeError as exc:
+        if any("\udc80" <= char <= "\udcff" for char in text):
+            raise InputError(f"{where}: not text in UTF-8") from exc
         hint = None if is_whole else "the file may be cut short"
         place = f"{where}, line {exc.lineno}" if is_document else where
         raise InputError(f"{place}: not JSON", hint=hint) from exc

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from dymn_cli.datasets.label_tables import was_kept
 from dymn_cli.errors import InputError
 from dymn_cli.readers.cells import Scores, cells_of, is_number, require_width, time_of, unescaped
 from dymn_cli.readers.rows import Row
@@ -44,7 +45,6 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "rank": ("rank",),
     "decision": ("decision",),
 }
-DECISIONS = {"keep": True, "reject": False, "": None}
 NEEDED = {"source", "start_s", "end_s", "label"}
 RAVEN_LABELS = ("Annotation", "Label", "label", "Species", "Tags", "Common Name", "Class")
 
@@ -172,18 +172,6 @@ def _usual_header(cells: Sequence[str]) -> list[str]:
     if len(cells) > len(PLACE) and all(map(is_number, cells[4:])):
         return [*PLACE, *(f"e{n}" for n in range(len(cells) - len(PLACE)))]
     return EVENT_COLUMNS
-
-
-def was_kept(decision: str, where: str) -> bool | None:
-    """Whether a reviewer kept a row; None where nothing is decided.
-
-    Raises:
-        InputError: the cell says something else.
-    """
-    try:
-        return DECISIONS[decision.strip().lower()]
-    except KeyError:
-        raise InputError(f"{where}: the decision is {decision!r}, neither keep nor reject") from None
 
 
 def _count(text: str, where: str) -> int:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.readers.cells import is_number
 from dymn_cli.readers.from_tables import column_roles
+from dymn_cli.readers.source import open_result_file
 
-__all__ = ["READ_FORMATS", "recognise", "require_format"]
+__all__ = ["READ_FORMATS", "event_format", "recognise", "require_format"]
 
 READ_FORMATS = (
     "csv", "tsv", "json", "jsonl", "parquet", "npy", "raven", "audacity", "kaleidoscope", "sed", "rttm",
@@ -134,3 +135,33 @@ def _commas(line: str) -> list[str]:
         return next(csv.reader(io.StringIO(line)), [])
     except csv.Error:
         return []
+
+
+def event_format(path: str) -> str | None:
+    """The format of a file of events or labels; None for any other file, however readable.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with open_result_file(path) as file:
+        try:
+            found = recognise(file.head, path)
+        except InputError:
+            return None
+        head = file.head.decode("utf-8-sig", "surrogateescape").lstrip("\r\n")
+    if found in ("json", "jsonl"):
+        schemas = set(re.findall(r'"schema"\s*:\s*"dymn\.([a-z]+)/\d+"', head))
+        return found if "events" in schemas or (schemas == {"error"} and found == "jsonl") else None
+    if found in ("csv", "tsv"):
+        header = next(iter(csv.reader(io.StringIO(head), delimiter="," if found == "csv" else "\t")), [])
+        roles = column_roles(header)
+        is_named = roles is not None and "label" in roles and "rank" not in roles
+        if is_named and roles is not None and "decision" in roles:  # a review of tags has no times
+            row = head.split("\n", 2)[1:2]
+            cells = next(iter(csv.reader(row, delimiter="," if found == "csv" else "\t")), [])
+            is_named = cells[roles["start_s"] : roles["start_s"] + 1] not in ([], [""])
+        is_bare = roles is None and (
+            not header or (len(header) == N_EVENT_CELLS and not is_number(header[4]))
+        )
+        return found if is_named or is_bare else None
+    return None if found in ("npy", "srt", "vtt") else found

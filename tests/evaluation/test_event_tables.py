@@ -185,7 +185,11 @@ def test_other_files_are_no_events(name: str, text: str, made: Made) -> None:
         ("a.txt", "0\t1\tDog\nhello\n", "line 2: no label with begin and end"),
         ("a.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog <NA> <NA>\nSPEAKER a\n", "line 2: not a line of RTTM"),
         ("a.tsv", "a\tmix\t0.0\t1.0\tDog\t0.5\na\tmix\t0.0\t1.0\tDog\t2\n", "line 2: '2' is not a score"),
-        ("a.jsonl", '{"schema": "dymn.events/1", "source": "a", "duration_s": 1}\n', "line 1: an event"),
+        (
+            "a.jsonl",
+            '{"schema": "dymn.events/1", "source": "a", "duration_s": 1}\n',
+            "line 1: not what dymn",
+        ),
         (
             "a.txt",
             "Selection\tBegin Time (s)\tEnd Time (s)\n1\t0\t1\n",
