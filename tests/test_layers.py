@@ -39,6 +39,15 @@ PARTS = {
     "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
     "writers": {*BASE, "labels"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
+    "report": {
+        *BASE,
+        "labels",
+        "audio",
+        "frontend",
+        "writers.spelling",
+        "datasets.name_matching",
+        "evaluation.event_tables",
+    },
     "demo": {*BASE, "audio"},
     "hear": {*BASE, "audio", "frontend", "model", "store"},
     "export": {
@@ -142,6 +151,7 @@ LIBRARIES = {
     "av": {"audio"},
     "typer": {"cli"},
     "rich": {"cli", "writers.to_table"},
+    "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
     "pyarrow": {"writers", "evaluation.event_tables"},
     "filelock": {"store.local", "train.run_folder"},

@@ -30,6 +30,7 @@ from dymn_cli.cli.commands import (
     labels,
     merge,
     models,
+    report,
     schema,
     tag,
 )
@@ -60,7 +61,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "merge", "info"),
+    "Analyse": ("tag", "events", "embed", "report", "merge", "info"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -108,8 +109,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench, demo,
-    schema,
+    tag, events, embed, report, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench,
+    demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)

@@ -155,6 +155,8 @@ def _plain(sheet: _Sheet) -> Iterator[LabelRow]:
         raise InputError(f"{sheet.path}: no column of {missing}s among {found}", hint=EXPECTED)
     for line, cells in sheet:
         labels = tuple(part.strip() for part in cells[label].split(";") if part.strip())
+        if cells.get("decision") == "reject":  # a reviewer says that it is not there
+            labels = ()
         for text in labels:
             if text.lower() in MISSING:
                 raise InputError(

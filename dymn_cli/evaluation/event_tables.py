@@ -1,6 +1,6 @@
 """Events out of a table: results of `dymn events`, and what people or other programs have marked.
 
-    csv, tsv, json, jsonl, parquet     as `dymn events` writes them
+    csv, tsv, json, jsonl, parquet     as `dymn events` writes them; csv also as a report exports decisions
     sed                                filename, onset, offset, event_label: DCASE's table
     raven, audacity                    selection tables and label tracks
     kaleidoscope, rttm                 rows for review, and a line an event
@@ -226,6 +226,9 @@ def _read_rows(path: str, gathering: _Gathering) -> None:
         source, label = one["source"], one["label"]
         if not is_csv:
             source, label = unescaped(source), unescaped(label)
+        if one.get("decision") == "reject":  # a reviewer says that it is not there
+            gathering.source(source)
+            continue
         times = one["start_s"], one["end_s"]
         gathering.add(source, *times, label, where, mid=one.get("mid", ""), score=one.get("score"))
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dymn_cli.tagging.thresholds import Thresholds
     from dymn_cli.writers import Provenance
 
-__all__ = ["register"]
+__all__ = ["EventSelect", "EventTime", "cut_options", "event_options", "event_provenance", "register"]
 
 HELP = """Find sound events: start, end, label and score of each.
 
@@ -202,12 +202,12 @@ def events(
         raise UsageError(f"{format_name} is no text for a terminal", hint=f"--out events.{format_name}")
     require_writable(output, places, failures=inputs.failures)
     thresholds = read_thresholds(select.thresholds)
-    wanted = _event_options(select, thresholds)
-    cut = _cut(inputs, time, wanted)
+    wanted = event_options(select, thresholds)
+    cut = cut_options(inputs, time, wanted)
 
     def describe(facts: ModelDescription) -> Provenance:
         thresholds.require_known(facts.vocabulary)
-        return _provenance(facts, cut, wanted)
+        return event_provenance(facts, cut, wanted)
 
     with open_run(
         work_of(model, cut, events=wanted),
@@ -250,7 +250,8 @@ def events(
     finish(outcome, alone=run.total == 1)
 
 
-def _cut(inputs: InputOptions, time: EventTime, wanted: EventOptions) -> TagOptions:
+def cut_options(inputs: InputOptions, time: EventTime, wanted: EventOptions) -> TagOptions:
+    """How sources are cut for these events."""
     from dymn_cli.tagging.events import default_hop_s, default_window_s
     from dymn_cli.tagging.options import TagOptions
 
@@ -266,7 +267,8 @@ def _cut(inputs: InputOptions, time: EventTime, wanted: EventOptions) -> TagOpti
     )
 
 
-def _event_options(select: EventSelect, thresholds: Thresholds) -> EventOptions:
+def event_options(select: EventSelect, thresholds: Thresholds) -> EventOptions:
+    """What counts as an event, as the options say it."""
     from dymn_cli.tagging.events import EventOptions
 
     return EventOptions(
@@ -281,7 +283,7 @@ def _event_options(select: EventSelect, thresholds: Thresholds) -> EventOptions:
     )
 
 
-def _provenance(facts: ModelDescription, cut: TagOptions, wanted: EventOptions) -> Provenance:
+def event_provenance(facts: ModelDescription, cut: TagOptions, wanted: EventOptions) -> Provenance:
     """What made the result; an unknown label is said here, before any work is done."""
     from dymn_cli.cli.batch_run.provenance import provenance_of
     from dymn_cli.tagging.events import wanted_labels
