@@ -38,6 +38,7 @@ PARTS = {
     "runtime": {*BASE, "labels", "frontend", "model", "store"},
     "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
     "writers": {*BASE, "labels"},
+    "readers": {*BASE, "labels", "writers"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "report": {
         *BASE,
@@ -153,7 +154,7 @@ LIBRARIES = {
     "rich": {"cli", "writers.to_table"},
     "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
-    "pyarrow": {"writers", "evaluation.event_tables"},
+    "pyarrow": {"writers", "readers.from_parquet", "evaluation.event_tables"},
     "filelock": {"store.local", "train.run_folder"},
     # The network: one module goes there, and only `dymn models pull` calls it.
     "http": {"store.download"},

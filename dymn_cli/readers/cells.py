@@ -1,0 +1,130 @@
+"""Rows of csv and tsv as cells, and numbers in them."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from dymn_cli.errors import InputError
+from dymn_cli.readers.source import os_errors_of
+from dymn_cli.small_files import bounded_lines
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+__all__ = ["Scores", "cells_of", "is_number", "require_width", "score_of", "time_of", "unescaped"]
+
+LARGEST_CELL = 1 << 20
+_ESCAPE = re.compile(r"\\[tnr\\]")
+_ESCAPED = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
+
+
+def cells_of(file: TextIO, name: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that have any cells, and the number of the line where each ends.
+
+    Args:
+        file: opened without translating line ends.
+        name: what errors call it.
+        separator: "," for csv with its quotes, a tab for rows without any.
+
+    Raises:
+        InputError: it cannot be read, or is no table.
+    """
+    csv.field_size_limit(LARGEST_CELL)
+    lines = bounded_lines(file, name, InputError)
+    reader = (
+        csv.reader(lines, strict=True)
+        if separator == ","
+        else csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+    )
+    with os_errors_of(name):
+        try:
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, cells
+        except csv.Error as exc:
+            is_cut = "end of data" in str(exc)
+            raise InputError(
+                f"{name}, line {reader.line_num}: not a table: {exc}",
+                hint="a quote stays open: the file may be cut short" if is_cut else None,
+            ) from exc
+
+
+def require_width(where: str, cells: Sequence[str], header: Sequence[str]) -> None:
+    """See that a row has a cell for each column.
+
+    Raises:
+        InputError: it has more or fewer.
+    """
+    if len(cells) != len(header):
+        hint = "the file may be cut short" if len(cells) < len(header) else None
+        raise InputError(f"{where}: {len(cells)} cells for {len(header)} columns", hint=hint)
+
+
+def unescaped(text: str) -> str:
+    """A cell of our tsv without its escapes."""
+    return _ESCAPE.sub(lambda found: _ESCAPED[found[0]], text) if "\\" in text else text
+
+
+def time_of(text: object, where: str) -> float:
+    """A time in seconds.
+
+    Raises:
+        InputError: it is none, or negative.
+    """
+    try:
+        value = float(str(text).replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{where}: {text!r} is no time in seconds")
+    return value
+
+
+def score_of(text: object, where: str) -> float:
+    """A score as a number.
+
+    Raises:
+        InputError: it is none between 0 and 1.
+    """
+    try:
+        value = float(text)  # type: ignore[arg-type]  # whatever is no number is said below
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise InputError(f"{where}: {text!r} is no score between 0 and 1")
+    return value
+
+
+class Scores:
+    """Reads scores, and remembers how many decimals they have.
+
+    Attributes:
+        precision: decimals of the first score that is text; None before there was one.
+    """
+
+    precision: int | None = None
+
+    def of(self, text: str, where: str) -> float:
+        """A score; NaN for an empty cell.
+
+        Raises:
+            InputError: it is none between 0 and 1.
+        """
+        text = text.strip()
+        if not text:
+            return math.nan
+        if self.precision is None:
+            self.precision = min(9, len(text.partition(".")[2])) if "e" not in text.lower() else 9
+        return score_of(text, where)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a finite number, with a decimal point or comma."""
+    try:
+        return math.isfinite(float(text.replace(",", ".")))
+    except ValueError:
+        return False

@@ -1,0 +1,136 @@
+"""Which format a result has, by its beginning; its name decides only where that says nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from dymn_cli.errors import InputError, UsageError
+from dymn_cli.readers.cells import is_number
+from dymn_cli.readers.from_tables import column_roles
+
+__all__ = ["READ_FORMATS", "recognise", "require_format"]
+
+READ_FORMATS = (
+    "csv", "tsv", "json", "jsonl", "parquet", "npy", "raven", "audacity", "kaleidoscope", "sed", "rttm",
+    "srt", "vtt",
+)  # fmt: skip
+
+RTTM_TYPES = frozenset({
+    "A/P", "CB", "EDIT", "FILLER", "IP", "LEXEME", "NON-LEX", "NON-SPEECH", "NOSCORE", "NO_RT_METADATA",
+    "SEGMENT", "SPEAKER", "SPKR-INFO", "SU",
+})  # fmt: skip
+WITHOUT_HEADER = {
+    ".tsv": "tsv",
+    ".audacity.txt": "audacity",
+    ".txt": "audacity",
+    ".rttm": "rttm",
+    ".srt": "srt",
+}
+OTHERS = {
+    ("source", "error", "message", "hint"): "a list of sources that failed, not a result",
+    ("source", "warning"): "a list of warnings, not a result",
+    ("row", "source", "channel", "start_s", "end_s"): "the index of a matrix; name the .npy file",
+}
+SRT_TIMES = re.compile(r"\d+:\d\d:\d\d,\d{3} --> \d+:\d\d:\d\d,\d{3}")
+N_EVENT_CELLS, N_TAG_CELLS = 6, 7
+
+
+def require_format(name: str) -> str:
+    """A format by its name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name.lower() in READ_FORMATS:
+        return name.lower()
+    import difflib
+
+    near = difflib.get_close_matches(name.lower(), READ_FORMATS, n=3, cutoff=0.0)
+    raise UsageError(f"unknown format {name!r}", hint=f"nearest: {', '.join(near)} (--from FORMAT)")
+
+
+def recognise(head: bytes, name: str) -> str | None:
+    """The format that a file begins as; None where it is no result.
+
+    Args:
+        head: its first lines.
+        name: of the file; its suffix counts where the head is empty.
+
+    Raises:
+        InputError: it is something else that dymn writes, or text in another encoding.
+    """
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{name}: text in UTF-16", hint="save it as UTF-8")
+    if b"\0" in head:
+        return None
+    text = head.decode("utf-8-sig", "surrogateescape").lstrip("\r\n")
+    if not text.strip():
+        return next((form for end, form in WITHOUT_HEADER.items() if name.lower().endswith(end)), None)
+    lines = text.splitlines()
+    return (
+        _of_objects(lines, name)
+        or _of_header(lines[0], name)
+        or _of_row(lines[0])
+        or ("srt" if any(map(SRT_TIMES.match, lines[:2])) else None)
+    )
+
+
+def _of_objects(lines: Sequence[str], name: str) -> str | None:
+    first = lines[0].lstrip()
+    if first.startswith("WEBVTT"):
+        return "vtt"
+    if first.startswith("["):
+        return "json"
+    if first.startswith("{"):
+        if first.rstrip() == "{" and any('"dymn"' in line or '"dymn.meta/' in line for line in lines):
+            raise InputError(f"{name}: what made a result, not the result itself")
+        return "jsonl" if '"schema"' in first else "json"
+    return None
+
+
+def _of_header(first: str, name: str) -> str | None:
+    tabs = first.split("\t")
+    if {"filename", "onset", "offset", "event_label"} <= set(tabs) or tabs == ["filename"]:
+        return "sed"
+    if "Begin Time (s)" in tabs and "End Time (s)" in tabs:
+        return "raven"
+    commas = _commas(first)
+    if tuple(commas) in OTHERS:
+        raise InputError(f"{name}: {OTHERS[tuple(commas)]}")
+    if {"IN FILE", "OFFSET", "DURATION"} <= set(commas):
+        return "kaleidoscope"
+    if column_roles(commas) is not None:
+        return "csv"
+    if column_roles(tabs) is not None:
+        return "tsv"
+    return None
+
+
+def _of_row(first: str) -> str | None:
+    """A format without names of columns."""
+    tabs = first.split("\t")
+    if len(tabs) >= N_EVENT_CELLS and all(map(is_number, tabs[2:4])):
+        is_event = len(tabs) == N_EVENT_CELLS and is_number(tabs[5])
+        is_tag = len(tabs) == N_TAG_CELLS and tabs[4].isdecimal() and is_number(tabs[6])
+        if is_event or is_tag or all(map(is_number, tabs[4:])):
+            return "tsv"
+    if len(tabs) in (2, 3) and is_number(tabs[0]) and is_number(tabs[1]):
+        return "audacity"
+    words = first.split()
+    if words and ((words[0] in RTTM_TYPES and len(words) in (9, 10)) or words[0].startswith(";;")):
+        return "rttm"
+    return None
+
+
+def _commas(line: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(line)), [])
+    except csv.Error:
+        return []
