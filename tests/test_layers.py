@@ -47,7 +47,7 @@ PARTS = {
         "frontend",
         "writers.spelling",
         "datasets.name_matching",
-        "evaluation.event_tables",
+        "readers",
     },
     "demo": {*BASE, "audio"},
     "hear": {*BASE, "audio", "frontend", "model", "store"},

@@ -34,8 +34,8 @@ HELP = """Make a page to look at, listen to and review what was found.
   dymn report recordings/ -o report.html
   dymn report events.csv --audio recordings/ -o report.html
 
-INPUT is recordings, in which events are found as dymn events does, or finished results of dymn events and
-tables of other programs (csv, tsv, json, jsonl, parquet, raven, audacity, kaleidoscope, sed, rttm).
+INPUT is recordings, in which events are found as dymn events does, or finished results of dymn events or
+dymn tag --windows, in any format that dymn convert reads.
 
 The page is one file that needs no network: an overview, a time line with spectrogram and events of each
 recording, and a review: keep an event, reject it, or give it another label, by key. It links to the
@@ -64,6 +64,15 @@ class PageOptions:
     audio: Annotated[
         str | None,
         opt("--audio", "DIR", "Where the recordings of a finished result are now.", PAGE_PANEL),
+    ] = None
+    format: Annotated[
+        str | None,
+        opt(
+            "--from",
+            "FORMAT",
+            "The format of a finished result (default: by what it begins with).",
+            PAGE_PANEL,
+        ),
     ] = None
     embed_audio: Annotated[
         bool,
@@ -129,7 +138,7 @@ def report(
         threshold=page.around,
         seed=page.seed,
     )
-    finished = are_results(inputs.inputs)
+    finished = page.format is not None or are_results(inputs.inputs)
     if inputs.dry_run:
         dry_run(inputs, batch, talk)
         return
@@ -138,6 +147,11 @@ def report(
     output = OutputOptions(out=page.out, force=page.force)
     gathering = Gathering(sampling, read_decisions(page.review) if page.review is not None else ())
     if finished:
+        if select != EventSelect() or time != EventTime():
+            raise UsageError(
+                "options of how events are found, and a finished result, in which they are found already",
+                hint="dymn convert filters results",
+            )
         require_writable(output, Places(None if is_stdout(page.out) else page.out))
         _from_results(inputs, page, gathering, sampling, talk, batch)
         return
@@ -158,12 +172,12 @@ def _from_results(
     from dymn_cli.report.locate import AudioPlaces
 
     places = AudioPlaces(page.audio, [str(Path(name).parent) for name in inputs.inputs])
-    gather_results(inputs.inputs, gathering)
+    model = gather_results(inputs.inputs, gathering, format_name=page.format)
     found = gathering.finish()
     if not found.overview.n_spans:
         talk.warning(f"{inputs.inputs[0]}: no events in this result", "the page shows its recordings only")
     sounds = _sounds(found, page, places, inputs.channel, batch, talk)
-    made_by = f"From {_listed(inputs.inputs)}"
+    made_by = f"From {_listed(inputs.inputs)}{f', found by {model}' if model else ''}"
     _write(found, sounds, sampling, page, inputs.inputs, made_by, talk, force=page.force)
 
 

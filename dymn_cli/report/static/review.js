@@ -187,6 +187,7 @@ function askLabel() {
   $("relabel-input").focus();
 }
 
+$("relabel-cancel").addEventListener("click", () => $("relabel-dialog").close("cancel"));
 $("relabel-dialog").addEventListener("close", () => {
   if ($("relabel-dialog").returnValue !== "save") return;
   const typed = $("relabel-input").value.trim();
