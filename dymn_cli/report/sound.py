@@ -69,7 +69,7 @@ def plan_pictures(
     """
     lengths = [UNKNOWN_S if length is None else length for length in durations]
     per_s = min(MAX_PER_S, PIXELS / N_BANDS / max(sum(lengths), 1.0))
-    fewest = min(MIN_WIDTH, max(32, PIXELS // N_BANDS // max(len(sources), 1)))
+    fewest = min(MIN_WIDTH, max(1, PIXELS // N_BANDS // max(len(sources), 1)))
     left, left_s = FINE_PIXELS / N_BANDS, MAX_EMBEDDED_S
     plans = []
     for source, known, length in zip(sources, durations, lengths, strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,15 +23,8 @@ EVENTS = f"""{HEADER}20240522_235900.wav,mix,1.000,2.500,Owl,/m/09d5_,0.8123,0.6
 20240522_235900.wav,mix,2.000,3.000,Hoot,/m/07r_k2n,0.4500,0.3,1
 20240522_235900.wav,mix,6.000,7.000,Dog,/m/0bt9lr,0.2500,0.2,1
 "<script>alert(1)<!-- & ""x"".wav",mix,0.500,1.500,Dog,/m/0bt9lr,0.6000,0.4,1
-gone.wav,mix,0.000,1.000,"</script><img src=x onerror=alert(2)>",,0.9000,0.9,1
+2024-05-23_00-10-00_gone.wav,mix,0.000,1.000,"</script><img src=x onerror=alert(2)>",,0.9000,0.9,1
 """
-
-
-def data_of(page: bytes) -> dict[str, Any]:
-    """What the script of a page reads."""
-    found = re.search(rb'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ function layoutLanes() {
   for (const s of shown) tops.push(tops.at(-1) + head + laneCanvasHeight(s) + GAP);
   $("lane-list").style.height = `${tops.at(-1)}px`;
   $("nothing").hidden = shown.length > 0;
-  showLanes();
+  showLanes({ redraw: true });
 }
 
 function firstBelow(y) {
@@ -28,7 +28,7 @@ function firstBelow(y) {
   return low;
 }
 
-function showLanes() {
+function showLanes({ redraw = false } = {}) {
   if ($("lanes").hidden) return;
   const list = $("lane-list"), above = list.getBoundingClientRect().top;
   const from = firstBelow(-above - 400), until = -above + innerHeight + 400;
@@ -44,7 +44,8 @@ function showLanes() {
   }
   for (const n of wanted) {
     const s = shown[n];
-    if (!lanes.has(s)) {
+    const isNew = !lanes.has(s);
+    if (isNew) {
       lanes.set(s, makeLane(s));
       list.append(lanes.get(s).box);
     }
@@ -52,7 +53,7 @@ function showLanes() {
     box.style.top = `${tops[n]}px`;
     box.setAttribute("aria-posinset", n + 1);
     box.setAttribute("aria-setsize", shown.length);
-    drawLane(s);
+    if (isNew || redraw) drawLane(s);
   }
   if (lanes.size > 1) inOrder(list);
 }
