@@ -35,6 +35,7 @@ __all__ = [
     "UnsupportedAudioError",
     "UsageError",
     "WeightsMissingError",
+    "os_error_text",
 ]
 
 
@@ -122,3 +123,14 @@ class PartialFailure(DymnError):  # noqa: N818 - not an error of its own: it sum
     """Some inputs failed; the results of the others are complete."""
 
     exit_code = 6
+
+
+def os_error_text(where: object, exc: Exception) -> str:
+    """An error of the operating system in one line: `tags.csv: permission denied`.
+
+    Args:
+        where: the name of the file, and what failed where that is not clear: `tags.csv: cannot be read`.
+        exc: an `OSError`, or what a library raises in its place.
+    """
+    reason = getattr(exc, "strerror", None)
+    return f"{where}: {reason.lower() if reason else str(exc) or type(exc).__name__}"

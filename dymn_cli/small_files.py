@@ -11,6 +11,8 @@ import select
 import stat
 from typing import TYPE_CHECKING
 
+from dymn_cli.errors import os_error_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
@@ -64,7 +66,7 @@ def read_small(
     except IsADirectoryError as exc:
         raise error(f"{name}: a folder, not a file") from exc
     except (OSError, ValueError) as exc:  # ValueError: a name with a zero byte
-        raise error(f"{name}: {(getattr(exc, 'strerror', None) or str(exc)).lower()}") from exc
+        raise error(os_error_text(name, exc)) from exc
 
 
 def _has_something(file: int) -> bool:

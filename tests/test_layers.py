@@ -39,6 +39,7 @@ PARTS = {
     "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
     "writers": {*BASE, "labels"},
     "readers": {*BASE, "labels", "writers"},
+    "convert": {*BASE, "audio", "readers", "writers"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "report": {
         *BASE,
@@ -46,7 +47,6 @@ PARTS = {
         "audio",
         "frontend",
         "writers.spelling",
-        "datasets.name_matching",
         "readers",
     },
     "demo": {*BASE, "audio"},

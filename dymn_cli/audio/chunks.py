@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from dymn_cli.audio.views import Part, Window
+from dymn_cli.audio.virtual_files import ByteWindow, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ MAX_CHUNKS = 10_000  # real files have a few dozen; a file of nothing else must 
 MAX_FILES = 1_000
 STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})  # left by writers into pipes
 WRAP = 1 << 32
-NOT_TOLD = (1 << 64) - 1
+UNKNOWN_SIZE = (1 << 64) - 1
 LOOK = 1 << 16
 TRAILERS = (  # what stands behind samples, "_" for a space at the end
     b"LIST JUNK junk PAD_ FLLR fact PEAK bext iXML axml chna cue_ plst adtl smpl inst acid id3_ ID3_ "
@@ -38,7 +38,7 @@ TRAILERS = (  # what stands behind samples, "_" for a space at the end
 KNOWN = {name.removesuffix(b"_").ljust(4) for name in TRAILERS.split()}
 READ_CODINGS = {0x01, 0x02, 0x03, 0x06, 0x07, 0x11, 0x31, 0x40, 0xFFFE}  # of WAV, by libsndfile
 MPEG_CODINGS = {0x50, 0x55}
-PCM_CODINGS = {0x01, 0x03, 0x06, 0x07}
+PCM_CODINGS = {0x01, 0x03}
 QUIET_TOPS = bytes(range(40)) + bytes(range(216, 256))  # highest bytes of integers that are not loud
 FLOAT_TOPS = b"\0\x80" + bytes(range(0x30, 0x40)) + bytes(range(0xB0, 0xC0))  # of floats below 2
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
@@ -57,6 +57,7 @@ AU_CODINGS = {
     (b"ulaw", 16): 1,
     (b"alaw", 16): 27,
 }
+AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,18 @@ class Piece:
     Args:
         container: name of the format.
         samples: where they are.
-        rate: bytes a second, 0 where it is not told.
-        align: bytes that belong together: a sample of all channels, or a block.
         header: what a decoder is to see in front of them; empty where it may read the file itself.
         coding: number of the coding in WAV; 0 elsewhere.
         notes: what is wrong with the file.
+        another: where another file starts behind it, or None.
     """
 
     container: str
     samples: range
-    rate: float
-    align: int = 1
     header: bytes = b""
     coding: int = 0
     notes: tuple[str, ...] = ()
+    another: int | None = None
 
     @property
     def parts(self) -> tuple[Part, Part]:
@@ -93,23 +92,22 @@ def pieces(stream: BinaryIO) -> list[Piece]:
     Args:
         stream: the seekable file; its position is moved.
     """
-    window = Window(stream)
+    window = ByteWindow(stream)
     found: list[Piece] = []
     position: int | None = 0
     while position is not None and len(found) < MAX_FILES:
-        piece, position = _piece(window, position)
+        piece = _piece(window, position)
         if piece is None:
             break
         found.append(piece)
+        position = piece.another
     if len(found) > 1:
         note = f"{len(found)} files in one, one after the other"
-        found = [
-            replace(piece, notes=(*piece.notes, *([note] if not n else []))) for n, piece in enumerate(found)
-        ]
+        found[0] = replace(found[0], notes=(*found[0].notes, note))
     return found
 
 
-def _piece(window: Window, start: int) -> tuple[Piece | None, int | None]:
+def _piece(window: ByteWindow, start: int) -> Piece | None:
     head = window.get(start, 40)
     mark, kind = head[:4], head[8:12]
     if mark in (b"RIFF", b"RIFX", b"RF64", b"BW64") and kind == b"WAVE":
@@ -122,15 +120,31 @@ def _piece(window: Window, start: int) -> tuple[Piece | None, int | None]:
         return _au(window, start)
     if head[:8] == b"caff\0\1\0\0":
         return _caf(window, start)
-    return None, None
+    return None
 
 
 # ---------------------------------------------------------------------- where samples end
 
 
+class _Layout(NamedTuple):
+    """How samples lie in a file.
+
+    Args:
+        rate: bytes a second, 0 where it is not known.
+        align: bytes that belong together: a sample of all channels, or a block.
+        width: bytes of a sample, negative where the highest comes first; 0 for codings that look random.
+        is_float: samples are floats.
+    """
+
+    rate: float
+    align: int
+    width: int
+    is_float: bool = False
+
+
 class _Extent(NamedTuple):
     end: int
-    is_as_told: bool
+    is_as_claimed: bool
     note: str = ""
     another: int | None = None  # where another file starts
 
@@ -146,7 +160,7 @@ class _Format:
     counts_itself: bool = False
     unknown: set[int] = field(default_factory=set)
 
-    def chunk(self, window: Window, position: int) -> tuple[bytes, int, int] | None:
+    def chunk(self, window: ByteWindow, position: int) -> tuple[bytes, int, int] | None:
         """Name of the chunk that starts there, where its data start, and their size."""
         n_bytes = self.name_size + struct.calcsize(self.size)
         data = window.get(position, n_bytes)
@@ -157,7 +171,7 @@ class _Format:
             size -= n_bytes
         return data[: self.name_size], position + n_bytes, size
 
-    def chunks(self, window: Window, position: int) -> Iterator[tuple[bytes, int, int]]:
+    def chunks(self, window: ByteWindow, position: int) -> Iterator[tuple[bytes, int, int]]:
         """Chunks, until they leave the file."""
         for _ in range(MAX_CHUNKS):
             chunk = self.chunk(window, position)
@@ -167,52 +181,42 @@ class _Format:
             position = chunk[1] + -(-chunk[2] // self.pad) * self.pad
 
 
-def _extent(
-    window: Window,
-    form: _Format,
-    start: int,
-    claimed: int,
-    *,
-    rate: float,
-    align: int,
-    width: int,
-    is_float: bool = False,
-) -> _Extent:
+def _extent(window: ByteWindow, form: _Format, start: int, claimed: int, layout: _Layout) -> _Extent:
     """Where samples that start at `start` end, of which a header claims so many bytes."""
-    end, there = window.end, window.end - start
-    if claimed == NOT_TOLD or (claimed in form.unknown and claimed >= there):
-        return _Extent(end, is_as_told=False)
+    end, there, rate, align = window.end, window.end - start, layout.rate, layout.align
+    if claimed == UNKNOWN_SIZE or (claimed in form.unknown and claimed >= there):
+        return _Extent(end, is_as_claimed=False)
     if claimed == 0:
         if there <= 0 or _is_trailer(window, form, start)[0]:
-            return _Extent(start, is_as_told=True)
-        return _Extent(end, is_as_told=False)
+            return _Extent(start, is_as_claimed=True)
+        return _Extent(end, is_as_claimed=False)
     if claimed >= there:
-        return _Extent(end, is_as_told=True)
+        return _Extent(end, is_as_claimed=True)
     after = start + claimed
     for place in (after, after + 1):
         is_trailer, another = _is_trailer(window, form, place)
         if is_trailer:
-            return _Extent(after, is_as_told=another is None, another=another)
+            return _Extent(after, is_as_claimed=another is None, another=another)
     if form.size == "I" and there - claimed >= WRAP:
         whole = claimed + (there - claimed) // WRAP * WRAP
         if start + whole == end or _is_trailer(window, form, start + whole)[0]:
             note = "its 32-bit sizes have wrapped at 4 GiB: read to its end"
-            return _Extent(start + whole, is_as_told=False, note=note)
+            return _Extent(start + whole, is_as_claimed=False, note=note)
     behind = end - after
     last = _last_byte(window, after)
     if last - after <= max(align, 3):
-        return _Extent(after, is_as_told=True)
-    if behind < align or not _is_sound(window.get(after, LOOK), width, is_float=is_float):
+        return _Extent(after, is_as_claimed=True)
+    if behind < align or not _looks_like_samples(window.get(after, LOOK), layout):
         note = f"{behind:,} bytes behind the audio are left out: they are no samples"
-        return _Extent(after, is_as_told=False, note=note)
+        return _Extent(after, is_as_claimed=False, note=note)
     last = min(end, start + -(-(last - start) // align) * align)
     note = (
         f"the header claims {claimed / rate:.2f} s, {(last - start) / rate:.2f} s are there" if rate else ""
     )
-    return _Extent(last, is_as_told=False, note=note or "the header claims less than is there")
+    return _Extent(last, is_as_claimed=False, note=note or "the header claims less than is there")
 
 
-def _is_trailer(window: Window, form: _Format, position: int) -> tuple[bool, int | None]:
+def _is_trailer(window: ByteWindow, form: _Format, position: int) -> tuple[bool, int | None]:
     """Whether chunks follow, or nothing, or another file; and where that starts."""
     if position == window.end:
         return True, None
@@ -237,7 +241,7 @@ def _is_trailer(window: Window, form: _Format, position: int) -> tuple[bool, int
     return False, None
 
 
-def _piece_starts(window: Window, position: int) -> bool:
+def _piece_starts(window: ByteWindow, position: int) -> bool:
     head = window.get(position, 40)
     return (
         (head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE")
@@ -248,7 +252,7 @@ def _piece_starts(window: Window, position: int) -> bool:
     )
 
 
-def _last_byte(window: Window, start: int) -> int:
+def _last_byte(window: ByteWindow, start: int) -> int:
     """Position behind the last byte from `start` on that is not zero."""
     end = window.end
     while end > start:
@@ -260,66 +264,78 @@ def _last_byte(window: Window, start: int) -> int:
     return start
 
 
-def _is_sound(data: bytes, width: int, *, is_float: bool) -> bool:
-    """Whether bytes behind the announced ones look like samples: text and random bytes do not.
-
-    Args:
-        data: the bytes.
-        width: bytes of a sample, negative where the highest comes first; 0 for codings that look random.
-        is_float: they are floats.
-    """
+def _looks_like_samples(data: bytes, layout: _Layout) -> bool:
+    """Whether bytes behind the announced ones look like samples: text and random bytes do not."""
+    width = layout.width
     n_text = len(data.translate(None, bytes(range(0x20, 0x7F)) + b"\r\n\t"))
     if n_text < len(data) // 10:
         return False
     if width == 0 or abs(width) == 1:
         return True
     top = data[abs(width) - 1 :: abs(width)] if width > 0 else data[::-width]
-    n_usual = len(top) - len(top.translate(None, FLOAT_TOPS if is_float else QUIET_TOPS))
+    n_usual = len(top) - len(top.translate(None, FLOAT_TOPS if layout.is_float else QUIET_TOPS))
     return n_usual > 0.45 * len(top)  # of random bytes, 31 % and less
 
 
 # ---------------------------------------------------------------------- the formats
 
 
-def _wav(window: Window, start: int) -> tuple[Piece | None, int | None]:
+def _found(container: str, start: int, extent: _Extent, header: bytes, coding: int = 0) -> Piece:
+    notes = (extent.note,) if extent.note else ()
+    return Piece(container, range(start, extent.end), header, coding, notes, extent.another)
+
+
+def _wav(window: ByteWindow, start: int) -> Piece | None:
     mark = window.get(start, 4)
-    order = ">" if mark == b"RIFX" else "<"
     is_large = mark in (b"RF64", b"BW64")
-    form = _Format(order, unknown={*([0] if is_large else []), *STREAMED_MARKS})
-    fmt, large = b"", None
+    form = _Format(">" if mark == b"RIFX" else "<", unknown={*([0] if is_large else []), *STREAMED_MARKS})
+    fmt, large = b"", 0
     for name, at, size in form.chunks(window, start + 12):
         if name == b"fmt ":
             fmt = window.get(at, min(size, 1 << 12))
         elif name == b"ds64":
             large = struct.unpack("<QQ", window.get(at, 16).ljust(16, b"\0"))[1]
         elif name == b"data":
-            if len(fmt) < 16:
-                return None, None
-            claimed = (large or 0) if is_large and size in (0, 0xFFFF_FFFF) else size
-            return _wav_piece(window, form, mark, fmt, at, claimed, is_first=start == 0)
-    return None, None
+            claimed = large if is_large and size in (0, 0xFFFF_FFFF) else size
+            return _of_fmt(window, form, "RF64" if is_large else "WAV", fmt, at, claimed, is_first=start == 0)
+    return None
 
 
-def _wav_piece(
-    window: Window, form: _Format, mark: bytes, fmt: bytes, at: int, claimed: int, *, is_first: bool
-) -> tuple[Piece | None, int | None]:
+def _w64(window: ByteWindow, start: int) -> Piece | None:
+    form = _Format("<", "Q", 8, 16, counts_itself=True)
+    fmt = b""
+    for name, at, size in form.chunks(window, start + 40):
+        if name == b"fmt " + W64_TAIL:
+            fmt = window.get(at, min(size, 1 << 12))
+        elif name == b"data" + W64_TAIL:
+            claimed = size if size < 1 << 62 else UNKNOWN_SIZE
+            return _of_fmt(window, form, "W64", fmt, at, claimed, is_first=start == 0)
+    return None
+
+
+def _of_fmt(
+    window: ByteWindow,
+    form: _Format,
+    container: str,
+    fmt: bytes,
+    at: int,
+    claimed: int,
+    *,
+    is_first: bool,
+) -> Piece | None:
+    """Samples that a `fmt` chunk describes."""
+    if len(fmt) < 16:
+        return None
     coding, channels, _, rate, align, bits = struct.unpack(form.order + "HHIIHH", fmt[:16])
     if coding == 0xFFFE and len(fmt) >= 26:
         (coding,) = struct.unpack(form.order + "H", fmt[24:26])
-    is_pcm = coding in PCM_CODINGS and align and align == channels * -(-bits // 8)
-    width = (align // channels if form.order == "<" else -(align // channels)) if is_pcm and channels else 0
-    if coding in (0x06, 0x07):
-        width = 0
-    extent = _extent(
-        window, form, at, claimed, rate=rate, align=max(1, align), width=width, is_float=coding == 3
-    )
-    header = b""
-    if not (extent.is_as_told and is_first):
-        header = _wav_header(fmt, extent.end - at, order=form.order)
-    notes = (extent.note,) if extent.note else ()
-    container = "RF64" if mark in (b"RF64", b"BW64") else "WAV"
-    samples = range(at, extent.end)
-    return Piece(container, samples, rate, max(1, align), header, coding, notes), extent.another
+    is_pcm = coding in PCM_CODINGS and channels and align and align == channels * -(-bits // 8)
+    width = (align // channels if form.order == "<" else -(align // channels)) if is_pcm else 0
+    layout = _Layout(rate, max(1, align), width, is_float=coding == 3)
+    extent = _extent(window, form, at, claimed, layout)
+    is_right = extent.is_as_claimed and is_first
+    header = b"" if is_right else _wav_header(fmt, extent.end - at, order=form.order)
+    return _found(container, at, extent, header, coding)
 
 
 def _wav_header(fmt: bytes, n_bytes: int, *, order: str) -> bytes:
@@ -327,47 +343,18 @@ def _wav_header(fmt: bytes, n_bytes: int, *, order: str) -> bytes:
     riff = 4 + len(chunk) + 8 + n_bytes + n_bytes % 2
     if riff < WRAP:
         mark = b"RIFX" if order == ">" else b"RIFF"
-        return (
-            mark
-            + struct.pack(order + "I", riff)
-            + b"WAVE"
-            + chunk
-            + b"data"
-            + struct.pack(order + "I", n_bytes)
-        )
+        sizes = (struct.pack(order + "I", size) for size in (riff, n_bytes))
+        return b"%b%bWAVE%bdata%b" % (mark, next(sizes), chunk, next(sizes))
     large = b"ds64" + struct.pack("<IQQQI", 28, riff + 36, n_bytes, 0, 0)
     return b"RF64\xff\xff\xff\xffWAVE" + large + chunk + b"data\xff\xff\xff\xff"
 
 
-def _w64(window: Window, start: int) -> tuple[Piece | None, int | None]:
-    form = _Format("<", "Q", 8, 16, counts_itself=True)
-    fmt = b""
-    for name, at, size in form.chunks(window, start + 40):
-        if name == b"fmt " + W64_TAIL:
-            fmt = window.get(at, min(size, 1 << 12))
-        elif name == b"data" + W64_TAIL:
-            if len(fmt) < 16:
-                return None, None
-            coding, channels, _, rate, align, bits = struct.unpack("<HHIIHH", fmt[:16])
-            is_pcm = coding in (1, 3, 0xFFFE) and channels and align == channels * -(-bits // 8)
-            claimed = size if size < 1 << 62 else NOT_TOLD
-            extent = _extent(
-                window,
-                form,
-                at,
-                claimed,
-                rate=rate,
-                align=max(1, align),
-                width=align // channels if is_pcm else 0,
-            )
-            header = b"" if extent.is_as_told and start == 0 else _wav_header(fmt, extent.end - at, order="<")
-            notes = (extent.note,) if extent.note else ()
-            samples = range(at, extent.end)
-            return Piece("W64", samples, rate, max(1, align), header, coding, notes), extent.another
-    return None, None
+def _au_header(mark: bytes, coding: int, rate_hz: int, channels: int) -> bytes:
+    order = ">" if mark == b".snd" else "<"
+    return mark + struct.pack(order + "IIIII", 24, 0xFFFF_FFFF, coding, rate_hz, channels)
 
 
-def _aiff(window: Window, start: int) -> tuple[Piece | None, int | None]:
+def _aiff(window: ByteWindow, start: int) -> Piece | None:
     form = _Format(">", unknown=set(STREAMED_MARKS) | {0xFFFF_FFF8})
     comm = b""
     for name, at, size in form.chunks(window, start + 12):
@@ -375,12 +362,10 @@ def _aiff(window: Window, start: int) -> tuple[Piece | None, int | None]:
             comm = window.get(at, min(size, 1 << 12))
         elif name == b"SSND" and len(comm) >= 18:
             return _aiff_piece(window, form, start, comm, at, size)
-    return None, None
+    return None
 
 
-def _aiff_piece(
-    window: Window, form: _Format, start: int, comm: bytes, at: int, size: int
-) -> tuple[Piece | None, int | None]:
+def _aiff_piece(window: ByteWindow, form: _Format, start: int, comm: bytes, at: int, size: int) -> Piece:
     channels, n_frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", comm[:18])
     name = comm[18:22] if len(comm) >= 22 else b"NONE"
     rate_hz = int(mantissa * 2.0 ** (exponent - 16_446)) if exponent < 16_500 else 0
@@ -390,113 +375,71 @@ def _aiff_piece(
     first = at + 8 + (skipped if skipped < LOOK else 0)
     claimed = max(0, size - 8) if size not in form.unknown else 0
     if coding is None or not align or not 0 < rate_hz < WRAP:
-        return Piece("AIFF", range(first, window.end), 0), None
+        return Piece("AIFF", range(first, window.end))
     width = align // channels * (1 if name == b"sowt" else -1) if coding not in (1, 27) else 0
     if claimed and claimed > window.end - first and n_frames * align < claimed:
         claimed = n_frames * align
-    extent = _extent(
-        window,
-        form,
-        first,
-        claimed,
-        rate=rate_hz * align,
-        align=align,
-        width=width,
-        is_float=name[:2].lower() == b"fl",
-    )
-    is_told = extent.is_as_told and (n_frames or not claimed) and start == 0
-    order, mark = ("<", b"dns.") if name == b"sowt" else (">", b".snd")
-    header = (
-        b"" if is_told else mark + struct.pack(f"{order}IIIII", 24, 0xFFFF_FFFF, coding, rate_hz, channels)
-    )
-    notes = (extent.note,) if extent.note else ()
-    return Piece("AIFF", range(first, extent.end), rate_hz * align, align, header, 0, notes), extent.another
+    layout = _Layout(rate_hz * align, align, width, is_float=name[:2].lower() == b"fl")
+    extent = _extent(window, form, first, claimed, layout)
+    is_right = extent.is_as_claimed and (n_frames or not claimed) and start == 0
+    mark = b"dns." if name == b"sowt" else b".snd"
+    return _found("AIFF", first, extent, b"" if is_right else _au_header(mark, coding, rate_hz, channels))
 
 
-AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-
-
-def _au(window: Window, start: int) -> tuple[Piece | None, int | None]:
+def _au(window: ByteWindow, start: int) -> Piece | None:
     head = window.get(start, 24)
     order = ">" if head[:4] == b".snd" else "<"
     if len(head) < 24:
-        return None, None
+        return None
     offset, size, coding, rate_hz, channels = struct.unpack(order + "IIIII", head[4:])
-    width = AU_WIDTHS.get(coding, 0)
     if offset < 24 or offset > LOOK or not channels or start + offset > window.end:
-        return None, None
-    form = _Format(order, unknown=set(STREAMED_MARKS))
+        return None
+    width = AU_WIDTHS.get(coding, 0)
     align = max(1, width * channels)
-    rate = rate_hz * align if width else 0
-    claimed = size if size not in STREAMED_MARKS else NOT_TOLD
-    signed = 0 if coding in (1, 27) or not width else width if order == "<" else -width
-    extent = _extent(
-        window,
-        form,
-        start + offset,
-        claimed,
-        rate=rate,
-        align=align,
-        width=signed,
-        is_float=coding in (6, 7),
-    )
-    header = b""
-    if not (extent.is_as_told or claimed == NOT_TOLD) or start:
-        header = head[:4] + struct.pack(order + "IIIII", 24, 0xFFFF_FFFF, coding, rate_hz, channels)
-    samples = range(start + offset, extent.end)
-    return Piece("AU", samples, rate, align, header, 0, (extent.note,) if extent.note else ()), extent.another
+    signed = 0 if coding in (1, 27) else width if order == "<" else -width
+    layout = _Layout(rate_hz * align if width else 0, align, signed, is_float=coding in (6, 7))
+    claimed = size if size not in STREAMED_MARKS else UNKNOWN_SIZE
+    form = _Format(order, unknown=set(STREAMED_MARKS))
+    extent = _extent(window, form, start + offset, claimed, layout)
+    is_right = (extent.is_as_claimed or claimed == UNKNOWN_SIZE) and not start
+    header = b"" if is_right else _au_header(head[:4], coding, rate_hz, channels)
+    return _found("AU", start + offset, extent, header)
 
 
-def _caf(window: Window, start: int) -> tuple[Piece | None, int | None]:
+def _caf(window: ByteWindow, start: int) -> Piece | None:
     form = _Format(">", "Q", 1)
     desc, kept = b"", b"caff\0\1\0\0"
-    position = start + 8
-    for _ in range(MAX_CHUNKS):
-        chunk = form.chunk(window, position)
-        if chunk is None:
-            break
-        name, at, size = chunk
+    for name, at, size in form.chunks(window, start + 8):
         if name == b"data":
             return _caf_piece(window, form, start, kept, desc, at, size)
         if name == b"desc":
             desc = window.get(at, min(size, 1 << 10))
         if size < LOOK and len(kept) < LOOK:
-            kept += window.get(position, 12 + size)
-        position = at + size
-    return None, None
+            kept += window.get(at - 12, 12 + size)
+    return None
 
 
 def _caf_piece(
-    window: Window, form: _Format, start: int, kept: bytes, desc: bytes, at: int, size: int
-) -> tuple[Piece | None, int | None]:
+    window: ByteWindow, form: _Format, start: int, kept: bytes, desc: bytes, at: int, size: int
+) -> Piece | None:
     if len(desc) < 32:
-        return None, None
+        return None
     rate_hz, coding, flags, n_bytes, n_frames, channels, _ = struct.unpack(">d4sIIIII", desc[:32])
     first = at + 4  # a count of edits comes first
     rate = rate_hz * n_bytes / n_frames if n_frames and n_bytes and rate_hz > 0 else 0.0
-    claimed = NOT_TOLD if size >= 1 << 63 else max(0, size - 4)
+    claimed = UNKNOWN_SIZE if size >= 1 << 63 else max(0, size - 4)
     width = n_bytes // channels * (1 if flags & 2 else -1) if coding == b"lpcm" and channels else 0
-    extent = _extent(
-        window,
-        form,
-        first,
-        claimed,
-        rate=rate,
-        align=max(1, n_bytes),
-        width=width,
-        is_float=coding == b"lpcm" and bool(flags & 1),
-    )
+    layout = _Layout(rate, max(1, n_bytes), width, is_float=coding == b"lpcm" and bool(flags & 1))
+    extent = _extent(window, form, first, claimed, layout)
     header = b""
-    is_cut = claimed != NOT_TOLD and claimed > window.end - first > 0 and rate > 0
+    is_cut = claimed != UNKNOWN_SIZE and claimed > window.end - first > 0 and rate > 0
     if is_cut:  # which libsndfile refuses
         note = f"the header claims {claimed / rate:.2f} s, {(window.end - first) / rate:.2f} s are there"
         extent = extent._replace(note=f"truncated or damaged: {note}")
-    if not extent.is_as_told or start or is_cut:
+    if not extent.is_as_claimed or start or is_cut:
         there = extent.end - first
         if n_bytes:
             there -= there % n_bytes
         header = kept + b"data" + struct.pack(">Q", there + 4) + bytes(4)
         extent = extent._replace(end=first + there)
-    notes = (extent.note,) if extent.note else ()
-    samples = range(first, extent.end)
-    return Piece("CAF", samples, rate, max(1, n_bytes), header, 0, notes), extent.another
+    return _found("CAF", first, extent, header)

@@ -28,9 +28,9 @@ from dymn_cli.audio import headers
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decoder import Decoder, to_float32
 from dymn_cli.audio.piped import Pipe, open_piped_wav
+from dymn_cli.audio.segments import SegmentDecoder, open_behind_junk
 from dymn_cli.audio.sndfile import MEDIA_HINT
-from dymn_cli.audio.stretches import StretchDecoder, open_behind_junk
-from dymn_cli.audio.views import ForeignFile
+from dymn_cli.audio.virtual_files import ForeignFile
 from dymn_cli.errors import (
     AudioNotFoundError,
     CorruptAudioError,
@@ -38,6 +38,7 @@ from dymn_cli.errors import (
     InputError,
     UnsupportedAudioError,
     UsageError,
+    os_error_text,
 )
 from dymn_cli.results import AudioInfo
 
@@ -119,14 +120,14 @@ class AudioReader:
             InputError: the file object that was given fails to read.
         """
         while len(block := self._decoder.read(n_frames)):
-            block = self._made_sound(block)
+            block = self._silence_bad_samples(block)
             if self._strict:
-                self._require_sound()
+                self._refuse_damage()
             self.frames_read += len(block)
             yield block
         self._finish()
 
-    def _made_sound(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _silence_bad_samples(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = block.ravel()
         with np.errstate(invalid="ignore", over="ignore"):
             # The quick way, over which a block of sound almost never falls: false for NaN and for overflow.
@@ -150,7 +151,7 @@ class AudioReader:
             faults.append(f"{was} replaced by silence: {self._bad}")
         return faults
 
-    def _require_sound(self) -> None:
+    def _refuse_damage(self) -> None:
         if faults := self._faults():
             raise CorruptAudioError(
                 f"{self.name}: damaged: {faults[0]}", hint="without --strict, the rest is read"
@@ -179,7 +180,7 @@ class AudioReader:
                 )
         self.warnings = self._faults()
         if self._strict:
-            self._require_sound()
+            self._refuse_damage()
 
     def close(self) -> None:
         """Close what was opened for this source; a file object that was given stays open."""
@@ -255,7 +256,7 @@ def spool(
     except (OSError, ValueError) as exc:  # ValueError: the stream is closed
         copy.close()
         raise InputError(
-            f"cannot copy the stream: {getattr(exc, 'strerror', None) or exc}",
+            os_error_text("cannot copy the stream", exc),
             hint="long streams are kept in a temporary file; TMPDIR says where",
         ) from exc
     except BaseException:
@@ -287,9 +288,7 @@ def _open_path(path: str, name: str, *, strict: bool) -> AudioReader:
             raise UnsupportedAudioError(f"{name}: a folder, not an audio file") from exc
         raise AudioNotFoundError(f"{name}: no permission to read it") from exc
     except (OSError, ValueError) as exc:
-        raise AudioNotFoundError(
-            f"{name}: cannot be opened: {getattr(exc, 'strerror', None) or exc}"
-        ) from exc
+        raise AudioNotFoundError(os_error_text(f"{name}: cannot be opened", exc)) from exc
     if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise UnsupportedAudioError(f"{name}: a device, not an audio file")
@@ -344,7 +343,7 @@ def _can_seek(stream: BinaryIO) -> bool:
 def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     """Ask libsndfile first; PyAV for what it does not know, and for what it finds malformed."""
     try:
-        return StretchDecoder(stream, name, by_descriptor=by_descriptor)
+        return SegmentDecoder(stream, name, by_descriptor=by_descriptor)
     except (UnsupportedAudioError, CorruptAudioError) as exc:
         error = exc
     try:

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import BinaryIO
 
-from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "Found",
-    "LeftOut",
+    "SkippedFiles",
     "find",
     "natural_key",
     "parse_extensions",
@@ -75,7 +75,7 @@ class Found:
     n_folder: int = field(default=0, compare=False)
 
 
-class LeftOut:
+class SkippedFiles:
     """Counts, by suffix, the files of folders that look like audio and are left out for their names.
 
     Where a suffix says nothing, the first bytes of a few files with it do.
@@ -127,7 +127,7 @@ def find(
     *,
     extensions: frozenset[str] | None = None,
     recurse: bool = True,
-    left_out: LeftOut | None = None,
+    skipped: SkippedFiles | None = None,
 ) -> Iterator[Found]:
     """The sources that names lead to, in the order of the names, folders in natural order.
 
@@ -135,10 +135,10 @@ def find(
         names: files, folders, or "-" for standard input.
         extensions: in folders, only these suffixes (lower case, without the dot); None for all known.
         recurse: also look into folders within folders.
-        left_out: counts what looks like audio and is no source, where `extensions` do not say what is.
+        skipped: counts what looks like audio and is no source, where `extensions` do not say what is.
     """
     suffixes = extensions or _readable_suffixes()
-    counting = left_out if extensions is None else None
+    counting = skipped if extensions is None else None
     seen: set[str] = set()
     for name in names:
         if name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
@@ -153,7 +153,7 @@ class _Search:
 
     suffixes: frozenset[str]
     recurse: bool
-    left_out: LeftOut | None
+    skipped: SkippedFiles | None
 
 
 def _in_folder(
@@ -191,8 +191,7 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
             with os.scandir(folder) as entries:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as exc:
-            reason = (exc.strerror or str(exc)).lower()
-            problem = AudioNotFoundError(f"{folder}: this folder cannot be listed: {reason}")
+            problem = AudioNotFoundError(os_error_text(f"{folder}: this folder cannot be listed", exc))
             yield Found(folder, problem), real
             continue
         inner = []
@@ -200,8 +199,8 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
             if _is_folder(entry):
                 inner.append((entry.path, _real_path(entry, real)))
             elif _suffix(entry.name) not in search.suffixes:
-                if search.left_out is not None:
-                    search.left_out.add(entry)
+                if search.skipped is not None:
+                    search.skipped.add(entry)
             elif not _is_special(entry):
                 yield Found(entry.path, n_folder=len(top)), _real_path(entry, real)
         if search.recurse:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import soundfile
 
-from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.errors import OutputError, UsageError, os_error_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def write_audio(
     except (ValueError, TypeError) as exc:
         raise UsageError(f"{name}: {exc}") from exc
     except OSError as exc:
-        raise OutputError(f"{name}: cannot be written: {exc.strerror or exc}") from exc
+        raise OutputError(os_error_text(f"{name}: cannot be written", exc)) from exc
 
 
 SUFFIXES = {"oga": "OGG", "opus": "OGG", "aif": "AIFF", "aifc": "AIFF", "wave": "WAV"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from dymn_cli.audio.views import Part, Window
+from dymn_cli.audio.virtual_files import ByteWindow, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ def stream_info(stream: BinaryIO, start: int) -> StreamInfo | None:
         stream: the seekable file; its position is moved.
         start: position of its mark, `fLaC`.
     """
-    window = Window(stream)
+    window = ByteWindow(stream)
     head = window.get(start, 8 + INFO_SIZE)
     if head[:4] != b"fLaC" or len(head) < 8 + INFO_SIZE or head[4] & 0x7F or head[7] != INFO_SIZE:
         return None
@@ -132,7 +132,7 @@ def frames(stream: BinaryIO, start: int, info: StreamInfo | None) -> Iterator[Fr
         start: where to look from.
         info: what frames must agree with; None for any.
     """
-    window = Window(stream)
+    window = ByteWindow(stream)
     position = start
     while position < window.end:
         chunk = window.get(position, SEARCH)
@@ -154,7 +154,7 @@ def frames(stream: BinaryIO, start: int, info: StreamInfo | None) -> Iterator[Fr
 
 def frame_at(stream: BinaryIO, offset: int) -> Frame | None:
     """The frame that starts at an offset; None where none does."""
-    data = Window(stream).get(offset, MAX_HEADER)
+    data = ByteWindow(stream).get(offset, MAX_HEADER)
     return _parse(data, offset, None) if SYNC.match(data) else None
 
 

@@ -16,7 +16,7 @@ import re
 from typing import BinaryIO
 
 from dymn_cli.audio.mpeg import id3v2_size
-from dymn_cli.audio.views import Spliced, read_at, size_of
+from dymn_cli.audio.virtual_files import SplicedFile, read_at, size_of
 from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
 
 __all__ = [
@@ -61,7 +61,7 @@ OTHER = (
 )
 
 
-def without_tags(stream: BinaryIO) -> Spliced | None:
+def without_tags(stream: BinaryIO) -> SplicedFile | None:
     """Return a view that starts behind ID3v2 tags, or None where there are none or they do no harm.
 
     Args:
@@ -70,7 +70,7 @@ def without_tags(stream: BinaryIO) -> Spliced | None:
     start = after_tags(stream)
     if not start or (start <= LARGE_TAGS and read_at(stream, start, 4) not in UNTAGGED):
         return None
-    return Spliced(stream, [range(start, max(start, size_of(stream)))])
+    return SplicedFile(stream, [range(start, max(start, size_of(stream)))])
 
 
 def has_too_many_tags(stream: BinaryIO) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from dymn_cli.audio.damage import Adapter, Damage
 from dymn_cli.audio.decoder import to_float32
 from dymn_cli.audio.mp4 import require_plausible_index
-from dymn_cli.audio.sndfile import GuardedFile
+from dymn_cli.audio.virtual_files import GuardedFile
 from dymn_cli.errors import CorruptAudioError, EmptyAudioError, UnsupportedAudioError
 from dymn_cli.results import AudioInfo
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, BinaryIO
 
-from dymn_cli.audio.views import Window
+from dymn_cli.audio.virtual_files import ByteWindow
 from dymn_cli.errors import CorruptAudioError, UnsupportedAudioError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def require_plausible_index(stream: BinaryIO, name: str) -> None:
         CorruptAudioError: it does.
         UnsupportedAudioError: its index is compressed, so that nobody knows.
     """
-    window = Window(stream)
+    window = ByteWindow(stream)
     if not any(kind in KNOWN for kind, _, _ in _boxes(window)):
         return
     most = min(window.end, MAX_SAMPLES)
@@ -60,7 +60,7 @@ def require_plausible_index(stream: BinaryIO, name: str) -> None:
                 )
 
 
-def _boxes(window: Window) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(window: ByteWindow) -> Iterator[tuple[bytes, int, int]]:
     """Name, start and end of each outer box."""
     position = 0
     for _ in range(MAX_BOXES):
@@ -75,7 +75,7 @@ def _boxes(window: Window) -> Iterator[tuple[bytes, int, int]]:
         position = end
 
 
-def _tables(window: Window, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
+def _tables(window: ByteWindow, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
     """Name of each table, and the bytes that follow it."""
     position = start
     while position < end:

@@ -17,7 +17,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from dymn_cli.audio.views import Window
+from dymn_cli.audio.virtual_files import ByteWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ class Walker:
     """
 
     def __init__(self, stream: BinaryIO, start: int, end: int) -> None:
-        self._window = Window(stream, end)
+        self._window = ByteWindow(stream, end)
         self._position = start
         self.behind = 0  # bytes after the last run that are no audio
 
@@ -277,7 +277,7 @@ def id3v2_size(tag: bytes) -> int:
 
 def end_of_audio(stream: BinaryIO) -> int:
     """Where the ID3v1 and APEv2 tags at the back start."""
-    window = Window(stream)
+    window = ByteWindow(stream)
     end = window.end
     if end >= ID3V1_SIZE and window.get(end - ID3V1_SIZE, 3) == b"TAG":
         end -= ID3V1_SIZE

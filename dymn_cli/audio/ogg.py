@@ -22,7 +22,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from dymn_cli.audio.views import Part, Spliced, View, Window, read_at
+from dymn_cli.audio.virtual_files import ByteWindow, Part, SplicedFile, VirtualFile, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Page:
     serial: int
     number: int
     lacing: bytes
-    is_sound: bool  # its checksum is right
+    is_intact: bool  # its checksum is right
 
     @property
     def body(self) -> int:
@@ -78,7 +78,7 @@ class Page:
         return self.body + sum(self.lacing)
 
 
-def pages(window: Window, start: int) -> Iterator[tuple[Page, int]]:
+def pages(window: ByteWindow, start: int) -> Iterator[tuple[Page, int]]:
     """The pages of a file, each with the number of bytes before it that are none."""
     position, n_junk = start, 0
     while True:
@@ -95,11 +95,11 @@ def pages(window: Window, start: int) -> Iterator[tuple[Page, int]]:
         _, _, flags, granule, serial, number, crc, n_lacing = HEADER.unpack(head)
         data = window.get(position, MAX_PAGE)
         lacing = data[HEADER.size : HEADER.size + n_lacing]
-        page = Page(position, flags, granule, serial, number, lacing, is_sound=False)
+        page = Page(position, flags, granule, serial, number, lacing, is_intact=False)
         size = page.end - position
         if size <= len(data):
-            page.is_sound = checksum(data[:22] + bytes(4) + data[26:size]) == crc
-        if not page.is_sound and (size > len(data) or window.get(page.end, 4) not in (b"OggS", b"")):
+            page.is_intact = checksum(data[:22] + bytes(4) + data[26:size]) == crc
+        if not page.is_intact and (size > len(data) or window.get(page.end, 4) not in (b"OggS", b"")):
             position, n_junk = position + 1, n_junk + 1  # its length is among the damage
             continue
         yield page, n_junk
@@ -143,11 +143,11 @@ class Link:
         at = 12 if self.codec == "VORBIS" else 36
         return int.from_bytes(self.first[at : at + 4], "little") or 1
 
-    def add(self, page: Page, window: Window, n_junk: int) -> None:
+    def add(self, page: Page, window: ByteWindow, n_junk: int) -> None:
         """Take its next page."""
         is_header = not self.n_samples and self.n_headers < N_HEADERS.get(self.codec, 2)
         missing = page.number - self.last_number - 1
-        if not page.is_sound and not is_header:
+        if not page.is_intact and not is_header:
             return  # the next one tells by its number that this is missing
         n_new = self._samples_of(page, window, keeps_packet=missing == 0 and n_junk == 0)
         if is_header:
@@ -185,7 +185,7 @@ class Link:
         if lost > 0:
             self.gaps.append((at if n_new else self.last_granule / self.rate_hz, lost))
 
-    def _samples_of(self, page: Page, window: Window, *, keeps_packet: bool) -> int:
+    def _samples_of(self, page: Page, window: ByteWindow, *, keeps_packet: bool) -> int:
         """Samples of the Opus packets that end on a page."""
         if self.codec != "OPUS" or self.n_headers < 2:
             return 0
@@ -203,27 +203,27 @@ class Link:
         self._toc = toc
         return n_samples
 
-    def view(self, stream: BinaryIO) -> View:
+    def view(self, stream: BinaryIO) -> VirtualFile:
         """The file that libsndfile is to read."""
         if self.codec == "FLAC":
             return self._flac(stream)
         return _Pages(stream, self)
 
-    def _flac(self, stream: BinaryIO) -> Spliced:
+    def _flac(self, stream: BinaryIO) -> SplicedFile:
         def parts() -> Iterator[Part]:
             yield b"fLaC\x80" + self.first[14:51]
             for page in (_page_at(stream, offset) for offset in self.offsets[1:]):
                 if page.granule:  # pages of headers have 0
                     yield range(page.body, page.end)
 
-        return Spliced(stream, parts())
+        return SplicedFile(stream, parts())
 
 
 def _page_at(stream: BinaryIO, offset: int) -> Page:
     head = read_at(stream, offset, HEADER.size + 255)
     _, _, flags, granule, serial, number, _, n_lacing = HEADER.unpack(head[: HEADER.size])
     return Page(
-        offset, flags, granule, serial, number, head[HEADER.size : HEADER.size + n_lacing], is_sound=True
+        offset, flags, granule, serial, number, head[HEADER.size : HEADER.size + n_lacing], is_intact=True
     )
 
 
@@ -241,12 +241,12 @@ def _opus_samples(toc: int) -> int:
     return n * (1, 2, 2, toc & 63)[code]
 
 
-class _Pages(View):
+class _Pages(VirtualFile):
     """The pages of a link, with time stamps, numbers and checksums of our own where it is Opus."""
 
     def __init__(self, stream: BinaryIO, link: Link) -> None:
         super().__init__()
-        self._window = Window(stream)
+        self._window = ByteWindow(stream)
         self._link = link
         self._current = -1
         self._page = b""
@@ -287,7 +287,7 @@ def links(stream: BinaryIO, start: int = 0) -> Iterator[Link]:
         stream: the seekable file; its position is moved.
         start: where to look from.
     """
-    window = Window(stream)
+    window = ByteWindow(stream)
     link: Link | None = None
     has_sound = False  # pages after those at the start, where several streams may begin together
     for page, n_junk in pages(window, start):
@@ -314,7 +314,7 @@ def is_chained(stream: BinaryIO) -> bool:
     Args:
         stream: the seekable file; its position is moved.
     """
-    window = Window(stream)
+    window = ByteWindow(stream)
     first = window.get(0, HEADER.size)
     if len(first) < HEADER.size:
         return False

@@ -19,7 +19,7 @@ import numpy as np
 from dymn_cli.audio.chunks import STREAMED_MARKS
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decoder import to_float32
-from dymn_cli.errors import InputError
+from dymn_cli.errors import InputError, os_error_text
 from dymn_cli.results import AudioInfo
 
 if TYPE_CHECKING:
@@ -140,9 +140,7 @@ class PipedWavDecoder:
         except InputError as error:
             raise InputError(f"{self._name}: {error.message}", hint=error.hint) from error
         except (OSError, ValueError) as exc:  # ValueError: it is closed
-            raise InputError(
-                f"{self._name}: cannot be read: {getattr(exc, 'strerror', None) or exc}"
-            ) from exc
+            raise InputError(os_error_text(f"{self._name}: cannot be read", exc)) from exc
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -6,8 +6,6 @@ suffix, and no Python runs while C decodes. Other file objects go through callba
 
 from __future__ import annotations
 
-import io
-import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,14 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import soundfile
 
-from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
+from dymn_cli.audio.virtual_files import GuardedFile
+from dymn_cli.errors import CorruptAudioError, UnsupportedAudioError
 from dymn_cli.results import AudioInfo
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from numpy.typing import NDArray
 
-__all__ = ["MEDIA_HINT", "GuardedFile", "SoundfileDecoder", "libsndfile_version"]
+__all__ = ["MEDIA_HINT", "SoundfileDecoder", "libsndfile_version"]
 
 MEDIA_HINT = "m4a, AAC, WMA and video need one more package: pip install 'dymn[media]'"
 
@@ -39,75 +37,6 @@ CLAIMED_SIZE = re.compile(
 STREAMED_SIZES = range(0x7FFF_F000, 1 << 32)  # what writers into pipes leave in 32-bit fields
 NO_END_MARK = "Last page lacks an end-of-stream bit"
 OGG_DAMAGE = ("Corrupted bitstream", "reports a hole", "ended unexpectedly", "Junk after")
-
-
-class GuardedFile(io.RawIOBase):
-    """A file object made safe for callbacks from C: reads are whole, errors wait to be raised outside.
-
-    An exception inside a callback would be printed and forgotten. Here it ends the file, and `check`
-    raises it as ours once C has returned. Decoders may seek to absurd places that a damaged header names,
-    which is no error until they read there: so the file itself is only moved for reading.
-    """
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream = stream
-        self._source = name
-        self._error: Exception | None = None
-        self._position = 0
-        self._stream_position = -1
-        self._size = stream.seek(0, os.SEEK_END)
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a position; -1, and no move, where it is before the start."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            return -1
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Position in bytes."""
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill the buffer; less only at the end, or after an error."""
-        target = memoryview(buffer).cast("B")
-        filled = 0
-        if self._position >= self._size:  # operating systems refuse positions that a damaged header makes up
-            return 0
-        try:
-            if self._position != self._stream_position and self._error is None:
-                self._stream.seek(self._position)
-            while filled < len(target) and self._error is None:
-                data = self._stream.read(len(target) - filled)
-                if not data:
-                    break
-                target[filled : filled + len(data)] = data
-                filled += len(data)
-        except Exception as exc:  # whatever a foreign file object raises
-            self._error = exc
-        self._position += filled
-        self._stream_position = self._position
-        return filled
-
-    def check(self) -> None:
-        """Raise what a callback met.
-
-        Raises:
-            InputError: the file object failed.
-        """
-        if isinstance(self._error, InputError):
-            raise self._error
-        if self._error is not None:
-            raise InputError(f"{self._source}: cannot be read: {self._error}") from self._error
 
 
 class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]

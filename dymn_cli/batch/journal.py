@@ -46,7 +46,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, os_error_text
 
 __all__ = ["Fingerprint", "Journal", "Place", "Stamp"]
 
@@ -115,7 +115,7 @@ class Journal:
         try:
             return cls(tempfile.TemporaryFile(prefix="dymn-", suffix=".journal", buffering=0), None)
         except OSError as exc:
-            raise OutputError(f"a temporary file: {_reason(exc)}") from exc
+            raise OutputError(os_error_text("a temporary file", exc)) from exc
 
     @classmethod
     def open(cls, path: Path, fingerprint: Fingerprint, *, start_over: bool = False) -> Self:
@@ -296,7 +296,7 @@ class Journal:
         except OSError as exc:
             where = self._path or "a temporary file"
             hint = "what is done so far is kept" if self._path else "TMPDIR=... puts it on another disk"
-            raise OutputError(f"{where}: {_reason(exc)}", hint=hint) from exc
+            raise OutputError(os_error_text(where, exc), hint=hint) from exc
         self._end += len(data)
 
     def sync(self) -> None:
@@ -351,7 +351,7 @@ class Journal:
             self._file.seek(place.offset)
             data = self._file.read(place.length)
         except OSError as exc:
-            raise OutputError(f"{self._path or 'a temporary file'}: {_reason(exc)}") from exc
+            raise OutputError(os_error_text(self._path or "a temporary file", exc)) from exc
         if data is None or len(data) < place.length:
             raise OutputError(
                 f"{self._path or 'a temporary file'}: cut short while it was in use",
@@ -399,7 +399,7 @@ def _open_locked(path: Path) -> io.FileIO:
                 raise _no_file(path, "a symbolic link")
             number = os.open(path, flags, 0o666)
         except OSError as exc:
-            raise OutputError(f"{path}: {_reason(exc)}") from exc
+            raise OutputError(os_error_text(path, exc)) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
             raise _no_file(path, "no regular file")
@@ -438,10 +438,6 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
-
-
-def _reason(exc: OSError) -> str:
-    return (exc.strerror or str(exc)).lower()
 
 
 def _change(key: str, then: object, now: object) -> str:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.writers.beside import failures_of, index_of, meta_of, warnings_of
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, choose_format
 from dymn_cli.writers.lists import FAILURES, WARNINGS
@@ -144,7 +144,7 @@ def _read_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        raise InputError(f"{exc.filename or 'a share'}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(exc.filename or "a share", exc)) from exc
 
 
 @contextlib.contextmanager
@@ -165,7 +165,7 @@ def _common_meta(shares: Sequence[str], name: str) -> bytes | None:
     return _common_document(shares, [meta_of(share) for share in shares], {})
 
 
-def _common_document(shares: Sequence[str], paths: Sequence[str], facts: dict[str, Any]) -> bytes | None:
+def _common_document(shares: Sequence[str], paths: Sequence[str], own: dict[str, Any]) -> bytes | None:
     """What lies beside each share, which must be the same but for its place, with facts of the whole."""
     found = [_document(path) for path in paths]
     if all(document is None for document in found):
@@ -174,7 +174,7 @@ def _common_document(shares: Sequence[str], paths: Sequence[str], facts: dict[st
     for share, path, document in zip(shares, paths, found, strict=True):
         if document is None:
             raise InputError(f"{path}: no such file, and other shares have theirs")
-        documents.append({key: value for key, value in document.items() if key != "shard"} | facts)
+        documents.append({key: value for key, value in document.items() if key != "shard"} | own)
         _require_same(documents[-1], documents[0], share, shares[0])
     merged = json.dumps(documents[0], ensure_ascii=False, allow_nan=False, sort_keys=True, indent=2)
     return merged.encode("utf-8", "surrogatepass") + b"\n"

@@ -10,7 +10,7 @@ behind a source that ends its worker goes to another.
 A worker that dies (a decoder that crashes, the kernel that takes its memory) or that is over the time limit
 and killed gives a failure for its source, and a new one takes its place. Workers do not hear Ctrl-C, keep
 away from the standard streams, and end when the parent is gone, however it went and whatever they are
-doing. Bodies travel as bytes, see `dymn_cli.batch.work`.
+doing. Bodies travel as bytes, see `dymn_cli.batch.job`.
 
 Standard input is the parent's: it is copied to a file, which is that of the worker from then on.
 
@@ -36,19 +36,17 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from dymn_cli.batch.work import Job, Summary, standard_input
-from dymn_cli.errors import DymnError, InputError, ModelError
+from dymn_cli.batch.job import Job, ModelDescription, Summary, standard_input
+from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from dymn_cli.labels import Vocabulary
-    from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Done", "Failed", "Message", "ModelDescription", "Part", "Pool", "Progress", "attempt"]
+__all__ = ["Done", "Failed", "Message", "Part", "Pool", "Progress", "attempt"]
 
 REPORT = "set DYMN_DEBUG=1 for the trace, and please report it"
 SIGKILL = 9
@@ -59,21 +57,6 @@ FIRST_ANSWER_S = 300.0  # a worker that has not loaded its model by then never w
 MAX_STILLBORN = 3  # workers in a row that ended before they had loaded the model
 BRIEF_BYTES = 4 << 20  # a second's work or so: that long a source may wait behind another
 KILL_TIMEOUT_S = 5.0  # a killed process that outlives this hangs in the kernel, say on a lost network drive
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDescription:
-    """What the parent must know of the model that the workers have."""
-
-    model: ModelInfo
-    vocabulary: Vocabulary
-    embedding_size: int
-    calibration_digest: str | None = None
-
-    @classmethod
-    def of(cls, tagger: Tagger) -> ModelDescription:
-        """The facts of a tagger of this process."""
-        return cls(tagger.model, tagger.vocabulary, tagger.embedding_size, tagger.calibration_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +140,7 @@ class Pool:
     """Workers for one kind of work; use it in a `with` statement.
 
     Args:
-        work: what they do with each source.
+        job: what they do with each source.
         n_workers: how many.
         threads: windows that each of them computes at the same time.
         limit_s: seconds that a source may take, or None.
@@ -166,8 +149,8 @@ class Pool:
         ModelError: a worker cannot load the model.
     """
 
-    def __init__(self, work: Job, n_workers: int, *, threads: int = 1, limit_s: float | None = None) -> None:
-        self._work = work
+    def __init__(self, job: Job, n_workers: int, *, threads: int = 1, limit_s: float | None = None) -> None:
+        self._job = job
         self._threads = threads
         self._limit_s = limit_s
         self._n_stillborn = 0
@@ -179,7 +162,7 @@ class Pool:
         try:
             for _ in range(n_workers):
                 self._workers.append(self._start())
-            self.facts = self._first_facts()
+            self.description = self._first_description()
         except BaseException:
             self.close()
             raise
@@ -218,7 +201,7 @@ class Pool:
         if self._stdin is None:
             with _named_temporary_file() as file:
                 self._stdin = file.name
-                standard_input(most_bytes=self._work.max_input, into=file)
+                standard_input(most_bytes=self._job.max_input, into=file)
         return self._stdin
 
     def step(self, handle: Callable[[Message], None]) -> None:
@@ -234,7 +217,7 @@ class Pool:
         ready = wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
             is_alive = worker.process.is_alive()  # asked first: what a lost one has said before is heard
-            for message in self._heard(worker) if worker.pipe in ready or not is_alive else ():
+            for message in self._messages_of(worker) if worker.pipe in ready or not is_alive else ():
                 handle(message)
             error = self._loss_of(worker, is_alive=is_alive)
             if error is not None:
@@ -254,17 +237,17 @@ class Pool:
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._work, self._threads), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, self._job, self._threads), daemon=True)
         try:
             with _without_interrupts(), _without_main_module(), _with_large_pages():
                 process.start()
         except OSError as exc:
-            raise ModelError(f"a worker process does not start: {exc.strerror or exc}") from exc
+            raise ModelError(os_error_text("a worker process does not start", exc)) from exc
         finally:
             theirs.close()
         return _Worker(process, ours, time.monotonic())
 
-    def _first_facts(self) -> ModelDescription:
+    def _first_description(self) -> ModelDescription:
         first = self._workers[0]
         try:
             answer = first.pipe.recv() if first.pipe.poll(FIRST_ANSWER_S) else None
@@ -277,7 +260,7 @@ class Pool:
         first.ready = True
         return answer
 
-    def _heard(self, worker: _Worker) -> Iterator[Message]:
+    def _messages_of(self, worker: _Worker) -> Iterator[Message]:
         try:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
@@ -348,7 +331,7 @@ def _named_temporary_file() -> BinaryIO:
     try:
         return cast(BinaryIO, tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False))
     except OSError as exc:
-        raise InputError(f"-: no temporary file: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text("-: no temporary file", exc)) from exc
 
 
 def _cannot_start() -> ModelError:
@@ -415,13 +398,13 @@ def _without_main_module() -> Iterator[None]:
 
 
 def attempt(
-    tagger: Tagger, work: Job, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
+    tagger: Tagger, job: Job, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
 ) -> Done | Failed:
     """Do the work for one source, whatever it may hold.
 
     Args:
         tagger: loaded by `Job.open_tagger`.
-        work: what to do.
+        job: what to do.
         name: path, or "-" for standard input.
         part: takes the parts of the result, in order.
         progress: takes how far it is.
@@ -430,7 +413,7 @@ def attempt(
         DymnError: not the source fails, but the model or the place of the results.
     """
     try:
-        body, summary = work.do(
+        body, summary = job.do(
             tagger,
             name,
             lambda body: part(Part(name, body)),
@@ -444,7 +427,7 @@ def attempt(
     except (DymnError, BrokenPipeError):
         raise
     except PermissionError as exc:
-        closed = InputError(f"{name}: {(exc.strerror or str(exc)).lower()}")
+        closed = InputError(os_error_text(name, exc))
         return Failed(name, failure_of(name, closed))
     except Exception as exc:
         if os.environ.get("DYMN_DEBUG"):
@@ -457,20 +440,20 @@ def attempt(
 # ---------------------------------------------------------------------- in the worker's process
 
 
-def _serve(pipe: Connection, work: Job, threads: int) -> None:
+def _serve(pipe: Connection, job: Job, threads: int) -> None:
     """The life of a worker: load the model, then one source after the other until the pipe closes."""
     _leave_streams_alone()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         try:
-            tagger = work.open_tagger(threads)
+            tagger = job.open_tagger(threads)
             pipe.send(ModelDescription.of(tagger))
             while True:
                 name, copy = pipe.recv()
                 if copy is not None:
                     sys.stdin = open(copy, encoding="latin-1")  # noqa: PTH123, SIM115 - to the end of the process
-                told = _NowAndThen(pipe)
-                pipe.send(attempt(tagger, work, name, pipe.send, told))
+                told = _ThrottledProgress(pipe)
+                pipe.send(attempt(tagger, job, name, pipe.send, told))
         except DymnError as error:
             pipe.send(error)
 
@@ -491,7 +474,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _NowAndThen:
+class _ThrottledProgress:
     """Tells how far it is, but not with every window."""
 
     def __init__(self, pipe: Connection) -> None:

@@ -10,7 +10,7 @@ Few and small files are done in this process: starting workers takes longer than
 a file are spread over threads; with workers, the files are spread over processes, and one very long file
 among many keeps one core busy while the others do the rest. What a crash costs is a file where there are
 workers, and the run where there are none. With a model on a GPU, workers decode and feed it (see
-`dymn_cli.batch.feed`).
+`dymn_cli.batch.gpu`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
+from dymn_cli.batch.job import Job, ModelDescription, Summary
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.pool import Failed, Message, ModelDescription, Part, Pool, Progress, attempt
-from dymn_cli.batch.work import Job, Summary
+from dymn_cli.batch.pool import Failed, Message, Part, Pool, Progress, attempt
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import Failure
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Ahead", "Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
+__all__ = ["Engine", "InProcess", "Outcome", "Prefetcher", "Watcher", "open_engine", "run"]
 
 SMALL_COUNT = 16
 SMALL_BYTES = 64 << 20
@@ -47,7 +47,7 @@ Handler = Callable[[Message], None]
 class Engine(Protocol):
     """Who does the work."""
 
-    facts: ModelDescription
+    description: ModelDescription
 
     @property
     def has_room(self) -> bool:
@@ -75,11 +75,11 @@ class Engine(Protocol):
 class InProcess:
     """The engine without workers: one source at a time, its windows on several threads."""
 
-    def __init__(self, work: Job, tagger: Tagger) -> None:
-        self._work = work
+    def __init__(self, job: Job, tagger: Tagger) -> None:
+        self._job = job
         self._tagger = tagger
         self._name: str | None = None
-        self.facts = ModelDescription.of(tagger)
+        self.description = ModelDescription.of(tagger)
 
     @property
     def has_room(self) -> bool:
@@ -100,7 +100,7 @@ class InProcess:
         name, self._name = self._name, None
         if name is None:
             return
-        handle(attempt(self._tagger, self._work, name, handle, handle))
+        handle(attempt(self._tagger, self._job, name, handle, handle))
 
     def close(self) -> None:
         """End the threads."""
@@ -108,12 +108,12 @@ class InProcess:
 
 
 def open_engine(
-    work: Job, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
+    job: Job, names: Sequence[str] | None, *, jobs: int, threads: int | None, limit_s: float | None
 ) -> Engine:
     """The engine for some sources: workers, unless the sources are few and small.
 
     Args:
-        work: what to find out.
+        job: what to find out.
         names: the sources, or None where they are not known beforehand.
         jobs: sources to be worked on at the same time, at most; where there are no workers, threads.
         threads: windows of one source computed at the same time; None for one where there are workers.
@@ -124,14 +124,14 @@ def open_engine(
         ModelError: the model cannot be loaded.
     """
     if limit_s is None and names is not None and _are_small(names):
-        return InProcess(work, work.open_tagger(threads or jobs))
+        return InProcess(job, job.open_tagger(threads or jobs))
     n_workers = jobs if names is None else max(1, min(jobs, len(names)))
-    if work.device in ("auto", "cpu"):
-        return Pool(work, n_workers, threads=threads or 1, limit_s=limit_s)
-    from dymn_cli.batch.feed import Decoding, GpuEngine
+    if job.device in ("auto", "cpu"):
+        return Pool(job, n_workers, threads=threads or 1, limit_s=limit_s)
+    from dymn_cli.batch.gpu import Decoding, GpuEngine
 
-    tagger = work.open_tagger(threads)
-    return GpuEngine(work, tagger, Pool(Decoding.of(work, tagger), n_workers, limit_s=limit_s))
+    tagger = job.open_tagger(threads)
+    return GpuEngine(job, tagger, Pool(Decoding.of(job, tagger), n_workers, limit_s=limit_s))
 
 
 def _are_small(names: Sequence[str]) -> bool:
@@ -195,7 +195,7 @@ class _Slot:
 
 
 @dataclass(slots=True)
-class _InHand:
+class _InProgress:
     """A source that is being worked on."""
 
     slot: _Slot
@@ -224,7 +224,7 @@ class _Run:
         self.failed: list[tuple[int, Failure]] = []  # the number of a source, and why it failed
         self.waiting: Found | None = None
         self.order: deque[_Slot] = deque()
-        self.in_hand: dict[str, _InHand] = {}
+        self.in_hand: dict[str, _InProgress] = {}
 
     def take(self) -> None:
         """Give the source that waits its place, and to the engine unless it is known already."""
@@ -243,7 +243,7 @@ class _Run:
                 self.outcome.n_kept += 1
                 self.watcher.kept(found.name)
             else:
-                self.in_hand[found.name] = _InHand(slot, stamp)
+                self.in_hand[found.name] = _InProgress(slot, stamp)
                 self.engine.give(found.name, None if stamp is None else stamp.size)
         self._write_ready()
 
@@ -287,7 +287,7 @@ class _Run:
                 self.write(slot.name)
 
 
-class Ahead(Iterator["Found"]):
+class Prefetcher(Iterator["Found"]):
     """Sources that come through a pipe, read one ahead: a name that is yet to come holds up no result.
 
     Args:
@@ -344,7 +344,7 @@ def run(
 
     Args:
         sources: what to work on; read no faster than the engine takes them. Where they may keep us waiting,
-            `Ahead` waits for them while results are written.
+            `Prefetcher` waits for them while results are written.
         engine: who works.
         journal: keeps results until they can be written, and from an earlier run.
         write: writes the result of a source, which the journal has.
@@ -357,7 +357,7 @@ def run(
         ModelError: the model fails.
     """
     state = _Run(journal, engine, write, fail, watcher)
-    ahead = sources if isinstance(sources, Ahead) else None
+    ahead = sources if isinstance(sources, Prefetcher) else None
     try:
         while True:
             if ahead is None or ahead.is_ready or not engine.is_busy:

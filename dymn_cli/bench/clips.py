@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.audio.encode import write_audio
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, os_error_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def copies(originals: Sequence[Path], folder: Path, n_clips: int) -> list[Path]:
                 shutil.copyfile(original, path)
             paths.append(path)
     except OSError as exc:
-        raise OutputError(f"{folder}: {exc.strerror or exc}") from exc
+        raise OutputError(os_error_text(folder, exc)) from exc
     return paths
 
 
@@ -112,7 +112,7 @@ def write_long(path: Path, minutes: int) -> None:
             for _ in range(minutes - 1):
                 file.write(stream)
     except OSError as exc:
-        raise OutputError(f"{path}: {exc.strerror or exc}") from exc
+        raise OutputError(os_error_text(path, exc)) from exc
 
 
 def _counting(stream: bytes, n_times: int) -> bytes:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dymn_cli.audio.discover import Found
+from dymn_cli.batch.job import Reader
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.run import run
-from dymn_cli.batch.work import Reader
 from dymn_cli.errors import InputError
 from dymn_cli.writers import Provenance, WriterOptions, open_tags
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from dymn_cli.batch.pool import Message, ModelDescription
+    from dymn_cli.batch.job import Job, ModelDescription, Summary
+    from dymn_cli.batch.pool import Message
     from dymn_cli.batch.run import Engine
-    from dymn_cli.batch.work import Job, Summary
     from dymn_cli.results import Failure
 
 __all__ = ["WarmEngine"]
@@ -34,13 +34,13 @@ class WarmEngine:
 
     Args:
         engine: who works.
-        work: what the engine was made for.
+        job: what the engine was made for.
         folder: for journals and results.
     """
 
-    def __init__(self, engine: Engine, work: Job, folder: Path) -> None:
+    def __init__(self, engine: Engine, job: Job, folder: Path) -> None:
         self._engine = engine
-        self._work = work
+        self._job = job
         self._folder = folder
 
     def __call__(self, paths: Sequence[Path]) -> float:
@@ -49,14 +49,14 @@ class WarmEngine:
         Raises:
             InputError: one of them cannot be used.
         """
-        facts, totals = self._engine.facts, _Totals()
-        writing = WriterOptions(provenance=Provenance("", facts.model))
+        description, totals = self._engine.description, _Totals()
+        writing = WriterOptions(provenance=Provenance("", description.model))
         out = self._folder / "tags.csv"
         with (
             Journal.open(self._folder / "tags.csv.journal", {}, start_over=True) as journal,
             open_tags(str(out), "csv", writing, force=True) as writer,
         ):
-            reader = Reader(journal, self._work, facts.model, facts.vocabulary, facts.embedding_size)
+            reader = Reader(journal, self._job, description)
 
             def write(name: str) -> None:
                 for clip in reader.clips(name):
@@ -81,7 +81,7 @@ class _KeptOpen:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.facts: ModelDescription = engine.facts
+        self.description: ModelDescription = engine.description
 
     @property
     def has_room(self) -> bool:

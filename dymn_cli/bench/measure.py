@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dymn_cli.audio.windows import WindowPlan
+from dymn_cli.batch.job import Job
 from dymn_cli.batch.pool import Pool
 from dymn_cli.batch.run import InProcess
-from dymn_cli.batch.work import Job
 from dymn_cli.bench.clips import CLIP_S, FORMATS, RATE_HZ, copies, write_long, write_originals
 from dymn_cli.bench.engines import WarmEngine
 from dymn_cli.bench.machine import this_machine
@@ -134,8 +134,8 @@ class _Bench:
         self._stack = stack
         self._tell = tell
         self._disturbed: list[tuple[float, float]] = []  # seconds, cores that others kept busy
-        self._work = Job(options.model, "auto", "cpu", None, TagOptions())
-        self.tagger = stack.enter_context(self._work.open_tagger(threads=1))
+        self._job = Job(options.model, "auto", "cpu", None, TagOptions())
+        self.tagger = stack.enter_context(self._job.open_tagger(threads=1))
         self._baseline = self._open_baseline()
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dymn-bench-")))
         tell("writing clips")
@@ -170,7 +170,7 @@ class _Bench:
         return min(max(n_clips, self.jobs), LARGEST_BATCH)
 
     def _pool(self, n_workers: int) -> WarmEngine:
-        engine = WarmEngine(Pool(self._work, n_workers), self._work, self._folder)
+        engine = WarmEngine(Pool(self._job, n_workers), self._job, self._folder)
         warm = self._stack.enter_context(engine)
         paths = self._clips["wav"]
         paths = [*paths, *self._clips["flac"], *self._clips["mp3"]][: max(len(paths), 4 * n_workers)]
@@ -277,9 +277,9 @@ class _Bench:
         path = self._folder / "long.mp3"
         write_long(path, minutes)
         clips = copies(self._originals["mp3"], self._folder / "mp3", minutes * 60 // CLIP_S)
-        engine = InProcess(self._work, self._work.open_tagger(threads=self.jobs))
+        engine = InProcess(self._job, self._job.open_tagger(threads=self.jobs))
         name = f"{minutes} min"
-        with WarmEngine(engine, self._work, self._folder) as threads:
+        with WarmEngine(engine, self._job, self._folder) as threads:
             hours = {"clips": pool(clips) / 3600, name: threads([path]) / 3600}
             taken = self._seconds({"clips": partial(pool, clips), name: partial(threads, [path])})
         for what, times in taken.items():

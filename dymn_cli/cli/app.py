@@ -19,6 +19,7 @@ import typer
 
 from dymn_cli.cli.commands import (
     bench,
+    convert,
     demo,
     distill,
     doctor,
@@ -61,7 +62,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "report", "merge", "info"),
+    "Analyse": ("tag", "events", "embed", "convert", "report", "merge", "info"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -109,8 +110,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, report, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench,
-    demo, schema,
+    tag, events, embed, convert, report, merge, info, finetune, eval_, distill, models, export, labels,
+    doctor, bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
@@ -162,18 +163,18 @@ def run(arguments: list[str]) -> int:
 
 def _end(reason: BaseException, arguments: list[str]) -> int:
     """Say why the run ended, and return the exit code for it."""
-    talk = _talk(arguments)
+    messages = _messages(arguments)
     if isinstance(reason, BrokenPipeError):
         return 0
     if isinstance(reason, KeyboardInterrupt | typer.Abort):
-        talk.note("interrupted")
+        messages.note("interrupted")
         return INTERRUPTED
     error = as_dymn_error(reason)
-    talk.error(error)
+    messages.error(error)
     return error.exit_code
 
 
-def _talk(arguments: list[str]) -> Messages:
+def _messages(arguments: list[str]) -> Messages:
     """A voice for errors that come before or after a command has one of its own."""
     color = "auto"
     for n, argument in enumerate(arguments):

@@ -35,7 +35,7 @@ import numpy as np
 from dymn_cli.atomic import atomic_write, remove_parts
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
-from dymn_cli.errors import InputError, OutputError, UsageError
+from dymn_cli.errors import InputError, OutputError, UsageError, os_error_text
 from dymn_cli.frontend import FrontEndConfig, LogMel
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def _as_output_error(place: Path, work: Callable[[], _Result]) -> _Result:
         return work()
     except OSError as exc:
         raise OutputError(
-            f"{place}: {(exc.strerror or str(exc)).lower()}",
+            os_error_text(place, exc),
             hint="--cache DIR puts the decoded audio elsewhere",
         ) from exc
 

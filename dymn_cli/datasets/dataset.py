@@ -23,7 +23,7 @@ import numpy as np
 from dymn_cli.audio.discover import find, natural_key
 from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table
 from dymn_cli.datasets.name_matching import match_names
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -295,7 +295,7 @@ def _folders(top: str) -> list[str]:
         with os.scandir(top) as entries:
             names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as exc:
-        raise InputError(f"{top}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(top, exc)) from exc
     return sorted(names, key=natural_key)
 
 

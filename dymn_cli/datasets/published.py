@@ -29,7 +29,7 @@ import numpy as np
 
 from dymn_cli.datasets.dataset import Dataset, Task, assemble
 from dymn_cli.datasets.label_tables import PRESENT_FROM, LabelRow, read_label_table
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.small_files import read_small_text
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _root(folder: Path, marker: str) -> Path:
     try:
         inner = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as exc:
-        raise InputError(f"{folder}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(folder, exc)) from exc
     for root in (folder, *inner):
         if (root / marker).is_file():
             return root

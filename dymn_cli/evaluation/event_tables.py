@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dymn_cli.errors import InputError, OutputError
+from dymn_cli.errors import InputError, OutputError, os_error_text
 from dymn_cli.evaluation.score_files import cells_of, objects_of, score_of, source_of, unescaped
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def event_form(path: str | Path) -> str | None:
         with open(path, "rb") as file:  # noqa: PTH123 - likewise
             head = file.read(HEAD)
     except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(path, exc)) from exc
     if head.startswith(b"PAR1"):
         return "parquet" if str(path).lower().endswith((".parquet", ".pq")) else None
     if b"\0" in head:
@@ -399,7 +399,7 @@ def _lines(path: str) -> Iterator[tuple[int, tuple[str]]]:
             for line, text in enumerate(file, start=1):
                 yield line, (text,)
     except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(path, exc)) from exc
 
 
 def _whole(path: str, line: int, cells: Sequence[str], header: Sequence[str]) -> str:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.audio.discover import Found
+from dymn_cli.batch.job import Job, Reader
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.run import Watcher, open_engine, run
-from dymn_cli.batch.work import Job, Reader
 from dymn_cli.datasets.audio_cache import cache_limit, remove_oldest
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.store.registry import cache_folder
@@ -31,15 +31,15 @@ from dymn_cli.tagging.options import TagOptions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.results import Failure
 
-__all__ = ["Embeddings", "Predictions", "open_predictions", "work_for"]
+__all__ = ["Embeddings", "Predictions", "job_for", "open_predictions"]
 
 FOLDER = "answers"
 
 
-def work_for(
+def job_for(
     model: str | tuple[str, ...],
     backend: str,
     device: str,
@@ -86,12 +86,12 @@ class Predictions:
     """What a model said of recordings.
 
     Args:
-        facts: about the model.
+        description: about the model.
         failures: recordings that gave nothing.
         n_remembered: recordings that were known from an earlier run.
     """
 
-    facts: ModelDescription
+    description: ModelDescription
     failures: tuple[Failure, ...]
     n_remembered: int
     _names: tuple[str, ...]
@@ -119,13 +119,13 @@ class Predictions:
 
 @contextmanager
 def open_predictions(
-    names: Sequence[str], work: Job, *, jobs: int, threads: int | None, watcher: Watcher
+    names: Sequence[str], job: Job, *, jobs: int, threads: int | None, watcher: Watcher
 ) -> Iterator[Predictions]:
     """Ask a model about recordings; those that it was asked about before are not computed again.
 
     Args:
         names: of files, each once.
-        work: what to find out: see `work_for`.
+        job: what to find out: see `job_for`.
         jobs: files at the same time.
         threads: windows of a file at the same time, or None.
         watcher: is told how it goes.
@@ -138,11 +138,11 @@ def open_predictions(
     """
     # The same recording, whatever folder the command is started from.
     paths = [os.path.abspath(name) for name in names]  # noqa: PTH100 - names may be bytes that no Path holds
-    engine = open_engine(work, paths, jobs=jobs, threads=threads, limit_s=None)
+    engine = open_engine(job, paths, jobs=jobs, threads=threads, limit_s=None)
     try:
-        facts = engine.facts
-        with _open_journal(work, facts) as journal:
-            reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
+        description = engine.description
+        with _open_journal(job, description) as journal:
+            reader = Reader(journal, job, description)
             outcome = run(
                 iter([Found(path) for path in paths]),
                 engine,
@@ -156,22 +156,22 @@ def open_predictions(
             if not outcome.n_results:
                 first = outcome.failures[0]
                 raise InputError(f"no recording could be read; the first: {first.message}", hint=first.hint)
-            yield Predictions(facts, tuple(outcome.failures), outcome.n_kept, tuple(paths), reader)
+            yield Predictions(description, tuple(outcome.failures), outcome.n_kept, tuple(paths), reader)
     finally:
         engine.close()
 
 
-def _open_journal(work: Job, facts: ModelDescription) -> Journal:
+def _open_journal(job: Job, description: ModelDescription) -> Journal:
     from dymn_cli import __version__
 
     fingerprint: dict[str, object] = {
         "dymn": __version__,
-        "model": facts.model.sha256,
-        "backend": facts.model.backend,
-        "provider": facts.model.provider,
-        "window_s": work.options.window_s,
-        "scores": work.keep_scores,
-        "embeddings": work.keep_window_embeddings,
+        "model": description.model.sha256,
+        "backend": description.model.backend,
+        "provider": description.model.provider,
+        "window_s": job.options.window_s,
+        "scores": job.keep_scores,
+        "embeddings": job.keep_window_embeddings,
     }
     name = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / FOLDER

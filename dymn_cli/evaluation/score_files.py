@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.labels import Label, Vocabulary
 from dymn_cli.small_files import LARGE, bounded_lines, read_small_text
 
@@ -203,7 +203,7 @@ def cells_of(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
                 if cells:
                     yield reader.line_num, cells
     except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(path, exc)) from exc
     except csv.Error as exc:
         raise InputError(f"{path}: not a table: {exc}") from exc
 
@@ -304,7 +304,7 @@ def objects_of(path: str) -> Iterator[tuple[Any, str]]:
             return
         objects = json.loads(read_small_text(path, InputError, max_bytes=LARGE))
     except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(path, exc)) from exc
     except UnicodeDecodeError as exc:
         raise InputError(f"{path}: not text in UTF-8") from exc
     except json.JSONDecodeError as exc:

@@ -7,6 +7,7 @@
     cells        lines of csv and tsv
     rows         what a row holds, and rows put together to results
     from_*       a module a format
+    selection    which rows are wanted, and why none is left
 
 What a format does not hold is unknown in the result: NaN for a score or a length, 0 for a rate or a number of
 windows, -1 for the index of a label.
@@ -15,5 +16,15 @@ windows, -1 for the index of a label.
 from dymn_cli.readers.recognise import READ_FORMATS
 from dymn_cli.readers.result import EmbeddingRows, Result, open_result
 from dymn_cli.readers.rows import UNKNOWN_AUDIO, UNKNOWN_MODEL
+from dymn_cli.readers.selection import Selection, SelectionOptions
 
-__all__ = ["READ_FORMATS", "UNKNOWN_AUDIO", "UNKNOWN_MODEL", "EmbeddingRows", "Result", "open_result"]
+__all__ = [
+    "READ_FORMATS",
+    "UNKNOWN_AUDIO",
+    "UNKNOWN_MODEL",
+    "EmbeddingRows",
+    "Result",
+    "Selection",
+    "SelectionOptions",
+    "open_result",
+]

@@ -19,7 +19,7 @@ from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.encode import write_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.errors import DymnError, InputError
-from dymn_cli.report.locate import AudioPlaces, link_to
+from dymn_cli.report.locate import Recordings, link_to
 from dymn_cli.report.model import Sound, Source
 from dymn_cli.report.spectrogram import N_BANDS, Stretch, spectrogram
 
@@ -99,17 +99,17 @@ def _around(source: Source, length_s: float) -> list[Stretch]:
     return joined
 
 
-def duration_of(name: str, places: AudioPlaces) -> float | None:
+def duration_of(name: str, recordings: Recordings) -> float | None:
     """What the header of a recording says of its length; None where it says nothing or cannot be read."""
     try:
-        reader = open_audio(places.path_of(name))
+        reader = open_audio(recordings.path_of(name))
     except InputError:
         return None
     with reader:
         return reader.info.duration_s
 
 
-def hear_source(source: Source, plan: Plan, places: AudioPlaces, page: Path | None, channel: str) -> Sound:
+def hear_source(source: Source, plan: Plan, recordings: Recordings, page: Path | None, channel: str) -> Sound:
     """Decode a recording for the page.
 
     What goes wrong is told in the result: a page without one of its recordings is still of use.
@@ -117,12 +117,12 @@ def hear_source(source: Source, plan: Plan, places: AudioPlaces, page: Path | No
     Args:
         source: which one.
         plan: how it is shown.
-        places: where it lies.
+        recordings: finds it.
         page: the file of the page, or None for standard output.
         channel: that is shown: "mix", or a number; "each" is shown as the mix.
     """
     try:
-        path = places.path_of(source.name)
+        path = recordings.path_of(source.name)
     except InputError as error:
         return Sound(problem=_sentence(error))
     href = link_to(path, page)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError
+from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError, os_error_text
 from dymn_cli.model.config import architecture_of
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
@@ -227,7 +227,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as exc:
-        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+        raise WeightsMissingError(os_error_text(path, exc)) from exc
     if len(data) > MAX_BYTES:
         raise ModelError(f"{path}: larger than {MAX_BYTES >> 30} GB, which no exported model is")
     return data

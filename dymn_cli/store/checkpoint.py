@@ -30,7 +30,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError
+from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError, os_error_text
 from dymn_cli.model.infer import FAMILY_KEYS
 from dymn_cli.store.index import read_index
 from dymn_cli.store.pickles import Global, Grammar, Ordered, PickleError, read_pickle
@@ -136,7 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[np.float32]]:
                 raise UnsafeWeightsError(f"{where}: larger than {LARGEST_MODEL >> 30} GB, which no model is")
             return _read(file, where)
     except OSError as exc:
-        raise WeightsMissingError(f"{where}: {exc.strerror or exc}") from exc
+        raise WeightsMissingError(os_error_text(where, exc)) from exc
     except PickleError as exc:
         raise UnsafeWeightsError(f"{where} {exc}", hint=exc.hint) from exc
 

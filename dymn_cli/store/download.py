@@ -38,7 +38,7 @@ from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
-from dymn_cli.errors import OutputError, UsageError, WeightsMissingError
+from dymn_cli.errors import OutputError, UsageError, WeightsMissingError, os_error_text
 from dymn_cli.store.local import os_errors, write_whole
 
 __all__ = ["OFFLINE", "Patience", "Watch", "check_address", "download", "forget", "is_offline", "shown"]
@@ -377,7 +377,7 @@ def _write(file: FileIO, chunk: bytes, path: Path) -> None:
             rest = rest[file.write(rest) :]
     except OSError as exc:
         hint = "free some space; the same command then goes on" if exc.errno in FULL else None
-        raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}", hint=hint) from exc
+        raise OutputError(os_error_text(path, exc), hint=hint) from exc
 
 
 def _refuse_pages(is_page: bool, address: str) -> None:

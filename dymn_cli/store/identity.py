@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dymn_cli.errors import WeightsMissingError
+from dymn_cli.errors import WeightsMissingError, os_error_text
 
 __all__ = ["Identity", "identify"]
 
@@ -41,5 +41,5 @@ def identify(path: Path) -> Identity:
                 sha256.update(chunk)
                 blob.update(chunk)
     except OSError as exc:
-        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+        raise WeightsMissingError(os_error_text(path, exc)) from exc
     return Identity(sha256.hexdigest(), blob.hexdigest(), size)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import ModelError, OutputError, UsageError
+from dymn_cli.errors import ModelError, OutputError, UsageError, os_error_text
 
 __all__ = [
     "Origin",
@@ -297,8 +297,9 @@ def os_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, NotImplementedError) as exc:
         where = getattr(exc, "filename", None) or path
-        reason = (getattr(exc, "strerror", None) or str(exc)).lower()
-        raise OutputError(f"{where}: {reason}", hint="DYMN_HOME=FOLDER puts the models elsewhere") from exc
+        raise OutputError(
+            os_error_text(where, exc), hint="DYMN_HOME=FOLDER puts the models elsewhere"
+        ) from exc
 
 
 # ---------------------------------------------------------------------- pins

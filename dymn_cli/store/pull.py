@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError
+from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError, os_error_text
 from dymn_cli.store import local
 from dymn_cli.store.download import Patience, Watch, check_address, download, forget, shown
 from dymn_cli.store.identity import Identity, identify
@@ -195,7 +195,7 @@ def _os_errors_of(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise WeightsMissingError(f"{file}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise WeightsMissingError(os_error_text(file, exc)) from exc
 
 
 @dataclass(frozen=True, slots=True)

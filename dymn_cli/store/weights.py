@@ -29,11 +29,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import (
-    ChecksumError,
-    OutputError,
-    WeightsMissingError,
-)
+from dymn_cli.errors import ChecksumError, OutputError, WeightsMissingError, os_error_text
 from dymn_cli.small_files import read_small
 from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import LARGEST_MODEL, ModelSpec
@@ -67,7 +63,7 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as exc:
-        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+        raise WeightsMissingError(os_error_text(path, exc)) from exc
 
 
 def read_weights(model: ModelSpec | Path) -> Weights:
@@ -119,7 +115,7 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
         with atomic_write(path) as file:
             sha256 = write_weights(file, header, tensors)
     except OSError as exc:
-        raise OutputError(f"{path}: {exc.strerror or exc}") from exc
+        raise OutputError(os_error_text(path, exc)) from exc
     return sha256
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dymn_cli.errors import ModelError, UsageError
+from dymn_cli.errors import ModelError, UsageError, os_error_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ def read_calibration(path: Path, vocabulary: Vocabulary, model_sha256: str) -> C
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise ModelError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise ModelError(os_error_text(path, exc)) from exc
     try:
         document = json.loads(data)
         if document["schema"] != SCHEMA:

@@ -64,7 +64,7 @@ class WriterOptions:
     """How tags and events are written.
 
     Args:
-        provenance: goes into every machine format, or into a file beside it.
+        provenance: goes into every machine format, or into a file beside it; None where nobody knows.
         header: whether tsv and csv begin with the names of their columns; None is the format's default.
         precision: decimals of a score.
         windows: the tags of each window instead of (JSON: beside) those of the clip.
@@ -80,7 +80,7 @@ class WriterOptions:
             without labels.
     """
 
-    provenance: Provenance
+    provenance: Provenance | None
     header: bool | None = None
     precision: int = 4
     windows: bool = False
@@ -113,7 +113,7 @@ class EmbeddingOptions:
     """How embeddings are written.
 
     Args:
-        provenance: goes into every format, or into a file beside it.
+        provenance: goes into every format, or into a file beside it; None where nobody knows.
         size: D, values of an embedding.
         header: whether tsv and csv begin with the names of their columns; None is the format's default.
         csv_safe: in csv and in the index of a matrix, as for tags.
@@ -122,7 +122,7 @@ class EmbeddingOptions:
         UsageError: a size that no embedding has.
     """
 
-    provenance: Provenance
+    provenance: Provenance | None
     size: int
     header: bool | None = None
     csv_safe: bool = False

@@ -136,14 +136,15 @@ class ResultFolder:
                     self._require_no_link(old)
                     Path(old).unlink()
 
-    def complete(self, provenance: Provenance) -> None:
-        """Say what made the files, and see to it that all of them outlive a power cut.
+    def complete(self, provenance: Provenance | None) -> None:
+        """Say what made the files, where that is known, and see to it that all of them outlive a power cut.
 
         Raises:
             OutputError: that cannot be written.
         """
-        with open_target(self.meta, force=True, follow=False) as target:
-            target.stream.write(meta_document(provenance))
+        if provenance is not None:
+            with open_target(self.meta, force=True, follow=False) as target:
+                target.stream.write(meta_document(provenance))
         if hasattr(os, "sync"):  # once for all of them: file by file it would take longer than the rest
             os.sync()
 

@@ -70,7 +70,7 @@ _EMBEDDING_WRITERS: dict[str, Callable[[BinaryIO, EmbeddingOptions], EmbeddingWr
 
 TAG_FORMATS = ("table", *_TAG_WRITERS, "parquet")
 EVENT_FORMATS = ("table", *_EVENT_WRITERS, "parquet")
-EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS)
+EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS, "parquet")
 
 WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_EVENT_SPAN_WRITERS})
 """Formats that have no place for what made them: a file beside them says it."""
@@ -211,6 +211,10 @@ def embedding_writer(
         from dymn_cli.writers.to_npy import NpyEmbeddings
 
         return NpyEmbeddings(stream, options, index)
+    if known == "parquet":
+        from dymn_cli.writers.to_parquet import ParquetEmbeddings
+
+        return ParquetEmbeddings(stream, options)
     return _EMBEDDING_WRITERS[known](stream, options)
 
 

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dymn_cli.results import ModelInfo
-from dymn_cli.writers.base import OptionValue, Provenance
+from dymn_cli.writers.base import Provenance
 from dymn_cli.writers.spelling import readable
 
-__all__ = ["META_SCHEMA", "meta_document", "model_object", "options_object"]
+__all__ = ["META_SCHEMA", "meta_document", "model_object"]
 
 META_SCHEMA = "dymn.meta/1"
 
@@ -35,11 +35,6 @@ def model_object(model: ModelInfo) -> dict[str, Any]:
     return document
 
 
-def options_object(provenance: Provenance) -> dict[str, OptionValue]:
-    """What changes the numbers, in the order given."""
-    return dict(provenance.options)
-
-
 def meta_document(provenance: Provenance, facts: Mapping[str, Any] | None = None) -> bytes:
     """The file that lies beside an output.
 
@@ -51,7 +46,7 @@ def meta_document(provenance: Provenance, facts: Mapping[str, Any] | None = None
         "schema": META_SCHEMA,
         "dymn": provenance.version,
         "model": model_object(provenance.model),
-        "options": options_object(provenance),
+        "options": dict(provenance.options),
         **({} if provenance.share is None else {"shard": list(provenance.share)}),
         **(facts or {}),
     }

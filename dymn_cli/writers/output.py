@@ -11,7 +11,7 @@ others are. Beside standard output, devices and pipes lies nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -94,8 +94,7 @@ def _open_rows(
         writer.begin()
         yield writer
         writer.end()
-        for target in meta:
-            target.stream.write(meta_document(options.provenance, writer.facts))
+        _write_meta(meta, options.provenance, writer.facts)
 
 
 @contextlib.contextmanager
@@ -125,11 +124,18 @@ def open_embeddings(
         writer.begin()
         yield writer
         writer.end()
-        for target in meta:
-            target.stream.write(meta_document(options.provenance, writer.facts))
+        _write_meta(meta, options.provenance, writer.facts)
 
 
-def _meta_beside(main: Target, name: str, out: str, provenance: Provenance, *, force: bool) -> list[Target]:
+def _meta_beside(
+    main: Target, name: str, out: str, provenance: Provenance | None, *, force: bool
+) -> list[Target]:
     """The file that says what made the main one: where its format has no place for that, and for a share."""
-    is_needed = name in WITHOUT_PROVENANCE or provenance.share is not None
+    is_needed = provenance is not None and (name in WITHOUT_PROVENANCE or provenance.share is not None)
     return [open_target(meta_of(out, name), force=force)] if main.is_file and is_needed else []
+
+
+def _write_meta(meta: list[Target], provenance: Provenance | None, facts: Mapping[str, object]) -> None:
+    for target in meta:
+        if provenance is not None:
+            target.stream.write(meta_document(provenance, facts))

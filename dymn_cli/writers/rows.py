@@ -13,7 +13,7 @@ from typing import BinaryIO, ClassVar, TypeVar
 
 from dymn_cli.results import ClipResult, Event, SourceEvents, Tag
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
-from dymn_cli.writers.spelling import seconds
+from dymn_cli.writers.spelling import score_text, seconds
 
 __all__ = ["EmbeddingRows", "EventRows", "LongRows", "RowWriter", "as_text"]
 
@@ -88,7 +88,7 @@ class LongRows(RowWriter[ClipResult]):
         for start_s, end_s, tags in spans:
             place = (result.source, result.channel, seconds(start_s), seconds(end_s))
             for tag in tags:
-                yield *place, *self.tag_cells(tag, f"{tag.score:.{self._options.precision}f}")
+                yield *place, *self.tag_cells(tag, score_text(tag.score, self._options.precision))
 
 
 class EventRows(RowWriter[SourceEvents]):
@@ -110,7 +110,7 @@ class EventRows(RowWriter[SourceEvents]):
 
     def score(self, value: float) -> str:
         """A score as the options round it."""
-        return f"{value:.{self._options.precision}f}"
+        return score_text(value, self._options.precision)
 
 
 class EmbeddingRows(RowWriter[Sequence[EmbeddingRow]]):

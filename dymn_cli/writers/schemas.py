@@ -8,7 +8,9 @@
     meta        what made a file                    NAME.meta.json beside csv, tsv, npy and parquet files
 
 A field that is required is always there. Changes within the number of a schema only add fields, so readers
-must let fields pass that they do not know; for that reason the schemas do not forbid any.
+must let fields pass that they do not know; for that reason the schemas do not forbid any. What an analysis
+writes has no null but where it failed or the header is silent; in what `dymn convert` writes, null stands for
+what the result that was read does not say.
 """
 
 from __future__ import annotations
@@ -44,6 +46,11 @@ def _or_null(schema: JsonObject) -> JsonObject:
     return {**schema, "type": [schema["type"], "null"]}
 
 
+def _known(schema: JsonObject) -> JsonObject:
+    """Null in what `dymn convert` made of a result that does not say it."""
+    return _or_null(schema)
+
+
 def _list(description: str, items: JsonObject) -> JsonObject:
     return {"type": "array", "description": description, "items": items}
 
@@ -74,15 +81,16 @@ SOURCE: JsonObject = {
 }
 CHANNEL = _text('"mix" for the mean of the channels, or the number of one, from 0.', pattern=r"^(mix|\d+)$")
 START, END = _number("Seconds from the start of the source."), _number("Likewise, where it ends.")
-RATE = _whole("Samples per second of the source.", 1)
-CHANNELS = _whole("Channels of the source.", 1)
+RATE = _known(_whole("Samples per second of the source.", 1))
+CHANNELS = _known(_whole("Channels of the source.", 1))
+DURATION = _known(_number("Seconds that were decoded."))
 WARNINGS = _list("What is worth knowing, a line each.", {"type": "string"})
 LABEL: JsonObject = {
     "label": _text("Name of the class."),
     "mid": _text("Its AudioSet id; empty where the class has none."),
-    "index": _whole("Its place among the outputs of the model."),
+    "index": _known(_whole("Its place among the outputs of the model.")),
 }
-SCORE = _number("How sure the model is; not a calibrated probability.", 0, 1)
+SCORE = _known(_number("How sure the model is; not a calibrated probability.", 0, 1))
 TAGS = _list(
     "The labels that are kept, best first.",
     _object({"rank": _whole("From 1, the best.", 1), **LABEL, "score": SCORE}),
@@ -99,7 +107,7 @@ MODEL = _object(
     description="Who answered.",
 )
 MADE_BY: JsonObject = {
-    "model": MODEL,
+    "model": _known(MODEL),
     "options": {
         "type": "object",
         "description": "Every option that changes the result, by name.",
@@ -108,7 +116,7 @@ MADE_BY: JsonObject = {
             "items": {"type": "string"},
         },
     },
-    "dymn": _text("Version that made it."),
+    "dymn": _known(_text("Version that made it.")),
 }
 
 _ALL = (
@@ -118,7 +126,7 @@ _ALL = (
         {
             **SOURCE,
             "channel": CHANNEL,
-            "duration_s": _number("Seconds that were decoded."),
+            "duration_s": DURATION,
             "rate_hz": RATE,
             "channels": CHANNELS,
             "tags": TAGS,
@@ -137,7 +145,7 @@ _ALL = (
         "A source with the sounds that were found in it; none is an empty list.",
         {
             **SOURCE,
-            "duration_s": _number("Seconds that were decoded."),
+            "duration_s": DURATION,
             "rate_hz": RATE,
             "channels": CHANNELS,
             "events": _list(
@@ -149,8 +157,10 @@ _ALL = (
                         "end_s": END,
                         **LABEL,
                         "score": SCORE,
-                        "mean_score": _number("Mean over the event of the mean of the windows there.", 0, 1),
-                        "n_windows": _whole("Windows that look at it.", 1),
+                        "mean_score": _known(
+                            _number("Mean over the event of the mean of the windows there.", 0, 1)
+                        ),
+                        "n_windows": _known(_whole("Windows that look at it.", 1)),
                     }
                 ),
             ),

@@ -14,7 +14,7 @@ from typing import BinaryIO, ClassVar
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, SourceEvents
 from dymn_cli.writers.base import Writer, WriterOptions
-from dymn_cli.writers.spelling import readable, seconds
+from dymn_cli.writers.spelling import readable, score_text, seconds
 
 __all__ = ["Span", "SpanWriter", "one_line", "several_sources", "unbroken"]
 
@@ -70,7 +70,7 @@ class SpanWriter(Writer[ClipResult | SourceEvents]):
 
     def score(self, span: Span) -> str:
         """The score as the options round it."""
-        return f"{span.score:.{self.options.precision}f}"
+        return score_text(span.score, self.options.precision)
 
 
 def several_sources(format_name: str) -> UsageError:

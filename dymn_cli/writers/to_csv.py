@@ -21,7 +21,7 @@ from typing import BinaryIO
 from dymn_cli.results import ClipResult, Event, Tag
 from dymn_cli.writers.base import WriterOptions
 from dymn_cli.writers.rows import Cells, EmbeddingRows, EventRows, LongRows, RowWriter
-from dymn_cli.writers.spelling import name_bytes, seconds
+from dymn_cli.writers.spelling import name_bytes, score_text, seconds
 
 __all__ = ["CsvEmbeddings", "CsvEvents", "CsvTags", "MatrixCsvTags", "WideCsvTags", "csv_line"]
 
@@ -73,7 +73,9 @@ class WideCsvTags(RowWriter[ClipResult]):
     def rows(self, result: ClipResult) -> Iterator[Cells]:
         """The one row of a clip."""
         pairs = [
-            cell for tag in result.tags for cell in (tag.label, f"{tag.score:.{self._options.precision}f}")
+            cell
+            for tag in result.tags
+            for cell in (tag.label, score_text(tag.score, self._options.precision))
         ]
         empty = [""] * (2 * (self._options.top - len(result.tags)))
         channel = [result.channel] if self._has_channel else []
@@ -114,7 +116,8 @@ class CsvEvents(EventRows):
 
     def event_cells(self, event: Event) -> Cells:
         """Label, id, both scores and the number of windows."""
-        return event.label, event.mid, self.score(event.score), self.score(event.mean_score), event.n_windows
+        scores = self.score(event.score), self.score(event.mean_score)
+        return event.label, event.mid, *scores, event.n_windows or ""
 
 
 class CsvEmbeddings(EmbeddingRows):

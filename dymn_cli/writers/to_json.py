@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ from dymn_cli.writers.base import (
     Writer,
     WriterOptions,
 )
-from dymn_cli.writers.meta import model_object, options_object
+from dymn_cli.writers.meta import model_object
 from dymn_cli.writers.spelling import name_bytes, readable, seconds
 
 __all__ = ["JsonTags", "JsonlEmbeddings", "JsonlTags", "error_object", "source_fields"]
@@ -44,9 +45,7 @@ def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
         "schema": CLIP_SCHEMA,
         **source_fields(result.source),
         "channel": result.channel,
-        "duration_s": seconds(result.duration_s),
-        "rate_hz": result.audio.rate_hz,
-        "channels": result.audio.channels,
+        **_audio_fields(result),
         "tags": _tag_objects(result.tags, options.precision),
     }
     if options.windows:
@@ -60,9 +59,7 @@ def events_object(result: SourceEvents, options: WriterOptions) -> JsonObject:
     return {
         "schema": EVENTS_SCHEMA,
         **source_fields(result.source),
-        "duration_s": seconds(result.duration_s),
-        "rate_hz": result.audio.rate_hz,
-        "channels": result.audio.channels,
+        **_audio_fields(result),
         "events": [_event_object(event, options.precision) for event in result.events],
         "warnings": [readable(line) for line in result.warnings],
         **_provenance_fields(options.provenance, result.model),
@@ -79,7 +76,7 @@ def embedding_object(row: EmbeddingRow, options: EmbeddingOptions) -> JsonObject
         "end_s": seconds(row.end_s),
         "embedding": [float(str(value)) for value in row.embedding],
         "warnings": [readable(line) for line in row.warnings],
-        **_provenance_fields(options.provenance, options.provenance.model),
+        **_provenance_fields(options.provenance),
     }
 
 
@@ -103,14 +100,31 @@ def source_fields(source: str) -> JsonObject:
     return {"source": shown, "source_b64": base64.b64encode(raw).decode("ascii")}
 
 
+def _audio_fields(result: ClipResult | SourceEvents) -> JsonObject:
+    """What is known of the recording: null for what a converted result did not say."""
+    return {
+        "duration_s": None if math.isnan(result.duration_s) else seconds(result.duration_s),
+        "rate_hz": result.audio.rate_hz or None,
+        "channels": result.audio.channels or None,
+    }
+
+
+def _rounded(score: float, precision: int) -> float | None:
+    return None if math.isnan(score) else round(float(score), precision)
+
+
+def _index(index: int) -> int | None:
+    return None if index < 0 else index
+
+
 def _tag_objects(tags: Sequence[Tag], precision: int) -> list[JsonObject]:
     return [
         {
             "rank": tag.rank,
             "label": tag.label,
             "mid": tag.mid,
-            "index": tag.index,
-            "score": round(float(tag.score), precision),
+            "index": _index(tag.index),
+            "score": _rounded(tag.score, precision),
         }
         for tag in tags
     ]
@@ -131,18 +145,20 @@ def _event_object(event: Event, precision: int) -> JsonObject:
         "end_s": seconds(event.end_s),
         "label": event.label,
         "mid": event.mid,
-        "index": event.index,
-        "score": round(event.score, precision),
-        "mean_score": round(event.mean_score, precision),
-        "n_windows": event.n_windows,
+        "index": _index(event.index),
+        "score": _rounded(event.score, precision),
+        "mean_score": _rounded(event.mean_score, precision),
+        "n_windows": event.n_windows or None,
     }
 
 
-def _provenance_fields(provenance: Provenance, model: ModelInfo) -> JsonObject:
+def _provenance_fields(provenance: Provenance | None, model: ModelInfo | None = None) -> JsonObject:
+    if model is None and provenance is not None:
+        model = provenance.model
     return {
-        "model": model_object(model),
-        "options": options_object(provenance),
-        "dymn": provenance.version,
+        "model": None if model is None or not model.name else model_object(model),
+        "options": {} if provenance is None else dict(provenance.options),
+        "dymn": None if provenance is None else provenance.version,
     }
 
 

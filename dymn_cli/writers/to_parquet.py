@@ -4,6 +4,7 @@
         rank, label, mid, index, score                                  tags, long: a row a tag
         a float column for each label, named as it is                   tags, matrix: a row a clip
         label, mid, index, score, mean_score, n_windows                 events
+        embedding, a list of D float32                                  embeddings
 
 Scores are the float32 of the model, not rounded. `source` is valid UTF-8; where the name is not,
 `source_b64` has its bytes in base64, otherwise it is null. What made the file is in its metadata under the
@@ -17,19 +18,19 @@ from __future__ import annotations
 
 import base64
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar
 
 from dymn_cli.errors import OutputError
 from dymn_cli.results import ClipResult, SourceEvents
-from dymn_cli.writers.base import Writer, WriterOptions
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Provenance, Writer, WriterOptions
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.spelling import name_bytes, readable, seconds
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["ParquetEvents", "ParquetMatrix", "ParquetTags"]
+__all__ = ["ParquetEmbeddings", "ParquetEvents", "ParquetMatrix", "ParquetTags"]
 
 T_contra = TypeVar("T_contra", contravariant=True)
 Row = tuple[object, ...]
@@ -49,21 +50,23 @@ class _Parquet(Writer[T_contra]):
 
     Args:
         stream: gets the bytes; need not be seekable.
-        options: provenance.
+        provenance: what made the result, or None.
 
     Raises:
         OutputError: pyarrow is not installed.
     """
 
-    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+    def __init__(self, stream: BinaryIO, provenance: Provenance | None) -> None:
         super().__init__(stream)
-        self.options = options
+        self._made = provenance
         self._arrow, self._parquet = _pyarrow()
         self._rows: list[Row] = []
         self._writer: Any = None
 
+    n_values = 0  # of a row, where a cell has many
+
     @abstractmethod
-    def fields(self) -> Iterable[tuple[str, str]]:
+    def fields(self) -> Iterable[tuple[str, str | int]]:
         """Names and types of the columns that follow the place."""
 
     @abstractmethod
@@ -72,16 +75,22 @@ class _Parquet(Writer[T_contra]):
 
     def begin(self) -> None:
         """Write the beginning of the file."""
-        fields = [(name, self._arrow.type_for_alias(kind)) for name, kind in (*PLACE, *self.fields())]
-        metadata = {"dymn": meta_document(self.options.provenance)}
+        fields = [(name, self._type(kind)) for name, kind in (*PLACE, *self.fields())]
+        metadata = None if self._made is None else {"dymn": meta_document(self._made)}
         self._schema = self._arrow.schema(fields, metadata=metadata)
         self._writer = self._parquet.ParquetWriter(_Sink(self.stream), self._schema)
+
+    def _type(self, kind: str | int) -> Any:
+        """The type of that name; a number stands for a list of so many float32."""
+        if isinstance(kind, int):
+            return self._arrow.list_(self._arrow.float32(), kind)
+        return self._arrow.type_for_alias(kind)
 
     def write(self, result: T_contra) -> None:
         """Take the rows of one source; write them once there are enough."""
         for row in self.rows(result):
             self._rows.append(row)
-            if len(self._rows) * len(row) >= CELLS_IN_A_GROUP:
+            if len(self._rows) * max(len(row), self.n_values) >= CELLS_IN_A_GROUP:
                 self._write_group()
 
     def end(self) -> None:
@@ -101,10 +110,16 @@ class _Parquet(Writer[T_contra]):
         self._rows = []
 
 
-class ParquetTags(_Parquet[ClipResult]):
+class _ParquetResults(_Parquet[T_contra]):
+    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
+        super().__init__(stream, options.provenance)
+        self.options = options
+
+
+class ParquetTags(_ParquetResults[ClipResult]):
     """A row a tag."""
 
-    def fields(self) -> Iterable[tuple[str, str]]:
+    def fields(self) -> Iterable[tuple[str, str | int]]:
         """What is known of a tag."""
         return (
             ("rank", "int32"),
@@ -124,13 +139,13 @@ class ParquetTags(_Parquet[ClipResult]):
         for start_s, end_s, tags in spans:
             place = _place(result.source, result.channel, start_s, end_s)
             for tag in tags:
-                yield *place, tag.rank, tag.label, tag.mid, tag.index, tag.score
+                yield *place, tag.rank, tag.label, tag.mid, _or_null(tag.index), _or_null(tag.score)
 
 
-class ParquetMatrix(_Parquet[ClipResult]):
+class ParquetMatrix(_ParquetResults[ClipResult]):
     """A row a clip."""
 
-    def fields(self) -> Iterable[tuple[str, str]]:
+    def fields(self) -> Iterable[tuple[str, str | int]]:
         """A column a label."""
         return ((label.name, "float32") for label in self.options.labels)
 
@@ -140,10 +155,10 @@ class ParquetMatrix(_Parquet[ClipResult]):
         yield *place, *(result.scores[label.index] for label in self.options.labels)
 
 
-class ParquetEvents(_Parquet[SourceEvents]):
+class ParquetEvents(_ParquetResults[SourceEvents]):
     """A row an event."""
 
-    def fields(self) -> Iterable[tuple[str, str]]:
+    def fields(self) -> Iterable[tuple[str, str | int]]:
         """What is known of an event."""
         return (
             ("label", "string"),
@@ -162,11 +177,28 @@ class ParquetEvents(_Parquet[SourceEvents]):
                 *place,
                 event.label,
                 event.mid,
-                event.index,
-                event.score,
-                event.mean_score,
-                event.n_windows,
+                _or_null(event.index),
+                _or_null(event.score),
+                _or_null(event.mean_score),
+                event.n_windows or None,
             )
+
+
+class ParquetEmbeddings(_Parquet[Sequence[EmbeddingRow]]):
+    """A row an embedding."""
+
+    def __init__(self, stream: BinaryIO, options: EmbeddingOptions) -> None:
+        super().__init__(stream, options.provenance)
+        self.n_values = options.size
+
+    def fields(self) -> Iterable[tuple[str, str | int]]:
+        """The values, as a list of fixed size."""
+        return (("embedding", self.n_values),)
+
+    def rows(self, result: Sequence[EmbeddingRow]) -> Iterator[Row]:
+        """The embeddings of one source."""
+        for row in result:
+            yield *_place(row.source, row.channel, row.start_s, row.end_s), row.embedding
 
 
 class _Sink:
@@ -194,6 +226,11 @@ class _Sink:
 
     def close(self) -> None:
         """The stream belongs to someone else."""
+
+
+def _or_null(value: float) -> float | None:
+    """Null for what is not known of a converted result: NaN, or the index -1."""
+    return value if value >= 0 else None
 
 
 def _place(source: str, channel: str, start_s: float, end_s: float) -> Row:

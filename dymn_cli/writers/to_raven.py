@@ -18,9 +18,11 @@ Source of the format: the Raven Pro User's Manual, on selection tables and file 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import BinaryIO
 
+from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, SourceEvents
 from dymn_cli.writers.base import WriterOptions
 from dymn_cli.writers.spans import SpanWriter, one_line, unbroken
@@ -55,7 +57,7 @@ class RavenSelections(SpanWriter):
     def write(self, result: ClipResult | SourceEvents) -> None:
         """Write the selections of one source."""
         self._move_on(result)
-        high_hz = min(result.audio.rate_hz / 2, HEARD_UP_TO_HZ)
+        high_hz = min(result.audio.rate_hz / 2 or HEARD_UP_TO_HZ, HEARD_UP_TO_HZ)
         for span in self.spans(result):
             self._n_selections += 1
             self._write_row(
@@ -80,6 +82,11 @@ class RavenSelections(SpanWriter):
         """Another source begins where the last one ended; another channel of the same one does not."""
         if self._last is not None and self._last[0] != result.source:
             self._begin_s += self._last[1]
+            if math.isnan(self._begin_s):
+                raise UsageError(
+                    f"raven counts times over all recordings, and how long {self._last[0]} is is not known",
+                    hint="--audio ROOT finds out, or --out-dir makes a table for each",
+                )
         self._last = (result.source, result.duration_s)
 
     def _write_row(self, cells: tuple[object, ...]) -> None:

@@ -36,7 +36,7 @@ class RttmEvents(SpanWriter):
         lines = (
             f"SPEAKER {name} {int(span.channel) + 1 if span.channel.isdecimal() else 1}"
             f" {span.start_s:.3f} {span.end_s - span.start_s:.3f} <NA> <NA>"
-            f" {Label(0, '', span.label).slug or _field(span.label)} {self.score(span)} <NA>\n"
+            f" {Label(0, '', span.label).slug or _field(span.label)} {self.score(span) or '<NA>'} <NA>\n"
             for span in self.spans(result)
         )
         self.hand_over(name_bytes("".join(lines)))

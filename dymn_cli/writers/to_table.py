@@ -15,6 +15,7 @@ the bytes to the stream as every other writer does.
 from __future__ import annotations
 
 import io
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from rich.text import Text
 
 from dymn_cli.results import AudioInfo, ClipResult, Event, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import Writer, WriterOptions
-from dymn_cli.writers.spelling import seconds, visible
+from dymn_cli.writers.spelling import score_text, seconds, visible
 
 __all__ = ["TableEvents", "TableTags", "duration_text"]
 
@@ -132,12 +133,15 @@ class _Table(Writer[Shown_contra]):
             yield Text(f"note: {self._shown(warning)}", WARNING_STYLE, overflow="fold")
 
     def _facts(self, result: Shown_contra) -> Iterator[str]:
-        yield duration_text(result.duration_s)
-        yield f"{result.audio.rate_hz / 1000:g} kHz"
-        yield {1: "mono", 2: "stereo"}.get(result.audio.channels, f"{result.audio.channels} channels")
+        if not math.isnan(result.duration_s):
+            yield duration_text(result.duration_s)
+        if result.audio.rate_hz:
+            yield f"{result.audio.rate_hz / 1000:g} kHz"
+            yield {1: "mono", 2: "stereo"}.get(result.audio.channels, f"{result.audio.channels} channels")
         if isinstance(result, ClipResult) and result.channel != "mix":
             yield f"channel {result.channel}"
-        yield self._shown(result.model.name)
+        if result.model.name:
+            yield self._shown(result.model.name)
 
     def _scored(self, width: int, rows: Iterable[tuple[Text, str, float]], *, time_width: int = 0) -> Table:
         """Time (if it has a width), label, bar and score; the rest of the widths depends on what is left."""
@@ -171,11 +175,11 @@ class _Table(Writer[Shown_contra]):
         return (self._shown(label), LABEL_STYLE), " ", self._score(score)
 
     def _bar(self, score: float, width: int) -> str:
-        halves = round(score * width * 2)
+        halves = 0 if math.isnan(score) else round(score * width * 2)
         return self._glyphs.bar * (halves // 2) + self._glyphs.half_bar * (halves % 2)
 
     def _score(self, score: float) -> str:
-        return f"{score:.{self._options.precision}f}"
+        return score_text(score, self._options.precision)
 
     def _shown(self, text: str) -> str:
         return visible(text, self._console.encoding)

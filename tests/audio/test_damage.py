@@ -17,7 +17,7 @@ from dymn_cli.audio import ogg
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import to_mono_32k
-from dymn_cli.audio.views import Spliced, Window
+from dymn_cli.audio.virtual_files import ByteWindow, SplicedFile
 from dymn_cli.errors import CorruptAudioError, EmptyAudioError, InputError, UnsupportedAudioError
 
 RATE = 16_000
@@ -256,7 +256,7 @@ def test_an_mp3_in_a_wav_is_read_as_mp3(sound: np.ndarray) -> None:
 def stamped(data: bytes, change: Callable[[int], int]) -> bytes:
     """An Ogg file with other time stamps."""
     out = bytearray(data)
-    for page, _ in ogg.pages(Window(io.BytesIO(data)), 0):
+    for page, _ in ogg.pages(ByteWindow(io.BytesIO(data)), 0):
         if page.granule > 0:
             struct.pack_into("<q", out, page.offset + 6, change(page.granule))
             out[page.offset + 22 : page.offset + 26] = bytes(4)
@@ -280,7 +280,7 @@ def test_opus_is_read_by_its_packets_whatever_their_time_stamps(shift: int, soun
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 def test_an_ogg_page_that_is_damaged_is_said_and_left_out(codec: str, sound: np.ndarray) -> None:
     data = file_of(np.tile(sound, 4), "OGG", codec)
-    found = [page for page, _ in ogg.pages(Window(io.BytesIO(data)), 0)]
+    found = [page for page, _ in ogg.pages(ByteWindow(io.BytesIO(data)), 0)]
     page = found[len(found) // 2]
     hit = data[: page.body + 9] + bytes((data[page.body + 9] ^ 1,)) + data[page.body + 10 :]
     whole, _, rate_hz = heard(data)
@@ -349,7 +349,7 @@ def test_many_gaps_take_one_sentence() -> None:
 
 def test_a_view_of_parts_reads_like_a_file() -> None:
     data = bytes(range(256)) * 40
-    view = Spliced(io.BytesIO(data), [b"head", range(10, 2_000), range(2_000, 3_000), b"", range(5, 9)])
+    view = SplicedFile(io.BytesIO(data), [b"head", range(10, 2_000), range(2_000, 3_000), b"", range(5, 9)])
     expected = b"head" + data[10:3_000] + data[5:9]
     assert view.read() == expected
     assert view.seek(0, io.SEEK_END) == len(expected)

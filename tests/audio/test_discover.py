@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.audio import discover
-from dymn_cli.audio.discover import LeftOut, find, natural_key, parse_extensions, read_names, share_of
+from dymn_cli.audio.discover import SkippedFiles, find, natural_key, parse_extensions, read_names, share_of
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
 
 
@@ -268,12 +268,12 @@ def test_a_folder_gives_what_can_be_read_and_counts_the_rest(here: Path, has_med
         "d/h.txt",
         "d/.i.wv",
     )
-    left_out = LeftOut()
-    found = names("d", left_out=left_out)
+    skipped = SkippedFiles()
+    found = names("d", skipped=skipped)
     read = {"d/d.weba", "d/e.sph", "d/f.wav"}
     media = {"d/a.wv", "d/x/b.WV", "d/c.tta"}
     assert set(found) == (read | media if has_media else read)
-    said = list(left_out.sentences())
+    said = list(skipped.sentences())
     if not has_media:
         text, hint = said.pop(0)
         assert text == ".tta, .wv: 3 files left out"
@@ -297,9 +297,9 @@ def test_audio_under_other_names_is_counted_too(here: Path, head: bytes) -> None
     touch(here, "d/a.wav", "d/readme.txt", "d/LICENSE")
     for name in ("d/REC0001", "d/b.bin", "d/c.bin"):
         (here / name).write_bytes(head + bytes(20))
-    left_out = LeftOut()
-    assert names("d", left_out=left_out) == ["d/a.wav"]
-    ((text, hint),) = left_out.sentences()
+    skipped = SkippedFiles()
+    assert names("d", skipped=skipped) == ["d/a.wav"]
+    ((text, hint),) = skipped.sentences()
     assert text == "no suffix, .bin: 3 files left out"
     assert "--ext" in hint
 
@@ -307,21 +307,21 @@ def test_audio_under_other_names_is_counted_too(here: Path, head: bytes) -> None
 def test_few_files_are_opened_to_find_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(here, *(f"d/{n}.json" for n in range(100)))
     looked_at = []
-    sniff = discover.LeftOut._is_audio
+    sniff = discover.SkippedFiles._is_audio
 
-    def noted(self: LeftOut, entry: os.DirEntry[str], suffix: str) -> bool:
+    def noted(self: SkippedFiles, entry: os.DirEntry[str], suffix: str) -> bool:
         before = dict(self._n_opened)
         found = sniff(self, entry, suffix)
         looked_at.extend([entry.name] if self._n_opened != before else [])
         return found
 
-    monkeypatch.setattr(discover.LeftOut, "_is_audio", noted)
-    list(find(["d"], left_out=LeftOut()))
+    monkeypatch.setattr(discover.SkippedFiles, "_is_audio", noted)
+    list(find(["d"], skipped=SkippedFiles()))
     assert 0 < len(looked_at) < 10
 
 
 def test_nothing_is_said_where_the_suffixes_were_named(here: Path) -> None:
     touch(here, "d/a.wv", "d/b.flac")
-    left_out = LeftOut()
-    assert names("d", extensions=frozenset({"flac"}), left_out=left_out) == ["d/b.flac"]
-    assert list(left_out.sentences()) == []
+    skipped = SkippedFiles()
+    assert names("d", extensions=frozenset({"flac"}), skipped=skipped) == ["d/b.flac"]
+    assert list(skipped.sentences()) == []

@@ -11,11 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
-from dymn_cli.batch.work import Job
+from dymn_cli.batch.job import Job
 from dymn_cli.errors import CorruptAudioError, ModelError
 from dymn_cli.labels import Vocabulary
 from dymn_cli.results import AudioInfo, ModelInfo, WindowScores
@@ -103,7 +102,3 @@ class FaultyJob(Job):
         if self.device == "missing":
             raise ModelError("no such model", hint="look elsewhere")
         return FaultyTagger(self.model)
-
-
-def facts(tagger: FaultyTagger) -> SimpleNamespace:
-    return SimpleNamespace(model=tagger.model, vocabulary=tagger.vocabulary, embedding_size=SIZE)

@@ -144,8 +144,8 @@ def test_parts_come_in_order_and_before_the_end(faulty: Make) -> None:
 
 
 def test_parts_larger_than_a_pipe_from_several_workers_do_not_block(faulty: Make) -> None:
-    work = faulty(windows=True, keep_window_embeddings=True)
-    with Pool(work, 3) as pool:
+    job = faulty(windows=True, keep_window_embeddings=True)
+    with Pool(job, 3) as pool:
         messages = work_through(pool, [f"windows-{900 + n}.wav" for n in range(6)])
     large = [m for m in messages if isinstance(m, Part)]
     assert max(len(m.body) for m in large) > 1 << 16
@@ -164,8 +164,8 @@ def test_sources_run_in_processes_of_their_own_and_side_by_side(
 
 def test_a_name_that_is_no_utf8_survives_the_pipe(faulty: Make, tmp_path: Path) -> None:
     name = os.fsdecode(b"corrupt-caf\xe9\n.wav")
-    work = type(faulty())("", "auto", "cpu", None, faulty().options)  # its note is no place for such a name
-    with Pool(work, 1) as pool:
+    job = type(faulty())("", "auto", "cpu", None, faulty().options)  # its note is no place for such a name
+    with Pool(job, 1) as pool:
         end = outcomes(work_through(pool, [name]))[name]
     assert isinstance(end, Failed)
     assert os.fsencode(end.failure.source) == b"corrupt-caf\xe9\n.wav"
@@ -194,7 +194,7 @@ def test_workers_that_never_come_up_end_the_run(faulty: Make, monkeypatch: pytes
     with pytest.raises(ModelError, match="before they have loaded the model"):
         Pool(faulty("dies"), 1)
     with Pool(faulty(), 1) as pool:
-        monkeypatch.setattr(pool, "_work", faulty("dies"))
+        monkeypatch.setattr(pool, "_job", faulty("dies"))
         with pytest.raises(ModelError, match="before they have loaded the model"):
             work_through(pool, ["exit-1.wav", "fine.wav"])
 

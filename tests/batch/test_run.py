@@ -16,10 +16,10 @@ import pytest
 
 from dymn_cli.audio.discover import Found
 from dymn_cli.batch import run as running
+from dymn_cli.batch.job import Summary
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Done, Failed, Message, Part
-from dymn_cli.batch.run import Ahead, InProcess, Outcome, open_engine, run
-from dymn_cli.batch.work import Summary
+from dymn_cli.batch.run import InProcess, Outcome, Prefetcher, open_engine, run
 from dymn_cli.errors import AudioNotFoundError, OutputError, UsageError
 from dymn_cli.results import Failure
 
@@ -29,7 +29,7 @@ FINGERPRINT = {"model": "abc"}
 class Shuffled:
     """An engine that holds several sources and ends them in any order; a name with "bad" in it fails."""
 
-    facts = None
+    description = None
 
     def __init__(self, seed: int = 0, n_workers: int = 4) -> None:
         self._random = random.Random(seed)
@@ -303,7 +303,9 @@ def test_a_name_that_is_yet_to_come_holds_up_no_result(files: list[str]) -> None
             release.set()
 
     with Journal.temporary() as journal:
-        outcome = run(Ahead(slow()), Shuffled(), journal, write=write, fail=lambda _: None, watcher=Silent())
+        outcome = run(
+            Prefetcher(slow()), Shuffled(), journal, write=write, fail=lambda _: None, watcher=Silent()
+        )
     assert written == files[:4]
     assert outcome.is_complete
 
@@ -317,7 +319,7 @@ def test_names_are_read_one_ahead_and_an_error_among_them_ends_the_run(files: li
             yield Found(name)
         raise UsageError("NUL bytes in this list")
 
-    ahead = Ahead(failing())
+    ahead = Prefetcher(failing())
     assert next(ahead).name == files[0]
     time.sleep(0.1)
     assert len(read) <= 3
@@ -333,7 +335,7 @@ def test_names_are_read_one_ahead_and_an_error_among_them_ends_the_run(files: li
 def chosen(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Arguments of the pool that was opened, if one was."""
     calls: list[object] = []
-    monkeypatch.setattr(running, "Pool", lambda work, n, **more: calls.append((n, more)))
+    monkeypatch.setattr(running, "Pool", lambda job, n, **more: calls.append((n, more)))
     return calls
 
 
@@ -343,8 +345,8 @@ class Opens:
     device = "auto"
 
     def open_tagger(self, threads: int | None) -> object:
-        facts = dict.fromkeys(("model", "vocabulary", "calibration_digest"))
-        return SimpleNamespace(**facts, embedding_size=0, threads=threads)
+        description = dict.fromkeys(("model", "vocabulary", "calibration_digest"))
+        return SimpleNamespace(**description, embedding_size=0, threads=threads)
 
 
 def test_a_few_small_files_start_no_workers(files: list[str], chosen: list[object]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dymn_cli.batch.job import Job
 from dymn_cli.batch.run import InProcess
-from dymn_cli.batch.work import Job
 from dymn_cli.bench.engines import WarmEngine
 from dymn_cli.bench.stages import COMMON_STAGES, Stages
 from dymn_cli.errors import InputError
@@ -26,8 +26,8 @@ def tagger() -> Iterator[Tagger]:
 
 @pytest.fixture
 def engine(tagger: Tagger, tmp_path: Path) -> WarmEngine:
-    work = Job("dymn04_kd", "auto", "cpu", None, TagOptions())
-    return WarmEngine(InProcess(work, tagger), work, tmp_path)
+    job = Job("dymn04_kd", "auto", "cpu", None, TagOptions())
+    return WarmEngine(InProcess(job, tagger), job, tmp_path)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

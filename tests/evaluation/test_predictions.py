@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from dymn_cli.errors import InputError
-from dymn_cli.evaluation.predictions import FOLDER, Predictions, open_predictions, work_for
+from dymn_cli.evaluation.predictions import FOLDER, Predictions, job_for, open_predictions
 from dymn_cli.results import Failure
 from dymn_cli.tagging.tagger import Tagger
 
@@ -53,8 +53,8 @@ def ask(
     names: list[str], *, scores: bool = False, embeddings: bool = False
 ) -> tuple[Predictions, object, Log]:
     log = Log()
-    work = work_for("dymn04_kd", "auto", "cpu", scores=scores, embeddings=embeddings)
-    with open_predictions(names, work, jobs=1, threads=1, watcher=log) as answers:
+    job = job_for("dymn04_kd", "auto", "cpu", scores=scores, embeddings=embeddings)
+    with open_predictions(names, job, jobs=1, threads=1, watcher=log) as answers:
         return answers, answers.scores() if scores else answers.embeddings(), log
 
 
@@ -111,8 +111,8 @@ def test_a_cache_that_is_in_use_or_damaged_is_in_nobodys_way(clips: list[str], t
     journal.write_bytes(b"something else")
     assert len(ask(clips[:1], embeddings=True)[2].done_names) == 1
     journal.unlink()
-    work = work_for("dymn04_kd", "auto", "cpu", embeddings=True)
-    with open_predictions(clips[:1], work, jobs=1, threads=1, watcher=Log()):
+    job = job_for("dymn04_kd", "auto", "cpu", embeddings=True)
+    with open_predictions(clips[:1], job, jobs=1, threads=1, watcher=Log()):
         assert len(ask(clips[:1], embeddings=True)[2].done_names) == 1  # the first run holds the lock
 
 

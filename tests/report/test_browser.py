@@ -189,7 +189,7 @@ def test_what_is_not_there_says_so(page: Page) -> None:
     page.set("#search", "gone")
     page.until(lambda: len(page.all(".lane")) == 1, "the search")
     page.keys("n ")
-    assert f"{GONE}: no such" in page.text("#message")
+    assert f"{GONE}: no such recording" in page.text("#message")
     page.set("#search", "20240522")
     page.until(lambda: page.text("#count").startswith("3 of"), "the search")
     (page.path.parent / "20240522_235900.wav").rename(page.path.parent / "moved.wav")

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from dymn_cli.errors import AudioNotFoundError, UsageError
-from dymn_cli.report.locate import AudioPlaces, link_to
+from dymn_cli.errors import AudioNotFoundError
+from dymn_cli.report.locate import Recordings, link_to
 
 
 @pytest.fixture
@@ -30,24 +30,24 @@ def moved(tmp_path: Path) -> Path:
     ],
 )
 def test_recordings_that_have_moved(moved: Path, name: str, found: str) -> None:
-    assert AudioPlaces(str(moved)).path_of(name) == str(moved / found)
+    assert Recordings(str(moved)).path_of(name) == str(moved / found)
 
 
 @pytest.mark.parametrize("name", ["1.wav", "c/1.wav", "3.wav"])
 def test_what_is_not_there_or_might_be_either_is_said(moved: Path, name: str) -> None:
-    with pytest.raises(AudioNotFoundError, match=r"no such file, nor one of that name in"):
-        AudioPlaces(str(moved)).path_of(name)
+    with pytest.raises(AudioNotFoundError, match=r"no such recording|\.wav or .*\.wav\?"):
+        Recordings(str(moved)).path_of(name)
 
 
 def test_beside_the_result(moved: Path) -> None:
-    places = AudioPlaces(beside=[str(moved / "b")])
-    assert places.path_of("1.wav") == str(moved / "b" / "1.wav")
-    assert places.path_of("only") == str(moved / "b" / "only.flac")
+    recordings = Recordings(beside=[str(moved / "b")])
+    assert recordings.path_of("1.wav") == str(moved / "b" / "1.wav")
+    assert recordings.path_of("only") == str(moved / "b" / "only.flac")
     with pytest.raises(AudioNotFoundError) as caught:
-        places.path_of("2.wav")
+        recordings.path_of("2.wav")
     assert "--audio" in str(caught.value.hint)
-    with pytest.raises(UsageError, match="no such folder"):
-        AudioPlaces(str(moved / "nowhere"))
+    with pytest.raises(AudioNotFoundError, match="no such file or folder"):
+        Recordings(str(moved / "nowhere"))
 
 
 @pytest.mark.parametrize("name", ["a b.wav", "50%.wav", "#1?.wav", "<script>'\".wav", "c:d.wav", "ä/é.wav"])

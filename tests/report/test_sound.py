@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dymn_cli.report.locate import AudioPlaces
+from dymn_cli.report.locate import Recordings
 from dymn_cli.report.model import Source, Span
 from dymn_cli.report.sound import Plan, hear_source, plan_pictures
 
@@ -52,7 +52,7 @@ def test_only_short_recordings_are_copied_and_an_hour_of_them() -> None:
 
 
 def hear(folder: Path, plan: Plan, name: str = "a b.wav", channel: str = "mix"):
-    return hear_source(source(name), plan, AudioPlaces(beside=[str(folder)]), folder / "page.html", channel)
+    return hear_source(source(name), plan, Recordings(beside=[str(folder)]), folder / "page.html", channel)
 
 
 def test_a_recording_is_linked_and_drawn(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_copy_sounds_the_same(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_recording_is_told_in_the_page(tmp_path: Path) -> None:
-    assert "no such file" in hear(tmp_path, Plan(50, (), False)).problem
+    assert "no such recording" in hear(tmp_path, Plan(50, (), False)).problem
     (tmp_path / "a b.wav").write_bytes(b"no audio")
     broken = hear(tmp_path, Plan(50, (), False))
     assert broken.href == "a%20b.wav"

@@ -173,10 +173,14 @@ def test_scores_are_rounded_numbers(clip: ClipResult, rail_tag: Tag, options: Op
 
 def test_not_a_number_never_leaves(clip: ClipResult, rail_tag: Tag, options: Options) -> None:
     out = io.BytesIO()
-    broken = dataclasses.replace(rail_tag, score=math.nan)
+    broken = dataclasses.replace(rail_tag, score=math.inf)
     with pytest.raises(ValueError, match="JSON"):
         JsonlTags(out, options()).write(dataclasses.replace(clip, tags=(broken,)))
     assert out.getvalue() == b""
+    unknown = dataclasses.replace(rail_tag, score=math.nan, index=-1)
+    JsonlTags(out, options()).write(dataclasses.replace(clip, tags=(unknown,), duration_s=math.nan))
+    document = json.loads(out.getvalue())
+    assert (document["duration_s"], document["tags"][0]["score"], document["tags"][0]["index"]) == (None,) * 3
 
 
 def test_embeddings(

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dymn_cli.batch.job import Job
     from dymn_cli.batch.journal import Fingerprint
-    from dymn_cli.batch.work import Job
     from dymn_cli.writers import Provenance
     from dymn_cli.writers.base import OptionValue
 
@@ -19,15 +19,15 @@ NOTHING, GIVEN, NOT_GIVEN = "none", "given", "not given"
 EXACT = ("thresholds",)  # options whose words are rounded in what is said of a result
 
 
-def fingerprint_of(work: Job, provenance: Provenance) -> Fingerprint:
+def fingerprint_of(job: Job, provenance: Provenance) -> Fingerprint:
     """All that changes results, by the names of the options that decide it.
 
     Args:
-        work: what of the results is kept, and thresholds to the last digit.
+        job: what of the results is kept, and thresholds to the last digit.
         provenance: what is said of them.
     """
-    command = "embed" if not work.tags else "tag" if work.events is None else "events"
-    thresholds = (work.options if work.events is None else work.events).thresholds
+    command = "embed" if not job.tags else "tag" if job.events is None else "events"
+    thresholds = (job.options if job.events is None else job.events).thresholds
     fingerprint: Fingerprint = {
         "dymn": provenance.version,
         "the command": f"dymn {command}",
@@ -38,8 +38,8 @@ def fingerprint_of(work: Job, provenance: Provenance) -> Fingerprint:
         "--thresholds": ", ".join(f"{label}={score!r}" for label, score in thresholds) or NOTHING,
     }
     if command == "tag":
-        fingerprint["--layout"] = "matrix" if work.keep_scores else "not matrix"
-        keeps = work.keep_embedding or work.keep_window_embeddings
+        fingerprint["--layout"] = "matrix" if job.keep_scores else "not matrix"
+        keeps = job.keep_embedding or job.keep_window_embeddings
         fingerprint["--embed"] = GIVEN if keeps else NOT_GIVEN
     return fingerprint
 

@@ -3,37 +3,63 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
+from dymn_cli.writers import BINARY, choose_format
 from dymn_cli.writers.beside import all_beside, failures_of, warnings_of
 from dymn_cli.writers.target import check_target, is_stdout
 
 if TYPE_CHECKING:
-    from dymn_cli.cli.options.groups import OutputOptions
+    from dymn_cli.cli.batch_run.analysis import Formats
+    from dymn_cli.cli.options.groups import ResultOptions
+    from dymn_cli.writers.folder import ResultFolder
 
-__all__ = ["Places", "require_writable"]
+__all__ = ["Places", "journal_path"]
 
 JOURNAL_NAME = ".dymn.journal"
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a run writes.
+    """Where a run writes, and in which format.
 
     Args:
         out: a file or device of all results; None or "-" for standard output.
         folder: of a file for each source, instead.
-        format_name: of the files in the folder.
+        format_name: of the results.
         embeddings: the file of embeddings beside the tags.
+        to_terminal: results are printed on a terminal.
+        force: what exists may be replaced.
     """
 
-    out: str | None
+    out: str | None = None
     folder: str | None = None
     format_name: str = ""
     embeddings: str | None = None
+    to_terminal: bool = False
+    force: bool = False
+
+    @classmethod
+    def choose(cls, output: ResultOptions, formats: Formats, embeddings: str | None = None) -> Places:
+        """The places that the options name.
+
+        Raises:
+            UsageError: an unknown format, or one that a terminal cannot show.
+        """
+        to_terminal = output.out_dir is None and is_stdout(output.out) and is_terminal(sys.stdout)
+        usual = formats.terminal if to_terminal else formats.pipe
+        default = usual if output.out_dir is None else formats.folder
+        name = choose_format(output.format, output.out, default=default, formats=formats.names)
+        if to_terminal and name in BINARY:
+            raise UsageError(
+                f"{name} is a binary format, not for a terminal", hint=f"-o {formats.example}.{name}"
+            )
+        return cls(output.out, output.out_dir, name, embeddings, to_terminal, output.force)
 
     @property
     def journal(self) -> Path | None:
@@ -54,6 +80,63 @@ class Places:
             return str(Path(self.folder, "dymn"))
         return self.out if journal_path(self.out) is not None else self.embeddings
 
+    def check(self, failures: str | None) -> None:
+        """Say before any work is done that the results could not be written.
+
+        Args:
+            failures: the file of `--failures`, or None.
+
+        Raises:
+            OutputError: a file exists and no earlier run can be continued, or its folder is not writable.
+            UsageError: two places for the same results, or one place for two of them.
+        """
+        from dymn_cli.writers.lists import FAILURES, WARNINGS
+
+        if self.folder == "":
+            raise UsageError("--out-dir is empty", hint="give the name of a folder, or . for this one")
+        self._require_distinct(failures)
+        if self.lists is not None:
+            WARNINGS.require_replaceable(warnings_of(self.lists))
+            if failures is None:
+                FAILURES.require_replaceable(failures_of(self.lists))
+        if self.folder is not None and self.out is not None:
+            raise UsageError("--out and --out-dir exclude each other", hint="give one of them")
+        if self.embeddings is not None and is_stdout(self.embeddings):
+            raise UsageError(f"--embed {self.embeddings!r}", hint="the name of a file, say emb.npy")
+        journal = self.journal
+        self._check_targets(force=self.force or (journal is not None and journal.is_file()))
+
+    def require_free(self, folder: ResultFolder | None) -> None:
+        """Say that there is a result already, before the journal that could make it is touched.
+
+        Raises:
+            OutputError: there is.
+        """
+        if folder is not None:
+            folder.check()
+        self._check_targets(force=False)
+
+    def _check_targets(self, *, force: bool) -> None:
+        for out in (None if is_stdout(self.out) else self.out, self.embeddings):
+            if out is not None:
+                check_target(out, force=force)
+
+    def _require_distinct(self, failures: str | None) -> None:
+        """No two files of a run may have one name, those that lie beside others included."""
+        named = (("--out", self.out), ("--embed", self.embeddings), ("--failures", failures))
+        seen: dict[str, str] = {}
+        for option, out in named:
+            if out is None or (option != "--embed" and is_stdout(out)):
+                continue
+            is_list = option == "--failures"
+            journal = journal_path(out)
+            beside = () if is_list or journal is None else (str(journal), *all_beside(out))
+            for path in (out, *beside):
+                other = seen.setdefault(os.path.realpath(path), option)
+                is_usual = is_list and path == failures_of(self.lists or "")  # the name that it has anyway
+                if other != option and not is_usual:
+                    raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
+
 
 def journal_path(out: str | None) -> Path | None:
     """The journal of an output: beside it where it is a file; a stream has none."""
@@ -61,59 +144,3 @@ def journal_path(out: str | None) -> Path | None:
         return None
     path = Path(out)
     return None if path.exists() and not path.is_file() else path.with_name(f"{path.name}.journal")
-
-
-def require_writable(
-    output: OutputOptions, places: Places | None = None, *, failures: str | None = None
-) -> None:
-    """Say before any work is done that the result could not be written.
-
-    Args:
-        output: where to.
-        places: likewise, where there is more to say.
-        failures: the file that was named for what fails, or None.
-
-    Raises:
-        OutputError: it exists and no earlier run can be continued, or its folder cannot be written to.
-        UsageError: two places at once for the same results, or one place for two of them.
-    """
-    from dymn_cli.writers.lists import FAILURES, WARNINGS
-
-    places = places or Places(output.out)
-    if places.folder == "":
-        raise UsageError("--out-dir is empty", hint="give the name of a folder, or . for this one")
-    _require_distinct(places, failures)
-    if places.lists is not None:
-        WARNINGS.require_replaceable(warnings_of(places.lists))
-        if failures is None:
-            FAILURES.require_replaceable(failures_of(places.lists))
-    if places.folder is not None and output.out is not None:
-        raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
-    if places.embeddings is not None and is_stdout(places.embeddings):
-        raise UsageError(f"--embed {places.embeddings!r}", hint="the name of a file, say emb.npy")
-    journal = places.journal
-    force = output.force or (journal is not None and journal.is_file())
-    for out in (None if is_stdout(places.out) else places.out, places.embeddings):
-        if out is not None:
-            check_target(out, force=force)
-
-
-def _require_distinct(places: Places, failures: str | None) -> None:
-    """No two files of a run may have one name, those that lie beside others included."""
-    named = [
-        ("--out", None if is_stdout(places.out) else places.out),
-        ("--embed", places.embeddings),
-        ("--failures", None if failures is None or is_stdout(failures) else failures),
-    ]
-    seen: dict[str, str] = {}
-    for option, out in named:
-        if out is None:
-            continue
-        is_list = option == "--failures"
-        journal = journal_path(out)
-        beside = () if is_list or journal is None else (str(journal), *all_beside(out))
-        for path in (out, *beside):
-            other = seen.setdefault(os.path.realpath(path), option)
-            is_usual = is_list and path == failures_of(places.lists or "")  # the name that it has anyway
-            if other != option and not is_usual:
-                raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")

@@ -1,19 +1,18 @@
-"""What the commands that analyse have in common: from option groups to the work, and its provenance."""
+"""From option groups to what the library takes, and from that to what is said of a result."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.pool import ModelDescription
-    from dymn_cli.batch.work import Job
-    from dymn_cli.cli.options.groups import InputOptions, ModelOptions, SelectOptions, TimeOptions
-    from dymn_cli.tagging.events import EventOptions
+    from dymn_cli.batch.job import ModelDescription
+    from dymn_cli.cli.options.groups import InputOptions, SelectOptions, TimeOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.thresholds import Thresholds
     from dymn_cli.writers import Provenance
 
-__all__ = ["provenance_of", "tag_options", "work_of"]
+__all__ = ["provenance_of", "tag_options"]
 
 
 def tag_options(
@@ -38,57 +37,24 @@ def tag_options(
     """
     from dymn_cli.tagging.options import TagOptions
 
-    cut = {"window_s": time.window, "hop_s": time.hop, "pad": time.pad, "channel": inputs.channel}
-    strict = inputs.strict
+    usual = TagOptions()
+    cut = TagOptions(
+        window_s=usual.window_s if time.window is None else time.window,
+        hop_s=time.hop,
+        pad=usual.pad if time.pad is None else time.pad,  # type: ignore[arg-type]  # checked there
+        channel=inputs.channel,
+        windows=windows,
+        strict=inputs.strict,
+    )
     if select is None:
-        return TagOptions(**cut, windows=windows, strict=strict)  # type: ignore[arg-type]  # checked there
-    return TagOptions(
-        **cut,  # type: ignore[arg-type]  # checked there
-        strict=strict,
+        return cut
+    return dataclasses.replace(
+        cut,
         aggregate=select.aggregate,  # type: ignore[arg-type]  # likewise
         top=select.top,
         min_score=select.min_score,
         labels=tuple(select.label),
         thresholds=() if thresholds is None else thresholds.pairs,
-        windows=windows,
-    )
-
-
-def work_of(
-    model: ModelOptions,
-    options: TagOptions,
-    *,
-    scores: bool = False,
-    embeddings: str | None = None,
-    events: EventOptions | None = None,
-    concat: bool = False,
-    tags: bool = True,
-) -> Job:
-    """What is to be found out of each source.
-
-    Args:
-        model: which model, and what runs it.
-        options: how to cut, join and select.
-        scores: whether all scores are kept, not only those of the tags.
-        embeddings: "clip", "window" or "frame", where embeddings are kept.
-        events: what counts as an event, where they are looked for.
-        concat: see `Job`.
-        tags: likewise.
-    """
-    from dymn_cli.batch.work import Job
-
-    return Job(
-        model.models,
-        model.backend,
-        model.device,
-        model.batch_size,
-        options,
-        keep_scores=scores,
-        keep_embedding=embeddings == "clip",
-        keep_window_embeddings=embeddings in ("window", "frame"),
-        events=events,
-        concat=concat,
-        tags=tags,
     )
 
 

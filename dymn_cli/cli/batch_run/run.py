@@ -1,7 +1,9 @@
-"""A run over many sources from the command line: engine, journal, progress, and how it ends.
+"""The driver of batch runs: sources, engine, journal, progress, results, and how it all ends.
 
-`tag`, `embed` and `events` each say what is to be found out (`Job`) and how a result is written; the rest
-of a run is the same and is here.
+    write_results     analyse all inputs and write the results: `tag`, `embed`, `events`
+    collect_results   analyse all inputs and hand over the results: for commands that make more of them
+
+What is found out, and how it is written, is an `Analysis`.
 """
 
 from __future__ import annotations
@@ -11,73 +13,142 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from dymn_cli.audio.discover import Found, share_of
-from dymn_cli.batch.journal import Stamp
+from dymn_cli.audio.discover import Found
+from dymn_cli.batch.job import Reader
+from dymn_cli.batch.journal import Journal, Stamp
+from dymn_cli.batch.run import Engine, Outcome, Prefetcher, open_engine, run
+from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.places import Places, journal_path
-from dymn_cli.cli.batch_run.sources import found_sources, parse_size
-from dymn_cli.errors import InputError, OutputError, PartialFailure, UsageError
+from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
+from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
+from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.tagging.aggregate import Selection
+from dymn_cli.tagging.tagger import usable_cores
+from dymn_cli.writers import ONE_SOURCE, several_sources
+from dymn_cli.writers.folder import ResultFolder
 from dymn_cli.writers.spelling import counted
-from dymn_cli.writers.target import check_target, is_stdout
 
 if TYPE_CHECKING:
-    from dymn_cli.batch.journal import Journal
-    from dymn_cli.batch.pool import ModelDescription
-    from dymn_cli.batch.run import Engine, Outcome
-    from dymn_cli.batch.work import Job, Reader, Summary
-    from dymn_cli.cli.options.groups import BatchOptions, FileOptions, OutputOptions
+    from rich.console import Console
+
+    from dymn_cli.batch.job import ModelDescription
+    from dymn_cli.cli.batch_run.analysis import Analysis
+    from dymn_cli.cli.options.groups import BatchOptions, FileOptions, ResultOptions
     from dymn_cli.cli.terminal.messages import Messages
-    from dymn_cli.cli.terminal.progress import Tally
     from dymn_cli.results import Failure
     from dymn_cli.writers import Provenance
     from dymn_cli.writers.base import Writer
-    from dymn_cli.writers.folder import Make, ResultFolder
 
 T = TypeVar("T")
 
-__all__ = ["Results", "Run", "dry_run", "finish", "open_run", "require_counts", "save_lists"]
+__all__ = ["Collected", "Run", "collect_results", "require_counts", "write_results"]
 
 
-MAX_FAILURES_TOLD = 20
-FEW_FILES = 16
-LONG_S = 10.0  # a run that takes longer is summed up, even if it is over a few files
-
-
-def dry_run(inputs: FileOptions, batch: BatchOptions, talk: Messages) -> None:
-    """Print the names of the inputs, a line each, as the bytes that they are.
-
-    Raises:
-        DymnError: a name leads to nothing, or as for a real run.
-    """
-    from dymn_cli.cli.batch_run.sources import print_names
-
-    print_names(named_sources(inputs, batch.shard, talk)[1], talk)
-
-
-def save_lists(
-    outcome: Outcome, run: Run, inputs: FileOptions, places: Places, *, csv_safe: bool = False
+def write_results(
+    analysis: Analysis[T],
+    inputs: FileOptions,
+    output: ResultOptions,
+    batch: BatchOptions,
+    messages: Messages,
+    *,
+    threads: int | None = None,
 ) -> None:
-    """List what failed and what is damaged beside a file of results: OUT.failures.csv, OUT.warnings.csv.
+    """Analyse all inputs and write the results.
 
-    A list that is named takes the failures instead. Lists of an earlier run that have nothing to say any
-    more go.
+    Args:
+        analysis: what to find out, and how it is written.
+        inputs: which sources.
+        output: where to.
+        batch: how many workers, and whether to continue.
+        messages: what the run says.
+        threads: of this process, where no workers are needed.
 
     Raises:
-        OutputError: one cannot be written.
+        DymnError: nothing was done, or not everything.
+        KeyboardInterrupt: the run was interrupted.
     """
-    from dymn_cli.cli.batch_run.sources import save_failures, save_warnings
+    if inputs.dry_run:
+        print_names(named_sources(inputs, batch.shard, messages)[1], messages)
+        return
+    places = Places.choose(output, analysis.formats, analysis.embed)
+    places.check(inputs.failures)
+    with open_run(analysis, inputs, batch, messages, places, threads=threads) as run:
+        with run.results() as results, analysis.beside(run) as write_beside:
 
-    has_file = journal_path(places.lists) is not None and _is_worth_a_file(outcome)
-    out = places.lists if has_file else None
-    save_failures(outcome, inputs, out, run.talk, csv_safe=csv_safe)
-    if out is not None:
-        save_warnings(run.reader.damage, out, run.talk, csv_safe=csv_safe)
+            def write(name: str) -> None:
+                with results.of(name) as writer:
+                    for result in analysis.read(run.reader, name):
+                        writer.write(result)
+                write_beside(name)
+
+            outcome = run.go(write, results.fail, fail_fast=inputs.fail_fast)
+            run.save_lists(outcome, inputs.failures, csv_safe=output.csv_safe)
+            run.require_result(outcome)
+        run.end(outcome)
+    run.finish(outcome)
 
 
-def _is_worth_a_file(outcome: Outcome) -> bool:
+@dataclass(frozen=True, slots=True)
+class Collected(Generic[T]):
+    """What a run gave, in memory.
+
+    Args:
+        results: of all sources, in their order.
+        provenance: what made them.
+        damage: what could not be decoded of a source, by its name.
+        outcome: how the run went.
+        total: how many sources there were, where that was known beforehand.
+    """
+
+    results: list[T]
+    provenance: Provenance
+    damage: dict[str, tuple[str, ...]]
+    outcome: Outcome
+    total: int | None
+
+    def finish(self) -> None:
+        """End the command as `write_results` does; to be called when all is written that can be.
+
+        Raises:
+            PartialFailure: some sources failed.
+        """
+        finish(self.outcome, alone=self.total == 1)
+
+
+def collect_results(
+    analysis: Analysis[T],
+    inputs: FileOptions,
+    batch: BatchOptions,
+    messages: Messages,
+    *,
+    threads: int | None = None,
+) -> Collected[T]:
+    """Analyse all inputs and hand over the results; arguments as of `write_results`.
+
+    Raises:
+        DymnError: nothing was done; failures of some sources are raised by `Collected.finish`.
+        KeyboardInterrupt: the run was interrupted.
+    """
+    results: list[T] = []
+    with open_run(analysis, inputs, batch, messages, Places(), threads=threads) as run:
+        outcome = run.go(
+            lambda name: results.extend(analysis.read(run.reader, name)),
+            lambda failure: None,
+            fail_fast=inputs.fail_fast,
+        )
+        run.save_lists(outcome, inputs.failures)
+        damage = dict(run.reader.damage)
+        run.end(outcome)
+    if not _has_results(outcome):
+        run.finish(outcome)
+    return Collected(results, run.provenance, damage, outcome, run.total)
+
+
+def _has_results(outcome: Outcome) -> bool:
     """Whether the results are what was asked for: not those of a run that was cut short, or gave none."""
     return not (outcome.interrupted or outcome.stopped) and bool(outcome.n_results or outcome.is_complete)
 
@@ -93,99 +164,63 @@ def require_counts(jobs: int | None, threads: int | None) -> None:
             raise UsageError(f"{option} must be at least 1, not {number}")
 
 
-def parse_shard(text: str | None) -> tuple[int, int] | None:
-    """From "2/8" to (2, 8): the second of eight shares.
-
-    Raises:
-        UsageError: not of that form, or no such share.
-    """
-    if text is None:
-        return None
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--shard {text!r}", hint="I/N: share I of N, counted from 1; for example 3/16")
-    return int(index), int(count)
-
-
-def named_sources(
-    options: FileOptions, shard: str | None, talk: Messages, *, at_once: bool = False
-) -> tuple[list[Found] | None, Iterator[Found]]:
-    """The sources as a list where they can be listed beforehand, and to iterate over.
-
-    A list of names that comes through a pipe is worked on as it comes, unless all must be known.
-
-    Args:
-        options: which sources.
-        shard: "I/N", or None for all.
-        talk: says which files of folders are left out.
-        at_once: all must be known.
-
-    Raises:
-        UsageError: no input, or no such share.
-    """
-    share = parse_shard(shard)
-    sources = found_sources(options, talk)
-    comes_through_pipe = options.files_from is not None and not Path(options.files_from).is_file()
-    if comes_through_pipe and not (at_once or share):
-        return None, sources
-    listed = list(sources)
-    if share is not None:
-        listed = share_of(listed, *share)
-    return listed, iter(listed)
-
-
 @dataclass(frozen=True, slots=True)
-class Run:
-    """All that a command needs while its results are written.
+class Run(Generic[T]):
+    """A run whose sources are found and whose model is loaded.
 
     Args:
+        analysis: what is found out, and how it is written.
         engine: who works.
         journal: what is done.
         reader: gives results back from the journal.
         provenance: what makes the results.
         sources: what is to be worked on.
         total: how many they are, where that is known.
-        talk: the voice.
-        to_file: results go to files, not to a stream.
-        force: files of results may be replaced: that was asked for, or an earlier run has begun them.
+        messages: what the run says.
         places: where results go.
+        force: files of results may be replaced: that was asked for, or an earlier run has begun them.
         folder: of a file for each source, where that was asked for.
     """
 
+    analysis: Analysis[T]
     engine: Engine
     journal: Journal
     reader: Reader
     provenance: Provenance
     sources: Iterator[Found]
     total: int | None
-    talk: Messages
-    to_file: bool
-    force: bool
+    messages: Messages
     places: Places
-    folder: ResultFolder | None = None
+    force: bool
+    folder: ResultFolder | None
+
+    @property
+    def model(self) -> ModelDescription:
+        """The model that is loaded."""
+        return self.engine.description
+
+    @property
+    def console(self) -> Console | None:
+        """For a table on standard output; None where there is none."""
+        is_drawn = self.places.format_name == "table" and not self.places.files and self.folder is None
+        return self.messages.stdout_console() if is_drawn else None
 
     @contextmanager
-    def results(
-        self, whole: Callable[[], AbstractContextManager[Writer[T]]], one: Make[T]
-    ) -> Iterator[Results[T]]:
+    def results(self) -> Iterator[Results[T]]:
         """Where results are written: all into one place, or each into a file of its own.
-
-        Args:
-            whole: opens the writer of all results.
-            one: from the stream of a file in the folder, and that of its index, to its writer.
 
         Raises:
             OutputError: it cannot be written.
         """
         folder = self.folder
         if folder is None:
-            with whole() as writer:
+            with self.analysis.open_writer(self) as writer:
                 yield Results(lambda _: nullcontext(writer), writer.fail)
             return
 
         @contextmanager
         def noted(name: str) -> Iterator[Writer[T]]:
-            with folder.writer(name, one) as inner:
+            with folder.writer(name, partial(self.analysis.file_writer, self)) as inner:
                 yield inner
             self._note_results(folder.path_of(name))
 
@@ -199,35 +234,25 @@ class Run:
                 self.journal.add_result(path, Stamp.of(path))
 
     def go(
-        self,
-        write: Callable[[str], None],
-        fail: Callable[[Failure], None],
-        *,
-        fail_fast: bool,
-        results_on_terminal: bool,
-        notes_in_result: bool,
+        self, write: Callable[[str], None], fail: Callable[[Failure], None], *, fail_fast: bool
     ) -> Outcome:
         """Work through the sources.
 
         Args:
-            write: writes the result of a source.
+            write: writes the results of a source.
             fail: writes that a source gave nothing.
             fail_fast: stop at the first that fails.
-            results_on_terminal: no room for a progress bar beside them.
-            notes_in_result: the written form shows the warnings of a source.
         """
-        from dymn_cli.batch.run import Ahead, run
-
-        with self.talk.progress(self.total, shared_with_results=results_on_terminal) as tally:
-            watcher = _Watcher(
-                self.talk,
+        with self.messages.progress(self.total, shared_with_results=self.places.to_terminal) as tally:
+            watcher = Watcher(
+                self.messages,
                 tally,
                 single=self.total == 1,
-                silent=notes_in_result,
-                to_file=self.journal.is_kept,
+                notes_in_result=self.places.format_name == "table",
+                few_failures=self.journal.is_kept,
             )
             outcome = run(
-                Ahead(self.sources) if self.total is None else self.sources,
+                Prefetcher(self.sources) if self.total is None else self.sources,
                 self.engine,
                 self.journal,
                 write=write,
@@ -237,6 +262,23 @@ class Run:
             )
         watcher.sum_up(outcome)
         return outcome
+
+    def save_lists(self, outcome: Outcome, named: str | None, *, csv_safe: bool = False) -> None:
+        """List what failed and what is damaged beside a file of results: OUT.failures.csv, OUT.warnings.csv.
+
+        Args:
+            outcome: how the run went.
+            named: the file of `--failures`, which takes the failures instead.
+            csv_safe: see `dymn_cli.writers.write_failures`.
+
+        Raises:
+            OutputError: one cannot be written.
+        """
+        lists = self.places.lists
+        out = lists if journal_path(lists) is not None and _has_results(outcome) else None
+        save_failures(outcome.failures, named, out, self.messages, csv_safe=csv_safe)
+        if out is not None:
+            save_warnings(self.reader.damage, out, self.messages, csv_safe=csv_safe)
 
     def require_result(self, outcome: Outcome) -> None:
         """Leave a file of results unwritten where it would not be what was asked for.
@@ -248,16 +290,17 @@ class Run:
             KeyboardInterrupt: the run was interrupted.
             DymnError: nothing could be done, or the run stopped at its first failure.
         """
-        if not self.to_file:
+        if self.places.journal is None:
             return
         if outcome.interrupted and self.journal.is_kept:
             if len(self.journal):
                 of = "" if self.total is None else f" of {self.total}"
-                self.talk.note(f"{len(self.journal)}{of} results kept; the same command goes on from there")
+                kept = f"{len(self.journal)}{of} results kept"
+                self.messages.note(f"{kept}; the same command goes on from there")
             else:
-                self.talk.note("no input was done, so nothing is kept; the same command begins anew")
-        if not _is_worth_a_file(outcome):
-            finish(outcome, alone=self.total == 1)
+                self.messages.note("no input was done, so nothing is kept; the same command begins anew")
+        if not _has_results(outcome):
+            self.finish(outcome)
         if self.journal.is_kept:
             for path in self.places.files:
                 self.journal.add_result(path, None)
@@ -268,13 +311,17 @@ class Run:
             self._note_results(*self.places.files)
         self.journal.close(discard=outcome.is_complete)
 
+    def finish(self, outcome: Outcome) -> None:
+        """End the command: see `watcher.finish`."""
+        finish(outcome, alone=self.total == 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Results(Generic[T]):
     """Where results are written.
 
     Args:
-        of: opens the writer for the result of a source.
+        of: opens the writer for the results of a source.
         fail: takes that a source gave nothing.
     """
 
@@ -282,145 +329,68 @@ class Results(Generic[T]):
     fail: Callable[[Failure], None]
 
 
-class _Watcher:
-    """Says what happens while it happens."""
-
-    def __init__(self, talk: Messages, tally: Tally, *, single: bool, silent: bool, to_file: bool) -> None:
-        self._talk = talk
-        self._tally = tally
-        self._single = single
-        self._silent = silent
-        self._most_told = MAX_FAILURES_TOLD if to_file and not talk.verbosity else None
-        self._n_noted = 0
-
-    def kept(self, name: str) -> None:
-        self._tally.kept()
-        self._talk.detail(f"{name}: was there already")
-
-    def done(self, name: str, summary: Summary) -> None:
-        self._tally.advance(name, summary.seconds)
-        if not summary.warnings:
-            return
-        self._n_noted += 1
-        if (self._single or self._talk.verbosity) and not self._silent:
-            for text in summary.warnings:
-                self._talk.note(f"{name}: {text}")
-
-    def failed(self, failure: Failure) -> None:
-        self._tally.advance(failure.source, 0.0, failed=True)
-        if self._single:
-            return
-        if self._most_told is None or self._tally.n_failed <= self._most_told:
-            self._talk.failure(failure)
-        elif self._tally.n_failed == self._most_told + 1:
-            self._talk.note("more failures are counted here and listed in the end")
-
-    def within(self, name: str, seconds: float, of_s: float | None) -> None:
-        self._tally.within(name, seconds, of_s)
-
-    def sum_up(self, outcome: Outcome) -> None:
-        """What is worth saying at the end."""
-        if outcome.n_kept:
-            there = "was" if outcome.n_kept == 1 else "were"
-            new = "is" if outcome.n_done == 1 else "are"
-            self._talk.note(
-                f"{counted(outcome.n_kept, 'result')} {there} there already, {outcome.n_done} {new} new"
-            )
-        if self._n_noted and not (self._single or self._talk.verbosity or self._silent):
-            self._talk.note(
-                f"{self._n_noted} of {outcome.n_done} results carry notes; -v shows them, jsonl holds them"
-            )
-        if self._tally.n_done > FEW_FILES or (self._tally.n_done > 1 and self._tally.elapsed_s > LONG_S):
-            self._talk.note(self._tally.summary())
-
-
 @contextmanager
 def open_run(
-    work: Job,
+    analysis: Analysis[T],
     inputs: FileOptions,
-    output: OutputOptions,
     batch: BatchOptions,
-    talk: Messages,
+    messages: Messages,
+    places: Places,
     *,
     threads: int | None,
-    describe: Callable[[ModelDescription], Provenance],
-    one_source_format: str | None = None,
-    places: Places | None = None,
-) -> Iterator[Run]:
-    """Find the sources, load the model, open the journal.
-
-    Args:
-        work: what to find out.
-        inputs: which sources.
-        output: where to.
-        batch: how many workers, and whether to continue.
-        talk: the voice.
-        threads: of this process, where no workers are needed.
-        describe: what made the result, once the model is known.
-        one_source_format: the format of the result, where it can hold one source only.
-        places: where results go, where there is more to say than `output` does.
+) -> Iterator[Run[T]]:
+    """Find the sources, load the model, open the journal; arguments as of `write_results`.
 
     Raises:
         UsageError, ModelError, OutputError: see the parts.
     """
-    from dymn_cli.batch.journal import Journal
-    from dymn_cli.batch.run import open_engine
-    from dymn_cli.batch.work import Reader
-    from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
-    from dymn_cli.tagging.aggregate import Selection
-    from dymn_cli.tagging.tagger import usable_cores
-    from dymn_cli.writers import several_sources
-    from dymn_cli.writers.folder import ResultFolder
-
     require_counts(batch.jobs, threads)
     if batch.limit_per_file is not None and not batch.limit_per_file > 0:
         raise UsageError(f"--limit-per-file must be more than 0 s, not {batch.limit_per_file:g}")
-    places = places or Places(output.out)
-    work = dataclasses.replace(work, max_input=parse_size(inputs.max_input))
+    job = dataclasses.replace(analysis.job, max_input=parse_size(inputs.max_input))
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
     at_once = places.folder is not None or continues
-    listed, sources = named_sources(inputs, batch.shard, talk, at_once=at_once)
-    if one_source_format is not None:
+    listed, sources = named_sources(inputs, batch.shard, messages, at_once=at_once)
+    if places.format_name in ONE_SOURCE and places.folder is None:
         listed = list(islice(sources, 2))
         if len(listed) > 1:
-            raise several_sources(one_source_format)
+            raise several_sources(places.format_name)
         sources = iter(listed)
     folder = None
     if places.folder is not None:
         folder = ResultFolder(places.folder, places.format_name, listed or ())
-    if not (output.force or continues):
-        _require_free(places, folder)
+    if not (places.force or continues):
+        places.require_free(folder)
     names = None if listed is None else [found.name for found in listed]
     engine = open_engine(
-        work, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
+        job, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
     )
     try:
-        facts = engine.facts
-        provenance = dataclasses.replace(describe(facts), share=parse_shard(batch.shard))
-        Selection(work.options, facts.vocabulary)  # an unknown label is said before any work is done
+        model = engine.description
+        provenance = dataclasses.replace(analysis.describe(model), share=parse_shard(batch.shard))
+        Selection(job.options, model.vocabulary)  # an unknown label is said before any work is done
         if path is None:
             journal = Journal.temporary()
         else:
             if folder is not None:
                 folder.prepare()
-            journal = Journal.open(path, fingerprint_of(work, provenance), start_over=not batch.resume)
+            journal = Journal.open(path, fingerprint_of(job, provenance), start_over=not batch.resume)
         with journal:
             if path is not None:  # also where another run has begun and ended it since we looked
-                _require_same_run(journal, places, folder, names or (), force=output.force)
-            reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
+                _require_same_run(journal, places, folder, names or ())
+            reader = Reader(journal, job, model)
             total = None if listed is None else len(listed)
-            to_file = path is not None
-            force = output.force or any(map(journal.knows, places.files))
+            force = places.force or any(map(journal.knows, places.files))
             yield Run(
-                engine, journal, reader, provenance, sources, total, talk, to_file, force, places, folder
+                analysis, engine, journal, reader, provenance, sources, total, messages, places, force, folder
             )
     finally:
         engine.close()
 
 
 def _require_same_run(
-    journal: Journal, places: Places, folder: ResultFolder | None, names: Sequence[str], *, force: bool
+    journal: Journal, places: Places, folder: ResultFolder | None, names: Sequence[str]
 ) -> None:
     """See that going on from a journal loses no result: of other inputs, or of anybody else.
 
@@ -430,7 +400,7 @@ def _require_same_run(
     """
     # What came through standard input then is not what comes now.
     gone = sorted(set(journal.names) - (set(names) - {"-"}), key=os.fsencode)
-    if force:
+    if places.force:
         journal.forget(gone)
         return
     if gone:
@@ -454,41 +424,3 @@ def _require_same_run(
             return name in done and (journal.is_ours(path) or not journal.knows(path))
 
         folder.check(may_replace)
-
-
-def _require_free(places: Places, folder: ResultFolder | None) -> None:
-    """Say that there is a result already, before the journal that could make it is touched."""
-    if folder is not None:
-        folder.check()
-    for out in (None if is_stdout(places.out) else places.out, places.embeddings):
-        if out is not None:
-            check_target(out)
-
-
-def finish(outcome: Outcome, *, alone: bool = True) -> None:
-    """End the command with the exit code of the contract: 130, 6, the failure's own, or 0.
-
-    Args:
-        outcome: how the run went.
-        alone: a single failure is that of the only source, and has not been told yet.
-
-    Raises:
-        KeyboardInterrupt: the run was interrupted.
-        PartialFailure: some sources failed, others did not.
-        InputError: nothing could be read.
-    """
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    if not outcome.failures:
-        return
-    total = outcome.n_results + len(outcome.failures)
-    if outcome.n_results and outcome.stopped:
-        raise PartialFailure(f"stopped at an input that failed, after {counted(outcome.n_results, 'result')}")
-    if outcome.n_results:
-        raise PartialFailure(f"{len(outcome.failures)} of {total} inputs failed")
-    if total == 1 and alone:
-        first = outcome.failures[0]
-        error = InputError(first.message, hint=first.hint)
-        error.exit_code = first.exit_code
-        raise error
-    raise InputError("stopped at the first input" if outcome.stopped else "no input could be read")

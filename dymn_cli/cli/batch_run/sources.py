@@ -1,9 +1,4 @@
-"""From the input options to sources, and one loop over them that every command shares.
-
-A source that fails costs itself only: it is told on stderr, handed to the writer, listed in the file of
-failures, and remembered for the exit code. Ctrl-C ends the loop between two sources, so that what was
-written so far is closed properly.
-"""
+"""From the input options to sources: files, folders, lists of names, standard input."""
 
 from __future__ import annotations
 
@@ -11,108 +6,33 @@ import atexit
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 
-from dymn_cli.audio.discover import Found, LeftOut, find, parse_extensions, read_names
+from dymn_cli.audio.discover import Found, SkippedFiles, find, parse_extensions, read_names, share_of
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
-from dymn_cli.errors import AudioNotFoundError, InputError, PartialFailure, UsageError
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
 from dymn_cli.tagging.failure import failure_of
-from dymn_cli.writers.beside import failures_of, warnings_of
-from dymn_cli.writers.spelling import counted
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
     from dymn_cli.audio.decode import Source
     from dymn_cli.cli.options.groups import FileOptions
-    from dymn_cli.results import Failure
 
-__all__ = [
-    "Outcome",
-    "Worked",
-    "found_sources",
-    "open_source",
-    "parse_size",
-    "print_names",
-    "save_failures",
-    "save_warnings",
-    "work_through",
-]
-
+__all__ = ["found_sources", "named_sources", "open_source", "parse_shard", "parse_size", "print_names"]
 
 SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>[kKMGT]?)B?")
 
 
-class HasFailures(Protocol):
-    """The end of any run."""
-
-    @property
-    def failures(self) -> list[Failure]:
-        """What is told of each source that gave nothing."""
-        ...
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a run over many sources went.
-
-    Args:
-        n_done: sources that gave a result.
-        n_warned: those of them whose result carries notes.
-        failures: what is told of the others.
-        first_error: why the first of them failed.
-        alone: there is one source only, whose failure is the failure of the run.
-        stopped: at the first failure, as was asked for.
-        interrupted: by Ctrl-C.
-    """
-
-    n_done: int = 0
-    n_warned: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    first_error: InputError | None = None
-    alone: bool = False
-    stopped: bool = False
-    interrupted: bool = False
-
-    def add_failure(self, name: str, error: InputError) -> Failure:
-        """Note that a source gave nothing, and return what is told of it."""
-        failure = failure_of(name, error)
-        self.failures.append(failure)
-        self.first_error = self.first_error or error
-        return failure
-
-    def raise_for_exit(self) -> None:
-        """End the command with the exit code of the contract: 130, 6, 3 or 0.
-
-        Raises:
-            KeyboardInterrupt: the run was interrupted.
-            PartialFailure: some sources failed, others did not.
-            InputError: nothing could be read.
-        """
-        if self.interrupted:
-            raise KeyboardInterrupt
-        if self.first_error is None:
-            return
-        if self.alone:
-            raise self.first_error
-        if self.n_done and self.stopped:
-            raise PartialFailure(f"stopped at an input that failed, after {self.n_done} that did not")
-        if self.n_done:
-            total = self.n_done + len(self.failures)
-            raise PartialFailure(f"{len(self.failures)} of {total} inputs failed")
-        raise InputError("stopped at the first input" if self.stopped else "no input could be read")
-
-
-def found_sources(options: FileOptions, talk: Messages) -> Iterator[Found]:
+def found_sources(options: FileOptions, messages: Messages) -> Iterator[Found]:
     """The sources that the options name, in order; names in a list are read as they come.
 
     Args:
         options: which sources.
-        talk: says, after the last one, which files of folders are left out.
+        messages: says, after the last one, which files of folders are left out.
 
     Raises:
         UsageError: no input at all, standard input asked for twice or from a terminal, or a bad suffix list.
@@ -141,10 +61,10 @@ def found_sources(options: FileOptions, talk: Messages) -> Iterator[Found]:
 
         FAILURES.require_replaceable(options.failures)
         check_target(options.failures, force=True)
-    return _found(options, extensions, talk)
+    return _found(options, extensions, messages)
 
 
-def _found(options: FileOptions, extensions: frozenset[str] | None, talk: Messages) -> Iterator[Found]:
+def _found(options: FileOptions, extensions: frozenset[str] | None, messages: Messages) -> Iterator[Found]:
     listing, n_listed = options.files_from, 0
 
     def names() -> Iterator[str]:
@@ -156,10 +76,10 @@ def _found(options: FileOptions, extensions: frozenset[str] | None, talk: Messag
                     n_listed += 1
                     yield name
 
-    left_out = LeftOut()
-    yield from find(names(), extensions=extensions, recurse=options.recurse, left_out=left_out)
-    for text, hint in left_out.sentences():
-        talk.warning(text, hint)
+    skipped = SkippedFiles()
+    yield from find(names(), extensions=extensions, recurse=options.recurse, skipped=skipped)
+    for text, hint in skipped.sentences():
+        messages.warning(text, hint)
     if listing is not None and not n_listed:
         yield Found(listing, InputError(f"{listing}: no names in this list"))
 
@@ -199,154 +119,63 @@ def open_source(name: str, *, most_bytes: int | None = None) -> Source:
     """What is to be read: a seekable copy of standard input for "-", else the path itself."""
     if name != "-":
         return name
-    from dymn_cli.batch.work import standard_input
+    from dymn_cli.batch.job import standard_input
 
     copy = standard_input(most_bytes=most_bytes)
     atexit.register(copy.close)  # there is one standard input: its copy may live as long as the program
     return copy
 
 
-def work_through(
-    sources: Iterator[Found],
-    options: FileOptions,
-    talk: Messages,
-    *,
-    work: Callable[[str], Worked],
-    fail: Callable[[Failure], None],
-    results_on_terminal: bool,
-) -> Outcome:
-    """Work on every source in order.
-
-    Args:
-        sources: what `found_sources` gave.
-        options: how to go on after a failure.
-        talk: says what fails.
-        work: does one source, by name, and writes its result.
-        fail: writes that a source gave nothing.
-        results_on_terminal: results are printed to the terminal, so no progress bar fits there.
-    """
-    outcome = Outcome()
-    total = None
-    try:
-        if options.files_from is None:  # a list of names is worked on while it comes
-            listed = list(sources)
-            sources, total = iter(listed), len(listed)
-        outcome.alone = total == 1
-        with talk.progress(total, shared_with_results=results_on_terminal) as progress:
-            for found in sources:
-                seconds = _work_on(found, work, fail, outcome, talk)
-                progress.advance(found.name, seconds)
-                if outcome.failures and options.fail_fast:
-                    outcome.stopped = True
-                    break
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    if outcome.n_warned and not outcome.alone and not talk.verbosity:
-        talk.note(
-            f"{outcome.n_warned} of {outcome.n_done} results carry notes; -v shows them, jsonl holds them"
-        )
-    return outcome
-
-
-def _work_on(
-    found: Found,
-    work: Callable[[str], Worked],
-    fail: Callable[[Failure], None],
-    outcome: Outcome,
-    talk: Messages,
-) -> float:
-    """Work on one source; returns its seconds of audio."""
-    try:
-        if found.problem is not None:
-            raise found.problem
-        worked = work(found.name)
-    except InputError as error:
-        failure = outcome.add_failure(found.name, error)
-        fail(failure)
-        if not outcome.alone:
-            talk.failure(failure, error)
-        return 0.0
-    outcome.n_done += 1
-    _tell_warnings(worked, found.name, outcome, talk)
-    return worked.seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Worked:
-    """What a command tells of a source that it is done with."""
-
-    seconds: float
-    warnings: tuple[str, ...]
-    already_shown: bool = False
-
-
-def _tell_warnings(worked: Worked, name: str, outcome: Outcome, talk: Messages) -> None:
-    if not worked.warnings:
-        return
-    outcome.n_warned += 1
-    if (outcome.alone or talk.verbosity) and not worked.already_shown:
-        for text in worked.warnings:
-            talk.note(f"{name}: {text}")
-
-
-def save_failures(
-    outcome: HasFailures, options: FileOptions, out: str | None, talk: Messages, *, csv_safe: bool = False
-) -> None:
-    """List the failures in a file: the one that is named, or OUT.failures.csv beside a file of results.
-
-    Args:
-        outcome: what failed.
-        options: may name a file.
-        out: the file of results, where there is one.
-        talk: says where the list is.
-        csv_safe: see `write_failures`.
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """From "2/8" to (2, 8): the second of eight shares.
 
     Raises:
-        OutputError: the list cannot be written.
+        UsageError: not of that form, or no such share.
     """
-    from dymn_cli.writers import write_failures
-
-    beside = None if out is None else failures_of(out)
-    path = options.failures or (beside if outcome.failures else None)
-    if path is not None:
-        write_failures(path, outcome.failures, force=True, csv_safe=csv_safe)
-        if outcome.failures:
-            talk.note(f"what failed is listed in {path}")
-    if beside is not None and not outcome.failures:
-        Path(beside).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise UsageError(f"--shard {text!r}", hint="I/N: share I of N, counted from 1; for example 3/16")
+    return int(index), int(count)
 
 
-def save_warnings(
-    damage: Mapping[str, tuple[str, ...]], out: str, talk: Messages, *, csv_safe: bool = False
-) -> None:
-    """List in OUT.warnings.csv what could not be decoded of sources that gave a result.
+def named_sources(
+    options: FileOptions, shard: str | None, messages: Messages, *, at_once: bool = False
+) -> tuple[list[Found] | None, Iterator[Found]]:
+    """The sources as a list where they can be listed beforehand, and to iterate over.
+
+    A list of names that comes through a pipe is worked on as it comes, unless all must be known.
 
     Args:
-        damage: what is wrong with each source, by its name.
-        out: the file of results.
-        talk: says where the list is.
-        csv_safe: see `write_warnings`.
+        options: which sources.
+        shard: "I/N", or None for all.
+        messages: says which files of folders are left out.
+        at_once: all must be known.
 
     Raises:
-        OutputError: the list cannot be written.
+        UsageError: no input, or no such share.
     """
-    from dymn_cli.writers import write_warnings
+    share = parse_shard(shard)
+    sources = found_sources(options, messages)
+    comes_through_pipe = options.files_from is not None and not Path(options.files_from).is_file()
+    if comes_through_pipe and not (at_once or share):
+        return None, sources
+    listed = list(sources)
+    if share is not None:
+        listed = share_of(listed, *share)
+    return listed, iter(listed)
 
-    path = warnings_of(out)
-    if damage:
-        write_warnings(path, damage, force=True, csv_safe=csv_safe)
-        talk.note(f"{counted(len(damage), 'input')} could be read in part only: {path}")
-    else:
-        Path(path).unlink(missing_ok=True)  # of an earlier run, whose results are replaced
 
-
-def print_names(sources: Iterator[Found], talk: Messages) -> None:
+def print_names(sources: Iterator[Found], messages: Messages) -> None:
     """Print the names of the inputs, a line each, as the bytes that they are.
 
     Raises:
         InputError, PartialFailure: names that lead to nothing, after all others are printed; as for a run.
         OutputError: standard output takes no more.
     """
+    from dymn_cli.batch.run import Outcome
+    from dymn_cli.cli.batch_run.watcher import finish
     from dymn_cli.writers.spelling import name_bytes
     from dymn_cli.writers.target import open_target
 
@@ -358,12 +187,12 @@ def print_names(sources: Iterator[Found], talk: Messages) -> None:
                 target.stream.write(name_bytes(found.name) + b"\n")
                 outcome.n_done += 1
             else:
-                outcome.add_failure(found.name, problem)
-    outcome.alone = outcome.n_done + len(outcome.failures) == 1
-    if not outcome.alone:
+                outcome.failures.append(failure_of(found.name, problem))
+    alone = outcome.n_done + len(outcome.failures) == 1
+    if not alone:
         for failure in outcome.failures:
-            talk.failure(failure)
-    outcome.raise_for_exit()
+            messages.failure(failure)
+    finish(outcome, alone=alone)
 
 
 def _why_not_there(name: str) -> InputError | None:

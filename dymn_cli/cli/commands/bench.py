@@ -8,7 +8,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import ListOptions, ModelName, TalkOptions
+from dymn_cli.cli.options.groups import ListOptions, ModelName
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, choose_form, show
 
@@ -76,18 +76,17 @@ def bench(
         ),
     ] = 0.0,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Measure, and print the figures."""
     from dymn_cli.bench.measure import BenchOptions, run_bench
     from dymn_cli.bench.report import COLUMNS
 
-    talk = Messages.of(talking)
     choose_form(listing.format)
     options = BenchOptions(
         model=model, jobs=jobs, rounds=rounds, seconds=seconds, baseline=baseline, long_h=long
     )
-    report = run_bench(options, talk.note)
+    report = run_bench(options, messages.note)
 
     def table(console: Console) -> Group:
         from dymn_cli.cli.views.bench import bench_tables
@@ -95,13 +94,13 @@ def bench(
         return bench_tables(report)
 
     rows = (figure.cells for figure in report.figures)
-    show(Listing(COLUMNS, rows, report.to_json(), table), listing, talk)
-    _tell_load(report, talk)
+    show(Listing(COLUMNS, rows, report.to_json(), table), listing, messages)
+    _tell_load(report, messages)
 
 
-def _tell_load(report: Report, talk: Messages) -> None:
+def _tell_load(report: Report, messages: Messages) -> None:
     if report.other_cores is not None and report.other_cores > BUSY_CORES:
-        talk.warning(
+        messages.warning(
             f"other programs kept {report.other_cores:.1f} of {report.machine.cores} cores busy meanwhile",
             hint="figures of a quiet machine are better, and its ratios truer",
         )

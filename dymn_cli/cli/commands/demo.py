@@ -10,7 +10,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import ModelName, TalkOptions
+from dymn_cli.cli.options.groups import ModelName
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.options.panels import SELECT as SELECT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -57,10 +57,9 @@ def demo(
     ] = None,
     top: Annotated[int, opt("-k --top", "N", "At most N tags.", SELECT_PANEL)] = 3,
     model: ModelName = "dymn04_kd",
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Tag the clips, or say where they are."""
-    talk = Messages.of(talking)
     if path:
         _print_paths()
         return
@@ -74,11 +73,11 @@ def demo(
     with Tagger(model, options=TagOptions(top=top)) as tagger:
         tagged = ((clip, tagger.tag(clip.path, name=clip.path.name)) for clip in demo_clips())
         if chosen == "table":
-            _draw(tagged, _writing(tagger), talk.stdout_console())
+            _draw(tagged, _writing(tagger), messages.stdout_console())
         else:
-            _write(tagged, chosen, _writing(tagger), talk)
+            _write(tagged, chosen, _writing(tagger), messages)
     if is_terminal(sys.stdout):
-        talk.note("now one of your own: dymn tag FILE; dymn demo --path says where these are")
+        messages.note("now one of your own: dymn tag FILE; dymn demo --path says where these are")
 
 
 def _print_paths() -> None:
@@ -89,7 +88,7 @@ def _print_paths() -> None:
 
 
 def _writing(tagger: Tagger) -> WriterOptions:
-    from dymn_cli.batch.pool import ModelDescription
+    from dymn_cli.batch.job import ModelDescription
     from dymn_cli.cli.batch_run.provenance import provenance_of
     from dymn_cli.writers import WriterOptions
 
@@ -98,13 +97,13 @@ def _writing(tagger: Tagger) -> WriterOptions:
 
 
 def _write(
-    tagged: Iterator[tuple[DemoClip, ClipResult]], form: str, writing: WriterOptions, talk: Messages
+    tagged: Iterator[tuple[DemoClip, ClipResult]], form: str, writing: WriterOptions, messages: Messages
 ) -> None:
     from dymn_cli.writers import open_tags
 
     with open_tags(None, form, writing) as writer:
         for clip, result in tagged:
-            talk.note(f"{clip.path.name}: {clip.description}")
+            messages.note(f"{clip.path.name}: {clip.description}")
             writer.write(result)
 
 

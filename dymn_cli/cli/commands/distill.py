@@ -10,7 +10,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.distill import CorpusOptions, PupilOptions, RecipeOptions, WorkOptions
-from dymn_cli.cli.options.groups import ListOptions, TalkOptions
+from dymn_cli.cli.options.groups import ListOptions
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
 from dymn_cli.cli.training_run.session import Display, end_interrupted, stop_on_signal, training_device
@@ -74,10 +74,9 @@ def distill(
     how: RecipeOptions,
     run: WorkOptions,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Train a student, or measure models."""
-    talk = Messages.of(talking)
     choose_form(listing.format)
     if not data.data:
         raise UsageError("no data", hint="give files or folders of audio, or HDF5 files")
@@ -102,11 +101,11 @@ def distill(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from dymn_cli.train.device import set_threads  # says so where PyTorch is missing
 
-    threads, device = set_threads(run.threads), training_device(pupil.device, talk)
+    threads, device = set_threads(run.threads), training_device(pupil.device, messages)
     if run.out is None:
-        _evaluate(data, pupil, how, run, device, threads, listing, talk)
+        _evaluate(data, pupil, how, run, device, threads, listing, messages)
     else:
-        _train(data, pupil, how, run, run.out, device, threads, listing, talk)
+        _train(data, pupil, how, run, run.out, device, threads, listing, messages)
 
 
 # ---------------------------------------------------------------------- training
@@ -121,7 +120,7 @@ def _train(
     device: torch.device,
     threads: int,
     listing: ListOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> None:
     from dymn_cli.store.registry import resolve
     from dymn_cli.train.distill.data import load_teachers
@@ -141,9 +140,9 @@ def _train(
         teacher=first,
         frames=how.frame_weight != 0 if how.recipe == "small" else bool(how.frame_weight),
     )
-    recipe = _recipe(how, teachers, header, talk, continues=pupil.init != "random")
+    recipe = _recipe(how, teachers, header, messages, continues=pupil.init != "random")
     budget = _budget(how, recipe)
-    prepared = _prepare(data, recipe, teachers, header.front_end, device, how.seed, run, threads, talk)
+    prepared = _prepare(data, recipe, teachers, header.front_end, device, how.seed, run, threads, messages)
     work = Path(run.work or f"{out}.train")
     options = RunOptions(
         work=work,
@@ -155,25 +154,28 @@ def _train(
         checkpoint_every_s=60 * run.checkpoint_every,
         resume=run.resume,
     )
-    training = DistillRun(prepared, teachers, student, header, began_as, options, talk.note)
-    talk.note(f"checkpoint, log and split: {work}")
+    training = DistillRun(prepared, teachers, student, header, began_as, options, messages.note)
+    messages.note(f"checkpoint, log and split: {work}")
     stages = tuple(stage.mode for stage in recipe.stages)
-    with stop_on_signal(talk) as request, Display(talk, stages, TOLD, beside_bar=("loss", "kl")) as display:
+    with (
+        stop_on_signal(messages) as request,
+        Display(messages, stages, TOLD, beside_bar=("loss", "kl")) as display,
+    ):
         ended = training.run(display, request)
     if ended == "interrupted":
-        end_interrupted(talk, request)
+        end_interrupted(messages, request)
     sha256 = training.save_student(Path(out))
-    talk.note(f"{out}: SHA-256 {sha256[:12]}…")
+    messages.note(f"{out}: SHA-256 {sha256[:12]}…")
     held_out = prepared.context.held_out
     if held_out is not None:
         student.eval()
         found = {options.name: held_out.agreement(student, header.front_end)}
         found |= _measured(pupil.compare, prepared)
-        _show(found, prepared, listing, talk)
+        _show(found, prepared, listing, messages)
 
 
 def _recipe(
-    how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, talk: Messages, *, continues: bool
+    how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, messages: Messages, *, continues: bool
 ) -> Recipe:
     import dataclasses
 
@@ -192,7 +194,7 @@ def _recipe(
     if share is not None and not 0 <= share < 1:
         raise UsageError(f"--blockwise {share:g} is not a share from 0 and below 1")
     if share is None and blocks and not fits:
-        talk.note("no teacher has the student's channels: its blocks are not trained one by one")
+        messages.note("no teacher has the student's channels: its blocks are not trained one by one")
         share = 0.0
     if share is not None:
         blocks = blocks or [stage for stage in small(width).stages if stage.mode == "blockwise"]
@@ -268,14 +270,14 @@ def _prepare(
     seed: int,
     run: WorkOptions,
     threads: int,
-    talk: Messages,
+    messages: Messages,
     *,
     needs_training: bool = True,
 ) -> Prepared:
     from dymn_cli.train.distill.data import prepare
 
     options = _data_options(data, run.cache, seed)
-    with talk.progress(None, shared_with_results=False) as tally:
+    with messages.progress(None, shared_with_results=False) as tally:
 
         def decoded(n_all: int, seconds: float) -> None:
             tally.total = n_all
@@ -289,7 +291,7 @@ def _prepare(
             device,
             seed=seed,
             threads=threads,
-            tell=talk.note,
+            tell=messages.note,
             decoded=decoded,
             needs_training=needs_training,
         )
@@ -299,9 +301,9 @@ def _prepare(
     if prepared.skipped:
         first = prepared.skipped[0][1]
         n_skipped = counted(len(prepared.skipped), "recording")
-        talk.warning(f"{n_skipped} cannot be used; the first: {first}")
+        messages.warning(f"{n_skipped} cannot be used; the first: {first}")
     held = 0 if context.held_out is None else len(context.held_out.indices)
-    talk.note(
+    messages.note(
         f"{counted(len(prepared.training), 'clip')} of {counted(len(prepared.split.training), 'group')}"
         f" to learn from, {counted(len(prepared.split.held_out), 'group')} held out, measured on"
         f" {held:,} of their clips"
@@ -350,7 +352,7 @@ def _evaluate(
     device: torch.device,
     threads: int,
     listing: ListOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> None:
     from dymn_cli.train.distill.data import load_teachers
     from dymn_cli.train.distill.recipe import RECIPES
@@ -370,12 +372,12 @@ def _evaluate(
         how.seed,
         run,
         threads,
-        talk,
+        messages,
         needs_training=False,
     )
     if prepared.context.held_out is None:
         raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")
-    _show(_measured([*pupil.evaluate, *pupil.compare], prepared), prepared, listing, talk)
+    _show(_measured([*pupil.evaluate, *pupil.compare], prepared), prepared, listing, messages)
 
 
 def _measured(names: list[str], prepared: Prepared) -> dict[str, Agreement]:
@@ -390,7 +392,7 @@ def _measured(names: list[str], prepared: Prepared) -> dict[str, Agreement]:
     return found
 
 
-def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, talk: Messages) -> None:
+def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, messages: Messages) -> None:
     from dymn_cli.writers.spelling import readable
 
     rows = [
@@ -414,5 +416,5 @@ def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions,
             {"model": readable(name), "clips": one.n_clips, **one.measures()} for name, one in found.items()
         ],
     }
-    show(Listing(COLUMNS, rows, document, table), listing, talk)
-    talk.note(f"the teacher's entropy is {first.teacher_entropy:.2f} nats a clip, which KL compares to")
+    show(Listing(COLUMNS, rows, document, table), listing, messages)
+    messages.note(f"the teacher's entropy is {first.teacher_entropy:.2f} nats a clip, which KL compares to")

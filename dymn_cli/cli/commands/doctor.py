@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName, TalkOptions
+from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.cli.terminal.tables import Listing, choose_form, show
@@ -44,7 +44,7 @@ def doctor(
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Run all checks and print a line each."""
     from dataclasses import asdict
@@ -53,7 +53,6 @@ def doctor(
     from dymn_cli.cli.views.doctor import checks_table
     from dymn_cli.doctor.checks import COLUMNS, examine
 
-    talk = Messages.of(talking)
     choose_form(listing.format)
     checks, times = examine(model, backend, device)
 
@@ -67,10 +66,10 @@ def doctor(
         "checks": [asdict(check) for check in checks],
         "times_ms": None if times is None else {key: round(ms, 2) for key, ms in asdict(times).items()},
     }
-    show(Listing(COLUMNS, rows, document, table), listing, talk)
+    show(Listing(COLUMNS, rows, document, table), listing, messages)
     states = [check.state for check in checks]
     if is_terminal(sys.stdout):
-        talk.note(_summary(states.count("fail"), states.count("warn")))
+        messages.note(_summary(states.count("fail"), states.count("warn")))
     if "fail" in states:
         raise typer.Exit(FAILED)
 

@@ -9,7 +9,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import ModelOptions, OutputOptions, TalkOptions
+from dymn_cli.cli.options.groups import ModelOptions, OutputOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
@@ -109,13 +109,12 @@ def evaluate_inputs(
             OUTPUT_PANEL,
         ),
     ] = None,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Judge the inputs."""
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.cli.views.event_evaluation import are_events, judge_events
 
-    talk = Messages.of(talking)
     form = evaluation_view.choose_output(output)
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
@@ -148,7 +147,7 @@ def evaluate_inputs(
             model=model,
             output=output,
             form=form,
-            talk=talk,
+            messages=messages,
         )
         return
     if plot is not None:
@@ -156,17 +155,17 @@ def evaluate_inputs(
 
         check_picture(plot)
     said = _truth(inputs, truth, dataset, part)
-    evaluation_view.tell(talk, said.notes)
+    evaluation_view.tell(messages, said.notes)
     finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]
     if finished and dataset is None:
         if len(finished) < len(inputs):
             raise UsageError("results and audio are judged one by one", hint=f"without {finished[0]}")
-        scores, vocabulary, matched, n_failed = _of_results(inputs, said, mapping, ignore_unknown, talk)
+        scores, vocabulary, matched, n_failed = _of_results(inputs, said, mapping, ignore_unknown, messages)
     else:
         scores, vocabulary, matched, n_failed = _of_audio(
-            inputs, said, mapping, ignore_unknown, talk, model, jobs, from_truth=dataset is not None
+            inputs, said, mapping, ignore_unknown, messages, model, jobs, from_truth=dataset is not None
         )
-    evaluation_view.tell(talk, list(_notes(matched)))
+    evaluation_view.tell(messages, list(_notes(matched)))
     evaluation = evaluate(
         scores,
         matched.truth,
@@ -176,7 +175,7 @@ def evaluate_inputs(
     )
     document = evaluation.document()
     evaluation_view.write_evaluation(
-        evaluation, document, output.out, form, talk, header=output.header, force=output.force
+        evaluation, document, output.out, form, messages, header=output.header, force=output.force
     )
     if write_thresholds is not None:
         write(write_thresholds, evaluation.thresholds, force=output.force)
@@ -186,7 +185,7 @@ def evaluate_inputs(
         draw_evaluation(evaluation, plot, title=Path(inputs[0]).name or inputs[0], force=output.force)
     if form != "table" or not is_stdout(output.out):
         size = f"{counted(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
-        talk.note(f"{size}: {evaluation_view.figures(evaluation)}")
+        messages.note(f"{size}: {evaluation_view.figures(evaluation)}")
     evaluation_view.end_with(n_failed, evaluation.n_clips)
 
 
@@ -220,16 +219,16 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
 
 
 def _of_results(
-    inputs: list[str], said: GroundTruth, mapping: LabelMap, ignore_unknown: bool, talk: Messages
+    inputs: list[str], said: GroundTruth, mapping: LabelMap, ignore_unknown: bool, messages: Messages
 ) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
     from dymn_cli.evaluation.ground_truth import match
     from dymn_cli.evaluation.score_files import read_scores
 
     table = read_scores(inputs)
     for note in table.notes:
-        talk.warning(note)
+        messages.warning(note)
     if table.failed:
-        talk.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+        messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
     matched = match(said, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     return table.scores[matched.recordings], table.vocabulary, matched, len(table.failed)
 
@@ -239,7 +238,7 @@ def _of_audio(
     said: GroundTruth,
     mapping: LabelMap,
     ignore_unknown: bool,
-    talk: Messages,
+    messages: Messages,
     model: ModelOptions,
     jobs: int | None,
     *,
@@ -250,7 +249,7 @@ def _of_audio(
     from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.evaluation.ground_truth import match
-    from dymn_cli.evaluation.predictions import work_for
+    from dymn_cli.evaluation.predictions import job_for
 
     problems = []
     if from_truth:
@@ -260,11 +259,11 @@ def _of_audio(
         problems = [one.problem for one in found if one.problem is not None]
         names = [one.name for one in found if one.problem is None]
     for problem in problems:
-        talk.warning(problem.message, problem.hint)
+        messages.warning(problem.message, problem.hint)
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     models = model.models
-    work = work_for(
+    work = job_for(
         models[0] if len(models) == 1 else models,
         model.backend,
         model.device,
@@ -276,7 +275,7 @@ def _of_audio(
     # Labels are looked up first: a word that the model does not know is said before any work is done.
     matched = match(said, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     wanted = [names[n] for n in matched.recordings]
-    with predict(wanted, work, talk, jobs=jobs, threads=model.threads) as answers:
+    with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
         kept = np.array(answers.answered, np.intp)
     n_failed = len(answers.failures) + len(problems)

@@ -9,7 +9,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
+from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
@@ -130,15 +130,14 @@ def export(
         flag("--force", "Replace FILE if it exists.", OUTPUT_PANEL),
     ] = False,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Export a model and print the parity report."""
-    talk = Messages.of(talking)
     choose_form(listing.format)
     form, precision, clips = _form(batch), _precision(fp16=fp16, int8=int8), clips or []
     to_stdout = out in ("-", "/dev/stdout")
     if to_stdout and is_terminal(sys.stdout):
-        raise UsageError("an ONNX file is no text for a terminal", hint="--out model.onnx")
+        raise UsageError("ONNX is a binary format, not for a terminal", hint="-o model.onnx")
     from dymn_cli.store.registry import resolve
     from dymn_cli.writers import check_target
 
@@ -151,9 +150,9 @@ def export(
     options = ExportOptions(form, precision, with_frontend, frames)
     report = export_onnx(exportable(model), out, options, clips=clips, force=force)
     if not to_stdout:
-        show(_listing(report, out), listing, talk)
+        show(_listing(report, out), listing, messages)
     for line in _summary(report, out):
-        talk.note(line)
+        messages.note(line)
 
 
 def _form(batch: str) -> ExportForm:

@@ -13,7 +13,7 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.finetune import TuningOptions
-from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName, TalkOptions
+from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
@@ -145,13 +145,12 @@ def finetune(
         flag("--force", "Replace files that exist.", OUTPUT_PANEL),
     ] = False,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Train a model and write it."""
     from dymn_cli.cli.terminal.tables import choose_form
     from dymn_cli.cli.views import evaluation as evaluation_view
 
-    talk = Messages.of(talking)
     form = choose_form(listing.format)
     places = _Places.of(out)
     evaluation_view.check_outputs(out, places.log, places.thresholds, plot, force=force)
@@ -161,15 +160,15 @@ def finetune(
         from dymn_cli.evaluation.plots import check_picture
 
         check_picture(plot)
-    head_only = _only_head(head_only, penalty, tuning, talk)
+    head_only = _only_head(head_only, penalty, tuning, messages)
     dataset = _read(data)
-    _say(dataset, talk)
+    _say(dataset, messages)
     run = None
     base = _Base(model, backend, device)
     if head_only:
-        trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, talk)
+        trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, messages)
     else:
-        run, n_failed = _train_whole(dataset, data, base, tuning, places, talk)
+        run, n_failed = _train_whole(dataset, data, base, tuning, places, messages)
         trained = run.trained()
     evaluation = trained.evaluate(at_precision)
     document = _write(trained, evaluation, places, force=force)
@@ -179,15 +178,15 @@ def finetune(
         from dymn_cli.evaluation.plots import draw_evaluation
 
         draw_evaluation(evaluation, plot, title=f"{trained.header.name}: {trained.plan.words}", force=force)
-    evaluation_view.write_evaluation(evaluation, document, None, form, talk, header=listing.header)
+    evaluation_view.write_evaluation(evaluation, document, None, form, messages, header=listing.header)
     if form != "table":
-        talk.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
+        messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)
     if thin:
         from dymn_cli.datasets.dataset import listed
 
-        talk.note(f"too few recordings to say how well these are heard: {listed(thin, 6)}")
-    talk.note(f"{out}: {len(dataset.classes)} classes; dymn tag -m {shlex.quote(out)} clip.wav")
+        messages.note(f"too few recordings to say how well these are heard: {listed(thin, 6)}")
+    messages.note(f"{out}: {len(dataset.classes)} classes; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
 
 
@@ -228,7 +227,7 @@ class _Base:
     device: str
 
 
-def _only_head(head_only: bool, penalty: float | None, tuning: TuningOptions, talk: Messages) -> bool:
+def _only_head(head_only: bool, penalty: float | None, tuning: TuningOptions, messages: Messages) -> bool:
     """Whether only the last layer is trained: as asked for, or because there is no PyTorch.
 
     Raises:
@@ -249,7 +248,7 @@ def _only_head(head_only: bool, penalty: float | None, tuning: TuningOptions, ta
     remedy = "pip install 'dymn[train]'"
     if tuning.given:
         raise BackendUnavailableError(f"{tuning.given[0]}: {reason}", hint=f"{remedy}, or --head-only")
-    talk.note(f"{reason}; only the last layer is trained, {remedy} for more")
+    messages.note(f"{reason}; only the last layer is trained, {remedy} for more")
     return True
 
 
@@ -274,15 +273,17 @@ def _read(data: DataOptions) -> Dataset:
     return read_table(data.data, audio=data.audio, task=task)
 
 
-def _say(dataset: Dataset, talk: Messages) -> None:
+def _say(dataset: Dataset, messages: Messages) -> None:
     """What the data are, aloud: a wrong guess must not pass unseen."""
     kind = "several labels a recording (multi-label)" if dataset.is_multilabel else "one label a recording"
-    talk.note(f"{dataset.name}: {len(dataset.examples)} recordings, {len(dataset.classes)} classes, {kind}")
+    messages.note(
+        f"{dataset.name}: {len(dataset.examples)} recordings, {len(dataset.classes)} classes, {kind}"
+    )
     for note in dataset.notes:
-        talk.note(note)
+        messages.note(note)
     if dataset.missing:
         first = dataset.missing[0]
-        talk.warning(
+        messages.warning(
             f"recordings that have labels and are not there: {len(dataset.missing)}, the first is {first}"
         )
 
@@ -293,7 +294,7 @@ def _train_whole(
     base: _Base,
     tuning: TuningOptions,
     places: _Places,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[FinetuneRun, int]:
     """All of the network, and how many recordings could not be used."""
     from dymn_cli.cli.training_run.whole_network import train_whole
@@ -309,7 +310,7 @@ def _train_whole(
         out=places.model,
         name=places.name,
         seed=data.seed,
-        talk=talk,
+        messages=messages,
     )
 
 
@@ -320,13 +321,13 @@ def _train_head(
     penalty: float | None,
     jobs: int | None,
     places: _Places,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[Trained, int]:
     """A linear head on remembered embeddings, and how many recordings could not be used."""
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.datasets.folds import plan_of
-    from dymn_cli.evaluation.predictions import work_for
+    from dymn_cli.evaluation.predictions import job_for
     from dymn_cli.store.registry import resolve
     from dymn_cli.store.weights import read_weights
     from dymn_cli.train.finetune.linear_head import train_head
@@ -338,8 +339,8 @@ def _train_head(
         )
     weights = read_weights(found)
     plan_of(dataset, folds=data.folds, holdout=data.holdout, seed=data.seed)  # said before any work is done
-    work = work_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.path for example in dataset.examples], work, talk, jobs=jobs) as answers:
+    work = job_for(base.model, base.backend, base.device, embeddings=True)
+    with predict([example.path for example in dataset.examples], work, messages, jobs=jobs) as answers:
         embeddings = answers.embeddings()
         usable = dataset.only(answers.answered)
     plan = plan_of(usable, folds=data.folds, holdout=data.holdout, seed=data.seed)
@@ -351,7 +352,7 @@ def _train_head(
         name=places.name,
         penalty=penalty,
         seed=data.seed,
-        step=evaluation_view.Ticker(talk, "fits"),
+        step=evaluation_view.Ticker(messages, "fits"),
     )
     return trained, len(answers.failures) + len(dataset.missing)
 

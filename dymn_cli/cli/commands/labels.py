@@ -10,7 +10,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
+from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.cli.terminal.tables import Listing, grid, show
@@ -66,10 +66,9 @@ def labels(
         ),
     ] = None,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Print the labels that answer a query."""
-    talk = Messages.of(talking)
     wanted = " ".join(query or [])
     vocabulary = _vocabulary(model)
     if tree:
@@ -77,11 +76,11 @@ def labels(
     try:
         found = _tree_listing(wanted) if tree else _list_listing(_search(vocabulary, wanted))
     except UsageError as error:
-        talk.note(f"{error.message}; {error.hint}")
+        messages.note(f"{error.message}; {error.hint}")
         raise typer.Exit(NOTHING_FOUND) from error
-    show(found, listing, talk)
+    show(found, listing, messages)
     if tree and is_terminal(sys.stdout) and any(sound["index"] is None for sound in found.document["sounds"]):
-        talk.note(f"{NO_INDEX} marks sounds that only group others: no output stands for them")
+        messages.note(f"{NO_INDEX} marks sounds that only group others: no output stands for them")
 
 
 def _vocabulary(model: str | None) -> Vocabulary:

@@ -8,7 +8,6 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 
@@ -47,16 +46,15 @@ def merge(
         flag("--force", "Replace WHOLE if it exists.", OUTPUT_PANEL),
     ] = False,
     *,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Put the shares together."""
     from dymn_cli.batch import merge as merging
 
-    talk = Messages.of(talking)
     merged = merging.merge(shares, out, format_name=format, force=force)
     if merged.missing:
-        talk.warning(f"not the whole: share {', '.join(merged.missing)} is not among them")
+        messages.warning(f"not the whole: share {', '.join(merged.missing)} is not among them")
     if merged.failures is not None:
-        talk.note(f"what failed is listed in {merged.failures}")
+        messages.note(f"what failed is listed in {merged.failures}")
     if merged.warnings is not None:
-        talk.note(f"what could be read in part only is listed in {merged.warnings}")
+        messages.note(f"what could be read in part only is listed in {merged.warnings}")

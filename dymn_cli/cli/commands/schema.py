@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.groups import TalkOptions
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
 
@@ -38,7 +37,7 @@ def schema(
         ),
     ],
     *,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Print one schema."""
     import json
@@ -46,7 +45,6 @@ def schema(
     from dymn_cli.cli.terminal.tables import print_bytes
     from dymn_cli.writers.schemas import SCHEMAS
 
-    Messages.of(talking)
     wanted = name.lower().removeprefix("dymn.").removesuffix("/1")
     if wanted not in SCHEMAS:
         near = difflib.get_close_matches(wanted, SCHEMAS, n=3, cutoff=0.0)

@@ -1,4 +1,4 @@
-"""Declare an option in one line: its names, its value, its help and its panel."""
+"""Declare an argument or an option in one line: its names, its value, its help and its panel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from typing import Any
 
 import typer
 
-__all__ = ["flag", "opt"]
+__all__ = ["arg", "flag", "opt"]
+
+
+def arg(metavar: str, text: str, **settings: Any) -> Any:
+    """Declare an argument.
+
+    Args:
+        metavar: what help calls it.
+        text: its help.
+        settings: anything else that `typer.Argument` takes.
+    """
+    return typer.Argument(metavar=metavar, help=text, show_default=False, **settings)
 
 
 def opt(names: str, metavar: str, text: str, panel: str | None = None, **settings: Any) -> Any:

@@ -1,12 +1,11 @@
 """The options that commands share: one spelling and one meaning everywhere.
 
-Each group is a frozen dataclass whose fields carry their Typer declaration. A command takes groups,
+Each group is a frozen dataclass whose fields carry their declaration. A command takes groups,
 
-    @command(app)
     def tag(inputs: InputOptions, model: ModelOptions, ...) -> None: ...
 
-and `command` shows Typer the flat signature of all their fields, in that order, and hands the function
-the filled groups. Parameters of a command that are no group are passed on as they are.
+and `dymn_cli.cli.options.command.command` shows Typer the flat signature of all their fields, in that order,
+and hands the function the filled groups. Parameters of a command that are no group are passed on as they are.
 """
 
 from __future__ import annotations
@@ -15,26 +14,25 @@ import os
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import typer
-
-from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TALK, TIME
+from dymn_cli.cli.options.declare import arg, flag, opt
+from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIME
 
 __all__ = [
     "BackendName",
     "BatchOptions",
     "Concat",
-    "CsvSafe",
     "DeviceName",
     "FileOptions",
+    "Force",
     "InputOptions",
+    "Label",
     "ListOptions",
     "ModelName",
     "ModelOptions",
-    "OutDir",
     "OutputOptions",
+    "Precision",
+    "ResultOptions",
     "SelectOptions",
-    "TalkOptions",
     "TimeOptions",
     "complete_label",
     "complete_model",
@@ -58,54 +56,34 @@ def complete_model(incomplete: str) -> list[str]:
     return [name for name in known_names() if name.startswith(incomplete)]
 
 
+# ---------------------------------------------------------------------- input
+
+
 @dataclass(frozen=True, slots=True)
 class FileOptions:
     """Which sources a command works on."""
 
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT", help="Files, folders, or - for standard input.", show_default=False),
-    ] = field(default_factory=list)
+    inputs: Annotated[list[str], arg("INPUT", "Files, folders, or - for standard input.")] = field(
+        default_factory=list
+    )
     files_from: Annotated[
         str | None,
-        opt("--files-from", "FILE", "Also the names in FILE, a line each; - for stdin.", INPUT),
+        opt("--files-from", "FILE", "Also the names in FILE, one per line; - is stdin.", INPUT),
     ] = None
-    null: Annotated[
-        bool,
-        flag("-0 --null", "Names in --files-from end with a NUL byte.", INPUT),
-    ] = False
+    null: Annotated[bool, flag("-0 --null", "Names in --files-from end with a NUL byte.", INPUT)] = False
     ext: Annotated[
-        str | None,
-        opt("--ext", "wav,flac,...", "In folders: only files that end so.", INPUT),
+        str | None, opt("--ext", "wav,flac,...", "In folders, only files with these suffixes.", INPUT)
     ] = None
-    recurse: Annotated[
-        bool,
-        flag("--recurse/--no-recurse", "Look into folders within folders.", INPUT),
-    ] = True
-    dry_run: Annotated[
-        bool,
-        flag("--dry-run", "Print the names of the inputs and stop.", INPUT),
-    ] = False
-    fail_fast: Annotated[
-        bool,
-        flag("--fail-fast", "Stop at the first input that fails.", INPUT),
-    ] = False
-    failures: Annotated[
-        str | None,
-        opt("--failures", "FILE", "CSV of inputs that failed.", INPUT),
-    ] = None
+    recurse: Annotated[bool, flag("--recurse/--no-recurse", "Look into subfolders.", INPUT)] = True
+    dry_run: Annotated[bool, flag("--dry-run", "Print the names of the inputs and stop.", INPUT)] = False
+    fail_fast: Annotated[bool, flag("--fail-fast", "Stop at the first input that fails.", INPUT)] = False
+    failures: Annotated[str | None, opt("--failures", "FILE", "CSV of failed inputs.", INPUT)] = None
     max_input: Annotated[
         str | None,
-        opt(
-            "--max-input",
-            "SIZE",
-            "Refuse more than SIZE from standard input, say 20G (default: 1 GB of the disk stays free).",
-            INPUT,
-        ),
+        opt("--max-input", "SIZE", "Limit standard input, say to 20G (default: leave 1 GB of disk).", INPUT),
     ] = None
     strict: Annotated[
-        bool,
-        flag("--strict", "Refuse damaged files instead of reading what is left of them.", INPUT),
+        bool, flag("--strict", "Refuse damaged files instead of analysing what decodes.", INPUT)
     ] = False
 
 
@@ -115,53 +93,43 @@ class InputOptions(FileOptions):
 
     failures: Annotated[
         str | None,
-        opt(
-            "--failures",
-            "FILE",
-            "CSV of inputs that failed (default: OUT.failures.csv, beside a file of results).",
-            INPUT,
-        ),
+        opt("--failures", "FILE", "CSV of failed inputs (default: OUT.failures.csv).", INPUT),
     ] = None
     channel: Annotated[
         str,
-        opt(
-            "--channel",
-            "mix|N|each",
-            "Mean of the channels (a warning says if they cancel out), one (from 0), or each.",
-            INPUT,
-        ),
+        opt("--channel", "mix|N|each", "Mean (warns if they cancel out), one (from 0), or each.", INPUT),
     ] = "mix"
 
+
+# ---------------------------------------------------------------------- model
 
 ModelName = Annotated[
     str,
     opt(
         "-m --model",
         "NAME|PATH",
-        "A model by name, or its file.",
+        "Model name or file.",
         MODEL,
         envvar=MODEL_VARIABLE,
         autocompletion=complete_model,
     ),
 ]
 
-
-BackendName = Annotated[
-    str,
-    opt("--backend", "auto|onnx|torch", "Runtime.", MODEL, envvar="DYMN_BACKEND"),
-]
+BackendName = Annotated[str, opt("--backend", "auto|onnx|torch", "Runtime.", MODEL, envvar="DYMN_BACKEND")]
 
 DeviceName = Annotated[
     str,
     opt(
         "--device",
         "auto|cpu|cuda[:N]|mps|...",
-        "Where it runs; auto is the CPU: a GPU works where it is named. Also coreml, directml, openvino,"
-        " ...: dymn doctor says what is there. Training: cpu, cuda[:N] or mps.",
+        "Where it runs. auto is the CPU: name a GPU to use it. dymn doctor lists the others, such as coreml"
+        " and directml. Training: cpu, cuda[:N] or mps.",
         MODEL,
         envvar="DYMN_DEVICE",
     ),
 ]
+
+Concat = Annotated[bool, flag("--concat", "Concatenate the embeddings of several models.", MODEL)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +142,7 @@ class ModelOptions:
             # Not read by typer, which would split the path of a file at its spaces.
             "-m --model",
             "NAME|PATH",
-            "A model by name, or its file; repeat it for an ensemble."
+            "Model name or file; repeat for an ensemble."
             f"  [env var: {MODEL_VARIABLE}; default: {DEFAULT_MODEL}]",
             MODEL,
             show_default=False,
@@ -185,16 +153,11 @@ class ModelOptions:
     device: DeviceName = "auto"
     threads: Annotated[
         int | None,
-        opt(
-            "--threads",
-            "N",
-            "Windows of a file at the same time (default: one a core; 1 with processes).",
-            MODEL,
-        ),
+        opt("--threads", "N", "Windows of a file at once (default: one per core; 1 with processes).", MODEL),
     ] = None
     batch_size: Annotated[
         int | None,
-        opt("--batch-size", "N", "Windows in one call of the network (default: 1, on GPUs 16).", MODEL),
+        opt("--batch-size", "N", "Windows per network call (default: 1; 16 on GPUs).", MODEL),
     ] = None
 
     @property
@@ -203,60 +166,64 @@ class ModelOptions:
         return tuple(self.model) or (os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,)
 
 
-Concat = Annotated[
-    bool,
-    flag("--concat", "Of several models: their embeddings one after the other.", MODEL),
-]
+# ---------------------------------------------------------------------- windows and tags
 
 
 @dataclass(frozen=True, slots=True)
 class TimeOptions:
-    """How a source is cut into windows."""
+    """How a source is cut into windows; None is the default of the analysis."""
 
     window: Annotated[
-        float,
-        opt("--window", "S", "Seconds in a window; the models know 10.", TIME),
-    ] = 10.0
+        float | None, opt("--window", "S", "Seconds per window (default: 10, as in training).", TIME)
+    ] = None
     hop: Annotated[
         float | None,
         opt("--hop", "S", "Seconds from one window to the next (default: the window).", TIME),
     ] = None
     pad: Annotated[
-        str,
-        opt("--pad", "repeat|zero|none", "What fills up a source shorter than a window.", TIME),
-    ] = "repeat"
+        str | None,
+        opt(
+            "--pad",
+            "repeat|zero|none",
+            "How to fill up shorter sources (default: repeat).",
+            TIME,
+        ),
+    ] = None
+
+
+Label = Annotated[
+    list[str],
+    opt(
+        "-l --label",
+        "LABEL",
+        "Only this label: name, /m/... id or slug. Repeat for more.",
+        SELECT,
+        autocompletion=complete_label,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class SelectOptions:
     """Which tags are kept."""
 
-    top: Annotated[
-        int,
-        opt("-k --top", "N", "At most N tags of those that the model has; 0 for all.", SELECT),
-    ] = 5
-    min_score: Annotated[
-        float,
-        opt("-t --min-score", "X", "Only scores of at least X.", SELECT),
-    ] = 0.0
-    label: Annotated[
-        list[str],
-        opt(
-            "-l --label",
-            "LABEL",
-            "Only this label: name, /m/... id or slug. Repeat it for more.",
-            SELECT,
-            autocompletion=complete_label,
-        ),
-    ] = field(default_factory=list)
+    top: Annotated[int, opt("-k --top", "N", "The N best tags; 0 for all.", SELECT)] = 5
+    min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)] = 0.0
+    label: Label = field(default_factory=list)
     thresholds: Annotated[
         str | None,
-        opt("--thresholds", "FILE.csv", "Lowest score by label: columns mid,label,threshold.", SELECT),
+        opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
     ] = None
     aggregate: Annotated[
-        str,
-        opt("--aggregate", "max|mean", "How windows become one clip.", SELECT),
+        str, opt("--aggregate", "max|mean", "How scores of windows become one per clip.", SELECT)
     ] = "max"
+
+
+# ---------------------------------------------------------------------- output
+
+Force = Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)]
+
+Precision = Annotated[int, opt("--precision", "N", "Decimals of scores.", OUTPUT)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +232,10 @@ class OutputOptions:
 
     format: Annotated[
         str | None,
-        opt("-f --format", "FORMAT", "Default: by the suffix of --out; without one, as said above.", OUTPUT),
+        opt("-f --format", "FORMAT", "Default: by the suffix of --out, else as said above.", OUTPUT),
     ] = None
-    out: Annotated[
-        str | None,
-        opt("-o --out", "FILE", "Write to FILE; - for standard output.", OUTPUT),
-    ] = None
-    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
+    out: Annotated[str | None, opt("-o --out", "FILE", "Write to FILE; - is standard output.", OUTPUT)] = None
+    force: Force = False
     header: Annotated[
         bool | None,
         flag(
@@ -284,17 +248,28 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultOptions(OutputOptions):
+    """Where the results of an analysis go: one file, or one for each input."""
+
+    out_dir: Annotated[
+        str | None, opt("--out-dir", "DIR", "A file per input, in DIR, which mirrors their folders.", OUTPUT)
+    ] = None
+    csv_safe: Annotated[
+        bool, flag("--csv-safe", "csv: an apostrophe before what a spreadsheet takes for a formula.", OUTPUT)
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
 class ListOptions:
     """The form of a list."""
 
     format: Annotated[
-        str | None,
-        opt("-f --format", "table|tsv|json", "Default: a table on a terminal, else tsv.", OUTPUT),
+        str | None, opt("-f --format", "table|tsv|json", "Default: a table on a terminal, else tsv.", OUTPUT)
     ] = None
-    header: Annotated[
-        bool,
-        flag("--header/--no-header", "Column names in tsv.", OUTPUT),
-    ] = False
+    header: Annotated[bool, flag("--header/--no-header", "Column names in tsv.", OUTPUT)] = False
+
+
+# ---------------------------------------------------------------------- many files
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,48 +281,17 @@ class BatchOptions:
         opt(
             "-j --jobs",
             "N",
-            "Files at a time, each in a process (default: one a core); few small files: threads.",
+            "Files at a time, a process each (default: one per core; few small files: threads).",
             BATCH,
             envvar="DYMN_JOBS",
         ),
     ] = None
     resume: Annotated[
-        bool,
-        flag("--resume/--no-resume", "Go on where an earlier run to the same output stopped.", BATCH),
+        bool, flag("--resume/--no-resume", "Continue an earlier run to the same output.", BATCH)
     ] = True
     limit_per_file: Annotated[
-        float | None,
-        opt("--limit-per-file", "S", "A file that takes longer than S seconds fails.", BATCH),
+        float | None, opt("--limit-per-file", "S", "Fail a file that takes longer than S seconds.", BATCH)
     ] = None
     shard: Annotated[
-        str | None,
-        opt("--shard", "I/N", "Only share I of N of the inputs, from 1.", BATCH),
+        str | None, opt("--shard", "I/N", "Only part I of N of the inputs, counted from 1.", BATCH)
     ] = None
-
-
-OutDir = Annotated[
-    str | None,
-    opt("--out-dir", "DIR", "A file for each input, in DIR, which mirrors their folders.", OUTPUT),
-]
-
-
-CsvSafe = Annotated[
-    bool,
-    flag("--csv-safe", "csv: an apostrophe before texts that a spreadsheet would run as a formula.", OUTPUT),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class TalkOptions:
-    """What is said on stderr, and in which colours."""
-
-    quiet: Annotated[bool, flag("-q --quiet", "Only errors.", TALK)] = False
-    verbose: Annotated[
-        int,
-        flag("-v --verbose", "More; -vv with traces of errors.", TALK, count=True, show_default=False),
-    ] = 0
-    color: Annotated[str, opt("--color", "auto|always|never", "Colours.", TALK)] = "auto"
-    progress: Annotated[
-        str,
-        opt("--progress", "auto|always|never", "Bar; always: lines in logs.", TALK),
-    ] = "auto"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["BATCH", "INPUT", "MODEL", "OUTPUT", "SELECT", "TALK", "TIME"]
+__all__ = ["BATCH", "INPUT", "MESSAGES", "MODEL", "OUTPUT", "SELECT", "TIME"]
 
-INPUT, MODEL, TIME, SELECT, OUTPUT, BATCH, TALK = (
-    "What to read",
-    "Model",
-    "Windows",
-    "Which tags",
-    "Output",
-    "Many files",
-    "Messages",
-)
+INPUT = "Input"
+MODEL = "Model"
+TIME = "Windows"
+SELECT = "What to keep"
+OUTPUT = "Output"
+BATCH = "Many files"
+MESSAGES = "Messages"

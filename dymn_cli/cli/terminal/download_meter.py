@@ -146,10 +146,10 @@ class Bar(Meter):
             self._progress.stop()
 
 
-def meter(name: str, talk: Messages) -> Meter:
+def meter(name: str, messages: Messages) -> Meter:
     """What suits the run: a bar on a terminal, else lines; nothing with -q or `--progress never`."""
-    if talk.quiet or talk.progress_choice == "never":
-        return Meter(name, talk.note)
+    if messages.quiet or messages.progress_choice == "never":
+        return Meter(name, messages.note)
     if not is_terminal(sys.stderr):
-        return Lines(name, talk.note)
-    return Bar(name, talk.note, color=wants_color(sys.stderr, talk.color))
+        return Lines(name, messages.note)
+    return Bar(name, messages.note, color=wants_color(sys.stderr, messages.color))

@@ -8,16 +8,17 @@ import shutil
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 from unicodedata import east_asian_width
 
+from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.panels import MESSAGES
 from dymn_cli.cli.terminal.streams import DUMB, is_terminal, wants_color
 from dymn_cli.errors import DymnError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dymn_cli.cli.options.groups import TalkOptions
     from dymn_cli.cli.terminal.progress import Tally
     from dymn_cli.results import Failure
 
@@ -55,26 +56,26 @@ def _wrapped(line: str, stream: TextIO) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """The voice of one run of the program, on stderr."""
+    """What one run of the program says on stderr, and how: a group of options that every command takes.
 
-    quiet: bool = False
-    verbosity: int = 0
-    color: str = "auto"
-    progress_choice: str = "auto"
+    Raises:
+        UsageError: a choice that there is not.
+    """
+
+    quiet: Annotated[bool, flag("-q --quiet", "Only errors.", MESSAGES)] = False
+    verbosity: Annotated[
+        int,
+        flag("-v --verbose", "More; -vv with traces of errors.", MESSAGES, count=True, show_default=False),
+    ] = 0
+    color: Annotated[str, opt("--color", "auto|always|never", "Colours.", MESSAGES)] = "auto"
+    progress_choice: Annotated[
+        str, opt("--progress", "auto|always|never", "Bar; always: lines in logs.", MESSAGES)
+    ] = "auto"
 
     def __post_init__(self) -> None:
         for name, value in (("--color", self.color), ("--progress", self.progress_choice)):
             if value not in CHOICES:
                 raise UsageError(f"{name} {value!r}", hint=f"one of {', '.join(CHOICES)}")
-
-    @classmethod
-    def of(cls, options: TalkOptions) -> Messages:
-        """The voice that the options ask for.
-
-        Raises:
-            UsageError: a choice that there is not.
-        """
-        return cls(options.quiet, options.verbose, options.color, options.progress)
 
     # ------------------------------------------------------------------ lines
 

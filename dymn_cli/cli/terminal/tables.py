@@ -55,7 +55,7 @@ class Listing:
     table: Callable[[Console], RenderableType]
 
 
-def show(listing: Listing, options: ListOptions, talk: Messages) -> None:
+def show(listing: Listing, options: ListOptions, messages: Messages) -> None:
     """Print a listing in the form that is asked for.
 
     Raises:
@@ -71,7 +71,7 @@ def show(listing: Listing, options: ListOptions, talk: Messages) -> None:
         head = [listing.columns] if options.header else []
         print_bytes(b"".join(tsv_line(_cells(row)) for row in (*head, *listing.rows)))
     else:
-        console = talk.stdout_console()
+        console = messages.stdout_console()
         draw(console, listing.table(console))
 
 

@@ -29,7 +29,7 @@ TRAINS_ON = ("cpu", "cuda", "mps")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-def training_device(name: str, talk: Messages) -> torch.device:
+def training_device(name: str, messages: Messages) -> torch.device:
     """Where a command that trains computes: what `--device` means, as far as PyTorch can train there.
 
     "auto" is the CPU, as everywhere. `DYMN_DEVICE` may name a device that only runs finished models: then the
@@ -49,7 +49,9 @@ def training_device(name: str, talk: Messages) -> torch.device:
         raise UsageError(
             f"--device {name}: nothing can be trained there", hint=f"one of {', '.join(TRAINS_ON)}"
         )
-    talk.note(f"DYMN_DEVICE={name} is no place to train; trained on the CPU (--device cuda or mps for a GPU)")
+    messages.note(
+        f"DYMN_DEVICE={name} is no place to train; trained on the CPU (--device cuda or mps for a GPU)"
+    )
     return choose_device("cpu")
 
 
@@ -65,7 +67,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal(talk: Messages) -> Iterator[StopRequest]:
+def stop_on_signal(messages: Messages) -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program at once."""
     request = StopRequest()
     before: dict[int, Any] = {}
@@ -75,7 +77,7 @@ def stop_on_signal(talk: Messages) -> Iterator[StopRequest]:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         request.signal = signum
-        talk.note("stopping after this step; once more to quit at once")
+        messages.note("stopping after this step; once more to quit at once")
 
     for name in SIGNALS:
         number = getattr(signal, name, None)
@@ -88,14 +90,14 @@ def stop_on_signal(talk: Messages) -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def end_interrupted(talk: Messages, request: StopRequest) -> NoReturn:
+def end_interrupted(messages: Messages, request: StopRequest) -> NoReturn:
     """End a run that was asked to stop, with the exit code of what asked.
 
     Raises:
         KeyboardInterrupt: it was Ctrl-C.
         SystemExit: it was another signal.
     """
-    talk.note("the checkpoint is written; the same command goes on from here")
+    messages.note("the checkpoint is written; the same command goes on from here")
     if request.signal not in (None, signal.SIGINT):
         raise SystemExit(128 + request.signal)
     raise KeyboardInterrupt
@@ -107,7 +109,7 @@ class Display:
     Use it in a `with` statement.
 
     Args:
-        talk: the voice of the run.
+        messages: what the run says.
         stages: their names.
         measured: formats what is measured, by name, in the order it is told; others are not told.
         measures_aloud: whether measures get lines of their own, not only a place beside the losses.
@@ -117,7 +119,7 @@ class Display:
 
     def __init__(
         self,
-        talk: Messages,
+        messages: Messages,
         stages: tuple[str, ...],
         measured: Mapping[str, str],
         *,
@@ -125,10 +127,10 @@ class Display:
         beside_bar: tuple[str, ...] = ("loss",),
         epochs: int | None = None,
     ) -> None:
-        self._talk, self._stages, self._measured = talk, stages, measured
+        self._messages, self._stages, self._measured = messages, stages, measured
         self._aloud, self._last_told = measures_aloud, ""
         self._beside_bar, self._epochs = beside_bar, epochs
-        self._quiet = talk.quiet or talk.progress_choice == "never"
+        self._quiet = messages.quiet or messages.progress_choice == "never"
         self._bar: Progress | None = None
         self._row: TaskID | None = None
         self._begun = time.monotonic()
@@ -146,7 +148,7 @@ class Display:
             return
         elapsed = time.monotonic() - self._begun
         if elapsed >= self._next_s:
-            self._talk.note(f"{self._place(report)}: {self._state(report)}")
+            self._messages.note(f"{self._place(report)}: {self._state(report)}")
             self._next_s = elapsed + max(LINE_EVERY_S, elapsed * LINES_THIN_OUT)
 
     def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
@@ -158,7 +160,7 @@ class Display:
         ]
         self._last_told = f", held out: {', '.join(told)}" if told else ""
         if told and self._aloud:
-            self._talk.note(f"{self._place(report)}: held out: {', '.join(told)}")
+            self._messages.note(f"{self._place(report)}: held out: {', '.join(told)}")
 
     def _place(self, report: StepReport) -> str:
         several = len(self._stages) > 1
@@ -207,7 +209,7 @@ class Display:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            color = wants_color(sys.stderr, self._talk.color)
+            color = wants_color(sys.stderr, self._messages.color)
             console = Console(
                 file=sys.stderr,
                 force_terminal=True,

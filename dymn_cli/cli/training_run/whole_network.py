@@ -50,7 +50,7 @@ def train_whole(
     out: str,
     name: str,
     seed: int,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[FinetuneRun, int]:
     """Train a network end to end, or go on training it.
 
@@ -64,7 +64,7 @@ def train_whole(
         out: where the model will go.
         name: what it is called.
         seed: of all that is drawn.
-        talk: the voice of the run.
+        messages: what the run says.
 
     Returns:
         The finished run, and how many recordings could not be used.
@@ -88,24 +88,24 @@ def train_whole(
     divide(dataset)  # what is wrong with it is said before any work is done
     _recipe(options, layout, 0.0)
     threads = set_threads(options.threads)
-    where = training_device(device, talk)
+    where = training_device(device, messages)
     base = load_model(model, where)
-    audio, n_failed = _decode(dataset, options, threads, talk)
+    audio, n_failed = _decode(dataset, options, threads, messages)
     recipe = _recipe(options, layout, audio.longest_s)
     plan = divide(audio.dataset)
     work = Path(options.work or f"{out}.train")
     run_options = FinetuneOptions(
         work, name, seed=seed, checkpoint_every_s=60 * minutes, resume=options.resume
     )
-    run = FinetuneRun(audio, plan, base, recipe, run_options, where, talk.note)
-    _say(run, recipe, base.header.name, plan, str(where), work, talk)
+    run = FinetuneRun(audio, plan, base, recipe, run_options, where, messages.note)
+    _say(run, recipe, base.header.name, plan, str(where), work, messages)
     with (
-        stop_on_signal(talk) as request,
-        Display(talk, run.stages, TOLD, measures_aloud=False, epochs=recipe.epochs) as display,
+        stop_on_signal(messages) as request,
+        Display(messages, run.stages, TOLD, measures_aloud=False, epochs=recipe.epochs) as display,
     ):
         ended = run.run(display, request)
     if ended == "interrupted":
-        end_interrupted(talk, request)
+        end_interrupted(messages, request)
     return run, n_failed + len(dataset.missing)
 
 
@@ -130,7 +130,7 @@ def _recipe(options: TuningOptions, layout: str | None, longest_s: float) -> Tun
 
 
 def _decode(
-    dataset: Dataset, options: TuningOptions, threads: int, talk: Messages
+    dataset: Dataset, options: TuningOptions, threads: int, messages: Messages
 ) -> tuple[LabelledAudio, int]:
     """The recordings, decoded, and how many cannot be."""
     from dymn_cli.datasets.audio_cache import CLIPS_FOLDER
@@ -139,28 +139,28 @@ def _decode(
     from dymn_cli.train.finetune.data import open_labelled
 
     folder = Path(options.cache) if options.cache else cache_folder() / CLIPS_FOLDER
-    with talk.progress(len(dataset.examples), shared_with_results=False) as tally:
+    with messages.progress(len(dataset.examples), shared_with_results=False) as tally:
         audio, skipped = open_labelled(
             dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
         )
     for number, (path, reason) in enumerate(skipped):
-        if number < MAX_TOLD or talk.verbosity:
-            talk.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
+        if number < MAX_TOLD or messages.verbosity:
+            messages.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
     return audio, len(skipped)
 
 
 def _say(
-    run: FinetuneRun, recipe: TuningRecipe, base: str, plan: Plan, where: str, work: Path, talk: Messages
+    run: FinetuneRun, recipe: TuningRecipe, base: str, plan: Plan, where: str, work: Path, messages: Messages
 ) -> None:
     """What is about to be done, aloud."""
     how_often = f"{len(run.stages)} trainings: {plan.words}, then all" if plan.n_folds > 1 else plan.words
-    talk.note(how_often)
-    talk.note(
+    messages.note(how_often)
+    messages.note(
         f"{base}, end to end: {recipe.epochs} epochs in batches of {recipe.batch}, {recipe.window_s:g} s of a"
         f" recording, peak rate {recipe.rate:g}; {run.n_steps:,} steps on {where}"
     )
-    talk.note(f"checkpoint and log: {work}")
-    if not talk.quiet:  # to know it takes some seconds
+    messages.note(f"checkpoint and log: {work}")
+    if not messages.quiet:  # to know it takes some seconds
         forecast = run.forecast()
         whole = f"about {span(forecast.whole_s)} to go{' at most' if recipe.patience else ''}"
-        talk.note(f"{whole}; --head-only would take about {span(forecast.head_s)}")
+        messages.note(f"{whole}; --head-only would take about {span(forecast.head_s)}")

@@ -65,22 +65,22 @@ Jobs = Annotated[
 class Ticker:
     """Says now and then how far a long computation is."""
 
-    def __init__(self, talk: Messages, what: str) -> None:
-        self._talk = talk
+    def __init__(self, messages: Messages, what: str) -> None:
+        self._messages = messages
         self._what = what
         self._next = time.monotonic() + TICK_S
 
     def __call__(self, done: int, of: int) -> None:
         """So many of so many are done."""
         if time.monotonic() >= self._next and done < of:
-            self._talk.note(f"{self._what}: {done} of {of}")
+            self._messages.note(f"{self._what}: {done} of {of}")
             self._next = time.monotonic() + TICK_S
 
 
-def tell(talk: Messages, notes: Sequence[str]) -> None:
+def tell(messages: Messages, notes: Sequence[str]) -> None:
     """Say what is worth knowing, a line each."""
     for note in notes:
-        talk.note(note)
+        messages.note(note)
 
 
 def end_with(n_failed: int, n_done: int) -> None:
@@ -135,7 +135,7 @@ def write_evaluation(
     document: Mapping[str, Any],
     out: str | None,
     form: str,
-    talk: Messages,
+    messages: Messages,
     *,
     header: bool | None = None,
     force: bool = False,
@@ -150,7 +150,7 @@ def write_evaluation(
     if form == "json":
         data = json_document(document)
     elif form == "table":
-        console = talk.stdout_console()
+        console = messages.stdout_console()
         data = rendered(console, *_tables(evaluation, console))
     else:
         data = _rows(evaluation, form, header=header)

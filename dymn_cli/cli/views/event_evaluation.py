@@ -54,7 +54,7 @@ def judge_events(
     model: ModelOptions,
     output: OutputOptions,
     form: str,
-    talk: Messages,
+    messages: Messages,
 ) -> None:
     """Judge finished events, or those of a model in recordings.
 
@@ -66,7 +66,7 @@ def judge_events(
         model: finds the events in audio.
         output: where the figures go.
         form: of the figures.
-        talk: says what is worth knowing.
+        messages: says what is worth knowing.
 
     Raises:
         InputError: something cannot be read, or nothing can be judged.
@@ -82,11 +82,11 @@ def judge_events(
     if finished and len(finished) < len(inputs):
         raise UsageError("results and audio are judged one by one", hint=f"without {finished[0]}")
     judge = _of_results if finished else _of_audio
-    evaluation, n_failed = judge(inputs, said, mapping, ignore_unknown, model, talk)
+    evaluation, n_failed = judge(inputs, said, mapping, ignore_unknown, model, messages)
     if form == "json":
         data = json_document(evaluation.document())
     elif form == "table":
-        console = talk.stdout_console()
+        console = messages.stdout_console()
         data = rendered(console, *_tables(evaluation, console))
     else:
         data = _rows(evaluation, form, header=output.header)
@@ -94,7 +94,7 @@ def judge_events(
         target.stream.write(data)
     if form != "table" or not is_stdout(output.out):
         size = f"{counted(evaluation.n_recordings, 'recording')}, {len(evaluation.classes)} classes"
-        talk.note(f"{size}: {_figures(evaluation)}")
+        messages.note(f"{size}: {_figures(evaluation)}")
     evaluation_view.end_with(n_failed, evaluation.n_recordings)
 
 
@@ -104,7 +104,7 @@ def _of_results(
     mapping: LabelMap,
     ignore_unknown: bool,
     model: ModelOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     from dymn_cli.evaluation.evaluate_events import (
         FROM_EVENTS,
@@ -119,7 +119,7 @@ def _of_results(
 
     table = read_events(inputs)
     if table.failed:
-        talk.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+        messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
     vocabulary = vocabulary_of(table, said)
     truth = true_events(said, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     pairing = pair(truth, [*table.rows, *table.failed])
@@ -135,10 +135,10 @@ def _of_results(
         silent = pairing.without_source
         heard |= {name: Heard() for name in silent}
         durations += [_length_s(name, inputs[0]) for name in silent]
-    evaluation_view.tell(talk, list(_notes(truth, pairing, silent)))
+    evaluation_view.tell(messages, list(_notes(truth, pairing, silent)))
     duration_s = math.fsum(durations)
     if math.isnan(duration_s):
-        talk.note("no PSDS: the result does not say how long the recordings are; json does")
+        messages.note("no PSDS: the result does not say how long the recordings are; json does")
     return evaluate_events(truth, heard, duration_s=duration_s, curve=FROM_EVENTS), len(failed)
 
 
@@ -164,7 +164,7 @@ def _of_audio(
     mapping: LabelMap,
     ignore_unknown: bool,
     model: ModelOptions,
-    talk: Messages,
+    messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.run import require_counts
@@ -180,7 +180,7 @@ def _of_audio(
     problems = [one.problem for one in found if one.problem is not None]
     names = [one.name for one in found if one.problem is None]
     for problem in problems:
-        talk.warning(problem.message, problem.hint)
+        messages.warning(problem.message, problem.hint)
     if not names:
         raise InputError(f"{inputs[0]}: no recordings")
     window_s = default_window_s("frames")
@@ -196,15 +196,15 @@ def _of_audio(
         tagger.require_tags()
         truth = true_events(said, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)
-        evaluation_view.tell(talk, list(_notes(truth, pairing, ())))
+        evaluation_view.tell(messages, list(_notes(truth, pairing, ())))
         heard: dict[str, Heard] = {}
         duration_s, n_failed = 0.0, len(problems)
-        with talk.progress(len(pairing.of_source), shared_with_results=False) as tally:
+        with messages.progress(len(pairing.of_source), shared_with_results=False) as tally:
             for source, name in pairing.of_source.items():
                 try:
                     heard[name], seconds = hear(tagger, source, truth, EventOptions())
                 except InputError as error:
-                    talk.failure(failure_of(source, error))
+                    messages.failure(failure_of(source, error))
                     tally.advance(source, 0.0, failed=True)
                     n_failed += 1
                     continue

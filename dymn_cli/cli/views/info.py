@@ -105,13 +105,13 @@ class Printer:
         """Print what comes after the last source."""
 
 
-def printer(form: str, talk: Messages, *, decode: bool, header: bool) -> Printer:
+def printer(form: str, messages: Messages, *, decode: bool, header: bool) -> Printer:
     """The printer of a form."""
     if form == "tsv":
         return TsvProbes(decode=decode, header=header)
     if form == "jsonl":
         return JsonlProbes()
-    return JsonProbes() if form == "json" else TableProbes(talk)
+    return JsonProbes() if form == "json" else TableProbes(messages)
 
 
 class TsvProbes(Printer):
@@ -191,8 +191,8 @@ def _json(document: dict[str, Any]) -> bytes:
 class TableProbes(Printer):
     """Names and facts in columns, and below each name what is to be noted."""
 
-    def __init__(self, talk: Messages) -> None:
-        self._console = talk.stdout_console()
+    def __init__(self, messages: Messages) -> None:
+        self._console = messages.stdout_console()
         self._probes: list[Probe] = []
 
     def write(self, probe: Probe) -> None:

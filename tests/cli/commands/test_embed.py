@@ -254,7 +254,7 @@ def test_end_to_end_with_the_real_model(dymn: Any, zoo: str) -> None:
     assert clip[0] == pytest.approx(windows.mean(axis=0), abs=1e-6)
 
 
-def test_a_matrix_is_no_text_for_a_terminal(dymn: Any, zoo: str) -> None:
+def test_a_matrix_is_not_for_a_terminal(dymn: Any, zoo: str) -> None:
     ran = dymn.terminal("embed", zoo, "-f", "npy", streams="out")
     assert (ran.returncode, ran.stdout) == (2, b"")
-    assert ran.err == "dymn: error: an .npy file is no text for a terminal; --out emb.npy\n"
+    assert ran.err == "dymn: error: npy is a binary format, not for a terminal; -o emb.npy\n"

@@ -258,7 +258,7 @@ def test_help_says_what_cannot_be_resolved(dymn) -> None:
     assert ran.returncode == 0
     text = " ".join(ran.out.split())
     assert "half of its height, so they are finer than a step" in text
-    assert "less than --max-gap between them become one" in text
+    assert "less than --max-gap apart are joined" in text
     for option in (
         "--method",
         "--on",

@@ -65,12 +65,12 @@ def test_an_error_is_one_line_that_says_what_where_and_what_next(capsys: pytest.
 
 def test_what_is_quiet_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     failure = Failure("a.wav", "CorruptAudioError", "a.wav: damaged", None, 3)
-    for talk in (Messages(quiet=True), Messages(), Messages(verbosity=1)):
-        talk.error(DymnError("one"))
-        talk.failure(failure)
-        talk.warning("two", "do so")
-        talk.note("three")
-        talk.detail("four")
+    for messages in (Messages(quiet=True), Messages(), Messages(verbosity=1)):
+        messages.error(DymnError("one"))
+        messages.failure(failure)
+        messages.warning("two", "do so")
+        messages.note("three")
+        messages.detail("four")
     error, failed = "dymn: error: one", "dymn: failed: a.wav: damaged"
     usual = [error, failed, "dymn: warning: two; do so", "dymn: three"]
     assert capsys.readouterr().err.splitlines() == [error, failed, *usual, *usual, "dymn: four"]
@@ -79,11 +79,11 @@ def test_what_is_quiet_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_trace_comes_with_vv_or_debug_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def said(talk: Messages) -> str:
+    def said(messages: Messages) -> str:
         try:
             raise CorruptAudioError("damaged") from ValueError("the cause")
         except DymnError as error:
-            talk.error(error)
+            messages.error(error)
         return capsys.readouterr().err
 
     assert said(Messages(verbosity=1)) == "dymn: error: damaged\n"
@@ -116,8 +116,8 @@ def test_a_stderr_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_bar_is_drawn_on_terminals_and_where_results_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    def form(talk: Messages, *, shared: bool = False) -> str:
-        return type(talk.progress(10, shared_with_results=shared)).__name__
+    def form(messages: Messages, *, shared: bool = False) -> str:
+        return type(messages.progress(10, shared_with_results=shared)).__name__
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert form(Messages()) == "Bar"
@@ -147,8 +147,6 @@ def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     def fail(*args: Any, **options: Any) -> Callable[..., None]:
         raise error
 
-    # In this order: what imports the name of the other must do so while it is the real one.
-    monkeypatch.setattr("dymn_cli.cli.batch_run.run.found_sources", fail)
     monkeypatch.setattr("dymn_cli.cli.batch_run.sources.found_sources", fail)
     return run(["tag", "a.wav", "--dry-run"])
 

@@ -11,7 +11,6 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import TalkOptions
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
@@ -95,10 +94,9 @@ def convert(
         opt("-o --out", "FILE", "Write a .safetensors file.", OUTPUT),
     ] = None,
     force: ForceOption = False,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Convert, test, and put where it is wanted."""
-    talk = Messages.of(talking)
     if (name is None) == (out is None):
         raise UsageError("say where the model goes", hint="--name NAME or -o FILE.safetensors, one of them")
     from dymn_cli.store.registry import require_file
@@ -122,7 +120,7 @@ def convert(
         from dymn_cli.store.install import add_weights
 
         record = add_weights(name, source, header, tensors, test=self_test, force=force)
-        _tell(record, talk)
+        _tell(record, messages)
         return
     from dymn_cli.store.weights import save_weights
     from dymn_cli.writers.target import open_target
@@ -132,7 +130,7 @@ def convert(
         sha256 = save_weights(made, header, tensors)
         _test(made, source)
         target.stream.write(made.read_bytes())
-    talk.note(f"{out}: {header.config.n_classes} classes, SHA-256 {sha256[:12]}…")
+    messages.note(f"{out}: {header.config.n_classes} classes, SHA-256 {sha256[:12]}…")
 
 
 def _test(made: Path, source: Path) -> None:
@@ -150,12 +148,11 @@ def import_file(
     ],
     name: NameOption = None,
     force: ForceOption = False,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Copy, test, and give it its name."""
     from dymn_cli.store.registry import require_file
 
-    talk = Messages.of(talking)
     source = Path(file)
     if source.suffix not in (".safetensors", ".onnx"):
         raise UsageError(
@@ -164,7 +161,7 @@ def import_file(
     wanted = source.stem if name is None else name
     _check_place(wanted, None, force=force)
     require_file(source)
-    _tell(_import(wanted, source, force=force), talk)
+    _tell(_import(wanted, source, force=force), messages)
 
 
 def _import(name: str, source: Path, *, force: bool) -> Record:
@@ -203,8 +200,8 @@ def _front_end(hop_ms: int | None, n_mels: int | None) -> FrontEndConfig | None:
     return FrontEndConfig(n_hop=n_hop, n_mels=usual.n_mels if n_mels is None else n_mels)
 
 
-def _tell(record: Record, talk: Messages) -> None:
-    talk.note(
+def _tell(record: Record, messages: Messages) -> None:
+    messages.note(
         f"{record.name}: ready, {bytes_text(record.size_bytes)}, {record.n_classes} classes;"
         f" dymn tag -m {record.name} clip.wav"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
+from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, print_bytes, show
 from dymn_cli.errors import ModelError
@@ -94,21 +94,19 @@ def register(group: typer.Typer) -> None:
     command(group, "path", help=PATH_HELP)(path)
 
 
-def path(*, name: ModelArgument, talking: TalkOptions) -> None:
+def path(*, name: ModelArgument, messages: Messages) -> None:
     """Print the path of a model that is there."""
     from dymn_cli.store.registry import resolve
     from dymn_cli.writers.spelling import name_bytes
 
-    Messages.of(talking)
     found = resolve(name)
     print_bytes(name_bytes(str(found if isinstance(found, Path) else found.path)) + b"\n")
 
 
-def list_models(listing: ListOptions, talking: TalkOptions) -> None:
+def list_models(listing: ListOptions, messages: Messages) -> None:
     """Print what is known of every model."""
     from dymn_cli.store.registry import known_specs
 
-    talk = Messages.of(talking)
     specs = known_specs()
 
     def table(console: Console) -> Group:
@@ -116,7 +114,7 @@ def list_models(listing: ListOptions, talking: TalkOptions) -> None:
 
     objects = [_object(spec) for spec in specs]
     rows = ([_cells(facts)[column] for column in COLUMNS] for facts in objects)
-    show(Listing(COLUMNS, rows, {"schema": "dymn.models/1", "models": objects}, table), listing, talk)
+    show(Listing(COLUMNS, rows, {"schema": "dymn.models/1", "models": objects}, table), listing, messages)
 
 
 def _state(spec: ModelSpec) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import TalkOptions, complete_model
+from dymn_cli.cli.options.groups import complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
 from dymn_cli.errors import ModelError, PartialFailure, UsageError, WeightsMissingError
@@ -87,19 +88,18 @@ def pull(
         bool,
         flag("--keep", "Keep the original checkpoint, too.", STORE),
     ] = False,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Pull models one after the other; one that fails does not keep the others from coming."""
-    talk = Messages.of(talking)
     sources = _sources(list(dict.fromkeys(names)), url, file)
     errors: list[ModelError] = []
     for name, source in sources.items():
         try:
-            _tell(_pull(name, source, talk, force=force or repin, repin=repin, keep=keep), talk)
+            _tell(_pull(name, source, messages, force=force or repin, repin=repin, keep=keep), messages)
         except ModelError as error:
             if len(sources) == 1:
                 raise
-            talk.error(error)
+            messages.error(error)
             errors.append(error)
     if len(errors) == len(sources) and errors:
         raise typer.Exit(errors[0].exit_code)
@@ -118,27 +118,27 @@ def _sources(names: list[str], url: str | None, file: str | None) -> dict[str, S
     return {name: source_of(model_spec(name), url=url, file=path) for name in names}
 
 
-def _pull(name: str, source: Source, talk: Messages, *, force: bool, repin: bool, keep: bool) -> Pulled:
+def _pull(name: str, source: Source, messages: Messages, *, force: bool, repin: bool, keep: bool) -> Pulled:
     from dymn_cli.cli.terminal.download_meter import meter
     from dymn_cli.store.pull import pull as pull_model
 
-    with meter(name, talk) as watch:
+    with meter(name, messages) as watch:
         try:
             return pull_model(name, source, test=self_test, watch=watch, force=force, repin=repin, keep=keep)
         except KeyboardInterrupt:
             if source.file is None:
-                talk.note(f"{name}: what has come is kept; the same command goes on from there")
+                messages.note(f"{name}: what has come is kept; the same command goes on from there")
             raise
 
 
-def _tell(pulled: Pulled, talk: Messages) -> None:
+def _tell(pulled: Pulled, messages: Messages) -> None:
     spec = pulled.spec
     if pulled.was_there:
-        talk.note(f"{spec.name}: already here (--force fetches it again)")
+        messages.note(f"{spec.name}: already here (--force fetches it again)")
         return
-    talk.note(f"{spec.name}: ready, {bytes_text(spec.size_bytes or 0)}, {HOW[pulled.recognised_by]}")
+    messages.note(f"{spec.name}: ready, {bytes_text(spec.size_bytes or 0)}, {HOW[pulled.recognised_by]}")
     if spec.purpose == "embeddings":
-        talk.note(f"{spec.name}: for embeddings and fine-tuning; it has no labels to tag with")
+        messages.note(f"{spec.name}: for embeddings and fine-tuning; it has no labels to tag with")
 
 
 def remove(
@@ -149,13 +149,12 @@ def remove(
             metavar="NAME", help="Models by name.", show_default=False, autocompletion=complete_model
         ),
     ],
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Remove models from the local store."""
     from dymn_cli.store import local
     from dymn_cli.store.registry import known_names, model_spec, model_specs
 
-    talk = Messages.of(talking)
     bundled = [spec.name for spec in model_specs() if spec.origin == "bundled"]
     for name in names:
         if name in bundled:
@@ -163,8 +162,8 @@ def remove(
         if name not in known_names():
             model_spec(name)  # says that there is none, and what is near
     for name in dict.fromkeys(names):
-        with local.locked(name, lambda name=name: talk.note(f"{name}: waiting for another dymn")) as folder:  # type: ignore[misc]
+        with local.locked(name, partial(messages.note, f"{name}: waiting for another dymn")) as folder:
             if not any(folder.iterdir()):
                 raise WeightsMissingError(f"{name} is not on this machine: there is nothing to remove")
             n_bytes = local.discard(name)
-        talk.note(f"{name}: removed, {bytes_text(n_bytes)} freed")
+        messages.note(f"{name}: removed, {bytes_text(n_bytes)} freed")

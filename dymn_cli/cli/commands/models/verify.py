@@ -11,7 +11,7 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import opt
-from dymn_cli.cli.options.groups import ListOptions, TalkOptions, complete_model
+from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import choose_form, draw, grid, json_document, print_bytes
 from dymn_cli.errors import ModelError, UsageError, WeightsMissingError
@@ -73,13 +73,12 @@ def verify(
         opt("--clip", "FILE", "Your copy of the published example clip.", "What to verify"),
     ] = None,
     listing: ListOptions,
-    talking: TalkOptions,
+    messages: Messages,
 ) -> None:
     """Check models one by one and print a line each."""
     from dymn_cli.store.registry import resolve
     from dymn_cli.writers.to_tsv import tsv_line
 
-    talk = Messages.of(talking)
     form = choose_form(listing.format)
     wanted = names or _here(with_example=clip is not None)
     for name in wanted:
@@ -93,7 +92,7 @@ def verify(
     for name in wanted:
         verdicts.append(_verdict(name, clip))
         if form != "json":
-            _print(verdicts[-1], form, talk, name_width=max(map(len, wanted)))
+            _print(verdicts[-1], form, messages, name_width=max(map(len, wanted)))
     if form == "json":
         objects = [_object(verdict) for verdict in verdicts]
         print_bytes(json_document({"schema": "dymn.verification/1", "models": objects}))
@@ -176,7 +175,7 @@ def _object(verdict: Verdict) -> dict[str, object]:
     return facts
 
 
-def _print(verdict: Verdict, form: str, talk: Messages, *, name_width: int) -> None:
+def _print(verdict: Verdict, form: str, messages: Messages, *, name_width: int) -> None:
     """Print a verdict at once: the next one takes its time."""
     if form == "tsv":
         from dymn_cli.writers.to_tsv import tsv_line
@@ -199,4 +198,4 @@ def _print(verdict: Verdict, form: str, talk: Messages, *, name_width: int) -> N
         for label, published, here in verdict.example.rows:
             scores.add_row(f"  {label}", f"{published:.4f}", f"{here:.4f}")
         parts.append(scores)
-    draw(talk.stdout_console(), *parts)
+    draw(messages.stdout_console(), *parts)

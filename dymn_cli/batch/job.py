@@ -29,7 +29,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import spool
 from dymn_cli.audio.piped import Pipe, is_piped_wav
-from dymn_cli.errors import InputError
+from dymn_cli.errors import InputError, os_error_text
 from dymn_cli.results import AudioInfo, ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.tagging.aggregate import Aggregator, Selection
 from dymn_cli.tagging.events import EventOptions, SourceDetector, in_order
@@ -45,7 +45,17 @@ if TYPE_CHECKING:
     from dymn_cli.results import ModelInfo
     from dymn_cli.tagging.tagger import ChannelWindow, Tagger
 
-__all__ = ["Job", "Reader", "ResultBuilder", "Summary", "analyse", "decode", "encode", "standard_input"]
+__all__ = [
+    "Job",
+    "ModelDescription",
+    "Reader",
+    "ResultBuilder",
+    "Summary",
+    "analyse",
+    "decode",
+    "encode",
+    "standard_input",
+]
 
 LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
@@ -173,7 +183,22 @@ def _named_errors() -> Iterator[None]:
     except InputError as error:
         raise InputError(f"-: {error.message}", hint=error.hint) from error
     except (OSError, ValueError) as exc:  # ValueError: it is closed
-        raise InputError(f"-: cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise InputError(os_error_text("-: cannot be read", exc)) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """What is known of a model without loading it: its identity, its labels, the size of its embeddings."""
+
+    model: ModelInfo
+    vocabulary: Vocabulary
+    embedding_size: int
+    calibration_digest: str | None = None
+
+    @classmethod
+    def of(cls, tagger: Tagger) -> ModelDescription:
+        """Of a tagger in this process."""
+        return cls(tagger.model, tagger.vocabulary, tagger.embedding_size, tagger.calibration_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +218,7 @@ class Summary:
 
 def analyse(
     tagger: Tagger,
-    work: Job,
+    job: Job,
     name: str,
     emit: Callable[[bytes], None],
     progress: Callable[[float, float | None], None],
@@ -202,7 +227,7 @@ def analyse(
 
     Args:
         tagger: loaded by `Job.open_tagger`.
-        work: what to find out.
+        job: what to find out.
         name: path, or "-" for standard input.
         emit: takes parts, in order.
         progress: takes the seconds of audio that are done, and of how many, as far as its header knows.
@@ -213,13 +238,13 @@ def analyse(
     Raises:
         InputError: the source cannot be used.
     """
-    joined = ResultBuilder(tagger, work, name, emit)
-    with work.source(name) as source, tagger.analyse(source, name=name) as analysis:
+    builder = ResultBuilder(tagger, job, name, emit)
+    with job.source(name) as source, tagger.analyse(source, name=name) as analysis:
         claimed_s = analysis.audio.duration_s
         for row in analysis:
-            joined.add(row)
+            builder.add(row)
             progress(row.window.end_s, claimed_s)
-    return joined.result(analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage))
+    return builder.result(analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage))
 
 
 class ResultBuilder:
@@ -227,26 +252,26 @@ class ResultBuilder:
 
     Args:
         tagger: knows the labels, and how sources are cut.
-        work: what is kept.
+        job: what is kept.
         name: of the source.
         emit: takes parts, in order.
     """
 
-    def __init__(self, tagger: Tagger, work: Job, name: str, emit: Callable[[bytes], None]) -> None:
-        self._work = work
+    def __init__(self, tagger: Tagger, job: Job, name: str, emit: Callable[[bytes], None]) -> None:
+        self._job = job
         self._emit = emit
-        self._selection = Selection(work.options, tagger.vocabulary)
+        self._selection = Selection(job.options, tagger.vocabulary)
         self._channels: dict[str, Aggregator] = {}
         self._rows: list[ChannelWindow] = []
         self._events: list[Event] = []
-        self._detector = SourceDetector(work.events, tagger, source=name) if work.events is not None else None
+        self._detector = SourceDetector(job.events, tagger, source=name) if job.events is not None else None
 
     def add(self, row: ChannelWindow) -> None:
         """Take the next window in."""
         if row.channel not in self._channels:
-            self._channels[row.channel] = Aggregator(self._work.options.aggregate)
+            self._channels[row.channel] = Aggregator(self._job.options.aggregate)
         self._channels[row.channel].add(row.window)
-        if self._work.options.windows or self._work.keep_window_embeddings:
+        if self._job.options.windows or self._job.keep_window_embeddings:
             self._rows.append(row)
             if len(self._rows) == ROWS_IN_A_PART:
                 self._emit_rows()
@@ -271,26 +296,26 @@ class ResultBuilder:
                 for channel, (scores, _) in results.items()
             ],
         }
-        arrays = [scores for scores, _ in results.values()] if self._work.keep_scores else []
-        arrays += [embedding for _, embedding in results.values()] if self._work.keep_embedding else []
+        arrays = [scores for scores, _ in results.values()] if self._job.keep_scores else []
+        arrays += [embedding for _, embedding in results.values()] if self._job.keep_embedding else []
         return encode(header, arrays), summary
 
     def _emit_rows(self) -> None:
-        self._emit(_part(self._rows, self._work, self._selection))
+        self._emit(_part(self._rows, self._job, self._selection))
         self._rows = []
 
 
-def _part(rows: list[ChannelWindow], work: Job, selection: Selection) -> bytes:
+def _part(rows: list[ChannelWindow], job: Job, selection: Selection) -> bytes:
     header = [
         [
             channel,
             window.start_s,
             window.end_s,
-            _pairs(selection.tags(window.scores)) if work.options.windows else [],
+            _pairs(selection.tags(window.scores)) if job.options.windows else [],
         ]
         for channel, window in rows
     ]
-    return encode(header, [row.window.embedding for row in rows] if work.keep_window_embeddings else [])
+    return encode(header, [row.window.embedding for row in rows] if job.keep_window_embeddings else [])
 
 
 def _event_cells(event: Event) -> list[object]:
@@ -343,24 +368,20 @@ class Reader:
 
     Args:
         journal: where they are.
-        work: what was found out.
-        model: who answered.
-        vocabulary: its labels.
-        embedding_size: values in its embeddings.
+        job: what was found out.
+        description: of the model that answered.
 
     Attributes:
         damage: what could not be decoded of the sources that were read so far, in their order, by their
             names; those that are sound are not in it.
     """
 
-    def __init__(
-        self, journal: Journal, work: Job, model: ModelInfo, vocabulary: Vocabulary, embedding_size: int
-    ) -> None:
+    def __init__(self, journal: Journal, job: Job, description: ModelDescription) -> None:
         self._journal = journal
-        self._work = work
-        self._model = model
-        self._labels = vocabulary.labels
-        self._size = embedding_size
+        self._job = job
+        self._model = description.model
+        self._labels = description.vocabulary.labels
+        self._size = description.embedding_size
         self.damage: dict[str, tuple[str, ...]] = {}
 
     def clips(self, name: str) -> Iterator[ClipResult]:
@@ -376,7 +397,7 @@ class Reader:
             clips = [(_text(channel), _count(n), self._tags(pairs)) for channel, n, pairs in header["clips"]]
             scores, embeddings = self._arrays(values[:, 0], len(clips))
         for n, (channel, n_windows, tags) in enumerate(clips):
-            kept = n_windows if self._work.options.windows else 0
+            kept = n_windows if self._job.options.windows else 0
             yield ClipResult(
                 source=name,
                 channel=channel,
@@ -415,7 +436,7 @@ class Reader:
         Raises:
             OutputError: the journal is damaged, or cannot be read.
         """
-        if not self._work.keep_window_embeddings:
+        if not self._job.keep_window_embeddings:
             yield [EmbeddingRow.of_clip(clip) for clip in self.clips(name)]
             return
         with self._sound(name):
@@ -423,7 +444,7 @@ class Reader:
             warnings = self._told(name, _header_of(body)).warnings
         for place in parts:
             with self._sound(name):
-                header, embeddings = _unpacked_soundly(self._journal.part(place), self._size)
+                header, embeddings = _decode_checked(self._journal.part(place), self._size)
                 rows = [
                     EmbeddingRow(name, _text(channel), _number(start_s), _number(end_s), embedding, warnings)
                     for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
@@ -449,8 +470,8 @@ class Reader:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if not np.isfinite(flat).all():
             raise ValueError("no number")
-        n_classes = len(self._labels) if self._work.keep_scores else 0
-        size = self._size if self._work.keep_embedding else 0
+        n_classes = len(self._labels) if self._job.keep_scores else 0
+        size = self._size if self._job.keep_embedding else 0
         scores = flat[: n_clips * n_classes].reshape(n_clips, n_classes)
         return scores, flat[n_clips * n_classes :].reshape(n_clips, size)
 
@@ -499,7 +520,7 @@ class Reader:
         )
 
 
-def _unpacked_soundly(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
+def _decode_checked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
     header, values = decode(data, width)
     if not np.isfinite(values).all():
         raise ValueError("no number")

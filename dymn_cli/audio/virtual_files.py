@@ -1,6 +1,7 @@
-"""Virtual files: what a decoder is shown instead of a file that is damaged or whose header is wrong.
+"""Virtual files: what a decoder reads instead of a file that is damaged or whose header is wrong.
 
-Nothing is copied: a view knows which bytes of the file follow one another, and reads them when it is asked.
+Nothing is copied: a virtual file knows which bytes of the real one follow one another, and reads them when
+it is asked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-__all__ = ["ENDLESS", "ForeignFile", "Part", "Spliced", "View", "Window", "read_at", "size_of"]
+__all__ = [
+    "ENDLESS",
+    "ByteWindow",
+    "ForeignFile",
+    "GuardedFile",
+    "Part",
+    "SplicedFile",
+    "VirtualFile",
+    "read_at",
+    "size_of",
+]
 
 Part: TypeAlias = "bytes | range"
 """Bytes of our own, or positions of the file."""
@@ -46,7 +57,7 @@ def read_at(stream: BinaryIO, position: int, n_bytes: int) -> bytes:
     return data
 
 
-class Window:
+class ByteWindow:
     """Quick looks at neighbouring bytes of a file.
 
     Args:
@@ -82,7 +93,7 @@ class Window:
         return -1
 
 
-class View(io.RawIOBase):
+class VirtualFile(io.RawIOBase):
     """A read-only file that is put together when it is read."""
 
     def __init__(self) -> None:
@@ -113,11 +124,13 @@ class View(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move, also beyond the end, as files allow."""
+        """Move, also beyond the end, as files allow; -1, and no move, before the start."""
         base = 0
         if whence != os.SEEK_SET:
             base = self._position if whence == os.SEEK_CUR else self.length()
-        self._position = max(0, base + offset)
+        if base + offset < 0:
+            return -1
+        self._position = base + offset
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
@@ -134,7 +147,7 @@ class View(io.RawIOBase):
         return filled
 
 
-class ForeignFile(View):
+class ForeignFile(VirtualFile):
     """A file object of somebody else's: whatever it raises becomes an InputError.
 
     Args:
@@ -145,8 +158,8 @@ class ForeignFile(View):
     def __init__(self, stream: BinaryIO, name: str) -> None:
         super().__init__()
         self._stream = stream
-        self._name = name
-        self._at = -1
+        self._source = name  # `name` and `_name` would be taken for the path of the file
+        self._stream_position = -1
         self._size = size_of(stream)
 
     def length(self) -> int:
@@ -158,16 +171,47 @@ class ForeignFile(View):
         if position >= self._size:  # operating systems refuse positions that headers make up
             return b""
         try:
-            if position != self._at:
+            if position != self._stream_position:
                 self._stream.seek(position)
             data = self._stream.read(n_bytes) or b""
+        except InputError:
+            raise
         except Exception as exc:
-            raise InputError(f"{self._name}: cannot be read: {exc}") from exc
-        self._at = position + len(data)
+            raise InputError(f"{self._source}: cannot be read: {exc}") from exc
+        self._stream_position = position + len(data)
         return data
 
 
-class Spliced(View):
+class GuardedFile(ForeignFile):
+    """A file object for callbacks from C, where an exception would be printed and forgotten.
+
+    An error ends the file, and `check` raises it once C has returned. Decoders may seek to absurd places that
+    a damaged header names, which is no error until they read there: only reading moves the file object.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        super().__init__(stream, name)
+        self._error: InputError | None = None
+
+    def piece(self, position: int, n_bytes: int) -> bytes:
+        """What the file gives; nothing after an error."""
+        try:
+            return super().piece(position, n_bytes) if self._error is None else b""
+        except InputError as error:
+            self._error = error
+            return b""
+
+    def check(self) -> None:
+        """Raise what a callback met.
+
+        Raises:
+            InputError: the file object failed.
+        """
+        if self._error is not None:
+            raise self._error
+
+
+class SplicedFile(VirtualFile):
     """Parts of a file, and bytes of our own, one after the other.
 
     Args:

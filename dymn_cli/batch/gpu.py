@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dymn_cli.batch.pool import Done, Failed, Message, ModelDescription, Part, Pool, Progress
-from dymn_cli.batch.work import Job, ResultBuilder, Summary, decode, encode
+from dymn_cli.batch.job import Job, ModelDescription, ResultBuilder, Summary, decode, encode
+from dymn_cli.batch.pool import Done, Failed, Message, Part, Pool, Progress
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.results import AudioInfo
 from dymn_cli.tagging.tagger import Analysis, Cut, CutMels
@@ -48,29 +48,29 @@ class Decoding(Job):
 
     Args:
         front_ends: the numbers of each log-mel; empty where samples are wanted.
-        facts: of the model that waits for them.
+        description: of the model that waits for them.
     """
 
     front_ends: tuple[FrontEndConfig, ...]
-    facts: ModelDescription
+    description: ModelDescription
 
     @classmethod
-    def of(cls, work: Job, tagger: Tagger) -> Decoding:
+    def of(cls, job: Job, tagger: Tagger) -> Decoding:
         """The first half of some work."""
         return cls(
-            work.model,
-            work.backend,
-            work.device,
-            work.batch_size,
-            work.options,
-            max_input=work.max_input,
+            job.model,
+            job.backend,
+            job.device,
+            job.batch_size,
+            job.options,
+            max_input=job.max_input,
             front_ends=tagger.front_ends if tagger.on_device is None else (),
-            facts=ModelDescription.of(tagger),
+            description=ModelDescription.of(tagger),
         )
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
         """No model: what the workers need of one is that it has a name."""
-        return self.facts  # type: ignore[return-value]
+        return self.description  # type: ignore[return-value]
 
     def do(
         self,
@@ -105,7 +105,7 @@ def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
     return encode(header, [array for _, arrays in rows for array in arrays])
 
 
-class _Waiting(NamedTuple):
+class _QueuedWindow(NamedTuple):
     """A window that waits for its batch: all its log-mels in one row of numbers, or its samples."""
 
     name: str
@@ -118,7 +118,7 @@ class _Waiting(NamedTuple):
 class _Source:
     """A source on its way."""
 
-    joined: ResultBuilder
+    builder: ResultBuilder
     n_waiting: int = 0
     decoded: Done | None = None
 
@@ -127,19 +127,19 @@ class GpuEngine:
     """The engine with a model here and decoders in workers.
 
     Args:
-        work: what to find out.
+        job: what to find out.
         tagger: the model, on its device.
         pool: workers that do `Decoding.of(work, tagger)`.
     """
 
-    def __init__(self, work: Job, tagger: Tagger, pool: Pool) -> None:
-        self._work = work
+    def __init__(self, job: Job, tagger: Tagger, pool: Pool) -> None:
+        self._job = job
         self._tagger = tagger
         self._pool = pool
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_QueuedWindow] = deque()
         self._sources: dict[str, _Source] = {}
         self._handle: Callable[[Message], None] = _nobody
-        self.facts = ModelDescription.of(tagger)
+        self.description = ModelDescription.of(tagger)
 
     @property
     def has_room(self) -> bool:
@@ -157,7 +157,7 @@ class GpuEngine:
         def emit(body: bytes) -> None:
             self._handle(Part(name, body))
 
-        self._sources[name] = _Source(ResultBuilder(self._tagger, self._work, name, emit))
+        self._sources[name] = _Source(ResultBuilder(self._tagger, self._job, name, emit))
         self._pool.give(name, n_bytes)
 
     def step(self, handle: Callable[[Message], None]) -> None:
@@ -182,7 +182,7 @@ class GpuEngine:
         if isinstance(message, Progress):
             self._handle(message)
         elif isinstance(message, Failed):
-            self._queue = deque(waiting for waiting in self._queue if waiting.name != message.name)
+            self._queue = deque(queued for queued in self._queue if queued.name != message.name)
             del self._sources[message.name]
             self._handle(message)
         elif isinstance(message, Part):
@@ -196,7 +196,7 @@ class GpuEngine:
         rows = values.reshape(len(header), -1)
         for (channel, start, start_s, end_s, n_samples), row in zip(header, rows, strict=True):
             cut = Cut(channel, start, start_s, end_s, NO_SAMPLES)
-            self._queue.append(_Waiting(part.name, cut, n_samples, row))
+            self._queue.append(_QueuedWindow(part.name, cut, n_samples, row))
         self._sources[part.name].n_waiting += len(header)
         while len(self._queue) >= self._tagger.batch_size:
             self._ask()
@@ -204,19 +204,19 @@ class GpuEngine:
     def _ask(self) -> None:
         """One call of the network, for the windows that have waited longest and are of one length."""
         n_samples = self._queue[0].n_samples
-        batch: list[_Waiting] = []
+        batch: list[_QueuedWindow] = []
         while self._queue and self._queue[0].n_samples == n_samples and len(batch) < self._tagger.batch_size:
             batch.append(self._queue.popleft())
         rows = np.zeros((self._tagger.batch_size, len(batch[0].values)), np.float32)
-        for row, waiting in zip(rows, batch, strict=False):
-            row[:] = waiting.values
-        cuts, mels = [waiting.cut for waiting in batch], self._mels(rows, n_samples)
-        answers = self._tagger.answer(cuts, mels, frames=self._work.options.frame_scores)
-        for waiting, answer in zip(batch, answers, strict=True):
-            source = self._sources[waiting.name]
-            source.joined.add(answer)
+        for row, queued in zip(rows, batch, strict=False):
+            row[:] = queued.values
+        cuts, mels = [queued.cut for queued in batch], self._mels(rows, n_samples)
+        answers = self._tagger.answer(cuts, mels, frames=self._job.options.frame_scores)
+        for queued, answer in zip(batch, answers, strict=True):
+            source = self._sources[queued.name]
+            source.builder.add(answer)
             source.n_waiting -= 1
-            self._end_if_complete(waiting.name)
+            self._end_if_complete(queued.name)
 
     def _mels(self, rows: NDArray[np.float32], n_samples: int) -> list[Mels]:
         """Log-mels of a batch for each front end, from the rows that came."""
@@ -235,7 +235,7 @@ class GpuEngine:
         if source.decoded is None or source.n_waiting:
             return
         header, _ = decode(source.decoded.body, 1)
-        body, summary = source.joined.result(AudioInfo(*header), source.decoded.summary)
+        body, summary = source.builder.result(AudioInfo(*header), source.decoded.summary)
         del self._sources[name]
         self._handle(Done(name, body, summary))
 

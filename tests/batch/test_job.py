@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from dymn_cli.batch.job import ROWS_IN_A_PART, Job, ModelDescription, Reader, analyse, decode, encode
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.work import ROWS_IN_A_PART, Job, Reader, analyse, decode, encode
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
@@ -43,19 +43,19 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def done(name: str, work: Job, journal: Journal) -> Reader:
+def done(name: str, job: Job, journal: Journal) -> Reader:
     parts: list[Place] = []
 
     def emit(part: bytes) -> None:
         parts.append(journal.add_part(name, part))
 
-    with work.open_tagger(threads=2) as tagger:
-        body, _ = analyse(tagger, work, name, emit, lambda *_: None)
+    with job.open_tagger(threads=2) as tagger:
+        body, _ = analyse(tagger, job, name, emit, lambda *_: None)
     journal.add_done(name, STAMP, parts, body)
-    return Reader(journal, work, tagger.model, tagger.vocabulary, tagger.embedding_size)
+    return Reader(journal, job, ModelDescription.of(tagger))
 
 
-def work_for(options: TagOptions, **kept: bool) -> Job:
+def job_for(options: TagOptions, **kept: bool) -> Job:
     return Job("dymn04_kd", "auto", "cpu", None, options, **kept)
 
 
@@ -65,7 +65,7 @@ def test_clips_are_what_the_tagger_says(tagger: Tagger, clip: str, channel: str,
     options = TagOptions(**CUT, channel=channel, windows=windows, top=7, min_score=0.001)  # type: ignore[arg-type]
     expected = tagger.tag_channels(clip, channel=channel, windows=windows, top=7, min_score=0.001)
     with Journal.temporary() as journal:
-        reader = done(clip, work_for(options, keep_scores=True, keep_embedding=True), journal)
+        reader = done(clip, job_for(options, keep_scores=True, keep_embedding=True), journal)
         found = list(reader.clips(clip))
         assert [c.channel for c in found] == [c.channel for c in expected]
         for ours, theirs in zip(found, expected, strict=True):
@@ -83,12 +83,12 @@ def test_clips_are_what_the_tagger_says(tagger: Tagger, clip: str, channel: str,
 def test_embeddings_of_windows_come_back_in_order_over_many_parts(
     tagger: Tagger, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dymn_cli.batch.work.ROWS_IN_A_PART", 3)
+    monkeypatch.setattr("dymn_cli.batch.job.ROWS_IN_A_PART", 3)
     with tagger.analyse(clip, channel="each") as analysis:
         expected = list(analysis)
     with Journal.temporary() as journal:
         options = TagOptions(**CUT, channel="each")  # type: ignore[arg-type]
-        reader = done(clip, work_for(options, keep_window_embeddings=True), journal)
+        reader = done(clip, job_for(options, keep_window_embeddings=True), journal)
         assert len(journal.result(clip)[1]) == 5  # 14 rows
         rows = [row for some in reader.embedding_rows(clip) for row in some]
     assert [(r.channel, r.start_s, r.end_s) for r in rows] == [
@@ -101,7 +101,7 @@ def test_embeddings_of_windows_come_back_in_order_over_many_parts(
 def test_tags_and_embeddings_of_windows_share_their_parts(tagger: Tagger, clip: str) -> None:
     options = TagOptions(**CUT, windows=True)  # type: ignore[arg-type]
     with Journal.temporary() as journal:
-        reader = done(clip, work_for(options, keep_window_embeddings=True), journal)
+        reader = done(clip, job_for(options, keep_window_embeddings=True), journal)
         (found,) = reader.clips(clip)
         (rows,) = reader.embedding_rows(clip)
         expected = tagger.tag(clip, windows=True)
@@ -114,8 +114,8 @@ def test_the_size_of_a_body_does_not_grow_with_the_length_of_the_source(tagger: 
     for seconds in (2, 30):
         samples = np.random.default_rng(seconds).normal(0, 0.1, seconds * 8_000).astype(np.float32)
         parts: list[bytes] = []
-        work = work_for(TagOptions(**CUT, windows=True))  # type: ignore[arg-type]
-        body, summary = analyse(Given(tagger, samples), work, "array", parts.append, lambda *_: None)  # type: ignore[arg-type]
+        job = job_for(TagOptions(**CUT, windows=True))  # type: ignore[arg-type]
+        body, summary = analyse(Given(tagger, samples), job, "array", parts.append, lambda *_: None)  # type: ignore[arg-type]
         sizes.append(len(body))
         assert summary.seconds == seconds
     assert abs(sizes[1] - sizes[0]) < 100
@@ -140,7 +140,7 @@ def test_progress_says_how_much_of_how_much(tagger: Tagger, clip: str) -> None:
     told: list[tuple[float, float | None]] = []
     analyse(
         tagger,
-        work_for(TagOptions(**CUT)),  # type: ignore[arg-type]
+        job_for(TagOptions(**CUT)),  # type: ignore[arg-type]
         clip,
         lambda _: None,
         lambda seconds, of_s: told.append((seconds, of_s)),
@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_an_input_error(tagger: Tagger, tmp_path: Path, c
     path = tmp_path / "bad.wav"
     path.write_bytes(content)
     with pytest.raises(InputError, match=str(path)):
-        analyse(tagger, work_for(TagOptions()), str(path), lambda _: None, lambda *_: None)
+        analyse(tagger, job_for(TagOptions()), str(path), lambda _: None, lambda *_: None)
 
 
 # ---------------------------------------------------------------------- damage, and what others have written
@@ -166,7 +166,7 @@ def test_what_could_not_be_decoded_is_known_and_a_repeated_clip_is_none(tmp_path
     cut.write_bytes(data[:-2_000])
     with Journal.temporary() as journal:
         for path in (whole, cut):
-            reader = done(str(path), work_for(TagOptions(**CUT)), journal)  # type: ignore[arg-type]
+            reader = done(str(path), job_for(TagOptions(**CUT)), journal)  # type: ignore[arg-type]
             (clip,) = reader.clips(str(path))
             assert any("shorter than the window" in text for text in clip.warnings)
         assert list(reader.damage) == [str(cut)]
@@ -203,9 +203,9 @@ FORGED = {
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_a_forged_body_is_refused_in_a_line(tagger: Tagger, clip: str, forge: Callable[..., object]) -> None:
-    work = work_for(TagOptions(**CUT), keep_scores=True)  # type: ignore[arg-type]
+    job = job_for(TagOptions(**CUT), keep_scores=True)  # type: ignore[arg-type]
     with Journal.temporary() as journal:
-        reader = done(clip, work, journal)
+        reader = done(clip, job, journal)
         header, values = decode(journal.result(clip)[0], 1)
         forge(header)
         journal.add_done(clip, STAMP, [], encode(header, [values]))
@@ -218,9 +218,9 @@ BROKEN = [b"", b"\xff\xff\xff\xff", b"\2\0\0\0\xff\xff", b"\1\0\0\0" + b"7", b"\
 
 @pytest.mark.parametrize("part", BROKEN)
 def test_a_forged_part_is_refused_in_a_line(tagger: Tagger, clip: str, part: bytes) -> None:
-    work = work_for(TagOptions(**CUT, windows=True), keep_window_embeddings=True)  # type: ignore[arg-type]
+    job = job_for(TagOptions(**CUT, windows=True), keep_window_embeddings=True)  # type: ignore[arg-type]
     with Journal.temporary() as journal:
-        reader = done(clip, work, journal)
+        reader = done(clip, job, journal)
         body, _ = journal.result(clip)
         journal.add_done(clip, STAMP, [journal.add_part(clip, part)], body)
         with pytest.raises(OutputError, match="is damaged"):
@@ -231,9 +231,9 @@ def test_a_forged_part_is_refused_in_a_line(tagger: Tagger, clip: str, part: byt
 
 @pytest.mark.parametrize("body", [*BROKEN, b"\2\0\0\0{}", b"\2\0\0\0[]"])
 def test_a_body_that_is_none_is_refused_in_a_line(tagger: Tagger, clip: str, body: bytes) -> None:
-    work = work_for(TagOptions(**CUT, windows=True), keep_window_embeddings=True)  # type: ignore[arg-type]
+    job = job_for(TagOptions(**CUT, windows=True), keep_window_embeddings=True)  # type: ignore[arg-type]
     with Journal.temporary() as journal:
-        reader = done(clip, work, journal)
+        reader = done(clip, job, journal)
         journal.add_done(clip, STAMP, [], body)
         for read in (reader.clips, reader.embedding_rows, reader.events):
             with pytest.raises(OutputError, match="is damaged"):
@@ -261,7 +261,7 @@ def test_wav_of_unknown_length_on_standard_input_is_not_copied(
     writer.start()
     with os.fdopen(reading, "rb") as pipe:
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=pipe))
-        with work_for(TagOptions()).source("-") as source:
+        with job_for(TagOptions()).source("-") as source:
             assert source.seekable() == is_copied  # type: ignore[union-attr]
             assert tagger.tag(source).tags == expected.tags
     writer.join()
@@ -280,7 +280,7 @@ class Broken(io.RawIOBase):
 @pytest.mark.parametrize(
     ("stream", "max_input", "message"),
     [
-        (Broken(), None, "-: cannot be read: Input/output error"),
+        (Broken(), None, "-: cannot be read: input/output error"),
         (io.BytesIO(b"RIFF and more"), 5, "-: the stream has more than 5 bytes"),
     ],
 )
@@ -289,6 +289,6 @@ def test_an_error_at_the_start_of_standard_input_names_it(
 ) -> None:
     monkeypatch.setattr(stream, "seekable", lambda: False, raising=False)
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=stream))
-    work = replace(work_for(TagOptions()), max_input=max_input)
-    with pytest.raises(InputError, match=f"^{message}$"), work.source("-"):
+    job = replace(job_for(TagOptions()), max_input=max_input)
+    with pytest.raises(InputError, match=f"^{message}$"), job.source("-"):
         pass

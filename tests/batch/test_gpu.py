@@ -14,11 +14,11 @@ from checkpoints import state_dict
 
 from dymn_cli.audio.discover import Found
 from dymn_cli.audio.frames import FramePlan
-from dymn_cli.batch.feed import Decoding, GpuEngine
+from dymn_cli.batch.gpu import Decoding, GpuEngine
+from dymn_cli.batch.job import Job, Reader
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Pool
 from dymn_cli.batch.run import Engine, InProcess, open_engine, run
-from dymn_cli.batch.work import Job, Reader
 from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
@@ -55,12 +55,12 @@ class Quiet:
     def within(self, *_: object) -> None: ...
 
 
-def results(engine: Engine, work: Job, files: list[str]) -> list[Any]:
+def results(engine: Engine, job: Job, files: list[str]) -> list[Any]:
     """All that is known of each source, in order."""
     found: list[Any] = []
     with Journal.temporary() as journal:
-        facts = engine.facts
-        reader = Reader(journal, work, facts.model, facts.vocabulary, facts.embedding_size)
+        description = engine.description
+        reader = Reader(journal, job, description)
 
         def write(name: str) -> None:
             for clip in reader.clips(name):
@@ -93,9 +93,9 @@ def feeding() -> Iterator[Any]:
     """Makes an engine for work, on this machine's CPU."""
     engines: list[GpuEngine] = []
 
-    def make(work: Job) -> GpuEngine:
-        tagger = work.open_tagger(1)
-        engines.append(GpuEngine(work, tagger, Pool(Decoding.of(work, tagger), 2)))
+    def make(job: Job) -> GpuEngine:
+        tagger = job.open_tagger(1)
+        engines.append(GpuEngine(job, tagger, Pool(Decoding.of(job, tagger), 2)))
         return engines[-1]
 
     yield make
@@ -109,21 +109,21 @@ def test_results_are_those_of_a_model_that_decodes_itself(
     feeding: Any, files: list[str], pad: str, channel: str
 ) -> None:
     options = TagOptions(window_s=1.0, hop_s=0.5, windows=True, channel=channel, pad=pad, frame_scores=True)  # type: ignore[arg-type]
-    work = Job(
+    job = Job(
         "dymn04_kd", "onnx", "cpu", BATCH, options,
         keep_scores=True, keep_window_embeddings=True, events=EventOptions(on=0.05),
     )  # fmt: skip
-    expected = results(InProcess(work, work.open_tagger(1)), work, files)
-    assert results(feeding(work), work, files) == expected
+    expected = results(InProcess(job, job.open_tagger(1)), job, files)
+    assert results(feeding(job), job, files) == expected
     assert len(expected) > 40
 
 
 def test_frames_are_those_of_a_model_that_decodes_itself(feeding: Any, files: list[str]) -> None:
     options = TagOptions(frames=FramePlan(0.2, 0.1))
-    work = Job("dymn04_kd", "onnx", "cpu", BATCH, options, keep_scores=True, keep_window_embeddings=True)
+    job = Job("dymn04_kd", "onnx", "cpu", BATCH, options, keep_scores=True, keep_window_embeddings=True)
     few = files[:3]
-    expected = results(InProcess(work, work.open_tagger(1)), work, few)
-    assert results(feeding(work), work, few) == expected
+    expected = results(InProcess(job, job.open_tagger(1)), job, few)
+    assert results(feeding(job), job, few) == expected
     assert len(expected) > 11 + 43 + 5
 
 
@@ -132,21 +132,21 @@ def test_an_ensemble_is_fed_a_log_mel_for_each_front_end(
     feeding: Any, files: list[str], small_models: tuple[str, ...], pad: str
 ) -> None:
     options = TagOptions(window_s=1.0, hop_s=0.5, windows=True, channel="each", pad=pad)  # type: ignore[arg-type]
-    work = Job(
+    job = Job(
         small_models, "onnx", "cpu", BATCH, options,
         keep_scores=True, keep_window_embeddings=True, concat=True,
     )  # fmt: skip
-    expected = results(InProcess(work, work.open_tagger(1)), work, files)
-    assert results(feeding(work), work, files) == expected
+    expected = results(InProcess(job, job.open_tagger(1)), job, files)
+    assert results(feeding(job), job, files) == expected
     assert len(expected) > 40
 
 
 def test_an_ensemble_in_workers_answers_as_here(files: list[str], small_models: tuple[str, ...]) -> None:
-    work = Job(small_models, "onnx", "cpu", None, TagOptions(window_s=1.0), keep_scores=True)
-    expected = results(InProcess(work, work.open_tagger(1)), work, files)
-    with contextlib.closing(Pool(work, 2)) as pool:
-        assert pool.facts.model.name == "a+b+c"
-        assert results(pool, work, files) == expected
+    job = Job(small_models, "onnx", "cpu", None, TagOptions(window_s=1.0), keep_scores=True)
+    expected = results(InProcess(job, job.open_tagger(1)), job, files)
+    with contextlib.closing(Pool(job, 2)) as pool:
+        assert pool.description.model.name == "a+b+c"
+        assert results(pool, job, files) == expected
 
 
 def test_work_that_a_model_cannot_do_is_refused_before_it_begins(small_models: tuple[str, ...]) -> None:
@@ -161,8 +161,8 @@ def test_where_the_device_computes_log_mels_it_is_fed_samples(
     pytest.importorskip("torch")
     from dymn_cli.runtime.torch import TorchGpuBackend
 
-    work = Job(small_models, "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5), keep_scores=True)
-    expected = results(InProcess(work, work.open_tagger(1)), work, files)
+    job = Job(small_models, "onnx", "cpu", BATCH, TagOptions(window_s=1.0, hop_s=0.5), keep_scores=True)
+    expected = results(InProcess(job, job.open_tagger(1)), job, files)
     heard: list[tuple[int, ...]] = []
     plain = TorchGpuBackend.log_mel
 
@@ -176,7 +176,7 @@ def test_where_the_device_computes_log_mels_it_is_fed_samples(
         "open_backend",
         lambda name, **_: TorchGpuBackend(read_weights(Path(name)), device="cpu"),
     )
-    found = results(feeding(work), work, files)
+    found = results(feeding(job), job, files)
     assert set(heard) == {(BATCH, 32_000)}
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
@@ -189,8 +189,8 @@ def test_all_batches_have_one_size_and_windows_of_several_sources(
     feeding: Any, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TagOptions(window_s=1.0, hop_s=0.5, frame_scores=True)
-    work = Job("dymn04_kd", "onnx", "cpu", BATCH, options)
-    engine = feeding(work)
+    job = Job("dymn04_kd", "onnx", "cpu", BATCH, options)
+    engine = feeding(job)
     (backend,), sizes = engine._tagger._models.members, []
     answer = type(backend).run
 
@@ -200,7 +200,7 @@ def test_all_batches_have_one_size_and_windows_of_several_sources(
         return answer(self, mels, frames=frames)
 
     monkeypatch.setattr(type(backend), "run", spy)
-    results(engine, work, files)
+    results(engine, job, files)
     assert set(sizes) == {BATCH}
     # Where all decoders happen to wait for a source, what is there is asked for, full or not.
     n_windows, n_sources = 1 + 8 + 1 + 3 + 2 + 6, 6
@@ -210,15 +210,15 @@ def test_all_batches_have_one_size_and_windows_of_several_sources(
 def test_a_model_that_fails_ends_the_run(
     feeding: Any, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Job("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0))
-    engine = feeding(work)
+    job = Job("dymn04_kd", "onnx", "cpu", BATCH, TagOptions(window_s=1.0))
+    engine = feeding(job)
 
     def fail(self: Any, mels: np.ndarray, *, frames: bool) -> Answer:
         raise ModelError("out of memory on the device")
 
     monkeypatch.setattr(type(engine._tagger._models.members[0]), "run", fail)
     with pytest.raises(ModelError, match="out of memory"):
-        results(engine, work, files)
+        results(engine, job, files)
 
 
 def test_a_device_that_is_no_cpu_is_fed(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,11 +226,11 @@ def test_a_device_that_is_no_cpu_is_fed(files: list[str], monkeypatch: pytest.Mo
         def open_tagger(self, threads: int | None = None) -> Any:
             return Job("dymn04_kd", "onnx", "cpu", BATCH, self.options).open_tagger(threads)
 
-    work = OnDevice("dymn04_kd", "torch", "cuda", None, TagOptions(window_s=1.0))
-    engine = open_engine(work, files * 3, jobs=2, threads=None, limit_s=None)
+    job = OnDevice("dymn04_kd", "torch", "cuda", None, TagOptions(window_s=1.0))
+    engine = open_engine(job, files * 3, jobs=2, threads=None, limit_s=None)
     try:
         assert isinstance(engine, GpuEngine)
-        assert len(results(engine, work, files)) > 10
+        assert len(results(engine, job, files)) > 10
     finally:
         engine.close()
     assert Path(files[0]).exists()

@@ -1,4 +1,4 @@
-"""A source as the stretches of it that decode, one after the other.
+"""A source as the segments of it that decode, one after the other.
 
     FLAC    ███ frame frame ✗ frame frame ███       goes on at the next frame whose header is sound
     MP3     ███ frame frame ✗ frame ██ junk ██      shown without what is no frame
@@ -7,7 +7,7 @@
 
 Undamaged files are read by libsndfile alone, in one pass; of MP3, the headers of all frames are looked at
 before. Only where it stops, or a cheap look at both ends of the file says that there is more, is the file
-searched. Each stretch has a decoder of its own; all come out at the rate and with the channels of the first.
+searched. Each segment has a decoder of its own; all come out at the rate and with the channels of the first.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import numpy as np
 from dymn_cli.audio import chunks, flac, headers, mpeg, ogg
 from dymn_cli.audio.damage import Adapter, Damage
 from dymn_cli.audio.sndfile import MEDIA_HINT, SoundfileDecoder
-from dymn_cli.audio.views import Spliced, Window, size_of
+from dymn_cli.audio.virtual_files import ByteWindow, SplicedFile, size_of
 from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from dymn_cli.audio.views import Part
+    from dymn_cli.audio.virtual_files import Part
     from dymn_cli.results import AudioInfo
 
-__all__ = ["StretchDecoder", "open_behind_junk"]
+__all__ = ["SegmentDecoder", "open_behind_junk"]
 
 MAX_FAILURES = 200  # places in a row from which nothing decodes: then the rest is given up
 JUNK_SEARCH = 1 << 20
@@ -43,8 +43,8 @@ MARKS = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS\0\2", b"FORM", b"caff\0\1\0\
 
 
 @dataclass(slots=True)
-class Stretch:
-    """Something that decodes.
+class Segment:
+    """A part of a source that one decoder reads.
 
     Args:
         decoder: reads it.
@@ -57,11 +57,6 @@ class Stretch:
     skip: int = 0
     lost_s: float = 0.0
     n_given: int = 0
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether it ended before its end."""
-        return self.decoder.is_broken
 
 
 class _File:
@@ -82,7 +77,7 @@ class _File:
         self, parts: Iterator[Part] | tuple[Part, ...], container: str, *, is_endless: bool = False
     ) -> SoundfileDecoder:
         """Parts of it."""
-        view = Spliced(self.stream, iter(parts), is_endless=is_endless)
+        view = SplicedFile(self.stream, iter(parts), is_endless=is_endless)
         return SoundfileDecoder(view.as_file(), self.name, container=container, length_known=not is_endless)
 
     def unread(self, decoder: SoundfileDecoder) -> int:
@@ -90,7 +85,7 @@ class _File:
         return self.end - decoder.position
 
 
-class StretchDecoder:
+class SegmentDecoder:
     """Forward reading of a file that libsndfile knows, over damaged spots.
 
     Args:
@@ -116,8 +111,8 @@ class StretchDecoder:
             source = stream if view is None else view.as_file()
             headers.require_harmless(source, name)
             file = _File(source, name, self.damage, by_descriptor=by_descriptor and view is None)
-            self._stretches = _stretches(file)
-            self._current: Stretch | None = next(self._stretches)
+            self._segments = _segments(file)
+            self._current: Segment | None = next(self._segments)
         except OSError as exc:
             raise InputError(f"{name}: cannot be read: {exc}") from exc
         self._name = name
@@ -143,28 +138,28 @@ class StretchDecoder:
         self._n_read += len(block)
         return block
 
-    def _decode(self, stretch: Stretch, n_frames: int) -> None:
-        decoder = stretch.decoder
+    def _decode(self, segment: Segment, n_frames: int) -> None:
+        decoder = segment.decoder
         block = decoder.read(max(n_frames, MIN_FRAMES))
         if not len(block):
             self._ready.extend(self._adapter.flush())
             self._current = self._next()
             decoder.close()
             return
-        if stretch.skip:
-            n_skipped = min(stretch.skip, len(block))
-            stretch.skip -= n_skipped
+        if segment.skip:
+            n_skipped = min(segment.skip, len(block))
+            segment.skip -= n_skipped
             block = block[n_skipped:]
         if len(block):
             at_s = self._n_read / self.info.rate_hz + self.damage.lost_s
-            if not stretch.n_given and stretch.lost_s:
-                self.damage.gap(at_s, stretch.lost_s)
-            stretch.n_given += len(block)
+            if not segment.n_given and segment.lost_s:
+                self.damage.gap(at_s, segment.lost_s)
+            segment.n_given += len(block)
             self._ready.extend(self._adapter.put(block, decoder.info.rate_hz, at_s))
 
-    def _next(self) -> Stretch | None:
+    def _next(self) -> Segment | None:
         try:
-            return next(self._stretches, None)
+            return next(self._segments, None)
         except OSError as exc:
             raise InputError(f"{self._name}: cannot be read: {exc}") from exc
 
@@ -174,7 +169,7 @@ class StretchDecoder:
             self._current.decoder.close()
 
 
-def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
+def open_behind_junk(stream: BinaryIO, name: str) -> SegmentDecoder | None:
     """Open audio that does not start at the start of a file; None where none is found near it.
 
     Args:
@@ -184,52 +179,49 @@ def open_behind_junk(stream: BinaryIO, name: str) -> StretchDecoder | None:
     Raises:
         InputError: the file object fails to read.
     """
-    window = Window(stream, min(size_of(stream), JUNK_SEARCH))
+    window = ByteWindow(stream, min(size_of(stream), JUNK_SEARCH))
     starts = {at for mark in MARKS if (at := window.find(mark, 1)) > 0}
     run = mpeg.Walker(stream, 0, window.end).next_run()
     if run is not None:
         starts.add(run.start)
-    frame = flac.first_frame(stream, window.end)
+    end, frame = size_of(stream), flac.first_frame(stream, window.end)
     if frame is not None and not any(start <= frame.offset for start in starts):
-        return _open_headless_flac(stream, name, frame)
+        info = flac.guessed_info(frame)
+        note = f"the front of the stream is missing: it starts with sample {frame.sample:,}"
+        return None if info is None else _opened(stream, name, flac.parts_from(info, frame.offset, end), note)
     for start in sorted(starts):
-        damage = Damage()
-        if start:
-            damage.note(f"{start:,} bytes in front of the audio are left out")
-        view = Spliced(stream, [range(start, size_of(stream))]).as_file()
-        try:
-            return StretchDecoder(view, name, by_descriptor=False, damage=damage)
-        except (CorruptAudioError, UnsupportedAudioError):
-            continue
+        note = f"{start:,} bytes in front of the audio are left out" if start else ""
+        decoder = _opened(stream, name, [range(start, end)], note)
+        if decoder is not None:
+            return decoder
     return None
 
 
-def _open_headless_flac(stream: BinaryIO, name: str, frame: flac.Frame) -> StretchDecoder | None:
-    info = flac.guessed_info(frame)
-    if info is None:
-        return None
+def _opened(stream: BinaryIO, name: str, parts: Iterable[Part], note: str) -> SegmentDecoder | None:
+    """Parts of a file as audio, with what is wrong with it; None where they are none."""
     damage = Damage()
-    damage.note(f"the front of the stream is missing: it starts with sample {frame.sample:,}")
-    view = Spliced(stream, flac.parts_from(info, frame.offset, size_of(stream))).as_file()
+    if note:
+        damage.note(note)
+    view = SplicedFile(stream, parts).as_file()
     try:
-        return StretchDecoder(view, name, by_descriptor=False, damage=damage)
+        return SegmentDecoder(view, name, by_descriptor=False, damage=damage)
     except (CorruptAudioError, UnsupportedAudioError):
         return None
 
 
-def _stretches(file: _File) -> Iterator[Stretch]:
-    mark = Window(file.stream).get(0, 4)
+def _segments(file: _File) -> Iterator[Segment]:
+    mark = ByteWindow(file.stream).get(0, 4)
     if mark == b"OggS":
         return _of_ogg(file)
     if mark == b"fLaC":
-        return _Flac(file).stretches()
+        return _Flac(file).segments()
     pieces = chunks.pieces(file.stream)
     if pieces:
         return _of_pieces(file, pieces)
     return _of_other(file)
 
 
-def _of_pieces(file: _File, pieces: list[chunks.Piece]) -> Iterator[Stretch]:
+def _of_pieces(file: _File, pieces: list[chunks.Piece]) -> Iterator[Segment]:
     for number, piece in enumerate(pieces):
         for note in piece.notes:
             file.damage.note(note)
@@ -250,30 +242,21 @@ def _of_pieces(file: _File, pieces: list[chunks.Piece]) -> Iterator[Stretch]:
             raise
         if len(pieces) > 1:
             decoder.forget_length()
-        stretch = Stretch(decoder)
-        yield stretch
-        if stretch.is_broken:
-            file.damage.note(_cut_off(file, decoder))
+        yield from _segment(file, decoder)
 
 
-def _of_other(file: _File) -> Iterator[Stretch]:
+def _of_other(file: _File) -> Iterator[Segment]:
     decoder = file.whole()
     position = file.stream.tell()
     if decoder.info.container != "MP3":
-        stretch = Stretch(decoder)
-        yield stretch
-        if stretch.is_broken:
-            file.damage.note(_cut_off(file, decoder))
+        yield from _segment(file, decoder)
         return
     start, end = headers.after_tags(file.stream, with_footers=True), mpeg.end_of_audio(file.stream)
     # Looking at all headers takes a fiftieth of decoding, and mpg123 itself says nothing of small holes.
-    run, is_sound = mpeg.survey(file.stream, start, end)
-    if run is None or is_sound:
+    run, is_intact = mpeg.survey(file.stream, start, end)
+    if run is None or is_intact:
         file.stream.seek(position)
-        stretch = Stretch(decoder)
-        yield stretch
-        if stretch.is_broken:
-            file.damage.note(_cut_off(file, decoder))
+        yield from _segment(file, decoder)
         return
     decoder.close()
     is_counted = run.n_claimed and run.n_samples <= run.n_claimed + run.slack
@@ -282,7 +265,7 @@ def _of_other(file: _File) -> Iterator[Stretch]:
 
 def _of_runs(
     file: _File, start: int, end: int, *, n_claimed: int | None = None, container: str = "MP3"
-) -> Iterator[Stretch]:
+) -> Iterator[Segment]:
     """MPEG frames between two positions, of which a header claims so many samples."""
     walker = mpeg.Walker(file.stream, start, end)
     number = 0
@@ -294,14 +277,11 @@ def _of_runs(
         decoder = file.spliced(places, container, is_endless=True)
         if not number:
             decoder.info = replace(decoder.info, n_frames=n_claimed)
-        stretch = Stretch(decoder, skip=run.skipped)
-        yield stretch
+        yield from _segment(file, decoder, skip=run.skipped)
         for _ in places:
             pass
         for gap in run.gaps:
             file.damage.gap(*gap)
-        if stretch.is_broken:
-            file.damage.note(_cut_off(file, decoder))
         if run.is_cut and n_claimed is None:
             file.damage.note("cut off: the last frame is not whole")
         number += 1
@@ -311,11 +291,14 @@ def _of_runs(
         file.damage.note(f"{walker.behind:,} bytes behind the audio are left out")
 
 
-def _cut_off(file: _File, decoder: SoundfileDecoder) -> str:
-    if decoder.position >= file.end:
-        return "cut off: the stream stops before its end mark"
-    at_s = decoder.n_read / decoder.info.rate_hz
-    return f"damaged at {at_s:.2f} s: the rest could not be decoded"
+def _segment(file: _File, decoder: SoundfileDecoder, skip: int = 0) -> Iterator[Segment]:
+    """One segment, and a note of where it breaks off."""
+    yield Segment(decoder, skip)
+    if decoder.is_broken and decoder.position >= file.end:
+        file.damage.note("cut off: the stream stops before its end mark")
+    elif decoder.is_broken:
+        at_s = decoder.n_read / decoder.info.rate_hz
+        file.damage.note(f"damaged at {at_s:.2f} s: the rest could not be decoded")
 
 
 class _Flac:
@@ -330,7 +313,7 @@ class _Flac:
         self._n_known = 0  # samples of the stream that are dealt with
         self._last: tuple[int, NDArray[np.generic]] = (0, np.empty((0, 0), np.float32))
 
-    def stretches(self) -> Iterator[Stretch]:
+    def segments(self) -> Iterator[Segment]:
         """All that decodes."""
         try:
             decoder = self._start()
@@ -341,10 +324,10 @@ class _Flac:
             self._file.damage.note("its header is damaged")
             yield from self._through(*found)
         else:
-            stretch = Stretch(decoder)
-            yield stretch
-            self._dealt_with(stretch, self._first.sample if self._first else 0)
-            if not stretch.is_broken and not self._is_more(decoder):
+            segment = Segment(decoder)
+            yield segment
+            self._dealt_with(segment, self._first.sample if self._first else 0)
+            if not decoder.is_broken and not self._is_more(decoder):
                 return
         n_failures = 0
         while n_failures < MAX_FAILURES:
@@ -366,18 +349,18 @@ class _Flac:
         self._info = own._replace(block_size=info.block_size)
         return self._file.spliced(flac.parts_from(own, own.start, self._file.end), "FLAC")
 
-    def _through(self, stretch: Stretch, frame: flac.Frame, info: flac.StreamInfo) -> Iterator[Stretch]:
-        yield stretch
+    def _through(self, segment: Segment, frame: flac.Frame, info: flac.StreamInfo) -> Iterator[Segment]:
+        yield segment
         self._info, self._place = info, frame.offset + 1
         if frame.is_stream:
             self._stream_start = frame.offset
-            self._dealt_with(stretch, 0)
-        elif stretch.n_given:
-            self._dealt_with(stretch, frame.sample)
+            self._dealt_with(segment, 0)
+        elif segment.n_given:
+            self._dealt_with(segment, frame.sample)
 
-    def _dealt_with(self, stretch: Stretch, first: int) -> None:
-        self._n_known = first + stretch.decoder.n_read
-        last = stretch.decoder.last
+    def _dealt_with(self, segment: Segment, first: int) -> None:
+        self._n_known = first + segment.decoder.n_read
+        last = segment.decoder.last
         self._last = (self._n_known - len(last), last)
 
     def _is_more(self, decoder: SoundfileDecoder) -> bool:
@@ -391,7 +374,7 @@ class _Flac:
             for frame in flac.frames(file.stream, tail, self._info)
         )
 
-    def _further(self) -> Iterator[tuple[Stretch, flac.Frame, flac.StreamInfo]]:
+    def _further(self) -> Iterator[tuple[Segment, flac.Frame, flac.StreamInfo]]:
         """Where it goes on."""
         file, silent, n_failures = self._file, None, 0
         for frame in flac.frames(file.stream, self._place, self._info):
@@ -423,7 +406,7 @@ class _Flac:
             if silent is not None and not lost:
                 at_s = silent.sample / info.rate_hz
                 file.damage.gap(at_s, silent.n_samples / info.rate_hz, is_silent=True)
-            yield Stretch(decoder, skip=skip, lost_s=lost / info.rate_hz), frame, info
+            yield Segment(decoder, skip=skip, lost_s=lost / info.rate_hz), frame, info
 
     def _is_silent(self, frame: flac.Frame) -> bool:
         """Whether a frame came as zeros before its stream broke: libFLAC's answer to a wrong checksum."""
@@ -432,7 +415,7 @@ class _Flac:
         return low < high and not block[low:high].any()
 
 
-def _of_ogg(file: _File) -> Iterator[Stretch]:
+def _of_ogg(file: _File) -> Iterator[Segment]:
     is_chained = ogg.is_chained(file.stream)
     n_given, is_broken = 0, True
     failure: InputError | None = None
@@ -444,10 +427,9 @@ def _of_ogg(file: _File) -> Iterator[Stretch]:
         if is_chained:
             decoder.forget_length()
         claimed = decoder.info.n_frames
-        stretch = Stretch(decoder)
-        yield stretch
+        yield Segment(decoder)
         n_given = decoder.n_read
-        is_broken = stretch.is_broken or not n_given
+        is_broken = decoder.is_broken or not n_given
         is_short = claimed is None or claimed - n_given > SLACK_S * decoder.info.rate_hz
         is_doubtful = is_short or decoder.lacks_end_mark or decoder.has_holes
         if not (is_broken or is_chained or is_doubtful or file.unread(decoder) > 0):
@@ -464,11 +446,8 @@ def _of_ogg(file: _File) -> Iterator[Stretch]:
                 if number > MAX_FAILURES:
                     break
                 continue
-            stretch = Stretch(decoder, skip=0 if number else n_given)
-            yield stretch
+            yield from _segment(file, decoder, skip=0 if number else n_given)
             n_opened += 1
-            if stretch.is_broken:
-                file.damage.note(_cut_off(file, decoder))
         if not link.has_ended:
             file.damage.note("cut off: the stream stops before its end mark")
         for gap in link.gaps:

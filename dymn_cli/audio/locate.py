@@ -1,0 +1,110 @@
+"""From the name of a recording in a result to its file, which may lie elsewhere by now."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from dymn_cli.audio.discover import AUDIO_SUFFIXES
+from dymn_cli.errors import AudioNotFoundError
+
+__all__ = ["Locator"]
+
+
+class Locator:
+    """Finds recordings.
+
+    A name may lack its suffix, as that of a label track does: `night` is `night.wav` where that is the only
+    audio of that name.
+
+    Args:
+        root: where they lie: a folder, or the one recording of all results; None where their names say.
+
+    Raises:
+        AudioNotFoundError: there is no such folder or file.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        if root is not None and not os.path.exists(root):  # noqa: PTH110 - names may be bytes
+            raise AudioNotFoundError(
+                f"{root}: no such file or folder", hint="--audio names where recordings are"
+            )
+        self._root = root
+        self._found: dict[str, str] = {}
+        self._by_name: dict[str, list[str]] | None = None
+
+    def find(self, source: str) -> str:
+        """The file of a recording.
+
+        With a folder, its path below that folder counts, or as much of its end as is there, or its name alone
+        wherever in the folder it is.
+
+        Raises:
+            AudioNotFoundError: it is not there, or several files may be meant.
+        """
+        if source not in self._found:
+            self._found[source] = self._find(source)
+        return self._found[source]
+
+    def _find(self, source: str) -> str:
+        if source == "-" and (self._root is None or os.path.isdir(self._root)):  # noqa: PTH112
+            raise AudioNotFoundError(
+                "-: the recording came from standard input", hint="--audio FILE names it"
+            )
+        if self._root is None:
+            return self._existing(source) or self._missing(source, "--audio ROOT says where recordings are")
+        if not os.path.isdir(self._root):  # noqa: PTH112
+            return self._root
+        for place in self._places(source):
+            if found := self._existing(place):
+                return found
+        return self._anywhere(source)
+
+    def _places(self, source: str) -> Iterator[str]:
+        """Where it may lie below the root: nothing in a name leads out of it."""
+        parts = [part for part in re.split(r"[/\\]", source) if part not in ("", ".", "..")]
+        for n in range(len(parts)):
+            yield os.path.join(str(self._root), *parts[n:])  # noqa: PTH118
+
+    def _existing(self, path: str) -> str | None:
+        try:
+            if os.path.exists(path):  # noqa: PTH110
+                return path
+            folder, name = os.path.split(path)
+            near = [
+                entry.path if folder else entry.name
+                for entry in os.scandir(folder or ".")
+                if _stem(entry.name) == name and _is_audio(entry.name)
+            ]
+        except (OSError, ValueError):
+            return None
+        return near[0] if len(near) == 1 else None
+
+    def _anywhere(self, source: str) -> str:
+        if self._by_name is None:
+            self._by_name = {}
+            for folder, _, names in os.walk(str(self._root)):
+                for name in filter(_is_audio, names):
+                    path = os.path.join(folder, name)  # noqa: PTH118
+                    self._by_name.setdefault(name, []).append(path)
+                    self._by_name.setdefault(_stem(name), []).append(path)
+        name = re.split(r"[/\\]", source)[-1]
+        found = self._by_name.get(name, [])
+        if len(found) > 1:
+            raise AudioNotFoundError(
+                f"{source}: {found[0]} or {found[1]}?", hint="give a deeper folder with --audio"
+            )
+        return found[0] if found else self._missing(source, f"nothing in {self._root} is called {name}")
+
+    @staticmethod
+    def _missing(source: str, hint: str) -> str:
+        raise AudioNotFoundError(f"{source}: no such recording", hint=hint)
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122
+
+
+def _is_audio(name: str) -> bool:
+    return os.path.splitext(name)[1][1:].lower() in AUDIO_SUFFIXES  # noqa: PTH122

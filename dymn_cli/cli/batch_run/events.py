@@ -1,0 +1,123 @@
+"""Events of each source: the analysis of `dymn events`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO
+
+from dymn_cli.cli.batch_run.analysis import Analysis, Formats, job_of
+from dymn_cli.cli.batch_run.provenance import provenance_of
+from dymn_cli.cli.options.groups import ResultOptions
+from dymn_cli.results import SourceEvents
+from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_s, wanted_labels
+from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.thresholds import read_thresholds
+from dymn_cli.writers import EVENT_FORMATS, Provenance, WriterOptions, event_writer, open_events
+
+if TYPE_CHECKING:
+    from dymn_cli.batch.job import ModelDescription, Reader
+    from dymn_cli.cli.batch_run.run import Run
+    from dymn_cli.cli.options.events import EventSelect, EventTime
+    from dymn_cli.cli.options.groups import InputOptions, ModelOptions
+    from dymn_cli.writers import EventWriter
+
+__all__ = ["EventAnalysis"]
+
+
+class EventAnalysis(Analysis[SourceEvents]):
+    """When which sounds happen in each source.
+
+    Args:
+        inputs: which channels.
+        model: which model.
+        time: how to cut.
+        select: what counts as an event.
+        output: how events are written.
+        precision: decimals of a score.
+
+    Raises:
+        UsageError: a value out of range, or options that exclude each other.
+        InputError: the file of thresholds cannot be read.
+    """
+
+    formats = Formats(EVENT_FORMATS, "table", "tsv", "csv", "events")
+
+    def __init__(
+        self,
+        inputs: InputOptions,
+        model: ModelOptions,
+        time: EventTime,
+        select: EventSelect,
+        output: ResultOptions | None = None,
+        *,
+        precision: int = 4,
+    ) -> None:
+        self._output, self._precision = output or ResultOptions(), precision
+        self._thresholds = read_thresholds(select.thresholds)
+        self._wanted = EventOptions(
+            method=select.method,  # type: ignore[arg-type]  # checked there
+            on=select.on,
+            off=select.off,
+            thresholds=self._thresholds.pairs,
+            labels=tuple(select.label),
+            descendants=select.descendants,
+            max_gap_s=select.max_gap,
+            min_length_s=select.min_length,
+        )
+        method = self._wanted.method
+        window_s = default_window_s(method) if time.window is None else time.window
+        cut = TagOptions(
+            window_s=window_s,
+            hop_s=default_hop_s(window_s, method) if time.hop is None else time.hop,
+            pad="repeat" if time.pad is None else time.pad,  # type: ignore[arg-type]  # checked there
+            channel=inputs.channel,
+            strict=inputs.strict,
+            frame_scores=method == "frames",
+        )
+        self.job = job_of(model, cut, events=self._wanted)
+
+    def describe(self, model: ModelDescription) -> Provenance:
+        """What makes the events."""
+        self._thresholds.require_known(model.vocabulary)
+        wanted, vocabulary = self._wanted, model.vocabulary
+        labels = wanted_labels(wanted, vocabulary) if wanted.labels else ()
+        base = provenance_of(model, self.job.options, per="event")
+        options = (
+            ("method", wanted.method),
+            ("on", wanted.on_score),
+            ("off", wanted.off_score),
+            (
+                "thresholds",
+                tuple(f"{vocabulary.find(name).name}={score:g}" for name, score in wanted.thresholds),
+            ),
+            ("labels", tuple(label.name for label in labels)),
+            ("max_gap_s", wanted.gap_s),
+            ("min_length_s", wanted.min_length_s),
+            ("calibration", model.calibration_digest),
+        )
+        return Provenance(base.version, base.model, (*base.options, *options))
+
+    def read(self, reader: Reader, name: str) -> Iterable[SourceEvents]:
+        """The events of all channels, as one result."""
+        return (reader.events(name),)
+
+    def open_writer(self, run: Run[SourceEvents]) -> AbstractContextManager[EventWriter]:
+        """The writer of all events."""
+        places = run.places
+        return open_events(
+            places.out, places.format_name, self._writing(run), force=run.force, console=run.console
+        )
+
+    def file_writer(self, run: Run[SourceEvents], stream: BinaryIO, index: BinaryIO | None) -> EventWriter:
+        """The writer of one source's events."""
+        return event_writer(run.places.format_name, stream, self._writing(run))
+
+    def _writing(self, run: Run[SourceEvents]) -> WriterOptions:
+        return WriterOptions(
+            provenance=run.provenance,
+            header=self._output.header,
+            precision=self._precision,
+            channel=self.job.options.channel,
+            csv_safe=self._output.csv_safe,
+        )

@@ -1,0 +1,129 @@
+"""Tags of each source: the analysis of `dymn tag`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, BinaryIO
+
+from dymn_cli.cli.batch_run.analysis import Analysis, Formats, job_of
+from dymn_cli.cli.batch_run.embeddings import embedding_format, open_beside
+from dymn_cli.cli.batch_run.provenance import provenance_of, tag_options
+from dymn_cli.errors import UsageError
+from dymn_cli.results import ClipResult
+from dymn_cli.tagging.thresholds import read_thresholds
+from dymn_cli.writers import TAG_FORMATS, WriterOptions, open_tags, tag_writer
+
+if TYPE_CHECKING:
+    from dymn_cli.batch.job import ModelDescription, Reader
+    from dymn_cli.cli.batch_run.run import Run
+    from dymn_cli.cli.options.groups import (
+        InputOptions,
+        ModelOptions,
+        ResultOptions,
+        SelectOptions,
+        TimeOptions,
+    )
+    from dymn_cli.writers import Provenance, TagWriter
+
+__all__ = ["TagAnalysis"]
+
+LAYOUTS = ("long", "wide", "matrix")
+
+
+class TagAnalysis(Analysis[ClipResult]):
+    """Which sounds are in each source.
+
+    Args:
+        inputs: which channels.
+        model: which model.
+        time: how to cut.
+        select: which tags.
+        output: how they are written.
+        windows: whether each window has tags of its own.
+        layout: "long", "wide" or "matrix".
+        precision: decimals of a score.
+        embed: a file of embeddings of the same pass, or None.
+        concat: whether the embeddings of several models are joined.
+
+    Raises:
+        UsageError: a value out of range, or options that exclude each other.
+        InputError: the file of thresholds cannot be read.
+    """
+
+    formats = Formats(TAG_FORMATS, "table", "tsv", "csv", "tags")
+
+    def __init__(
+        self,
+        inputs: InputOptions,
+        model: ModelOptions,
+        time: TimeOptions,
+        select: SelectOptions,
+        output: ResultOptions,
+        *,
+        windows: bool = False,
+        layout: str = "long",
+        precision: int = 4,
+        embed: str | None = None,
+        concat: bool = False,
+    ) -> None:
+        if layout not in LAYOUTS:
+            raise UsageError(f"--layout {layout!r}", hint="long, wide or matrix")
+        if concat and embed is None:
+            raise UsageError("--concat is for embeddings", hint="--embed FILE writes them beside the tags")
+        self.embed, self._embed_format = embed, embedding_format(embed)
+        self._select, self._output, self._channel = select, output, inputs.channel
+        self._windows, self._layout, self._precision = windows, layout, precision
+        self._thresholds = read_thresholds(select.thresholds)
+        options = tag_options(inputs, time, select, thresholds=self._thresholds, windows=windows)
+        self.job = job_of(
+            model,
+            options,
+            keep_scores=layout == "matrix",
+            keep_embedding=embed is not None and not windows,
+            keep_window_embeddings=embed is not None and windows,
+            concat=concat,
+        )
+
+    def describe(self, model: ModelDescription) -> Provenance:
+        """What makes the tags."""
+        self._thresholds.require_known(model.vocabulary)
+        return provenance_of(model, self.job.options)
+
+    def read(self, reader: Reader, name: str) -> Iterable[ClipResult]:
+        """A result for each channel."""
+        return reader.clips(name)
+
+    def open_writer(self, run: Run[ClipResult]) -> AbstractContextManager[TagWriter]:
+        """The writer of all tags."""
+        places = run.places
+        return open_tags(
+            places.out, places.format_name, self._writing(run), force=run.force, console=run.console
+        )
+
+    def file_writer(self, run: Run[ClipResult], stream: BinaryIO, index: BinaryIO | None) -> TagWriter:
+        """The writer of one source's tags."""
+        return tag_writer(run.places.format_name, stream, self._writing(run))
+
+    def beside(self, run: Run[ClipResult]) -> AbstractContextManager[Callable[[str], None]]:
+        """Writes the embeddings, where they are asked for."""
+        if self.embed is None or self._embed_format is None:
+            return super().beside(run)
+        per = "window" if self._windows else "clip"
+        return open_beside(
+            self.embed, self._embed_format, run, self.job.options, per, csv_safe=self._output.csv_safe
+        )
+
+    def _writing(self, run: Run[ClipResult]) -> WriterOptions:
+        vocabulary = run.model.vocabulary
+        return WriterOptions(
+            provenance=run.provenance,
+            header=self._output.header,
+            precision=self._precision,
+            windows=self._windows,
+            layout=self._layout,  # type: ignore[arg-type]  # checked above
+            top=min(self._select.top or len(vocabulary), len(vocabulary)),
+            channel=self._channel,
+            labels=tuple(dict.fromkeys(map(vocabulary.find, self._select.label))) or vocabulary.labels,
+            csv_safe=self._output.csv_safe,
+        )
