@@ -32,6 +32,7 @@ TOP_LABELS = 12
 MOST_COLUMNS = 24
 MOST_DAYS = 31
 MINUTE_S = 60.0
+STEPS_MIN = (1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 240, 360, 720, 1440)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +260,7 @@ class Gathering:
         last = max(minute for _, minute in self._minutes)
         if last == 0:
             return  # short recordings: no time to speak of
-        step = -(-(last + 1) // MOST_COLUMNS)
+        step = next((n for n in STEPS_MIN if n * MOST_COLUMNS > last), -(-(last + 1) // MOST_COLUMNS))
         starts = range(0, last + 1, step)
         columns = tuple(f"{start // 60}:{start % 60:02d}" for start in starts)
         binned = [

@@ -27,6 +27,7 @@ __all__ = ["write_page"]
 STATIC = Path(__file__).with_name("static")
 SCRIPTS = ("state.js", "draw.js", "time_lines.js", "player.js", "review.js", "main.js")
 SHADES = 5
+CHARACTERS = 80  # above the columns of a heat map
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def write_page(
         length=_span(sum(length or 0.0 for length in lengths)),
         span=_span,
         shade=_shade,
+        every=_every,
         notices=[readable(one) for one in (*notices, report.left_out) if one],
         problems=problems,
         n_problems=len(problems),
@@ -221,6 +223,12 @@ def _span(seconds: float) -> str:
         whole = round(seconds)
         return f"{whole // 60} min {whole % 60} s"
     return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _every(heat_map: HeatMap) -> int:
+    """Every which column has room for its name."""
+    n_characters = sum(len(name) + 1 for name in heat_map.columns)
+    return -(-n_characters // CHARACTERS)
 
 
 def _shade(count: int, heat_map: HeatMap) -> int:

@@ -164,18 +164,23 @@ class _Columns:
             self._rest = self._rest[:, :0]
         if not self._done:
             return []
-        low, high = scale
-        values = (np.concatenate(self._done, axis=1).astype(np.float32) - low) / (high - low)
-        shades = np.clip(np.rint(values * (SHADES - 1)), 0, SHADES - 1).astype(np.uint8)
+        columns = np.concatenate(self._done, axis=1)
         seconds = self._step / frames_per_s
         return [
             Tile(
                 start_s + first * seconds,
-                start_s + min(first + TILE_COLUMNS, shades.shape[1]) * seconds,
-                _png(shades[:, first : first + TILE_COLUMNS]),
+                start_s + min(first + TILE_COLUMNS, columns.shape[1]) * seconds,
+                _png(_shades(columns[:, first : first + TILE_COLUMNS], scale)),
             )
-            for first in range(0, shades.shape[1], TILE_COLUMNS)
+            for first in range(0, columns.shape[1], TILE_COLUMNS)
         ]
+
+
+def _shades(columns: NDArray[np.uint8], scale: tuple[float, float]) -> NDArray[np.uint8]:
+    low, high = scale
+    values = (columns.astype(np.float32) - low) * ((SHADES - 1) / (high - low))
+    shades: NDArray[np.uint8] = np.clip(np.rint(values), 0, SHADES - 1).astype(np.uint8)
+    return shades
 
 
 def _png(shades: NDArray[np.uint8]) -> bytes:

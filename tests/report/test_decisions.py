@@ -7,6 +7,7 @@ import pytest
 from dymn_cli.datasets.label_tables import read_label_table
 from dymn_cli.errors import InputError
 from dymn_cli.evaluation.event_tables import read_events
+from dymn_cli.readers import open_result
 from dymn_cli.report.decisions import read_decisions
 from dymn_cli.report.model import Decision
 
@@ -47,6 +48,12 @@ def test_as_labels_of_recordings_without_what_is_rejected(table: Path) -> None:
         "day.wav": ("Chirp, tweet",),
         "quiet.wav": (),
     }
+
+
+def test_as_a_result_without_what_is_rejected(table: Path) -> None:
+    with open_result(str(table)) as result:
+        found = {item.source: [event.label for event in item.events] for item in result}
+    assert found == {"night.wav": ["Owl"], "day.wav": ["Chirp, tweet"], "quiet.wav": []}
 
 
 @pytest.mark.parametrize(

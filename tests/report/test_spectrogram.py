@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -103,3 +104,13 @@ def test_wide_pictures_are_cut_into_tiles() -> None:
 def test_next_to_nothing(n_samples: int) -> None:
     tiles = spectrogram(blocks(np.zeros(n_samples, np.float32)), width=100, duration_s=None)
     assert all(not pixels(tile).any() for tile in tiles)
+
+
+def test_memory_does_not_grow_with_the_recording() -> None:
+    minute = beeps(60, [30.0])
+    tracemalloc.start()
+    try:
+        spectrogram((minute for _ in range(15)), width=2000, duration_s=None)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20, "the samples alone are 110 MB"
+    finally:
+        tracemalloc.stop()

@@ -57,6 +57,10 @@ function setThreshold(value) {
   refresh();
 }
 
+function showAround() {
+  $("around-field").hidden = !inReview() || $("order").value !== "threshold";
+}
+
 function showView(name) {
   for (const view of ["lanes", "review"]) {
     const here = view === name;
@@ -65,6 +69,7 @@ function showView(name) {
     $(`tab-${view}`).tabIndex = here ? 0 : -1;
     for (const field of document.querySelectorAll(`.for-${view}`)) field.hidden = !here;
   }
+  showAround();
   if (name === "lanes") {
     layoutLanes();
     if (player.event >= 0 && passes[player.event]) scrollToEvent(player.event);
@@ -157,6 +162,7 @@ function listen() {
   for (const id of ["sort", "with-events"]) $(id).addEventListener("change", refresh);
   for (const id of ["order", "around"]) {
     $(id).addEventListener("change", () => {
+      showAround();
       makeQueue();
       if (queue.length) select(queue.find((e) => !decisions.has(e)) ?? queue[0]);
       showReview();
