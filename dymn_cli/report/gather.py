@@ -250,7 +250,7 @@ class Gathering:
         if 2 * n_clocks >= len(self._sources):
             hours = tuple(f"{hour:02d}" for hour in range(24))
             rows = [(label, tuple(self._hours[label, hour] for hour in range(24))) for label in top]
-            yield HeatMap("Hour of the day, as the names of the files say it", hours, tuple(rows))
+            yield HeatMap("Hour of the day, from file names", hours, tuple(rows))
             days = sorted({day for _, day in self._days})
             if 1 < len(days) <= MOST_DAYS:
                 names = tuple(f"{day:%m-%d}" for day in days)

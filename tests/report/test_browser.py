@@ -185,6 +185,19 @@ def test_any_name_is_played(page: Page) -> None:
     assert page.text("#message") == ""
 
 
+def test_copies_in_the_page_are_played(page: Page) -> None:
+    out = page.path.with_name("copies.html")
+    events = str(page.path.parent / "events.csv")
+    assert run(["report", events, "-o", str(out), "-q", "--embed-audio"]) == 0
+    for path in page.path.parent.glob("*.wav"):
+        path.unlink()
+    copies = Page(page.driver, out)
+    copies.keys("n ")
+    copies.until(lambda: copies.js("return document.getElementById('audio').currentTime") > 1.05, "sound")
+    assert copies.text("#now-label").startswith("Owl")
+    assert copies.text("#message") == ""
+
+
 def test_what_is_not_there_says_so(page: Page) -> None:
     page.set("#search", "gone")
     page.until(lambda: len(page.all(".lane")) == 1, "the search")

@@ -81,8 +81,9 @@ class PageOptions:
         str,
         opt(
             "--sample",
-            "highest|lowest|threshold|random|balanced",
-            "Which events come first in the review, and are kept by --limit; balanced: random, by label.",
+            "NAME",
+            "Which events come first in the review, and stay within --limit: highest, lowest (scores),"
+            " threshold (scores around --around), random, balanced (random, by label).",
             PAGE_PANEL,
         ),
     ] = "highest"
@@ -137,8 +138,11 @@ def report(
     if inputs.dry_run:
         print_names(named_sources(inputs, batch.shard, messages)[1], messages)
         return
-    if "-" in inputs.inputs:
-        raise UsageError("a page cannot link to standard input", hint="give the name of a file")
+    if "-" in inputs.inputs and not finished:
+        raise UsageError(
+            "a page cannot link to standard input",
+            hint="give the name of a file; for a result: --from jsonl -",
+        )
     places = Places(page.out, format_name="html", force=page.force)
     gathering = Gathering(sampling, () if page.review is None else read_decisions(page.review))
     beside = [str(Path(name).parent) for name in inputs.inputs] if finished else ()
@@ -155,7 +159,8 @@ def report(
         messages.warning(
             f"{inputs.inputs[0]}: no events in this result", "the page shows its recordings only"
         )
-    made_by = f"From {_listed(inputs.inputs)}{f', found by {found_by}' if found_by else ''}"
+    names = ["standard input" if name == "-" else name for name in inputs.inputs]
+    made_by = f"From {_listed(names)}{f', found by {found_by}' if found_by else ''}"
     making.write(found, made_by, force=page.force)
 
 
@@ -221,7 +226,7 @@ class _Making:
             messages.warning(text, "they are kept in it, and exported again")
         if found.left_out:
             messages.note(found.left_out)
-        names = [Path(name).resolve().name or name for name in self.inputs.inputs]
+        names = [Path(name).resolve().name or name for name in self.inputs.inputs if name != "-"]
         data = write_page(
             found,
             sounds,

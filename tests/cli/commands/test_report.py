@@ -70,6 +70,14 @@ def test_results_in_any_format(dymn, siren: Path, form: str) -> None:
     assert data["sources"][0]["t"]
 
 
+def test_a_result_through_a_pipe(dymn, siren: Path) -> None:
+    ran = dymn.shell("dymn events in -l Siren -f jsonl | dymn report --from jsonl -")
+    assert (ran.returncode, ran.err) == (0, "")
+    page = (dymn.cwd / "report.html").read_bytes()
+    assert data_of(page)["sources"][0]["t"]
+    assert b"From standard input, found by dymn04_kd" in page
+
+
 def test_tags_of_windows(dymn, siren: Path) -> None:
     assert dymn("tag", "in", "--windows", "-k", "1", "-o", "tags.csv").returncode == 0
     assert dymn("report", "tags.csv").returncode == 0
