@@ -112,11 +112,15 @@ class Table:
 
     def _long(self, scores: Scores) -> Rows:
         role = self._roles
+        decision = self.header.index("decision") if "decision" in self.header else None
         for where, cells in self.cells():
 
             def cell(name: str, missing: str = "", cells: list[str] = cells) -> str:
                 return cells[role[name]] if name in role else missing
 
+            if decision is not None and cells[decision] == "reject":  # a reviewer says that it is not there
+                yield Row(cell("source"))
+                continue
             yield Row(
                 cell("source"),
                 cell("channel", "mix") or "mix",
