@@ -1,11 +1,11 @@
-"""What stands in front of audio, and what must not come to a decoder.
+"""Tags in front of audio, and files that must not reach a decoder.
 
-ID3v2 tags in front of other formats than MP3 are left out: behind them libsndfile refuses some formats, and
-of others read from memory it loses as much sound at the end as the tags are long. In front of MP3 it leaves
-out large ones, which would be read into memory as a whole, up to 256 MiB.
+ID3v2 tags in front of other formats than MP3 are skipped: behind a tag libsndfile refuses some formats, and
+of others read from memory it loses as much audio at the end as the tag is long. In front of MP3, large tags
+are skipped: libsndfile would read them into memory as a whole, up to 256 MiB.
 
-Two kinds of files must not come to libsndfile at all, because it prints its complaints of them on standard
-output, where only results may go: MIDI sample dumps, and ALAC whose packet table is damaged.
+Two kinds of files must not reach libsndfile at all, because it prints its complaints about them on standard
+output, which is for results: MIDI sample dumps, and ALAC whose packet table is damaged.
 
 Sources: ID3v2.4 section 3.1, MIDI's Sample Dump Standard, Apple's Core Audio Format specification.
 """
@@ -62,7 +62,7 @@ OTHER = (
 
 
 def without_tags(stream: BinaryIO) -> SplicedFile | None:
-    """Return a view that starts behind ID3v2 tags, or None where there are none or they do no harm.
+    """The file from behind its ID3v2 tags on; None where there are no tags or they do no harm.
 
     Args:
         stream: the seekable file; its position is left anywhere.
@@ -133,7 +133,7 @@ def after_tags(stream: BinaryIO, *, with_footers: bool = False) -> int:
 
 
 def require_harmless(stream: BinaryIO, name: str) -> None:
-    """Refuse what must not come to libsndfile.
+    """Refuse what must not reach libsndfile.
 
     Raises:
         CorruptAudioError: hundreds of tags, or a damaged packet table.
