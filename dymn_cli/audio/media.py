@@ -35,21 +35,9 @@ FAILURES = (av.error.FFmpegError, OSError, ValueError)
 LAST_FRAME = 2048  # samples that the longest usual frame (HE-AAC) may reach beyond the end of its track
 MAX_LATE_STREAMS = 100
 MAX_FAILURES = 100  # packets in a row that cannot be read: then the rest is given up
-TELL_DURATION = {
-    "mov",
-    "matroska",
-    "asf",
-    "flv",
-    "avi",
-    "caf",
-    "w64",
-    "wav",
-    "aiff",
-    "ape",
-    "tta",
-    "wv",
-    "tak",
-}
+TELL_DURATION = (
+    "mov matroska asf flv avi caf w64 wav aiff ape tta wv tak"  # formats that say how long they are
+)
 CONTAINERS = (
     "mov matroska asf aac loas ac3 eac3 dts truehd mlp mp3 mpeg mpegts flv avi ogg wav w64 aiff au caf flac "
     "amr ape dsf iff mpc mpc8 tak tta wv"
@@ -136,7 +124,7 @@ class MediaDecoder:
 
     def _claimed_s(self, container: str) -> Fraction | None:
         """Seconds that the header claims for the track; None where FFmpeg only guesses."""
-        if container not in TELL_DURATION:
+        if container not in TELL_DURATION.split():
             return None
         stream = self._stream
         # A damaged header may tell a negative one.
