@@ -402,7 +402,7 @@ def _open_locked(path: Path) -> io.FileIO:
             raise OutputError(os_error_text(path, exc)) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
-            raise _no_file(path, "no regular file")
+            raise _no_file(path, "a pipe or a device")
         file = io.FileIO(number, "r+")
         try:
             _lock(file, path)
@@ -416,7 +416,7 @@ def _open_locked(path: Path) -> io.FileIO:
 
 
 def _no_file(path: Path, what: str) -> OutputError:
-    return OutputError(f"{path}: not a journal but {what}", hint="move it away, or choose another --out")
+    return OutputError(f"{path}: {what}, not a journal", hint="move it away, or choose another --out")
 
 
 def _lock(file: io.FileIO, path: Path) -> None:
