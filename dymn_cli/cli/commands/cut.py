@@ -52,16 +52,16 @@ def cut(
     filters: FilterOptions,
     min_length: Annotated[float, opt("--min-length", "S", "Leave out shorter events.", SELECT)] = 0.0,
     number: Annotated[
-        int | None, opt("--best", "N", "At most N of each label: the best, or as --sample says.", SELECT)
+        int | None, opt("--best", "N", "At most N events per label: the best, or as --sample says.", SELECT)
     ] = None,
     sample: Annotated[
         str,
         opt(
             "--sample", "confidence|random|balanced",
-            "How these are chosen: highest score, any, or as many of each tenth of the scores.", SELECT,
+            "How they are chosen: by highest score, at random, or evenly over the range of scores.", SELECT,
         ),
     ] = "confidence",
-    seed: Annotated[int, opt("--seed", "N", "Of chance.", SELECT)] = 0,
+    seed: Annotated[int, opt("--seed", "N", "Seed of random choices.", SELECT)] = 0,
     clips: ClipOptions,
     format: Annotated[  # noqa: A002 - the option's name
         str | None, opt("-f --format", "wav|flac|ogg|opus|mp3|...", CLIP_FORMAT_TEXT, CLIPS)

@@ -60,9 +60,9 @@ class FilterOptions:
 
 FromFormat = Annotated[
     str | None,
-    opt("--from", "FORMAT", "The format of the result (default: as its beginning tells).", INPUT),
+    opt("--from", "FORMAT", "Format of RESULT (default: detected).", INPUT),
 ]
 AudioRoot = Annotated[
     str | None,
-    opt("--audio", "ROOT", "The folder that the recordings are in, or the one recording.", INPUT),
+    opt("--audio", "ROOT", "Where the recordings are: a folder, or the one recording.", INPUT),
 ]
