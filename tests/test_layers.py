@@ -42,6 +42,14 @@ PARTS = {
     "cutting": {*BASE, "labels", "audio", "readers", "writers"},
     "convert": {*BASE, "audio", "readers", "writers"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
+    "report": {
+        *BASE,
+        "labels",
+        "audio",
+        "frontend",
+        "writers.spelling",
+        "readers",
+    },
     "demo": {*BASE, "audio"},
     "hear": {*BASE, "audio", "frontend", "model", "store"},
     "export": {
@@ -157,6 +165,7 @@ LIBRARIES = {
     "av": {"audio"},
     "typer": {"cli"},
     "rich": {"cli", "writers.to_table"},
+    "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
     "pyarrow": {"writers", "readers.from_parquet"},
     "filelock": {"store.local", "train.run_folder"},

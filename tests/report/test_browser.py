@@ -1,0 +1,371 @@
+"""The page in a real browser: headless Chromium, driven by selenium."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dymn_cli.cli.app import run
+from dymn_cli.datasets.label_tables import read_label_table
+from dymn_cli.evaluation.event_tables import read_events
+from dymn_cli.report.decisions import read_decisions
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+HOSTILE = '<script>alert(1)<!-- & "x".wav'  # as the fixture calls it
+GONE = "2024-05-23_00-10-00_gone.wav"
+WAIT_S = 15.0
+ESCAPE, RIGHT, ENTER = "\ue00c", "\ue014", "\ue007"
+
+
+class Page:
+    """A page that is open in a browser."""
+
+    def __init__(self, driver: Any, path: Path) -> None:
+        self.driver = driver
+        self.path = path
+        self.open()
+
+    def open(self) -> None:
+        self.driver.get(self.path.as_uri())
+
+    def js(self, code: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(code, *arguments)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def text(self, selector: str) -> str:
+        return self.one(selector).text
+
+    def keys(self, keys: str) -> None:
+        for key in keys:
+            self.driver.switch_to.active_element.send_keys(key)
+
+    def until(self, true: Callable[[], Any], what: str) -> Any:
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            if found := true():
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"not within {WAIT_S:g} s: {what}")
+
+    def set(self, selector: str, value: str) -> None:
+        """Give a control a value, as a user's change does."""
+        self.js(
+            "const [one, value] = arguments; one.value = value;"
+            "for (const kind of ['input', 'change']) one.dispatchEvent(new Event(kind, {bubbles: true}));",
+            self.one(selector),
+            value,
+        )
+
+    def size(self, width: int, height: int = 900, *, dark: bool = False) -> None:
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def complaints(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def download(self, name: str) -> Path:
+        path = self.driver.downloads / name
+        self.until(path.is_file, name)
+        return path
+
+
+@pytest.fixture(scope="module")
+def driver(start_browser: Callable[[], Any]) -> Any:
+    return start_browser()
+
+
+@pytest.fixture
+def page(driver: Any, recordings: Path) -> Iterator[Page]:
+    out = recordings / "report.html"
+    assert run(["report", str(recordings / "events.csv"), "-o", str(out), "-q", "--title", "Night <b>"]) == 0
+    page = Page(driver, out)
+    page.size(1280)
+    page.js("localStorage.clear()")
+    page.open()
+    for path in driver.downloads.iterdir():
+        path.unlink()
+    yield page
+    assert page.complaints() == []
+
+
+def test_it_opens_and_names_are_names(page: Page) -> None:
+    assert page.text("h1") == "Night <b>"
+    assert page.text("#count") == "5 of 5 events in 3 of 3 recordings"
+    assert [one.text for one in page.all(".lane h3")] == ["20240522_235900.wav", HOSTILE, GONE]
+    assert len(page.all("script")) == 2
+    assert not page.all("img")
+    assert page.js("return document.querySelectorAll('b').length") == 0
+    assert GONE in page.one(".problems").get_attribute("textContent")
+
+
+def test_nothing_is_loaded_and_nothing_else_runs(page: Page) -> None:
+    assert page.js("return performance.getEntriesByType('resource').length") == 0
+    ran = page.driver.execute_async_script(
+        "const done = arguments[0], script = document.createElement('script');"
+        "script.textContent = 'window.evil = 1'; document.body.append(script);"
+        "const end = () => done(window.evil ?? 'refused');"
+        "fetch('https://example.org/').then(() => done('fetched'), end);"
+    )
+    assert ran == "refused"
+    assert all("Content Security Policy" in text for text in page.complaints())
+
+
+def test_filters(page: Page) -> None:
+    page.set("#threshold", "0.5")
+    assert page.text("#count").startswith("3 of 5 events")
+    page.keys("[")
+    assert page.text("#threshold-value") == "0.45"
+    assert page.text("#count").startswith("4 of 5 events"), "a score that is the threshold passes"
+    page.set("#threshold", "0")
+    page.one("#labels-open").click()
+    page.set("#labels-search", "do")
+    (dog,) = page.all("#labels-list label")
+    assert dog.text.split("\n") == ["Dog", "2"]
+    dog.click()
+    assert page.text("#count") == "2 of 5 events in 2 of 3 recordings"
+    page.keys(ESCAPE)
+    assert not page.one("#labels-panel").is_displayed()
+    page.set("#search", "20240522")
+    page.until(lambda: page.text("#count") == "1 of 5 events in 1 of 3 recordings", "the search")
+    page.set("#search", "nothing of that name")
+    page.until(lambda: page.one("#nothing").is_displayed(), "the empty list")
+    page.one("#reset").click()
+    assert page.text("#count") == "5 of 5 events in 3 of 3 recordings"
+
+
+def test_sorting(page: Page) -> None:
+    def order() -> list[str]:
+        return [one.text[:10] for one in page.all(".lane h3")]
+
+    page.set("#sort", "score")
+    assert order() == ["2024-05-23", "20240522_2", "<script>al"]
+    page.set("#sort", "events")
+    assert order()[0] == "20240522_2"
+    page.set("#sort", "name")
+    assert order() == ["<script>al", "2024-05-23", "20240522_2"]
+
+
+def test_a_click_plays_that_stretch(page: Page) -> None:
+    canvas = page.all(".lane canvas")[0]
+    width = page.js("return arguments[0].clientWidth", canvas)
+    # The second event begins before the first ends, so it has a line of its own, the second one.
+    page.js(
+        "const [canvas, x] = arguments, box = canvas.getBoundingClientRect();"
+        "const place = {bubbles: true, clientX: box.left + x, clientY: box.top + 67 + 15 + 6};"
+        "canvas.dispatchEvent(new MouseEvent('click', place));",
+        canvas,
+        width * 2.7 / 8,
+    )
+    assert page.text("#now-label").startswith("Hoot")
+    assert page.one("#audio").get_attribute("src").endswith("/20240522_235900.wav")
+    page.until(lambda: 2.05 < page.js("return document.getElementById('audio').currentTime") < 3.2, "sound")
+    page.until(lambda: page.js("return document.getElementById('audio').paused"), "the end of the event")
+    assert page.js("return document.getElementById('audio').currentTime") == pytest.approx(3.0, abs=0.35)
+
+
+def test_any_name_is_played(page: Page) -> None:
+    page.set("#search", "script")
+    page.until(lambda: len(page.all(".lane")) == 1, "the search")
+    page.keys("n ")
+    page.until(lambda: page.js("return document.getElementById('audio').currentTime") > 0.55, "sound")
+    assert page.text("#message") == ""
+
+
+def test_copies_in_the_page_are_played(page: Page) -> None:
+    out = page.path.with_name("copies.html")
+    events = str(page.path.parent / "events.csv")
+    assert run(["report", events, "-o", str(out), "-q", "--embed-audio"]) == 0
+    for path in page.path.parent.glob("*.wav"):
+        path.unlink()
+    copies = Page(page.driver, out)
+    copies.keys("n ")
+    copies.until(lambda: copies.js("return document.getElementById('audio').currentTime") > 1.05, "sound")
+    assert copies.text("#now-label").startswith("Owl")
+    assert copies.text("#message") == ""
+
+
+def test_what_is_not_there_says_so(page: Page) -> None:
+    page.set("#search", "gone")
+    page.until(lambda: len(page.all(".lane")) == 1, "the search")
+    page.keys("n ")
+    assert f"{GONE}: no such recording" in page.text("#message")
+    page.set("#search", "20240522")
+    page.until(lambda: page.text("#count").startswith("3 of"), "the search")
+    (page.path.parent / "20240522_235900.wav").rename(page.path.parent / "moved.wav")
+    page.keys("n ")
+    page.until(lambda: "20240522_235900.wav cannot be played" in page.text("#message"), "the message")
+    assert [text for text in page.complaints() if "ERR_FILE_NOT_FOUND" not in text] == []
+
+
+def test_a_line_by_keys(page: Page) -> None:
+    canvas = page.all(".lane canvas")[0]
+    page.js("arguments[0].focus()", canvas)
+    page.keys(RIGHT)
+    assert page.text("#now-label").startswith("Owl")
+    page.keys(RIGHT + RIGHT)
+    assert page.text("#now-label").startswith("Dog")
+    assert page.one("#live").get_attribute("textContent").startswith("Dog · 0.25, 0:06.0")
+    page.keys("+")
+    assert page.js("return document.activeElement === arguments[0]", canvas)
+    page.keys("?")
+    assert page.one("#help").is_displayed()
+    page.keys(ESCAPE)
+    assert not page.one("#help").is_displayed()
+
+
+def review(page: Page) -> None:
+    """Keep the Owl, reject the Dog of the hostile file, give the Hoot another label."""
+    page.keys("v")
+    assert page.text("#card-label").startswith("</script>"), "the highest score first"
+    page.keys("nk")  # Owl, 0.81
+    assert page.text("#card-label") == "Dog", "on to the next"
+    page.keys("r")  # Dog, 0.60
+    assert page.text("#card-label") == "Hoot"
+    page.keys("l")
+    page.one("#relabel-input").send_keys("chirp, TWEET" + ENTER)
+    page.until(lambda: page.text("#progress-text").startswith("3 of 5 decided"), "the progress")
+
+
+def test_review_by_keys_and_export(page: Page, capsys: pytest.CaptureFixture[str]) -> None:
+    review(page)
+    assert page.text("#progress-text") == "3 of 5 decided: 1 kept, 1 rejected, 1 relabelled"
+    page.keys("e")
+    exported = page.download("decisions.csv")
+    found = {one.key[4]: (one.verdict, one.label, one.mid) for one in read_decisions(str(exported))}
+    assert found == {
+        "Owl": ("keep", "Owl", "/m/09d5_"),
+        "Hoot": ("relabel", "Chirp, tweet", "/m/07pggtn"),
+        "Dog": ("reject", "Dog", "/m/0bt9lr"),
+    }
+    events = read_events([str(exported)])
+    assert {name: [row.label for row in rows] for name, rows in events.rows.items()} == {
+        "20240522_235900.wav": ["Owl", "Chirp, tweet"],
+        HOSTILE: [],
+    }
+    labels = {row.name: row.labels for row in read_label_table(str(exported)).rows}
+    assert labels == {"20240522_235900.wav": ("Owl", "Chirp, tweet"), HOSTILE: ()}
+    judged = run(["eval", str(page.path.parent / "events.csv"), "--truth", str(exported)])
+    assert judged == 0, capsys.readouterr().err
+
+
+def test_decisions_come_back_with_review(page: Page) -> None:
+    review(page)
+    page.keys("e")
+    exported = page.download("decisions.csv")
+    kept = page.path.parent / "kept.csv"
+    kept.write_bytes(exported.read_bytes() + b"other.wav,mix,1.000,2.000,Owl,/m/09d5_,,keep,Owl\n")
+    exported.unlink()
+    again = page.path.with_name("again.html")
+    events = str(page.path.parent / "events.csv")
+    assert run(["report", events, "-o", str(again), "-q", "--review", str(kept)]) == 0
+    second = Page(page.driver, again)
+    second.keys("v")
+    assert second.text("#progress-text") == "3 of 5 decided: 1 kept, 1 rejected, 1 relabelled"
+    assert "1 from --review fit no event here" in second.text("#storage")
+    second.keys("e")
+    assert second.download("decisions.csv").read_bytes() == kept.read_bytes(), "nothing is lost"
+
+
+def test_progress_is_kept_and_undone(page: Page) -> None:
+    review(page)
+    assert "3 decisions in all, saved in this browser" in page.text("#storage")
+    page.open()
+    page.keys("v")
+    assert page.text("#progress-text").startswith("3 of 5 decided")
+    page.keys("k")
+    assert page.text("#progress-text").startswith("4 of 5 decided")
+    page.keys("u")
+    assert page.text("#progress-text").startswith("3 of 5 decided")
+    page.set("#status", "reject")
+    assert page.text("#card-label") == "Dog"
+    assert page.text("#card-verdict") == "rejected"
+
+
+def test_a_browser_that_keeps_nothing_is_told(page: Page) -> None:
+    forbid = "Storage.prototype.setItem = () => { throw new DOMException('no', 'SecurityError'); }"
+    made = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": forbid})
+    try:
+        page.open()
+        page.keys("vk")
+        assert page.text("#progress-text").startswith("1 of 5 decided")
+        assert "keeps nothing" in page.text("#storage")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
+        page.js("window.onbeforeunload = null; document.getElementById('export').click()")
+
+
+def test_themes(page: Page) -> None:
+    def background() -> str:
+        return page.js("return getComputedStyle(document.body).backgroundColor")
+
+    light = background()
+    page.size(1280, dark=True)
+    dark = background()
+    assert light != dark
+    page.keys("t")
+    assert background() == light, "chosen, whatever the system has"
+    page.open()
+    assert background() == light, "and remembered"
+    page.keys("t")
+    assert background() == dark
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
+@pytest.mark.parametrize("view", ["lanes", "review"])
+def test_it_fits_its_width(page: Page, width: int, view: str) -> None:
+    page.size(width)
+    page.keys("n" if view == "lanes" else "v")
+    assert page.js("const page = document.documentElement; return page.scrollWidth - page.clientWidth") == 0
+    hidden = page.js(
+        "const out = ({left, right}) => right > innerWidth + 1 || left < -1;"
+        "return [...document.querySelectorAll('button, select, input')]"
+        ".filter((one) => one.offsetParent !== null && out(one.getBoundingClientRect()))"
+        ".map((one) => one.id || one.textContent)"
+    )
+    assert hidden == []
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    page.keys("v")
+    nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    controls = {"button", "checkbox", "combobox", "searchbox", "slider", "spinbutton", "tab", "application"}
+    roles = [
+        node for node in nodes if node.get("role", {}).get("value") in controls and not node.get("ignored")
+    ]
+    assert len(roles) > 10
+    assert [node["role"]["value"] for node in roles if not node.get("name", {}).get("value")] == []
+
+
+def test_thousands_stay_fluent(driver: Any, tmp_path: Path, large_page: Callable[[int, int], bytes]) -> None:
+    out = tmp_path / "large.html"
+    out.write_bytes(large_page(1000, 10))
+    page = Page(driver, out)
+    page.size(1280)
+    assert page.text("#count") == "10,000 of 10,000 events in 1,000 of 1,000 recordings"
+    page.js("scrollTo(0, document.body.scrollHeight)")
+    page.until(lambda: page.js("return !!document.querySelector('[data-source=\"999\"]')"), "the last lane")
+    assert len(page.all(".lane")) < 30, "only those in sight are there"
+    took = page.js(
+        "const slider = document.getElementById('threshold'), begin = performance.now();"
+        "for (let n = 0; n < 20; n++) {"
+        " slider.value = 0.15 + n / 40; slider.dispatchEvent(new Event('input')); }"
+        "return (performance.now() - begin) / 20"
+    )
+    assert took < 250, "milliseconds a step, on a slow machine; a few tens on others"
+    page.keys("v")
+    assert page.text("#progress-text").startswith("0 of ")
+    assert page.complaints() == []
