@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.cutting import EventClipOptions
+from dymn_cli.cli.options.cutting import CutFolder
 from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.groups import BatchOptions, InputOptions, ModelOptions, Precision, ResultOptions
 from dymn_cli.cli.terminal.messages import Messages
@@ -51,15 +51,20 @@ def events(
     messages: Messages,
     *,
     precision: Precision = 4,
-    clips: EventClipOptions,
+    cut: CutFolder = None,
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.batch_run.events import EventAnalysis
     from dymn_cli.cli.batch_run.run import write_results
 
-    if clips.cut is not None and "-" in inputs.inputs:
-        raise UsageError("--cut reads recordings again, and standard input comes once", hint="save it first")
-    cutter = clips.cutter(force=output.force)
+    cutter = None
+    if cut is not None:
+        from dymn_cli.audio.locate import Locator
+        from dymn_cli.cutting import CutOptions, Cutter
+
+        if "-" in inputs.inputs:
+            raise UsageError("--cut reads recordings again, standard input comes once", hint="save it first")
+        cutter = Cutter(cut, CutOptions(force=output.force), Locator())
     analysis = EventAnalysis(inputs, model, time, select, output, precision=precision, cutter=cutter)
     write_results(analysis, inputs, output, batch, messages, threads=model.threads)
     if cutter is not None and not inputs.dry_run:

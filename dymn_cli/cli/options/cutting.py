@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.panels import OUTPUT
 
 if TYPE_CHECKING:
-    from dymn_cli.cutting import CutOptions, Cutter
+    from dymn_cli.cutting import CutOptions
 
-__all__ = ["CLIPS", "CLIP_FORMAT_TEXT", "ClipOptions", "EventClipOptions"]
+__all__ = ["CLIPS", "CLIP_FORMAT_TEXT", "ClipOptions", "CutFolder"]
 
 CLIPS = "Clips"
 CLIP_FORMAT_TEXT = "Format of clips (default: flac of a FLAC recording, else wav)."
@@ -20,7 +21,7 @@ CLIP_FORMAT_TEXT = "Format of clips (default: flac of a FLAC recording, else wav
 class ClipOptions:
     """How clips are cut."""
 
-    pad: Annotated[float, opt("--pad --clip-pad", "S", "Seconds before and after each event.", CLIPS)] = 0.0
+    pad: Annotated[float, opt("--pad", "S", "Seconds before and after each event.", CLIPS)] = 0.0
     max_length: Annotated[
         float | None, opt("--max-length", "S", "Of a longer event, cut the first S seconds.", CLIPS)
     ] = None
@@ -48,31 +49,4 @@ class ClipOptions:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class EventClipOptions:
-    """Whether events are cut out while they are found, and how."""
-
-    cut: Annotated[
-        str | None, opt("--cut", "DIR", "Also cut each event out, into DIR: see dymn cut.", CLIPS)
-    ] = None
-    clip_pad: Annotated[
-        float, opt("--clip-pad", "S", "Seconds before and after each event in its clip.", CLIPS)
-    ] = 0.0
-    clip_format: Annotated[
-        str | None, opt("--clip-format", "wav|flac|ogg|opus|mp3|...", CLIP_FORMAT_TEXT, CLIPS)
-    ] = None
-    per_label: Annotated[bool, flag("--per-label", "A folder of clips for each label.", CLIPS)] = False
-
-    def cutter(self, *, force: bool) -> Cutter | None:
-        """What cuts; None where that was not asked for.
-
-        Raises:
-            UsageError: a value out of range.
-        """
-        if self.cut is None:
-            return None
-        from dymn_cli.audio.locate import Locator
-        from dymn_cli.cutting import Cutter
-
-        clips = ClipOptions(pad=self.clip_pad, per_label=self.per_label)
-        return Cutter(self.cut, clips.options(self.clip_format, force=force), Locator())
+CutFolder = Annotated[str | None, opt("--cut", "DIR", "Also cut events out into DIR: see dymn cut.", OUTPUT)]
