@@ -4,7 +4,7 @@
     >>> result = Tagger().tag("clip.wav")
     >>> result.tags[0].label, result.tags[0].score
 
-Importing this package loads neither NumPy nor a runtime; the names below load when first used.
+Importing this package imports neither NumPy nor a runtime; they are imported on first use.
 """
 
 from __future__ import annotations
@@ -76,27 +76,19 @@ __all__ = [
     "__version__",
 ]
 
-_HOME = {
-    "AudioInfo": "dymn_cli.results",
-    "ClipResult": "dymn_cli.results",
-    "Event": "dymn_cli.results",
+_MODULES = {
     "EventOptions": "dymn_cli.tagging.event_options",
-    "Failure": "dymn_cli.results",
-    "ModelInfo": "dymn_cli.results",
-    "SourceEvents": "dymn_cli.results",
-    "Tag": "dymn_cli.results",
     "TagOptions": "dymn_cli.tagging.options",
     "Tagger": "dymn_cli.tagging.tagger",
-    "WindowScores": "dymn_cli.results",
-    "WindowTags": "dymn_cli.results",
 }
+"""Where the names of `__all__` are that are imported on first use, if not in `dymn_cli.results`."""
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name from its module when it is first asked for (PEP 562)."""
-    if name not in _HOME:
+    """Import a public name from its module when it is first used (PEP 562)."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = getattr(importlib.import_module(_MODULES.get(name, "dymn_cli.results")), name)
     globals()[name] = value
     return value
 

@@ -1,6 +1,6 @@
-"""The program as a process: `dymn`, or `python -m dymn_cli`.
+"""The entry point of the program: `dymn`, or `python -m dymn_cli`.
 
-Worker processes import this module again, so that it imports nothing itself.
+Worker processes import this module again, so it imports nothing of the package at the top.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
-COLLECT_EVERY = 50_000  # new objects; with Python's 700, a tenth of a short run looks for garbage in imports
+COLLECT_EVERY = (
+    50_000  # new objects; with Python's default, a short run spends a tenth of its time collecting
+)
 
 
 def main() -> NoReturn:
@@ -21,11 +23,11 @@ def main() -> NoReturn:
         from dymn_cli.cli.app import main as program
 
         program()
-    except KeyboardInterrupt:  # while modules are loaded; later, `program` says so itself
+    except KeyboardInterrupt:  # during imports; later, `program` handles it
         sys.stderr.write("dymn: interrupted\n")
         sys.exit(130)
     finally:
-        gc.freeze()  # what is left ends with the process: Python need not go through all of it once more
+        gc.freeze()  # so that Python does not collect once more on exit
 
 
 if __name__ == "__main__":

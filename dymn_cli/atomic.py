@@ -1,15 +1,15 @@
-"""Files that appear whole or not at all: written under a hidden name beside their place, then renamed.
+"""Write files atomically: under a hidden name in the same folder, then renamed.
 
     with atomic_write(path) as file:
         file.write(...)
 
-The hidden name (`.dymn-FAMILY-RANDOM.part`) has a random part and must not exist before, so nobody can lay
-out a link under it that would be written through. Being in the same folder, the rename stays within one file
-system and is atomic: readers see the old file or the whole new one. A link under the final name is replaced,
-not followed. On any exception, Ctrl-C included, the hidden file is removed and the target is as it was; what
-a killed process left is removed by the next one with the same target.
+The hidden name (`.dymn-FAMILY-RANDOM.part`) is random and must not exist, so nobody can place a link there
+that would be followed. The rename stays in one folder and is atomic: readers see the old file or the whole
+new one. A link under the final name is replaced, not followed. On any exception, Ctrl-C included, the hidden
+file is removed and the target is unchanged; the hidden file of a killed process is removed by the next one
+that writes to the same target.
 
-Errors are the operating system's own: whoever writes knows what to say of them.
+Errors of the operating system are passed on: the caller knows how to describe them.
 """
 
 from __future__ import annotations
@@ -30,16 +30,14 @@ PART_SUFFIX = ".part"
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """The stream of a file that replaces `path` when the block ends without an exception.
-
-    It has the permissions of the file that it replaces.
+    """Open a file that replaces `path`, with its permissions, when the block ends without an exception.
 
     Args:
-        path: the file's place.
-        durable: wait until it is on the disk; not worth it for what can be made again, as a cache.
+        path: the final path.
+        durable: wait until the data is on the disk; unnecessary for a cache.
 
     Raises:
-        OSError: it cannot be written; `path` is as it was.
+        OSError: it cannot be written; `path` is unchanged.
     """
     part = Part(path)
     try:
@@ -55,24 +53,24 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 class Part:
-    """A file on its way to its place.
+    """A file under its hidden name.
 
     Args:
-        path: where it will be.
-        clean: also remove what killed processes have left on the way to that place.
+        path: the final path.
+        clean: also remove hidden files that killed processes have left for that path.
 
     Attributes:
-        raw: takes its bytes, unbuffered; to be closed before it is published.
+        raw: the unbuffered file; close it before publishing.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
 
     def __init__(self, path: Path, *, clean: bool = True) -> None:
         self._path = path
         family = f".dymn-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
         self._part = path.with_name(f"{family}{os.urandom(8).hex()}{PART_SUFFIX}")
-        self.raw = io.FileIO(self._part, "x")  # 0o666 less the umask, as of any new file
+        self.raw = io.FileIO(self._part, "x")  # with the permissions of any new file
         try:
             _lock(self.raw)
             if clean:
@@ -86,13 +84,13 @@ class Part:
             raise
 
     def publish(self, *, replace: bool) -> None:
-        """Appear in the place.
+        """Rename to the final path.
 
         Args:
-            replace: whatever is there; else it must be free.
+            replace: replace an existing file.
 
         Raises:
-            FileExistsError: it is not.
+            FileExistsError: there is one, and `replace` is not set.
             OSError: the operating system refused.
         """
         if replace or not self._link():
@@ -100,7 +98,7 @@ class Part:
         self._part.unlink(missing_ok=True)
 
     def _link(self) -> bool:
-        """Appear under the name unless it is taken; False where the file system has no hard links."""
+        """Link to the final path unless it exists; False if the file system has no hard links."""
         try:
             os.link(self._part, self._path)
         except FileExistsError:
@@ -112,7 +110,7 @@ class Part:
         return True
 
     def discard(self) -> None:
-        """Remove it, quietly, in whatever state it is."""
+        """Remove it, ignoring errors."""
         with contextlib.suppress(OSError):
             self.raw.close()
         with contextlib.suppress(OSError):
@@ -120,7 +118,7 @@ class Part:
 
 
 def _lock(file: io.FileIO) -> bool:
-    """Whether the file is ours alone until it is closed; False where that cannot be known."""
+    """Lock the file until it is closed; False if that fails or is not supported."""
     try:
         import fcntl
 
@@ -131,7 +129,7 @@ def _lock(file: io.FileIO) -> bool:
 
 
 def remove_parts(folder: Path, start: str = ".dymn-") -> None:
-    """Remove hidden files of that beginning which nobody is writing any more: the leavings of killed ones."""
+    """Remove hidden files whose names begin so and that no process is writing any more."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.startswith(start) and e.name.endswith(PART_SUFFIX)]
         for name in names:

@@ -1,23 +1,23 @@
-"""Everything that can go wrong, as one tree.
+"""The errors of dymn, as one tree.
 
     DymnError                      70  a bug, unless a subclass says otherwise
-    ├── UsageError                  2  the request makes no sense: bad option, unknown label
+    ├── UsageError                  2  the request is wrong: a bad option, an unknown label
     ├── InputError                  3  the audio cannot be used
-    │   ├── AudioNotFoundError         no such file, or not allowed to read it
+    │   ├── AudioNotFoundError         no such file, or no permission to read it
     │   ├── UnsupportedAudioError      a format that this installation cannot decode
-    │   ├── CorruptAudioError          damaged, or values that no recording has
-    │   └── EmptyAudioError            no samples, or too few to say anything
+    │   ├── CorruptAudioError          damaged, or with impossible values
+    │   └── EmptyAudioError            no samples, or too few
     ├── ModelError                  4  the model cannot be used
-    │   ├── WeightsMissingError        not shipped, not pulled, or no such model
-    │   ├── ChecksumError              the file is not what it should be
-    │   ├── UnsafeWeightsError         the file asks for more than tensors
-    │   └── BackendUnavailableError    the runtime or the device is not there
+    │   ├── WeightsMissingError        not bundled, not pulled, or no such model
+    │   ├── ChecksumError              the file's hash is wrong
+    │   ├── UnsafeWeightsError         the file holds more than tensors
+    │   └── BackendUnavailableError    the runtime or the device is not available
     ├── OutputError                 5  the result cannot be written
-    └── PartialFailure              6  some inputs failed, the rest is complete
+    └── PartialFailure              6  some inputs failed, the others are complete
 
-The number is the exit code of the command line. Each error carries one line that says what happened
-and where, and an optional hint that says what to do next. Errors of libraries are caught at the
-boundary and re-raised `from exc` as one of these.
+The number is the exit code of the command line. The message is one line that says what happened and
+where; an optional hint says what to do next. Errors of libraries are caught at the boundary and
+re-raised `from exc` as one of these.
 """
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "UnsupportedAudioError",
     "UsageError",
     "WeightsMissingError",
+    "first_line",
     "os_error_text",
 ]
 
@@ -44,7 +45,7 @@ class DymnError(Exception):
 
     Args:
         message: one line: what happened, and to what.
-        hint: what the user can do next, or None where there is nothing to say.
+        hint: what the user can do next, or None.
     """
 
     exit_code: int = 70
@@ -55,7 +56,7 @@ class DymnError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the way from a worker process, hint included."""
+        """Pickle the error, hint included, so that a worker process can return it."""
         return (_rebuild, (type(self), self.message, self.hint))
 
 
@@ -84,7 +85,7 @@ class UnsupportedAudioError(InputError):
 
 
 class CorruptAudioError(InputError):
-    """The file is damaged, or holds values that no recording has (NaN, infinity, absurd rates)."""
+    """The file is damaged, or holds impossible values (NaN, infinity, absurd rates)."""
 
 
 class EmptyAudioError(InputError):
@@ -98,31 +99,36 @@ class ModelError(DymnError):
 
 
 class WeightsMissingError(ModelError):
-    """The model is not on this machine, or there is none of that name."""
+    """The model is not on this machine, or there is no model of that name."""
 
 
 class ChecksumError(ModelError):
-    """A file's hash is not the one it should have."""
+    """A file's hash is not the expected one."""
 
 
 class UnsafeWeightsError(ModelError):
-    """A weights file asks for more than plain tensors, or its sizes and offsets do not add up."""
+    """A weights file holds more than plain tensors, or its sizes and offsets are inconsistent."""
 
 
 class BackendUnavailableError(ModelError):
-    """The runtime is not installed, or the device is not there."""
+    """The runtime is not installed, or the device is not available."""
 
 
 class OutputError(DymnError):
-    """The result cannot be written: it exists, the place is not writable, the disk is full."""
+    """The result cannot be written: the file exists, the folder is not writable, the disk is full."""
 
     exit_code = 5
 
 
-class PartialFailure(DymnError):  # noqa: N818 - not an error of its own: it sums up those of some inputs
+class PartialFailure(DymnError):  # noqa: N818 - it sums up the errors of some inputs
     """Some inputs failed; the results of the others are complete."""
 
     exit_code = 6
+
+
+def first_line(exc: BaseException) -> str:
+    """The first line of a library's error message, or the name of the exception if it has none."""
+    return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
 
 
 def os_error_text(where: object, exc: Exception) -> str:

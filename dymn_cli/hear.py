@@ -1,38 +1,36 @@
-"""DyMN and MN as the HEAR benchmark asks for them (needs torch).
+"""DyMN and MN with the API of the HEAR benchmark (needs torch).
 
     model = load_model("mn10_as")                                   # "" is the model that dymn ships
     embedding = get_scene_embeddings(audio, model)                  # (n_sounds, D)
     embeddings, timestamps = get_timestamp_embeddings(audio, model)    # (n_sounds, n, D), (n_sounds, n) ms
 
-What HEAR asks (https://hearbenchmark.com/hear-api.html), in our words:
+The API of HEAR (https://hearbenchmark.com/hear-api.html):
 
-* the module has these three functions; a model is loaded from a path, or without one;
-* the model is a `torch.nn.Module` that says `sample_rate`, `scene_embedding_size` and
-  `timestamp_embedding_size`, and computes on the device that it was moved to;
-* audio is a batch (n_sounds, n_samples) in [-1, 1] at that rate, mono, of any length up to 20 minutes; the
-  sounds of a batch are of one length, and none must change what another one gets;
-* a scene embedding is one float32 vector for a sound;
-* timestamp embeddings are float32 vectors for moments at regular distances, best no more than 50 ms apart;
-  with them come those moments, centres in milliseconds, for every sound of the batch, from about 0 to no
-  further than the end of the audio, and not drifting from it.
+* the module has these three functions; a model is loaded with or without a path;
+* the model is a `torch.nn.Module` with `sample_rate`, `scene_embedding_size` and `timestamp_embedding_size`,
+  and computes on the device that it was moved to;
+* audio is a batch (n_sounds, n_samples) in [-1, 1] at that rate, mono, up to 20 minutes long; the sounds of a
+  batch have the same length, and do not affect each other;
+* a scene embedding is one float32 vector for each sound;
+* timestamp embeddings are float32 vectors at regular intervals, ideally of at most 50 ms, and come with their
+  timestamps: centres in milliseconds for each sound, from about 0 to the end of the audio, without drift.
 
-What is computed here:
+This implementation:
 
-* A scene embedding is what `Tagger.embed` and `dymn embed` give: windows of 10 s, the last one ending with
-  the sound, a shorter sound repeated up to it; the embedding before the classifier, its mean over windows.
-* A timestamp embedding is a frame of `dymn_cli.audio.frames`, as in `dymn embed --per frame`: the network
-  hears 160 ms around every 50 ms, the sound mirrored at its ends. (Its own time axis has a step of 320 ms.)
+* A scene embedding is that of `Tagger.embed` and `dymn embed`: the mean over windows of 10 s of the embedding
+  before the classifier; the last window ends with the sound, and a shorter sound is repeated.
+* A timestamp embedding is a frame of `dymn_cli.audio.frames`, as in `dymn embed --per frame`: 160 ms around
+  every 50 ms, with the sound mirrored at its ends. (The network's own time axis has a step of 320 ms.)
 * A sound of less than 50 ms is first repeated up to that.
-* Memory is bounded: besides audio and result, no more than a batch of windows is held, 10 s of them on a CPU.
+* Memory is bounded: besides audio and result, one batch of windows is held, on a CPU 10 s of audio.
 
-The embedding alone is the default. The authors of MN had better results in HEAR, in speech most of all, with
-means over feature maps inside the network beside or instead of it ("Low-Complexity Audio Embedding
-Extractors", arXiv 2303.01879); `load_model(..., features=LEVELS)` gives their usual choice.
+By default, only the embedding is used. The authors of MN had better results in HEAR, mostly on speech, with
+means over feature maps beside or instead of it ("Low-Complexity Audio Embedding Extractors", arXiv
+2303.01879); `load_model(..., features=LEVELS)` is their usual choice.
 
     python -m heareval.embeddings.runner dymn_cli.hear --model mn10_as --tasks-dir tasks/
 
-For other settings, a module of three lines takes the place of this one there: these functions imported, and
-`load_model` with the arguments wanted.
+For other settings, write a module that imports these functions and wraps `load_model`.
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ try:
     from dymn_cli.model.build import restore
 except ImportError as exc:
     raise BackendUnavailableError(
-        f"PyTorch cannot be loaded: {exc}", hint="HEAR's interface is made of it: pip install 'dymn[torch]'"
+        f"PyTorch cannot be loaded: {exc}", hint="the HEAR API needs it: pip install 'dymn[torch]'"
     ) from exc
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ __all__ = ["LEVELS", "HearModel", "get_scene_embeddings", "get_timestamp_embeddi
 LEVELS = ("block5", "block11", "block13", "block15", "mel")
 """Features of several levels, as in `mn10_all_b_mel_avgs` of github.com/fschmid56/EfficientAT_HEAR."""
 
-# Samples that the network hears at once: 64 frames of 160 ms, or one window of 10 s, the fastest on a CPU.
+# Samples in a batch: 64 frames of 160 ms, or one window of 10 s, which is fastest on a CPU.
 CPU_BATCH = 64 * 5120
 GPU_BATCH = 16 * CPU_BATCH
 BLOCK = 1 << 16
@@ -84,20 +82,20 @@ class HearModel(nn.Module):
 
     Args:
         network: a DyMN or MN.
-        front_end: the numbers of its log-mel.
-        features: what an embedding is made of, in this order: "embedding" (the network's own), "block1" to
-            "block15" (mean over frequency and time of what comes out of a block), "mel" (mean over time of
-            the log-mel), "logits".
-        window_s: seconds that a timestamp embedding hears.
-        hop_s: seconds from one to the next.
+        front_end: its front end.
+        features: the parts of an embedding, in order: "embedding" (the network's own), "block1" to "block15"
+            (mean over frequency and time of a block's output), "mel" (mean over time of the log-mel),
+            "logits".
+        window_s: seconds of audio for a timestamp embedding.
+        hop_s: seconds between timestamp embeddings.
 
     Attributes:
         sample_rate: 32,000 Hz.
         scene_embedding_size: values of a scene embedding.
-        timestamp_embedding_size: values of a timestamp embedding; the same.
+        timestamp_embedding_size: values of a timestamp embedding, the same number.
 
     Raises:
-        UsageError: no such feature, none at all, or a value out of range.
+        UsageError: no features, an unknown one, or a value out of range.
     """
 
     def __init__(
@@ -113,11 +111,10 @@ class HearModel(nn.Module):
         self.frames = FramePlan(window_s, hop_s)
         self.features = (features,) if isinstance(features, str) else tuple(features)
         sizes = _sizes(network, front_end)
-        for name in self.features:
-            if name not in sizes:
-                raise UsageError(f"no feature {name!r}", hint=f"there are {', '.join(sizes)}")
-        if not self.features:
-            raise UsageError("an embedding needs a feature", hint=f"there are {', '.join(sizes)}")
+        unknown = [name for name in self.features if name not in sizes]
+        if unknown or not self.features:
+            reason = f"no feature {unknown[0]!r}" if unknown else "an embedding needs a feature"
+            raise UsageError(reason, hint=f"there are {', '.join(sizes)}")
         self.log_mel = TorchLogMel(front_end)
         self.network = network
         self.sample_rate = front_end.rate_hz
@@ -126,7 +123,7 @@ class HearModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return next(self.network.parameters()).device
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -145,7 +142,7 @@ class HearModel(nn.Module):
 
 
 def _sizes(network: Backbone, front_end: FrontEndConfig) -> dict[str, int]:
-    """Values of each feature, by its name."""
+    """The number of values of each feature."""
     config = network.config
     blocks = {f"block{number}": block.out_channels for number, block in enumerate(config.blocks, start=1)}
     return {
@@ -166,10 +163,10 @@ def load_model(
     """Load a model on the CPU; `.to(device)` moves it.
 
     Args:
-        model_file_path: a .safetensors or .pt file, or the name of a model; "" for the one that dymn ships.
+        model_file_path: a .safetensors or .pt file, or the name of a model; "" for the bundled one.
         features: see `HearModel`.
-        window_s: likewise.
-        hop_s: likewise.
+        window_s: see `HearModel`.
+        hop_s: see `HearModel`.
 
     Raises:
         UsageError: no model of that name, no such feature, or a value out of range.
@@ -190,74 +187,74 @@ def load_model(
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
-    """An embedding for each sound.
+    """Compute an embedding of each sound.
 
     Args:
         audio: (n_sounds, n_samples) in [-1, 1] at 32 kHz, on any device.
         model: of `load_model`.
 
     Returns:
-        (n_sounds, model.scene_embedding_size) float32, where the audio is; without a gradient.
+        (n_sounds, model.scene_embedding_size) float32, on the audio's device, without a gradient.
 
     Raises:
-        EmptyAudioError: sounds without a sample.
-        UsageError: no batch of sounds.
+        EmptyAudioError: sounds without samples.
+        UsageError: not a batch of sounds.
     """
     n_sounds, n_samples = _shape(audio)
     plan = WindowPlan()
     cuts = (window.samples for window in windows(_positions(n_samples), plan))
-    # As `Aggregator` does it: in float64, which not every device has.
+    # In float64, like `Aggregator`; not every device has it.
     sums = torch.zeros(n_sounds, model.scene_embedding_size, dtype=torch.float64)
     n_windows = 0
-    for heard in _heard(model, audio, cuts, plan.n_window):
-        sums.index_add_(0, heard.sounds, heard.embeddings.cpu().double())
-        n_windows = int(heard.numbers[-1]) + 1
+    for part in _embed(model, audio, cuts, plan.n_window):
+        sums.index_add_(0, part.sounds, part.embeddings.cpu().double())
+        n_windows = int(part.numbers[-1]) + 1
     return (sums / max(n_windows, 1)).float().to(audio.device)
 
 
 def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, Tensor]:
-    """Embeddings of each sound at regular moments.
+    """Compute embeddings of each sound at regular intervals.
 
     Args:
         audio: (n_sounds, n_samples) in [-1, 1] at 32 kHz, on any device.
         model: of `load_model`.
 
     Returns:
-        Embeddings (n_sounds, n_timestamps, model.timestamp_embedding_size) and the moments that they are
-        centred on, in milliseconds (n_sounds, n_timestamps): 0, hop, 2 hop, ... up to the end of the audio.
-        Both are float32, where the audio is, and without a gradient.
+        Embeddings (n_sounds, n_timestamps, model.timestamp_embedding_size) and their centres in milliseconds
+        (n_sounds, n_timestamps): 0, hop, 2 hop, ... up to the end of the audio. Both are float32, on the
+        audio's device, without a gradient.
 
     Raises:
-        EmptyAudioError: sounds without a sample.
-        UsageError: no batch of sounds.
+        EmptyAudioError: sounds without samples.
+        UsageError: not a batch of sounds.
     """
     n_sounds, n_samples = _shape(audio)
     plan = model.frames
-    n_frames = plan.n_frames(n_samples)  # fewer than are cut, where a very short sound is repeated
+    n_frames = plan.n_frames(n_samples)  # fewer than are cut if a very short sound is repeated
     cuts = (frame.samples for frame in islice(frames(_positions(n_samples), plan), n_frames))
     shape = (n_sounds, n_frames, model.timestamp_embedding_size)
     embeddings = torch.empty(shape, device=audio.device)
-    for heard in _heard(model, audio, cuts, plan.n_window):
-        embeddings[heard.sounds, heard.numbers] = heard.embeddings.to(audio.device)
-    # From whole samples, so that no rounding of the hop adds up.
+    for part in _embed(model, audio, cuts, plan.n_window):
+        embeddings[part.sounds, part.numbers] = part.embeddings.to(audio.device)
+    # From whole samples, so that rounding errors do not add up.
     milliseconds = torch.arange(n_frames, dtype=torch.float64) * plan.n_hop * 1000 / model.sample_rate
     return embeddings, milliseconds.float().to(audio.device).repeat(n_sounds, 1)
 
 
 def _shape(audio: Tensor) -> tuple[int, int]:
-    """Sounds and samples of a batch that can be used."""
+    """Check a batch and return its numbers of sounds and samples."""
     if not (isinstance(audio, Tensor) and audio.ndim == 2 and audio.is_floating_point()):
         raise UsageError("audio must be a tensor of floats (n_sounds, n_samples)")
     n_sounds, n_samples = audio.shape
     if not n_samples:
         raise EmptyAudioError("the sounds have no samples")
     if not torch.isfinite(audio).all():
-        raise UsageError("audio must be finite: it holds NaN or infinity")
+        raise UsageError("audio must be finite, but holds NaN or infinity")
     return n_sounds, n_samples
 
 
 def _positions(n_samples: int) -> Iterator[NDArray[Any]]:
-    """Positions in a sound, block by block: cut, they say where the pieces of all its like come from."""
+    """Positions of samples, block by block: cut into windows, they index all sounds of the batch."""
     if n_samples < MIN_SAMPLES:
         yield np.resize(np.arange(n_samples), MIN_SAMPLES)
         return
@@ -265,19 +262,20 @@ def _positions(n_samples: int) -> Iterator[NDArray[Any]]:
         yield np.arange(start, min(start + BLOCK, n_samples))
 
 
-class _Heard(NamedTuple):
-    """What the network says of some pieces: (n,) whose they are, (n,) which of these, (n, D) embeddings."""
+class _Embedded(NamedTuple):
+    """Embeddings of n windows: (n,) their sounds, (n,) their numbers in the sound, (n, D) embeddings."""
 
     sounds: Tensor
     numbers: Tensor
     embeddings: Tensor
 
 
-def _heard(model: HearModel, audio: Tensor, cuts: Iterable[NDArray[Any]], n_window: int) -> Iterator[_Heard]:
-    """Put the same pieces of all sounds through the network, a few at a time, the earlier ones first.
+def _embed(
+    model: HearModel, audio: Tensor, cuts: Iterable[NDArray[Any]], n_window: int
+) -> Iterator[_Embedded]:
+    """Run the network on the same windows of all sounds, in order, in batches.
 
-    Kernels may round differently for batches of other sizes, so all batches have one size, the last one
-    filled up with silence.
+    Kernels may round differently for other batch sizes, so the last batch is padded with silence.
     """
     device = model.device
     size = max(1, (CPU_BATCH if device.type == "cpu" else GPU_BATCH) // n_window)
@@ -289,12 +287,12 @@ def _heard(model: HearModel, audio: Tensor, cuts: Iterable[NDArray[Any]], n_wind
             samples = torch.zeros(size, n_window, device=device)
             samples[: len(batch)] = audio[sounds.to(audio.device)[:, None], where].to(device).float()
             numbers = torch.tensor([number for _, number, _ in batch])
-            yield _Heard(sounds, numbers, model(samples)[: len(batch)])
+            yield _Embedded(sounds, numbers, model(samples)[: len(batch)])
 
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Whatever mode the caller has it in: in training, batch norm looks at the neighbours."""
+    """Evaluation mode, whatever the caller's: in training, batch norm mixes the sounds of a batch."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

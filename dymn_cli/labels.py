@@ -1,10 +1,10 @@
-"""The names of a model's outputs, how to find one, and how the sounds of AudioSet belong together.
+"""The labels of a model, and the ontology of AudioSet.
 
     Vocabulary   the labels of a model, in the order of its outputs: the 527 of AudioSet, or its own
     Ontology     AudioSet's graph of sounds: 632 nodes, of which 527 are labels; some have several parents
 
-Both accept a name in any case, an id such as `/m/07yv9`, or a slug such as `subway-metro-underground`.
-A name is one name, commas and all: nothing here splits "Subway, metro, underground" into three labels.
+Both find a label by its name in any case, an id such as `/m/07yv9`, or a slug such as
+`subway-metro-underground`. Names are never split at commas: "Subway, metro, underground" is one label.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dymn_cli.errors import UsageError
 __all__ = ["Label", "Node", "Ontology", "TreeRow", "Vocabulary"]
 
 N_NEAREST = 3
-MIN_STEM = 3  # letters that "barking" and "bark" must share to be taken for one word
+MIN_STEM = 3  # letters that words such as "barking" and "bark" must share
 ENDINGS = ("ings", "ing", "ers", "er", "ed", "es", "s")  # longest first
-MIN_SIMILARITY = 0.25  # of spelling, 0 to 1; less is not worth the time of an exact figure
+MIN_SIMILARITY = 0.25  # of spelling, 0 to 1; below, the exact value does not matter
 
 
 def _slug(name: str) -> str:
-    """Lower case, words joined by hyphens, everything else gone."""
+    """Lower-case words joined by hyphens."""
     return "-".join(_words(name))
 
 
@@ -40,7 +40,7 @@ def _folded(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One output of a model: its place, its AudioSet id ("" where it has none) and its name."""
+    """One output of a model: its index, its AudioSet id ("" if it has none) and its name."""
 
     index: int
     mid: str
@@ -54,7 +54,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A sound of the ontology; `label` is None for those that no model output stands for."""
+    """A sound of the ontology; `label` is None if it is not one of the 527."""
 
     mid: str
     name: str
@@ -73,7 +73,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class TreeRow:
-    """A line of the ontology drawn as a tree; depth 0 is where the drawing starts."""
+    """A line of the ontology as a tree; the roots have depth 0."""
 
     node: Node
     depth: int
@@ -100,7 +100,7 @@ _Item = TypeVar("_Item", bound=_Named)
 
 
 class _Finder(Generic[_Item]):
-    """Names to items: exactly, by part, or by likeness."""
+    """Finds items by their name: exactly, by a part of it, or by similarity."""
 
     def __init__(self, items: Iterable[_Item], kind: str) -> None:
         self._items = tuple(items)
@@ -120,11 +120,11 @@ class _Finder(Generic[_Item]):
             return alike[0]
         if alike:
             names = _quoted(item.name for item in alike)
-            raise UsageError(f"{self._kind} {text!r} may be any of {names}", hint="spell it as it is listed")
+            raise UsageError(f"{self._kind} {text!r} may be any of {names}", hint="spell it exactly")
         raise UsageError(f"unknown {self._kind} {text!r}", hint=f"nearest: {_quoted(self._nearest(text))}")
 
     def search(self, query: str) -> list[_Item]:
-        """All items that contain the words of the query, best first; all in order for an empty query."""
+        """All items that contain the words of the query, best first; all items for an empty query."""
         if not query.strip():
             return list(self._items)
         if query.strip().startswith("/") and query.strip() in self._exact:
@@ -144,12 +144,12 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """What a name lists: "Fire engine, fire truck (siren)" says fire engine, fire truck and siren."""
+    """The parts of a name: "Fire engine, fire truck (siren)" has fire engine, fire truck and siren."""
     return [_folded(part) for part in re.split(r"[,()]", name) if part.strip()]
 
 
 def _rank(query: str, name: str) -> tuple[int, int, int] | None:
-    """How well a name answers a query, smaller is better; None where it does not contain it.
+    """How well a name matches a query, smaller is better; None if it does not contain it.
 
     The tiers: the name itself, one of its parts, whole words, beginnings of words, anywhere.
     """
@@ -173,7 +173,7 @@ def _rank(query: str, name: str) -> tuple[int, int, int] | None:
 
 
 class _Likeness:
-    """How close the spelling of a name is to what was typed, 0 to 1."""
+    """How similar a name is to what was typed, 0 to 1."""
 
     def __init__(self, text: str) -> None:
         from difflib import SequenceMatcher  # only a misspelt label needs it
@@ -183,7 +183,7 @@ class _Likeness:
         self._matcher.set_seq2(" ".join(self._words))
 
     def of(self, name: str) -> tuple[float, int]:
-        """The likeness, and as the second key how few words the name has besides."""
+        """The similarity; then, as the second sort key, how few words the name has."""
         words = _words(name)
         spelling = max(
             self._ratio(" ".join(words)),
@@ -203,7 +203,7 @@ class _Likeness:
 
 
 def _share_stem(one: str, other: str) -> bool:
-    """Whether two words differ in their ending only, as barking, barks and bark do."""
+    """Whether two words differ only in their endings, like barking, barks and bark."""
     return one[:MIN_STEM] == other[:MIN_STEM] and _stem(one) == _stem(other)
 
 
@@ -222,7 +222,7 @@ class Vocabulary:
 
     Raises:
         UsageError: no labels, an empty name, indices out of order, or a name or id that occurs twice.
-            Names may differ in case only; such a label is then found by its exact spelling alone.
+            Names may differ only in case; such a label is found only by its exact spelling.
     """
 
     def __init__(self, labels: Iterable[Label]) -> None:
@@ -247,7 +247,7 @@ class Vocabulary:
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> Vocabulary:
-        """The classes of a model of one's own, which have no AudioSet ids.
+        """The vocabulary of your own model, without AudioSet ids.
 
         Raises:
             UsageError: no names, an empty one, or one that occurs twice.
@@ -279,8 +279,8 @@ class Vocabulary:
     def search(self, query: str) -> list[Label]:
         """Labels that contain every word of the query, in any case, best match first.
 
-        The name itself comes first, then names that list it between commas, whole words, beginnings of
-        words, and any other place. An empty query gives all labels in order.
+        First the name itself, then names with that part between commas, then whole words, beginnings of
+        words, and anything else. An empty query gives all labels in order.
         """
         return self._finder.search(query)
 
@@ -292,12 +292,12 @@ class Vocabulary:
 class Ontology:
     """AudioSet's graph of sounds; a node may have several parents, and there are no cycles.
 
-    Wherever a node is asked for, a `Node`, a `Label`, an id, a name in any case or a slug will do.
-    What comes back is in the order of the ontology, depth first, each node once.
+    Methods take a `Node`, a `Label`, an id, a name in any case or a slug. Results are in the order of the
+    ontology, depth first, each node once.
 
     Args:
         nodes: all nodes.
-        edges: (parent id, child id), in the order that children are to be listed in.
+        edges: (parent id, child id), in the order of the children.
     """
 
     def __init__(self, nodes: Iterable[Node], edges: Iterable[tuple[str, str]]) -> None:
@@ -340,22 +340,26 @@ class Ontology:
         return tuple(self._parents[self._resolve(of).mid])
 
     def descendants(self, of: str | Label | Node) -> tuple[Node, ...]:
-        """All kinds of a sound, however many levels down, without itself."""
-        return self._reach(self._resolve(of), self._children)
-
-    def ancestors(self, of: str | Label | Node) -> tuple[Node, ...]:
-        """All that a sound is a kind of, however many levels up, without itself."""
-        return self._reach(self._resolve(of), self._parents)
+        """All kinds of a sound, at any level below it, without itself."""
+        start = self._resolve(of)
+        reached: dict[str, Node] = {}
+        stack = [start]
+        while stack:
+            node = stack.pop()
+            if node.mid not in reached:
+                reached[node.mid] = node
+                stack.extend(reversed(self._children[node.mid]))
+        return tuple(node for mid, node in reached.items() if mid != start.mid)
 
     def labels_under(self, of: str | Label | Node) -> tuple[Label, ...]:
-        """The labels that a sound stands for: itself, if it is one, and those among its descendants."""
+        """The labels of a sound: itself, if it is one, and those among its descendants."""
         start = self._resolve(of)
         return tuple(node.label for node in (start, *self.descendants(start)) if node.label is not None)
 
     def tree(self, of: str | Label | Node | None = None) -> Iterator[TreeRow]:
-        """Walk the graph as a tree, parents before children; all roots, or what is under one node.
+        """Walk the graph as a tree, parents before children, from all roots or from one node.
 
-        A node with several parents comes under each of them.
+        A node with several parents appears under each of them.
         """
         starts = self.roots if of is None else (self._resolve(of),)
         stack = [TreeRow(node, 0) for node in reversed(starts)]
@@ -367,16 +371,6 @@ class Ontology:
 
     def _resolve(self, of: str | Label | Node) -> Node:
         return self.find(of if isinstance(of, str) else of.mid or of.name)
-
-    def _reach(self, start: Node, next_of: dict[str, list[Node]]) -> tuple[Node, ...]:
-        reached: dict[str, Node] = {}
-        stack = [start]
-        while stack:
-            node = stack.pop()
-            if node.mid not in reached:
-                reached[node.mid] = node
-                stack.extend(reversed(next_of[node.mid]))
-        return tuple(node for mid, node in reached.items() if mid != start.mid)
 
     @functools.cached_property
     def _finder(self) -> _Finder[Node]:
@@ -402,7 +396,7 @@ def _audioset_ontology() -> Ontology:
 
 
 def _read(name: str) -> list[dict[str, str]]:
-    import csv  # here, not above: these two take longer than the rest of the program's start
+    import csv  # these two take longer to import than the rest of the program
     from importlib import resources
 
     text = resources.files("dymn_cli").joinpath("data", name).read_text(encoding="utf-8")

@@ -1,10 +1,10 @@
-"""What travels between the stages, and what the library gives back: frozen dataclasses.
+"""The results of the library and the data between its stages: frozen dataclasses.
 
     AudioInfo ──▶ WindowScores (one a window, while streaming) ──▶ ClipResult   (one a source and channel)
                                                                 ├▶ SourceEvents (one a source: its Events)
-                                                                └▶ Failure      (a source that gave none)
+                                                                └▶ Failure      (a source that failed)
 
-Arrays are NumPy float32; this module itself does not import NumPy.
+Arrays are NumPy float32; this module does not import NumPy.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a source says of itself, before anything is decoded.
+    """The header of a source, before anything is decoded.
 
     Args:
         rate_hz: samples per second of the source.
         channels: number of channels.
-        n_frames: samples per channel as the header claims them, or None where it does not know.
+        n_frames: samples per channel according to the header, or None if it does not say.
         container: short name of the file format ("WAV", "FLAC", "OGG", "MP3", "array", ...).
         codec: short name of the coding inside ("PCM_16", "VORBIS", ...).
     """
@@ -52,20 +52,20 @@ class AudioInfo:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds that the header claims, or None where it does not know."""
+        """Seconds according to the header, or None if it does not say."""
         return None if self.n_frames is None else self.n_frames / self.rate_hz
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Who answered: name and SHA-256 of the weights, and what ran them.
+    """The model: name and SHA-256 of the weights, and the runtime.
 
     Args:
-        name: of the model; of an ensemble, its members' names joined by "+".
-        sha256: of its file; of an ensemble, that of its members' hashes, in lower-case hexadecimal, each
-            followed by a line feed, in the order given.
-        backend: the runtime: "onnx" or "torch"; of an ensemble whose members have several, joined by "+".
-        provider: where it runs, in the runtime's own words; likewise.
+        name: of the model; for an ensemble, its members' names joined by "+".
+        sha256: of its file; for an ensemble, of its members' hashes in lower-case hexadecimal, each followed
+            by a line feed, in the order given.
+        backend: "onnx" or "torch"; if the members of an ensemble differ, joined by "+".
+        provider: the device, by the runtime's name; if the members differ, joined by "+".
         members: of an ensemble, in the order given; empty for a single model.
     """
 
@@ -77,7 +77,7 @@ class ModelInfo:
 
     @classmethod
     def of_ensemble(cls, members: Sequence[ModelInfo]) -> ModelInfo:
-        """What is said of several models that answer together."""
+        """Describe an ensemble."""
         hashes = "".join(f"{member.sha256}\n" for member in members)
         return cls(
             "+".join(member.name for member in members),
@@ -89,7 +89,7 @@ class ModelInfo:
 
 
 def _common(words: Sequence[str]) -> str:
-    """The word that all members share, or those of all of them in order."""
+    """The word that all members share, or all their words joined."""
     return words[0] if len(set(words)) == 1 else "+".join(words)
 
 
@@ -106,7 +106,7 @@ class Tag:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowScores:
-    """The model's answer for one window.
+    """The output of the model for one window.
 
     Args:
         start_s: where the window starts in the source, in seconds.
@@ -114,7 +114,7 @@ class WindowScores:
         logits: (n_classes,) float32, before the sigmoid.
         scores: (n_classes,) float32 in [0, 1].
         embedding: (embedding_size,) float32.
-        frame_logits: (n_steps, n_classes) float32, where they were asked for: step n is centred on the moment
+        frame_logits: (n_steps, n_classes) float32, if requested: step n is centred on the moment
             `start_s` + n · `Tagger.step_s`, and no step lies beyond `end_s`.
         frame_scores: the same after the sigmoid, in [0, 1].
     """
@@ -130,7 +130,7 @@ class WindowScores:
 
 @dataclass(frozen=True, slots=True)
 class WindowTags:
-    """The tags of one window that the selection kept."""
+    """The selected tags of one window."""
 
     start_s: float
     end_s: float
@@ -139,10 +139,10 @@ class WindowTags:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipResult:
-    """All that is known of one channel of one source (the usual channel is "mix").
+    """The result for one channel of one source (usually "mix").
 
     Args:
-        source: the name as it was given: a path, "-", or what the caller called it.
+        source: the name as it was given: a path, "-", or the caller's name for it.
         channel: "mix", or the channel's number from 0.
         audio: rate, channels and format of the source.
         duration_s: seconds that were decoded.
@@ -150,10 +150,10 @@ class ClipResult:
         scores: (n_classes,) float32 in [0, 1], aggregated over the windows, before any selection.
         embedding: (embedding_size,) float32, mean over the windows; (0,) for an ensemble, unless its members'
             embeddings are concatenated.
-        n_windows: how many windows the clip had.
-        windows: the tags of each window, where they were asked for.
+        n_windows: number of windows.
+        windows: the tags of each window, if requested.
         warnings: one line each: repeated up to the window, truncated, ...
-        model: who answered.
+        model: the model that was used.
     """
 
     source: str
@@ -171,7 +171,7 @@ class ClipResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One sound from when to when: what is left of overlapping windows once they are joined.
+    """One sound with its start and end, merged from overlapping windows.
 
     Args:
         source: the name as it was given.
@@ -180,10 +180,10 @@ class Event:
         end_s: where it ends.
         index: the label's place in the model's outputs.
         label: its name.
-        mid: its AudioSet id, "" where it has none.
+        mid: its AudioSet id, "" if it has none.
         score: the highest score on the time line between start and end, in [0, 1].
         mean_score: the mean score on the time line between start and end.
-        n_windows: how many windows look at some of it.
+        n_windows: number of windows that overlap it.
     """
 
     source: str
@@ -200,15 +200,15 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class SourceEvents:
-    """All events of one source, those of all its channels.
+    """All events of one source, of all its channels.
 
     Args:
         source: the name as it was given.
         audio: rate, channels and format of the source.
         duration_s: seconds that were decoded.
-        events: in the order of their starts.
+        events: ordered by start.
         warnings: one line each: repeated up to the window, truncated, ...
-        model: who answered.
+        model: the model that was used.
     """
 
     source: str
@@ -221,7 +221,7 @@ class SourceEvents:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that gave no result: the class of the error, its one line, and what to do about it."""
+    """A source that failed: the class of the error, its message, hint and exit code."""
 
     source: str
     error: str

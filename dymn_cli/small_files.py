@@ -1,7 +1,7 @@
-"""Small files that the user names, read whole, whatever lies behind the name.
+"""Read small files that the user names, such as labels, thresholds, ground truth and indexes.
 
-Labels, thresholds, the truth, manifests, indexes: a name may be mistyped, and lead to a recording, a device
-that never ends, or a pipe into which nobody writes. All of that is one line of an error, within seconds.
+A mistyped name may lead to a recording, an endless device, or a pipe that nobody writes to. Each of them
+becomes an error of one line within seconds.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGE", "SMALL", "bounded_lines", "read_small", "read_small_text"]
 
-SMALL = 16 << 20  # bytes; a list of all AudioSet's labels has 15 kB
-LARGE = 512 << 20  # the largest published table, AudioSet's 2 million segments, has 100 MB
-LONGEST_LINE = 256 << 20  # characters; all windows of a night as one line of JSON come to that
-WAIT_S = 30.0  # for who writes into a pipe
+SMALL = 16 << 20  # bytes; the list of AudioSet's labels has 15 kB
+LARGE = 512 << 20  # bytes; the largest published table, AudioSet's 2 million segments, has 100 MB
+LONGEST_LINE = 256 << 20  # characters; all windows of a night as one line of JSON
+WAIT_S = 30.0  # for the writer of a pipe
 PIECE = 1 << 20
 
 
 def read_small(
     path: str | os.PathLike[str], error: type[DymnError], *, max_bytes: int = SMALL, where: str | None = None
 ) -> bytes:
-    """Read a file, or what comes out of a pipe.
+    """Read a file or a pipe.
 
     Args:
-        path: of it.
-        error: what is raised where it cannot be read.
-        max_bytes: more than that is refused.
-        where: what messages call it; the path where None.
+        path: of the file.
+        error: the class of error to raise.
+        max_bytes: a larger file is refused.
+        where: its name in messages; the path if None.
 
     Raises:
-        DymnError: as `error` says: it cannot be read, is larger, or is a pipe that stays silent.
+        DymnError: of the class `error`: it cannot be read, is too large, or is a pipe without a writer.
     """
     name = str(path) if where is None else where
     data = bytearray()
     try:
-        # A pipe that nobody writes to would hold up `open` itself.
+        # Without O_NONBLOCK, opening a pipe would wait for a writer.
         file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             status = os.fstat(file)
@@ -55,7 +55,7 @@ def read_small(
             is_pipe = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
             while max(n_known, len(data)) <= max_bytes:
                 if is_pipe and not _has_something(file):
-                    raise error(f"{name}: nothing comes out of it")
+                    raise error(f"{name}: no data for {WAIT_S:g} s")
                 piece = os.read(file, PIECE)
                 if not piece:
                     return bytes(data)
@@ -70,7 +70,7 @@ def read_small(
 
 
 def _has_something(file: int) -> bool:
-    """Whether a pipe or device has data, or has come to its end, before `WAIT_S` are over."""
+    """Whether a pipe has data, or ends, within `WAIT_S`."""
     poll = select.poll()
     poll.register(file, select.POLLIN)
     return bool(poll.poll(WAIT_S * 1000))
@@ -84,17 +84,17 @@ def read_small_text(
     where: str | None = None,
     errors: str = "strict",
 ) -> str:
-    """Read a file of text in UTF-8, with or without a byte-order mark; lines end as they do in the file.
+    """Read a text file in UTF-8, with or without a byte-order mark; line ends are kept.
 
     Args:
-        path: of it.
-        error: what is raised where it cannot be read.
-        max_bytes: more than that is refused.
-        where: what messages call it; the path where None.
-        errors: as of `bytes.decode`.
+        path: of the file.
+        error: the class of error to raise.
+        max_bytes: a larger file is refused.
+        where: its name in messages; the path if None.
+        errors: as for `bytes.decode`.
 
     Raises:
-        DymnError: as `error` says: see `read_small`; or it is no UTF-8.
+        DymnError: of the class `error`: see `read_small`; or it is not UTF-8.
     """
     data = read_small(path, error, max_bytes=max_bytes, where=where)
     try:
@@ -105,12 +105,12 @@ def read_small_text(
 
 
 def bounded_lines(file: TextIO, where: str, error: type[DymnError]) -> Iterator[str]:
-    """The lines of a text file of any size, none of which may be endless.
+    """Yield the lines of a text file of any size.
 
     Raises:
-        DymnError: as `error` says: a line is longer than any that dymn writes.
+        DymnError: of the class `error`: a line is longer than any that dymn writes.
     """
     while line := file.readline(LONGEST_LINE):
         if len(line) >= LONGEST_LINE:
-            raise error(f"{where}: a line of more than {LONGEST_LINE >> 20} MB is no line of text")
+            raise error(f"{where}: a line of more than {LONGEST_LINE >> 20} MB: not a text file")
         yield line

@@ -1,7 +1,7 @@
-"""What the value of an option may be: types and choices, refused in one sentence that names option and value.
+"""Check the values of options; errors name the option and the value in one sentence.
 
-For the `__post_init__` of frozen options, whose types Python does not hold callers to: a name where a tuple
-of names belongs would otherwise be taken letter by letter, and "10" would fail far away.
+For the `__post_init__` of frozen options, because Python does not enforce types: a string in place of a tuple
+of names would be read letter by letter, and "10" would fail somewhere else.
 """
 
 from __future__ import annotations
@@ -13,40 +13,46 @@ from dymn_cli.errors import UsageError
 __all__ = [
     "bytes_text",
     "names_of",
+    "os_reason",
     "require_choice",
     "require_number",
     "require_score",
     "require_whole",
     "scores_of",
+    "shortened",
 ]
 
 
+def os_reason(exc: Exception) -> str:
+    """Why the operating system refused, for the end of a message: "no space left on device"."""
+    return (getattr(exc, "strerror", None) or str(exc)).lower()
+
+
 def require_number(what: str, value: object) -> None:
-    """Refuse what is no number; its range is the caller's to check.
+    """Require a number; the caller checks its range.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a number.
     """
     if isinstance(value, bool | str) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise UsageError(f"{what} {value!r:.60} is not a number")
 
 
 def require_whole(what: str, value: object) -> None:
-    """Refuse what is no whole number; its range is the caller's to check.
+    """Require a whole number, of Python or NumPy; the caller checks its range.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a whole number.
     """
-    # NumPy's integers are whole numbers, too; truth values are not meant.
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise UsageError(f"{what} {value!r:.60} is not a whole number")
 
 
 def require_choice(what: str, value: object, choices: Any) -> None:
-    """Refuse what is none of the values of a `Literal`.
+    """Require one of the values of a `Literal`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one of them.
     """
     known = get_args(choices)
     if not (isinstance(value, str) and value in known):
@@ -54,7 +60,7 @@ def require_choice(what: str, value: object, choices: Any) -> None:
 
 
 def names_of(what: str, value: object) -> tuple[str, ...]:
-    """A tuple or list of texts as a tuple.
+    """Turn a tuple or list of strings into a tuple.
 
     Raises:
         UsageError: it is something else.
@@ -65,10 +71,10 @@ def names_of(what: str, value: object) -> tuple[str, ...]:
 
 
 def require_score(value: Any) -> None:
-    """Refuse what is no score from 0 to 1.
+    """Require a score from 0 to 1.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     require_number("a score of", value)
     if not 0 <= value <= 1:  # so put, NaN fails
@@ -76,7 +82,7 @@ def require_score(value: Any) -> None:
 
 
 def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
-    """A tuple or list of (name, score) pairs as a tuple of tuples.
+    """Turn a tuple or list of (name, score) pairs into a tuple of tuples.
 
     Raises:
         UsageError: it is something else, or a score is not from 0 to 1.
@@ -93,8 +99,13 @@ def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
     return tuple((name, score) for name, score in pairs)
 
 
+def shortened(text: str) -> str:
+    """A text of 40 characters at most: of a longer one, both ends."""
+    return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
+
+
 def bytes_text(n_bytes: int) -> str:
-    """A size for reading, in powers of 1000: 812 B, 7.9 MB."""
+    """Format a size in powers of 1000: 812 B, 7.9 MB."""
     size = float(n_bytes)
     for unit in ("B", "kB", "MB"):
         if size < 999.5:

@@ -27,6 +27,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 ROOT = Path(__file__).resolve().parents[1]
 
 sys.path.insert(0, str(ROOT / "tests" / "loopback"))
+sys.path.append(str(ROOT / "tests"))  # for `sounds`
 pytest_plugins = ["loopback"]  # the server on loopback
 
 

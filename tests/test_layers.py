@@ -39,6 +39,7 @@ PARTS = {
     "tagging": {*BASE, "labels", "audio", "frontend", "model.config", "store", "runtime"},
     "writers": {*BASE, "labels"},
     "readers": {*BASE, "labels", "writers"},
+    "cutting": {*BASE, "labels", "audio", "readers", "writers"},
     "convert": {*BASE, "audio", "readers", "writers"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "report": {
@@ -135,6 +136,7 @@ LIBRARIES = {
         "train.ema",
         "train.distill.validation",
         "train.parallel",
+        "train.run",
         "train.distill.data",
         "train.loop",
         "train.losses",

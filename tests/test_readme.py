@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.cli.app import app
 from dymn_cli.datasets.audio_cache import LIMIT_VARIABLE
@@ -101,7 +102,7 @@ def test_the_first_example_of_events_finds_one(readme: str, siren: Path) -> None
     words = next(words for words in typed(readme) if words[:2] == ["dymn", "events"])
     label, on = words[words.index("-l") + 1], float(words[words.index("-t") + 1])
     samples, rate_hz = soundfile.read(siren, dtype="float32")
-    quiet = np.random.default_rng(0).normal(0, 1e-4, 12 * rate_hz).astype(np.float32)
+    quiet = sounds.noise(12 * rate_hz, level=1e-4)
     street = np.concatenate([quiet, samples, quiet])
     with Tagger(options=TagOptions(window_s=5, hop_s=default_hop_s(5))) as tagger:
         found = events_of(tagger, (street, rate_hz), EventOptions(on=on, labels=(label,)))

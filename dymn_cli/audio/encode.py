@@ -12,10 +12,14 @@ import soundfile
 from dymn_cli.errors import OutputError, UsageError, os_error_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
-__all__ = ["write_audio"]
+__all__ = ["BLOCK_FRAMES", "can_hold", "write_audio", "write_blocks"]
 
+CANNOT_HOLD = frozenset({1, 4})  # sf_error numbers: a format, or a coding of it, that is not for this
+SYSTEM_ERROR = 2
 BLOCK_FRAMES = 1 << 16  # libsndfile's Vorbis encoder overflows the stack on very long writes
 
 
@@ -52,16 +56,64 @@ def write_audio(
         name = getattr(target, "name", "audio")
     if container is None:
         raise UsageError("an open file has no suffix that would name its audio format", hint="give container")
+    blocks = (samples[start : start + BLOCK_FRAMES] for start in range(0, len(samples), BLOCK_FRAMES))
+    write_blocks(target, blocks, rate_hz, channels, name=name, container=container, codec=codec)
+
+
+def write_blocks(
+    target: str | os.PathLike[str] | BinaryIO | int,
+    blocks: Iterable[NDArray[Any]],
+    rate_hz: int,
+    channels: int,
+    *,
+    name: str,
+    container: str,
+    codec: str | None = None,
+) -> None:
+    """Write samples that come block by block; all else as for `write_audio`.
+
+    Args:
+        target: also the descriptor of a file, which stays open.
+        blocks: (n,) or (n, channels) each, n at most `BLOCK_FRAMES`.
+        rate_hz: samples per second.
+        channels: of all blocks.
+        name: what errors call the file.
+        container: see `write_audio`.
+        codec: likewise.
+
+    Raises:
+        UsageError: see `write_audio`.
+        OutputError: likewise.
+    """
     try:
-        with soundfile.SoundFile(target, "w", rate_hz, channels, subtype=codec, format=container) as sound:
-            for start in range(0, len(samples), BLOCK_FRAMES):
-                sound.write(samples[start : start + BLOCK_FRAMES])
+        with soundfile.SoundFile(
+            target,
+            "w",
+            rate_hz,
+            channels,
+            subtype=codec,
+            format=container,
+            closefd=not isinstance(target, int),
+        ) as sound:
+            for block in blocks:
+                sound.write(block)
     except soundfile.LibsndfileError as exc:
-        raise OutputError(f"{name}: cannot be written: {exc.error_string.rstrip('.').lower()}") from exc
+        reason = exc.error_string.removeprefix("System error : ").rstrip(".").lower()
+        if exc.code == SYSTEM_ERROR and "system" in reason:  # libsndfile does not say which
+            reason = "the disk may be full"
+        kind = UsageError if exc.code in CANNOT_HOLD else OutputError
+        raise kind(f"{name}: cannot be written: {reason}") from exc
+    except AssertionError as exc:  # soundfile's own: fewer samples went out than were given
+        raise OutputError(f"{name}: cannot be written: the disk may be full") from exc
     except (ValueError, TypeError) as exc:
         raise UsageError(f"{name}: {exc}") from exc
     except OSError as exc:
         raise OutputError(os_error_text(f"{name}: cannot be written", exc)) from exc
+
+
+def can_hold(container: str, codec: str) -> bool:
+    """Whether libsndfile writes a format in that coding."""
+    return bool(soundfile.check_format(container, codec))
 
 
 SUFFIXES = {"oga": "OGG", "opus": "OGG", "aif": "AIFF", "aifc": "AIFF", "wave": "WAV"}

@@ -72,7 +72,7 @@ class Decoding(Job):
         """No model: what the workers need of one is that it has a name."""
         return self.description  # type: ignore[return-value]
 
-    def do(
+    def run(
         self,
         tagger: Tagger,
         name: str,

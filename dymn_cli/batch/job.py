@@ -1,8 +1,8 @@
-"""What is done with one source, wherever it is done, and how its result travels.
+"""What is done with each source, wherever it is done, and how its result travels.
 
-`Job` says what to find out; `analyse` does it for one source, streaming what grows with the length of the
-source through `emit` as parts, and returns the rest as a body. Both are bytes, without pickle: they go from
-a worker to the parent, into the journal, and are read back by `Reader`.
+A `Job` says what to find out and runs on one source at a time. What grows with the length of the source is
+streamed as parts through `emit`; the rest is returned as a body. Both are bytes, without pickle: they go from
+a worker to the parent and into the journal, and `Reader` reads them back.
 
     body   JSON header: format, warnings, what of them is damage, events (if looked for), and for each channel
            its duration, windows and tags (index, score);
@@ -51,7 +51,6 @@ __all__ = [
     "Reader",
     "ResultBuilder",
     "Summary",
-    "analyse",
     "decode",
     "encode",
     "standard_input",
@@ -121,19 +120,36 @@ class Job:
             tagger.require_embedding()
         return tagger
 
-    def do(
+    def run(
         self,
         tagger: Tagger,
         name: str,
         emit: Callable[[bytes], None],
         progress: Callable[[float, float | None], None],
     ) -> tuple[bytes, Summary]:
-        """Do it for one source: see `analyse`.
+        """Analyse one source.
+
+        Args:
+            tagger: loaded by `open_tagger`.
+            name: path, or "-" for standard input.
+            emit: takes parts, in order.
+            progress: takes the seconds of audio that are done, and of how many, as far as its header knows.
+
+        Returns:
+            The body of the result, and its summary.
 
         Raises:
             InputError: the source cannot be used.
         """
-        return analyse(tagger, self, name, emit, progress)
+        builder = ResultBuilder(tagger, self, name, emit)
+        with self.source(name) as source, tagger.analyse(source, name=name) as analysis:
+            claimed_s = analysis.audio.duration_s
+            for row in analysis:
+                builder.add(row)
+                progress(row.window.end_s, claimed_s)
+        return builder.result(
+            analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage)
+        )
 
     @contextlib.contextmanager
     def source(self, name: str) -> Iterator[Source]:
@@ -161,12 +177,12 @@ class Job:
 def standard_input(
     pipe: Pipe | None = None, *, most_bytes: int | None = None, into: BinaryIO | None = None
 ) -> BinaryIO:
-    """A copy of standard input that can seek; other arguments as of `dymn_cli.audio.decode.spool`.
+    """A copy of standard input that can seek.
 
     Args:
-        pipe: it, where its first bytes have been looked at.
-        most_bytes: see there.
-        into: see there.
+        pipe: standard input, where its first bytes have been looked at.
+        most_bytes: as in `dymn_cli.audio.decode.spool`.
+        into: likewise.
 
     Raises:
         InputError: it cannot be copied, or is too long.
@@ -177,7 +193,7 @@ def standard_input(
 
 @contextlib.contextmanager
 def _named_errors() -> Iterator[None]:
-    """Say of errors that it is standard input which cannot be read."""
+    """Name standard input in errors."""
     try:
         yield
     except InputError as error:
@@ -203,48 +219,17 @@ class ModelDescription:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is told of a source at once, before its result is written.
+    """What is reported of a source at once, before its result is written.
 
     Args:
         seconds: of audio.
-        warnings: what is worth knowing of it.
-        damage: those of them that say what could not be decoded.
+        warnings: all that is worth knowing.
+        damage: the warnings that say what could not be decoded.
     """
 
     seconds: float
     warnings: tuple[str, ...]
     damage: tuple[str, ...] = ()
-
-
-def analyse(
-    tagger: Tagger,
-    job: Job,
-    name: str,
-    emit: Callable[[bytes], None],
-    progress: Callable[[float, float | None], None],
-) -> tuple[bytes, Summary]:
-    """Do the work for one source.
-
-    Args:
-        tagger: loaded by `Job.open_tagger`.
-        job: what to find out.
-        name: path, or "-" for standard input.
-        emit: takes parts, in order.
-        progress: takes the seconds of audio that are done, and of how many, as far as its header knows.
-
-    Returns:
-        The body of the result, and what is told of it.
-
-    Raises:
-        InputError: the source cannot be used.
-    """
-    builder = ResultBuilder(tagger, job, name, emit)
-    with job.source(name) as source, tagger.analyse(source, name=name) as analysis:
-        claimed_s = analysis.audio.duration_s
-        for row in analysis:
-            builder.add(row)
-            progress(row.window.end_s, claimed_s)
-    return builder.result(analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage))
 
 
 class ResultBuilder:

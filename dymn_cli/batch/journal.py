@@ -47,6 +47,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.values import shortened
 
 __all__ = ["Fingerprint", "Journal", "Place", "Stamp"]
 
@@ -446,5 +447,4 @@ def _change(key: str, then: object, now: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
+    return shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

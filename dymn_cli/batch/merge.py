@@ -26,12 +26,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.values import shortened
 from dymn_cli.writers.beside import failures_of, index_of, meta_of, warnings_of
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, choose_format
 from dymn_cli.writers.lists import FAILURES, WARNINGS
@@ -159,14 +161,14 @@ def _open_together(main: str, has_meta: bool, meta: str, *more: str, force: bool
 
 
 def _common_meta(shares: Sequence[str], name: str) -> bytes | None:
-    """The provenance that lies beside each share, or None where it lies beside none, or in the objects."""
+    """The provenance beside each share; None where it is beside none, or in the objects."""
     if name not in WITHOUT_PROVENANCE:
         return None
     return _common_document(shares, [meta_of(share) for share in shares], {})
 
 
 def _common_document(shares: Sequence[str], paths: Sequence[str], own: dict[str, Any]) -> bytes | None:
-    """What lies beside each share, which must be the same but for its place, with facts of the whole."""
+    """The provenance beside each share, which must be the same but for `shard`, with `own` of the whole."""
     found = [_document(path) for path in paths]
     if all(document is None for document in found):
         return None
@@ -182,11 +184,10 @@ def _common_document(shares: Sequence[str], paths: Sequence[str], own: dict[str,
 
 def _document(path: str) -> dict[str, Any] | None:
     """The provenance in a file of its own, or None where there is no such file."""
-    meta = _bytes_of(path)
-    if meta is None:
-        return None
     try:
-        document = json.loads(meta, parse_constant=_refuse_constant)
+        document = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        return None
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
@@ -196,13 +197,6 @@ def _document(path: str) -> dict[str, Any] | None:
 
 def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON")
-
-
-def _bytes_of(path: str) -> bytes | None:
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _require_same(document: dict[str, Any], first: dict[str, Any], share: str, first_share: str) -> None:
@@ -220,8 +214,7 @@ def _require_same(document: dict[str, Any], first: dict[str, Any], share: str, f
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
+    return shortened(json.dumps(value, ensure_ascii=False))
 
 
 # ---------------------------------------------------------------------- which share, of what
@@ -315,10 +308,6 @@ def _without_nul(lines: io.TextIOBase) -> Iterator[str]:
         yield line
 
 
-def _index_sources(path: str) -> Iterator[bytes]:
-    return _csv_sources(path, column=1)
-
-
 def _tsv_sources(path: str) -> Iterator[bytes]:
     with Path(path).open("rb") as stream:
         for n, line in enumerate(stream):
@@ -360,7 +349,7 @@ _SOURCES: dict[str, Callable[[str], Iterator[bytes]]] = {
     "tsv": _tsv_sources,
     "jsonl": _jsonl_sources,
     "json": _json_sources,
-    "npy": _index_sources,
+    "npy": partial(_csv_sources, column=1),  # of its index
 }
 
 
@@ -385,19 +374,25 @@ def _merge_rows(shares: Sequence[str], out: BinaryIO) -> None:
 
 
 def _merge_jsonl(shares: Sequence[str], out: BinaryIO) -> None:
-    first = None
+    _require_one_provenance(shares, _provenance_in)
     for share in shares:
         with Path(share).open("rb") as stream:
-            made = _provenance_in(stream)
-            first = first or made
-            if made and first:
-                _require_same(made, first, share, shares[0])
-            stream.seek(0)
             _copy_lines(stream, out, share)
 
 
+def _require_one_provenance(shares: Sequence[str], read: Callable[[BinaryIO], dict[str, Any]]) -> None:
+    """See that the objects of all shares were made alike; a share of failures alone does not say how."""
+    first: dict[str, Any] = {}
+    for share in shares:
+        with Path(share).open("rb") as stream:
+            made = read(stream)
+        if made and first:
+            _require_same(made, first, share, shares[0])
+        first = first or made
+
+
 def _provenance_in(lines: BinaryIO) -> dict[str, Any]:
-    """What made the first object that says it; an object of a failure does not."""
+    """The provenance in the first object that has it; an object of a failure has none."""
     for line in lines:
         document = _object(line)
         if "model" in document:
@@ -425,39 +420,30 @@ def _copy_lines(stream: BinaryIO, out: BinaryIO, share: str, before: bytes = b"\
 
 def _merge_json(shares: Sequence[str], out: BinaryIO) -> None:
     """Arrays whose objects follow each other; `[` and the end are once."""
-    first: dict[str, Any] | None = None
+    _require_one_provenance(shares, _array_provenance)
     is_empty = True
     out.write(b"[")
     for share in shares:
         with Path(share).open("rb") as stream:
-            made = _array_provenance(stream)
-            first = first or made
-            if made and first:
-                _require_same(made, first, share, shares[0])
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            ends = size >= 4 and _ends_with(stream, size, b"\n]\n")
-            if not (ends or stream.read() == b"[]\n"):
-                raise InputError(f"{share}: not a whole array of dymn", hint="run this share again")
-            if not ends:
+            head, size = stream.read(4), stream.seek(0, os.SEEK_END)
+            if head == b"[]\n":
                 continue
+            stream.seek(max(0, size - 3))
+            if size < 4 or not head.startswith(b"[") or stream.read() != b"\n]\n":
+                raise InputError(f"{share}: not a whole array of dymn", hint="run this share again")
             if not is_empty:
                 out.write(b",")
             is_empty = False
             stream.seek(1)
-            _copy_bytes(stream, out, size - 4)
+            left = size - 4
+            while left > 0 and (piece := stream.read(min(left, COPY_BYTES))):
+                out.write(piece)
+                left -= len(piece)
     out.write(b"]\n" if is_empty else b"\n]\n")
 
 
-def _ends_with(stream: BinaryIO, size: int, end: bytes) -> bool:
-    stream.seek(size - len(end))
-    same = stream.read() == end
-    stream.seek(0)
-    return same and stream.read(1) == b"["
-
-
 def _array_provenance(stream: BinaryIO) -> dict[str, Any]:
-    """What made the first object of an array that says it: each of its fields stands on a line of its own."""
+    """The provenance in the first object of an array that has it; each field stands on a line of its own."""
     made = {}
     for line in stream:
         key, colon, value = line.strip().rstrip(b",").partition(b": ")
@@ -467,12 +453,6 @@ def _array_provenance(stream: BinaryIO) -> dict[str, Any]:
             if len(made) == len(PROVENANCE_KEYS):
                 break
     return made
-
-
-def _copy_bytes(stream: BinaryIO, out: BinaryIO, n_bytes: int) -> None:
-    while n_bytes > 0 and (piece := stream.read(min(n_bytes, COPY_BYTES))):
-        out.write(piece)
-        n_bytes -= len(piece)
 
 
 # ---------------------------------------------------------------------- matrices
@@ -517,7 +497,7 @@ def _merge_npy(shares: Sequence[str], whole: str, *, force: bool) -> None:
             )
     shape = (sum(matrix.n_rows for matrix in matrices), n_columns)
     beside = (meta_of(whole, "npy"), index_of(whole))
-    meta = _matrix_meta(matrices, shape)
+    meta = _common_document(shares, [meta_of(share, "npy") for share in shares], {"shape": list(shape)})
     with _open_together(whole, meta is not None, *beside, force=force) as targets:
         out, index = targets[0].stream, targets[-1].stream
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -532,12 +512,6 @@ def _merge_npy(shares: Sequence[str], whole: str, *, force: bool) -> None:
         _require_disjoint(shares, "npy")
         if meta is not None:
             targets[1].stream.write(meta)
-
-
-def _matrix_meta(matrices: Sequence[_Matrix], shape: tuple[int, int]) -> bytes | None:
-    """The provenance of the whole matrix: that of the shares, with its own shape."""
-    shares = [matrix.path for matrix in matrices]
-    return _common_document(shares, [meta_of(share, "npy") for share in shares], {"shape": list(shape)})
 
 
 def _renumber(matrix: _Matrix, first_row: int, out: BinaryIO, *, with_header: bool) -> None:

@@ -199,9 +199,13 @@ class Pool:
     def _copied(self) -> str:
         """The file that has all of standard input; the others wait until it is read."""
         if self._stdin is None:
-            with _named_temporary_file() as file:
+            try:
+                file = tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False)  # noqa: SIM115
+            except OSError as exc:
+                raise InputError(os_error_text("-: no temporary file", exc)) from exc
+            with file:
                 self._stdin = file.name
-                standard_input(most_bytes=self._job.max_input, into=file)
+                standard_input(most_bytes=self._job.max_input, into=cast("BinaryIO", file))
         return self._stdin
 
     def step(self, handle: Callable[[Message], None]) -> None:
@@ -322,18 +326,6 @@ class Pool:
         self.close()
 
 
-def _named_temporary_file() -> BinaryIO:
-    """A new file that outlives its closing.
-
-    Raises:
-        InputError: there is no place for it.
-    """
-    try:
-        return cast(BinaryIO, tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False))
-    except OSError as exc:
-        raise InputError(os_error_text("-: no temporary file", exc)) from exc
-
-
 def _cannot_start() -> ModelError:
     return ModelError(
         "the worker processes end before they have loaded the model",
@@ -413,7 +405,7 @@ def attempt(
         DymnError: not the source fails, but the model or the place of the results.
     """
     try:
-        body, summary = job.do(
+        body, summary = job.run(
             tagger,
             name,
             lambda body: part(Part(name, body)),

@@ -20,6 +20,7 @@ import typer
 from dymn_cli.cli.commands import (
     bench,
     convert,
+    cut,
     demo,
     distill,
     doctor,
@@ -62,7 +63,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "convert", "report", "merge", "info"),
+    "Analyse": ("tag", "events", "embed", "convert", "cut", "report", "merge", "info"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -110,7 +111,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, convert, report, merge, info, finetune, eval_, distill, models, export, labels,
+    tag, events, embed, convert, cut, report, merge, info, finetune, eval_, distill, models, export, labels,
     doctor, bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:

@@ -8,6 +8,7 @@ import os
 import typer
 
 from dymn_cli.errors import DymnError, InputError, OutputError, UsageError
+from dymn_cli.values import os_reason
 
 __all__ = ["as_dymn_error"]
 
@@ -22,9 +23,9 @@ def as_dymn_error(reason: BaseException) -> DymnError:
         error: DymnError = _usage_error(reason)
     elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
         # Files are written where such errors become ours; help and versions go to the stream directly.
-        error = OutputError(f"standard output: {(reason.strerror or str(reason)).lower()}")
+        error = OutputError(f"standard output: {os_reason(reason)}")
     elif isinstance(reason, PermissionError) and reason.filename is not None:
-        error = InputError(f"{os.fsdecode(reason.filename)}: {(reason.strerror or str(reason)).lower()}")
+        error = InputError(f"{os.fsdecode(reason.filename)}: {os_reason(reason)}")
     else:
         where = "set DYMN_DEBUG=1 for the trace, and please report it"
         error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)

@@ -155,7 +155,14 @@ def _plain(sheet: _Sheet) -> Iterator[LabelRow]:
         raise InputError(f"{sheet.path}: no column of {missing}s among {found}", hint=EXPECTED)
     for line, cells in sheet:
         labels = tuple(part.strip() for part in cells[label].split(";") if part.strip())
-        if cells.get("decision") == "reject":  # a reviewer says that it is not there
+        decision = cells.get("decision", "keep").lower()
+        if decision not in ("keep", "reject", ""):
+            raise InputError(
+                f"{sheet.path}, line {line}: the decision is {decision!r}, neither keep nor reject"
+            )
+        if not decision:  # a reviewer has not looked at it
+            continue
+        if decision == "reject":
             labels = ()
         for text in labels:
             if text.lower() in MISSING:

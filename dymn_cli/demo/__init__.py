@@ -1,11 +1,11 @@
-"""Clips that ship with the package, to hear what tagging does before there is a recording at hand.
+"""Bundled audio clips, to try tagging without a recording of your own.
 
     >>> from dymn_cli import Tagger
     >>> from dymn_cli.demo import demo_clips
     >>> for clip in demo_clips():
     ...     print(clip.name, Tagger().tag(clip.path).tags[0].label)
 
-Nothing was recorded: `python -m dymn_cli.demo.synthesise` computes them and writes them anew.
+None of them was recorded: `python -m dymn_cli.demo.synthesise` computes and writes them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["DemoClip", "demo_clips"]
 
 @dataclass(frozen=True, slots=True)
 class DemoClip:
-    """One clip, and what is to be heard in it.
+    """A clip, with the labels to expect.
 
     Args:
         name: one word.
         description: one line: what it is, and how it was made.
-        path: the audio file, within the installed package.
-        labels: AudioSet's words for it: one of them belongs on top, all of them near it.
+        path: the audio file, in the installed package.
+        labels: matching AudioSet labels: one of them should be the top tag, all of them near the top.
     """
 
     name: str
@@ -35,7 +35,7 @@ class DemoClip:
 
 
 def demo_clips() -> tuple[DemoClip, ...]:
-    """The clips that ship: music, an animal and a signal, of a few seconds each."""
+    """The bundled clips: music, an animal and a signal, of a few seconds each."""
     return (
         _clip(
             "guitar",

@@ -1,10 +1,9 @@
-"""Make the demo clips from nothing but arithmetic: `python -m dymn_cli.demo.synthesise` rewrites them.
+"""Synthesise the demo clips: `python -m dymn_cli.demo.synthesise` rewrites them.
 
-The numbers below are physical: frequencies, decay times, tempi. The random ones come from the raw output of
-seeded PCG64 generators, which NumPy never changes, so that two runs write the same samples.
+The numbers below are physical: frequencies, decay times, tempi. Random ones come from the raw output of
+seeded PCG64 generators, which NumPy never changes, so every run writes the same samples.
 
-Every clip ends in a room's reverberation. It is what makes a computed tone sound as if recorded, to people
-and to models alike.
+Every clip gets a room's reverberation, which makes a computed tone sound recorded, to people and to models.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CLIPS", "RATE_HZ", "birdsong", "guitar", "pcm16", "plucked_string", "siren", "write_clips"]
 
-RATE_HZ = 32_000  # the models' own rate: all that they can hear, and nothing above it
-PEAK = 0.25  # of full scale, 12 dB of headroom: FLAC pays by the bit, and nothing here needs more
+RATE_HZ = 32_000  # the rate of the models
+PEAK = 0.25  # of full scale: 12 dB of headroom keep the FLAC files small
 
 
 # ------------------------------------------------------------------ building blocks
@@ -49,26 +48,26 @@ def phase_of(frequency_hz: Signal) -> Signal:
 
 
 def mix_in(track: Signal, sound: Signal, start_s: float, gain: float = 1.0) -> None:
-    """Add a sound to a track in place; what would go past the track's end is lost."""
+    """Add a sound to a track in place, up to the end of the track."""
     start = round(start_s * RATE_HZ)
     part = track[start : start + len(sound)]
     part += gain * sound[: len(part)]
 
 
 def faded_out(sound: Signal, duration_s: float) -> Signal:
-    """The sound with its last moments brought down to nothing along a straight line."""
+    """The sound with a linear fade-out."""
     left_s = (len(sound) - 1 - np.arange(len(sound))) / RATE_HZ
     return sound * np.minimum(left_s / duration_s, 1)
 
 
 def faded_in(sound: Signal, duration_s: float) -> Signal:
-    """The sound with its first moments brought up from nothing along a straight line."""
+    """The sound with a linear fade-in."""
     return faded_out(sound[::-1], duration_s)[::-1]
 
 
 def filtered(sound: Signal, gain_at: Callable[[Signal], Signal]) -> Signal:
     """The sound through a zero-phase filter, given as gain over frequency in Hz."""
-    n_fft = 2 * len(sound)  # room for the ringing, which would otherwise wrap around
+    n_fft = 2 * len(sound)  # so that the ringing does not wrap around
     frequency_hz = np.arange(n_fft // 2 + 1, dtype=np.float64) * (RATE_HZ / n_fft)
     return np.fft.irfft(np.fft.rfft(sound, n_fft) * gain_at(frequency_hz), n_fft)[: len(sound)]
 
@@ -82,7 +81,7 @@ def band_gain(frequency_hz: Signal, low_hz: float, high_hz: float, order: int) -
 
 
 def room_gain(frequency_hz: Signal) -> Signal:
-    """Gain of a room's echoes: walls keep the bass, walls and air the treble."""
+    """Gain of a room's echoes: walls absorb the bass, walls and air the treble."""
     return band_gain(frequency_hz, 200, 6000, order=1)
 
 
@@ -123,7 +122,7 @@ STROKES = (  # start and end within the bar, downwards?, how hard
 LAST_STROKES = ((0.0, 1.1, True, 1.0),)
 STRING_DECAY_S = 10.0  # in which a fundamental falls by 60 dB
 PLUCK_POINT = 0.18  # from the bridge, of the string's length
-NEXT_STRING_S = 0.018  # the plectrum's way from a string to its neighbour
+NEXT_STRING_S = 0.018  # the plectrum moves from one string to the next
 DAMPING_S = 0.02  # the hand stops the strings before the next stroke
 BODY_MODES = ((105, 25, 1.0), (210, 40, 1.0), (400, 80, 0.5))  # centre and width in Hz, height: air, top, top
 
@@ -134,7 +133,7 @@ def note_hz(midi: int) -> float:
 
 
 def pluck(n_samples: int, seed: int) -> Signal:
-    """The string's first period: soft noise, without the harmonics that have a node where it is plucked."""
+    """The string's first period: soft noise, without the harmonics that have a node at the plucking point."""
     noise = white_noise(n_samples, seed)
     for _ in range(2):
         noise = (noise + np.roll(noise, 1)) / 2
@@ -146,9 +145,9 @@ def pluck(n_samples: int, seed: int) -> Signal:
 def plucked_string(frequency_hz: float, duration_s: float, seed: int) -> Signal:
     """A string after Karplus and Strong (Computer Music Journal 7(2), 1983).
 
-    A period of noise goes round and round; each time, neighbouring samples are averaged, which wears off
-    the treble first. The average delays by half a sample; linear interpolation adds the fraction of a
-    sample by which a period exceeds a whole number, so that the string is in tune.
+    A period of noise repeats; each time, neighbouring samples are averaged, which damps the treble first. The
+    average delays by half a sample; linear interpolation adds the fraction of a sample by which a period
+    exceeds a whole number, so that the string is in tune.
     """
     n_samples = round(duration_s * RATE_HZ)
     period, fraction = divmod(RATE_HZ / frequency_hz - 0.5, 1)
@@ -176,7 +175,7 @@ def strummed(chord: Chord, downwards: bool, duration_s: float, seed: int) -> Sig
 
 
 def body_gain(frequency_hz: Signal) -> Signal:
-    """Gain of the guitar's body: the air in it and the first modes of its top stand out, treble is lost."""
+    """Gain of the guitar's body: resonances of the air and of the top, and less treble."""
     gain = band_gain(frequency_hz, 70, 2500, order=1)
     for centre_hz, width_hz, height in BODY_MODES:
         gain = gain * (1 + height * np.exp(-(((frequency_hz - centre_hz) / width_hz) ** 2)))
@@ -224,8 +223,8 @@ def phrase() -> list[tuple[Signal, float]]:
 def birdsong() -> Signal:
     """A songbird's phrase of twelve notes, sung twice.
 
-    Songbirds whistle nearly pure tones, mostly between 2 and 7 kHz, a tenth of a second or so each; what
-    makes them a bird's is how fast their pitch moves.
+    Songbirds whistle nearly pure tones, mostly between 2 and 7 kHz, about a tenth of a second each; typical
+    is how fast their pitch moves.
     """
     track = np.zeros(round(5.5 * RATE_HZ))
     for start_s in PHRASE_STARTS_S:
@@ -245,7 +244,7 @@ N_HARMONICS = 8
 
 
 def swept_hz(n_sweeps: int, per_min: float) -> Signal:
-    """The siren's pitch: from its lowest up and down again, so many times."""
+    """The siren's pitch: from the lowest to the highest and back, `n_sweeps` times."""
     sweep = 0.5 - 0.5 * np.cos(2 * np.pi * per_min / 60 * time_s(n_sweeps * 60 / per_min))
     pitch_hz: Signal = SIREN_LOW_HZ + (SIREN_HIGH_HZ - SIREN_LOW_HZ) * sweep
     return pitch_hz
@@ -276,13 +275,13 @@ CLIPS: dict[str, Callable[[], Signal]] = {
 
 
 def pcm16(signal: Signal) -> NDArray[np.int16]:
-    """The signal as 16 bit samples, the largest of them at `PEAK`."""
+    """The signal as 16 bit samples with its maximum at `PEAK`."""
     loudest: float = np.max(np.abs(signal))
     return np.rint(signal * (PEAK * 32767 / loudest)).astype(np.int16)
 
 
 def write_clips(folder: Path) -> None:
-    """Write every clip into a folder, over what is there under its name.
+    """Write every clip into a folder, replacing existing files.
 
     Raises:
         OutputError: a clip cannot be written.

@@ -1,1 +1,1 @@
-"""The checks of an installation: self-tests of models, and the devices there are."""
+"""Check an installation: its libraries, devices and models."""

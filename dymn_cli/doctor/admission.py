@@ -1,4 +1,4 @@
-"""The self-test that a model has to pass before it gets a name."""
+"""The self-test that a model must pass before it is installed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["self_test"]
 
 
 def self_test(file: Path) -> ModelHeader:
-    """Have a model file answer a synthetic sound and a clip that ships; its header.
+    """Run a model file on a synthetic sound and a bundled clip, and return its header.
 
     Raises:
-        ModelError: it cannot be loaded, or an answer is not as it should be.
+        ModelError: it cannot be loaded, or its output is wrong.
     """
     from dymn_cli.demo import demo_clips
     from dymn_cli.doctor.self_test import check_model

@@ -1,4 +1,4 @@
-"""The checks of `dymn doctor`: each of them ends as one line, whatever is broken."""
+"""The checks of `dymn doctor`: one line each, whatever is broken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import DymnError
-from dymn_cli.runtime.devices import TorchFacts, parse_device
+from dymn_cli.runtime.devices import TorchBuild, parse_device
 from dymn_cli.values import bytes_text
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ VARIABLES = (
 )
 REINSTALL = "pip install --force-reinstall dymn"
 CLIP = "siren"
-N_TOP = 5  # the expected label must be among so many
+N_TOP = 5  # the expected label must be among the top tags
 IMPORT_LIMIT_S = 120
-TORCH_FACTS = """
+TORCH_BUILD = """
 import dataclasses, json, sys, torch
 sys.path.insert(0, sys.argv[1])
-from dymn_cli.runtime.torch import torch_facts
-print(json.dumps(dataclasses.asdict(torch_facts())))
+from dymn_cli.runtime.torch import torch_build
+print(json.dumps(dataclasses.asdict(torch_build())))
 """
 
 State = Literal["ok", "absent", "warn", "fail"]
@@ -73,7 +73,7 @@ State = Literal["ok", "absent", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -85,19 +85,19 @@ def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTi
     """Run all checks.
 
     Args:
-        model: that is to be used: name or path.
-        backend: runtime that is to run it.
-        device: where.
+        model: name or path.
+        backend: the runtime.
+        device: the device.
 
     Returns:
-        The checks, and how long each stage of tagging took; None where it could not be tried.
+        The checks, and the times of the stages of tagging; None if tagging failed.
     """
     importing = {name: _start_import(name) for name in EXTRAS}
     checks = list(_parts())
     loaded = {name: _loaded(name, process) for name, process in importing.items()}
     checks += [_extra(name, purpose, loaded[name]) for name, purpose in EXTRAS.items()]
     checks += [
-        _cores(),
+        _guarded("cores", _cores),
         _cache(),
         _guarded("audio cache", _audio_cache),
         *_environment(),
@@ -115,21 +115,17 @@ def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTi
 
 
 def _guarded(name: str, work: Callable[[], Check]) -> Check:
-    """The result of a check, which fails where it raises: a broken installation breaks anywhere."""
+    """Run a check; any exception makes it fail, because a broken installation may break anywhere."""
     try:
         return work()
     except DymnError as error:
         return Check(name, "fail", error.message, error.hint)
-    except Exception as exc:  # also what no library should raise
-        return Check(name, "fail", _reason(exc), REINSTALL)
+    except Exception as exc:  # a broken library may raise anything
+        text = " ".join([f"{type(exc).__name__}:", *str(exc).split()])
+        return Check(name, "fail", text.removesuffix(":"), REINSTALL)
 
 
-def _reason(exc: BaseException) -> str:
-    text = " ".join(str(exc).split())
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-
-
-# ---------------------------------------------------------------------- what it is made of
+# ---------------------------------------------------------------------- libraries
 
 
 def _parts() -> Iterator[Check]:
@@ -172,15 +168,15 @@ def _soundfile(version: str) -> Check:
         hint = (
             "install the soundfile wheel, which brings a newer one: pip install --force-reinstall soundfile"
         )
-        return Check("soundfile", "warn", f"{detail}, which knows no MP3", hint)
+        return Check("soundfile", "warn", f"{detail}, which cannot decode MP3", hint)
     return Check("soundfile", "ok", detail)
 
 
 def _start_import(name: str) -> subprocess.Popen[str] | None:
-    """Import an extra elsewhere: it may take seconds, and a library that does not fit may crash."""
+    """Import an extra in a process: it may take seconds, and an incompatible library may crash."""
     if _version(name) is None:
         return None
-    code = TORCH_FACTS if name == "torch" else f"import {name}"
+    code = TORCH_BUILD if name == "torch" else f"import {name}"
     return subprocess.Popen(
         [sys.executable, "-P", "-c", code, str(Path(__file__).parents[2])],
         stdin=subprocess.DEVNULL,
@@ -193,14 +189,14 @@ def _start_import(name: str) -> subprocess.Popen[str] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """How loading an extra ended: what it printed, or why it failed."""
+    """The result of importing an extra: its output, or why it failed."""
 
     out: str = ""
     failure: str | None = None
 
 
 def _loaded(name: str, importing: subprocess.Popen[str] | None) -> _Loaded | None:
-    """Wait for an extra to be loaded; None where it is not installed."""
+    """Wait for an extra to be imported; None if it is not installed."""
     if importing is None:
         return None
     try:
@@ -219,13 +215,13 @@ def _extra(name: str, purpose: str, loaded: _Loaded | None) -> Check:
     if loaded is None:
         return Check(name, "absent", f"not installed; for {purpose}", _how_to_get(name))
     if loaded.failure is not None:
-        hint = f"only {purpose} needs it; reinstall it: {_how_to_get(name)}"
+        hint = f"only needed for {purpose}; reinstall it: {_how_to_get(name)}"
         return Check(name, "warn", f"{_version(name)} {loaded.failure}", hint)
     return Check(name, "ok", f"{_version(name)}; for {purpose}")
 
 
 def _how_to_get(name: str) -> str:
-    """The command that brings an extra: by the name under which dymn asks for it, if it does."""
+    """The command that installs a library: by the extra that requires it, if there is one."""
     try:
         wanted = metadata.requires("dymn") or []
     except metadata.PackageNotFoundError:
@@ -236,21 +232,16 @@ def _how_to_get(name: str) -> str:
         found = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker)
         if found:
             packages.setdefault(found[1], []).append(re.split(r"[^\w-]", package.strip())[0])
-    # The one that is called so, else the smallest; the one for working on dymn has them all.
+    # The extra of that name, else the smallest; "dev" requires all of them.
     extras = sorted(packages, key=lambda extra: (extra == "dev", extra != name, len(packages[extra])))
-    for extra in extras:
-        if name in packages[extra]:
-            return f"pip install 'dymn[{extra}]'"
-    return f"pip install {name}"
+    extra = next((extra for extra in extras if name in packages[extra]), None)
+    return f"pip install 'dymn[{extra}]'" if extra else f"pip install {name}"
 
 
 def _cores() -> Check:
-    def count() -> Check:
-        from dymn_cli.tagging.tagger import usable_cores
+    from dymn_cli.tagging.tagger import usable_cores
 
-        return Check("cores", "ok", f"{usable_cores()} of {os.cpu_count()} may be used")
-
-    return _guarded("cores", count)
+    return Check("cores", "ok", f"{usable_cores()} of {os.cpu_count()} can be used")
 
 
 def _cache() -> Check:
@@ -259,13 +250,13 @@ def _cache() -> Check:
     folder = cache_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        hint = "set DYMN_HOME to a folder that you may write to"
+        hint = "set DYMN_HOME to a folder that you can write to"
         return Check("cache", "warn", f"{folder}: {existing} is not writable", hint)
-    return Check("cache", "ok", str(folder) if folder == existing else f"{folder}, not made yet")
+    return Check("cache", "ok", str(folder) if folder == existing else f"{folder}, not created yet")
 
 
 def _audio_cache() -> Check:
-    """What training has decoded, where no --cache says another place."""
+    """The default cache of decoded audio for training."""
     from dymn_cli.datasets.audio_cache import CLIPS_FOLDER, LIMIT_VARIABLE, cache_limit, cache_use
     from dymn_cli.store.registry import cache_folder
 
@@ -279,30 +270,33 @@ def _audio_cache() -> Check:
 def _environment() -> Iterator[Check]:
     given = {name: value for name, value in sorted(os.environ.items()) if name.startswith("DYMN_")}
     known = [f"{name}={value}" for name, value in given.items() if name in VARIABLES]
-    yield Check("environment", "ok", ", ".join(known) or "no variable of dymn is set")
+    yield Check("environment", "ok", ", ".join(known) or "no DYMN_ variable is set")
     for name in sorted(given.keys() - set(VARIABLES)):
         near = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.0)[0]
-        yield Check(name, "warn", "is no variable that dymn knows", f"nearest: {near}")
+        yield Check(name, "warn", "not a variable that dymn knows", f"nearest: {near}")
 
 
-# ---------------------------------------------------------------------- whether it works
+# ---------------------------------------------------------------------- model and devices
 
 
 def _weights(model: str) -> Check:
+    from dymn_cli.store.identity import identify
     from dymn_cli.store.registry import ModelSpec, resolve
-    from dymn_cli.store.weights import read_weights, sha256_of
+    from dymn_cli.store.weights import read_weights
 
     found = resolve(model)
     if not isinstance(found, ModelSpec):
-        size, digest = found.stat().st_size, sha256_of(found)
-        return Check("weights", "ok", f"{found}: {bytes_text(size)}, SHA-256 {digest[:12]}…")
-    weights = read_weights(found)  # holds the file to the hash in the manifest
-    facts = f"{bytes_text(found.size_bytes or 0)}, SHA-256 {weights.sha256[:12]}… as it should be"
-    return Check("weights", "ok", f"{found.name}: {facts}, in {found.path.parent}")
+        identity = identify(found)
+        size = bytes_text(identity.size_bytes)
+        return Check("weights", "ok", f"{found}: {size}, SHA-256 {identity.sha256[:12]}…")
+    sha256 = read_weights(found).sha256  # verified against the manifest
+    size = bytes_text(found.size_bytes or 0)
+    detail = f"{found.name}: {size}, SHA-256 {sha256[:12]}… verified, in {found.path.parent}"
+    return Check("weights", "ok", detail)
 
 
 def _try(model: str, backend: str, device: str) -> Trial | Check:
-    """The answer of the model to a clip that ships, or the check that failed for want of one."""
+    """Run the model on a bundled clip; the failed check if that is impossible."""
     trials: list[Trial] = []
 
     def attempt() -> Check:
@@ -326,38 +320,38 @@ def _runtime(trial: Trial) -> Check:
     form = trial.form or ""
     if form.startswith("one-blocked-"):
         blocks = form.removeprefix("one-blocked-")
-        where += f", with channels in blocks of {blocks}, the fastest form"
+        where += f", with channels in blocks of {blocks} (fastest)"
     elif form == "one":
-        where += ", in its plain form: this processor has no blocked one, which would be faster"
-    elif trial.front_end_there:
-        where += ", with resampling and log-mels there as well"
+        where += ", in the plain form; this processor does not support the faster blocked form"
+    elif trial.front_end_on_device:
+        where += ", which also resamples and computes log-mels"
     return Check("runtime", "ok", where)
 
 
 def _devices(in_use: str, torch: _Loaded | None) -> Iterator[Check]:
-    """A line for each device that there is, or that one would look for."""
-    from dymn_cli.doctor.devices import devices_here
+    """A check for each device to list."""
+    from dymn_cli.doctor.devices import list_devices
 
     try:
         from dymn_cli.runtime.onnx import providers
 
         offered = providers()
-    except Exception:  # a broken onnxruntime has a line of its own
+    except Exception:  # a broken onnxruntime has its own check
         offered = ()
-    facts = None
+    build = None
     if torch is not None and torch.failure is None:
-        facts = TorchFacts(**json.loads(torch.out.splitlines()[-1]))
-    for found in devices_here(in_use, offered, facts):
-        yield Check(found.kind, "ok" if found.is_there else "absent", found.detail, found.hint)
+        build = TorchBuild(**json.loads(torch.out.splitlines()[-1]))
+    for device in list_devices(in_use, offered, build):
+        yield Check(device.kind, "ok" if device.is_available else "absent", device.detail, device.hint)
 
 
 def _agreement(trial: Trial, model: str) -> Check:
-    """Whether a device says what the CPU says."""
+    """Compare the scores of a device with those of the CPU."""
     from dymn_cli.doctor.self_test import DEVICE_TOLERANCE, try_clip
 
     cpu = try_clip(_clip().path, model)
     difference = float(abs(trial.scores - cpu.scores).max())
-    detail = f"scores differ from the CPU's by {difference:.4f} at most"
+    detail = f"scores differ from the CPU's by at most {difference:.4f}"
     if difference <= DEVICE_TOLERANCE:
         return Check("agreement", "ok", detail)
     return Check("agreement", "warn", f"{detail}; {DEVICE_TOLERANCE:g} is usual", "--device cpu is exact")
@@ -372,7 +366,7 @@ def _self_test(trial: Trial, model: str) -> Check:
     expected = [label for label in clip.labels if label in trial.labels]
     heard = [label for label in trial.labels[:N_TOP] if label in expected]
     if not expected:
-        return Check("self-test", "ok", f"answers, with labels of its own: {trial.labels[0]!r} first; {took}")
+        return Check("self-test", "ok", f"runs, with its own labels: {trial.labels[0]!r} first; {took}")
     if heard:
         return Check("self-test", "ok", f"hears {heard[0]!r} in {clip.path.name}; {took}")
     detail = f"hears {', '.join(trial.labels[:3])} in {clip.path.name}, not {expected[0]}; {took}"

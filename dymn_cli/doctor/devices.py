@@ -1,7 +1,7 @@
-"""What `dymn doctor` says of GPUs and their like: which are there, who can run on them, and why nobody can.
+"""The accelerators that `dymn doctor` lists: which ones work here, on which runtime, or why not.
 
-CUDA is always spoken of, because it is asked for most. Of the others, those that a runtime here was built
-for, and those that machines of this kind have.
+CUDA is always listed, because it is the most common. Others are listed if a runtime here was built for them,
+or if machines of this kind have them.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from dymn_cli.runtime.devices import (
     HOW_TO_GET,
     PROVIDERS,
     Device,
-    TorchFacts,
+    TorchBuild,
     why_not_onnx,
     why_not_torch,
 )
 
-__all__ = ["DeviceFound", "devices_here"]
+__all__ = ["DeviceStatus", "list_devices"]
 
 KINDS = (*(kind for kind in PROVIDERS if kind != "cpu"), "mps")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFound:
-    """A kind of device: whether a runtime here can use it, what is to be known of it, and what to do."""
+class DeviceStatus:
+    """A kind of device: whether a runtime here can use it, a description, and what to do."""
 
     kind: str
-    is_there: bool
+    is_available: bool
     detail: str
     hint: str | None = None
 
 
-def devices_here(in_use: str, offered: Collection[str], torch: TorchFacts | None) -> Iterator[DeviceFound]:
-    """The devices that are worth a line.
+def list_devices(in_use: str, offered: Collection[str], torch: TorchBuild | None) -> Iterator[DeviceStatus]:
+    """Yield the devices to list.
 
     Args:
-        in_use: the kind of the device that is used; "" for none.
+        in_use: the kind of device in use; "" for none.
         offered: the providers that this onnxruntime was built with.
-        torch: what PyTorch says of itself; None where none can be loaded.
+        torch: the installed PyTorch; None if it cannot be loaded.
     """
     for kind in KINDS:
         reasons = {} if kind == "mps" else {"onnxruntime": why_not_onnx(kind, offered)}
@@ -53,14 +53,14 @@ def devices_here(in_use: str, offered: Collection[str], torch: TorchFacts | None
         because = "; ".join(reason for reason in reasons.values() if reason is not None)
         if kind == "cuda" and "PyTorch" not in able and not _has_nvidia_driver():
             detail = f"no NVIDIA driver is installed{because and f'; {because}'}"
-            yield DeviceFound(kind, is_there=False, detail=detail)
+            yield DeviceStatus(kind, is_available=False, detail=detail)
         elif able and kind == in_use:
-            yield DeviceFound(kind, is_there=True, detail="in use")
+            yield DeviceStatus(kind, is_available=True, detail="in use")
         elif able:
-            detail = f"there for {' and '.join(able)}, and not in use: it must be asked for"
-            yield DeviceFound(kind, is_there=True, detail=detail, hint=f"--device {kind}")
+            detail = f"available for {' and '.join(able)}, but not in use"
+            yield DeviceStatus(kind, is_available=True, detail=detail, hint=f"--device {kind}")
         elif kind == "cuda" or _is_usual(kind):
-            yield DeviceFound(kind, is_there=False, detail=because, hint=HOW_TO_GET[kind])
+            yield DeviceStatus(kind, is_available=False, detail=because, hint=HOW_TO_GET[kind])
 
 
 def _has_nvidia_driver() -> bool:

@@ -1,7 +1,7 @@
-"""Does a model answer as it should here, and how long does each stage of tagging take?
+"""Check that a model works here, and time each stage of tagging.
 
-What must hold for every model: finite answers, the same ones each time, and the same from both runtimes. Some
-published models can also be held to the scores that were published for an example clip (`check_example`).
+Every model must give finite results, the same ones each time, and the same ones on both runtimes. Some
+published models can also be compared with the scores published for an example clip (`check_example`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TOLERANCE = 1e-4
 """Largest difference between two runtimes, relative to the largest absolute value (at least 1)."""
 
 DEVICE_TOLERANCE = 2e-3
-"""Largest difference of a score on a GPU from that on the CPU."""
+"""Largest difference between a score on a GPU and on the CPU."""
 
 _Result = TypeVar("_Result")
 
@@ -64,10 +64,10 @@ class ModelCheck:
     """A model that passed.
 
     Args:
-        info: name, hash, runtime and device that answered.
-        header: what the model is.
-        difference: from PyTorch's answer, as `TOLERANCE` measures it; None where that was not asked.
-        unasked: why PyTorch was not asked, or None.
+        info: name, hash, runtime and device.
+        header: of the model.
+        difference: from PyTorch's output, measured as for `TOLERANCE`; None if they were not compared.
+        unasked: why they were not compared, or None.
     """
 
     info: ModelInfo
@@ -77,18 +77,18 @@ class ModelCheck:
 
 
 def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
-    """Load a model and have it answer a synthetic sound twice; where PyTorch is installed, there as well.
+    """Run a model twice on a synthetic sound, and on PyTorch if it is installed.
 
     Args:
         model: name, or path of a model file.
-        clip: a recording whose first window it must answer, too.
+        clip: a recording, whose first window is tested as well.
 
     Raises:
         InputError: the clip cannot be read.
         UsageError: no model of that name.
-        WeightsMissingError: its file is not there.
-        ChecksumError: its file is not that of the manifest.
-        ModelError: it cannot be loaded, or an answer is not as it should be.
+        WeightsMissingError: its file is missing.
+        ChecksumError: its file is not the one in the manifest.
+        ModelError: it cannot be loaded, or its output is wrong.
     """
     backend = open_backend(model, n_samples=PLAN.n_window, frames=True)
     log_mel = LogMel(backend.header.front_end)
@@ -98,7 +98,7 @@ def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
     answer = _answer(backend, mels)
     again = backend.run(mels, frames=backend.has_frames)
     if any(not np.array_equal(one, other) for one, other in _pairs(answer, again)):
-        raise ModelError(f"{model}: two answers to the same sound differ")
+        raise ModelError(f"{model}: two runs on the same sound give different results")
     unasked = _why_not_torch(model, backend)
     if unasked is not None:
         return ModelCheck(backend.info, backend.header, None, unasked)
@@ -113,7 +113,7 @@ def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
 
 
 def _sound(rate_hz: int) -> NDArray[np.float32]:
-    """A window of chirp and noise, (n_samples,): it leaves no band and no block idle."""
+    """A window of chirp and noise, (n_samples,), which uses all bands and blocks."""
     time_s = np.arange(PLAN.n_window) / rate_hz
     chirp = np.sin(np.pi * 0.4 * rate_hz / time_s[-1] * time_s**2)
     noise = np.random.default_rng(0).standard_normal(len(time_s))
@@ -124,7 +124,7 @@ def _sound(rate_hz: int) -> NDArray[np.float32]:
 def _answer(backend: Backend, mels: Mels) -> Answer:
     answer = backend.run(mels, frames=backend.has_frames)
     if not all(np.isfinite(part).all() for part, _ in _pairs(answer, answer)):
-        raise ModelError(f"{backend.info.name}: {backend.info.backend} answers with NaN or infinity")
+        raise ModelError(f"{backend.info.name}: {backend.info.backend} gives NaN or infinity")
     return answer
 
 
@@ -142,7 +142,7 @@ def _difference(one: Answer, other: Answer) -> float:
 
 
 def _pairs(one: Answer, other: Answer) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """The parts that both have."""
+    """The outputs that both have."""
     for a, b in zip(one, other, strict=True):
         if a is not None and b is not None:
             yield a, b
@@ -153,11 +153,11 @@ def _pairs(one: Answer, other: Answer) -> Iterator[tuple[NDArray[np.float32], ND
 
 @dataclass(frozen=True, slots=True)
 class ExampleCheck:
-    """A model's scores of the published example clip beside the published ones.
+    """A model's scores for the example clip, beside the published ones.
 
     Args:
         source: who published the scores, and how they were computed.
-        tolerance: largest difference that this explains.
+        tolerance: largest difference to expect.
         rows: (label, published score, score here), best first.
     """
 
@@ -167,24 +167,24 @@ class ExampleCheck:
 
     @property
     def difference(self) -> float:
-        """The largest one."""
+        """The largest difference between a score here and the published one."""
         return max(abs(here - published) for _, published, here in self.rows)
 
     @property
     def holds(self) -> bool:
-        """Whether the model says here what it said there."""
-        return self.difference <= self.tolerance  # NaN does not
+        """Whether all scores are within the tolerance."""
+        return self.difference <= self.tolerance  # False for NaN
 
 
 def check_example(model: str, clip: Source) -> ExampleCheck:
-    """Hold a published model to the scores that were published for `metro_station-paris.wav`.
+    """Compare a model with the scores published for `metro_station-paris.wav`.
 
     Args:
         model: name of a model.
         clip: the user's copy of that recording, of about 10 s.
 
     Raises:
-        UsageError: no scores were published for the model, or it is another clip.
+        UsageError: no scores were published for the model, or the clip is another one.
         InputError: the clip cannot be read.
         ModelError: the model cannot be used.
     """
@@ -214,7 +214,7 @@ def check_example(model: str, clip: Source) -> ExampleCheck:
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Milliseconds for the first window of a clip, the best of three; decoding includes resampling."""
+    """Milliseconds for the first window of a clip, best of three; decoding includes resampling."""
 
     decode_ms: float
     log_mel_ms: float
@@ -223,12 +223,12 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a model says of the first window of a clip, labels best first, and how long it took.
+    """A model's result for the first window of a clip, and how long it took.
 
     Args:
-        info: name, hash, runtime and device that answered.
-        form: the graph that ran, see `dymn_cli.export.graph`; None where none of ours did.
-        front_end_there: whether the device computed the log-mel, too.
+        info: name, hash, runtime and device.
+        form: of the graph, see `dymn_cli.export.graph`; None for other files and runtimes.
+        front_end_on_device: whether the device also computed the log-mel.
         labels: all labels, best first.
         scores: (n_classes,) float32, in the model's order.
         times: of each stage.
@@ -236,7 +236,7 @@ class Trial:
 
     info: ModelInfo
     form: str | None
-    front_end_there: bool
+    front_end_on_device: bool
     labels: tuple[str, ...]
     scores: NDArray[np.float32]
     times: StageTimes
@@ -248,7 +248,7 @@ def try_clip(source: Source, model: str, *, backend: str = "auto", device: str =
     Raises:
         InputError: the clip cannot be read.
         UsageError: an unknown model, backend or device.
-        ModelError: the model cannot be loaded or gives no answer.
+        ModelError: the model cannot be loaded or run.
     """
     runtime = open_backend(model, backend=backend, device=device, n_samples=PLAN.n_window)
     log_mel = _front_end(runtime)
@@ -258,13 +258,13 @@ def try_clip(source: Source, model: str, *, backend: str = "auto", device: str =
     scores = sigmoid(answer.logits[0])
     order = np.argsort(-scores, kind="stable")
     labels = tuple(runtime.header.vocabulary[int(index)].name for index in order)
-    there = isinstance(runtime, DeviceFrontEnd)
+    on_device = isinstance(runtime, DeviceFrontEnd)
     times = StageTimes(decode_ms, log_mel_ms, model_ms)
-    return Trial(runtime.info, _form(runtime), there, labels, scores, times)
+    return Trial(runtime.info, getattr(runtime, "form", None), on_device, labels, scores, times)
 
 
 def _front_end(backend: Backend) -> Callable[[NDArray[np.float32]], Mels]:
-    """What computes the log-mel of a window, where the tagger has it computed."""
+    """The function that computes the log-mel of a window, as in the tagger."""
     config = backend.header.front_end
     if isinstance(backend, DeviceFrontEnd):
         device = backend
@@ -272,16 +272,8 @@ def _front_end(backend: Backend) -> Callable[[NDArray[np.float32]], Mels]:
     return LogMel(config)
 
 
-def _form(backend: Backend) -> str | None:
-    if backend.info.backend != "onnx":
-        return None
-    from dymn_cli.runtime.onnx import OnnxBackend
-
-    return backend.form if isinstance(backend, OnnxBackend) else None
-
-
 def _timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
-    """The result of some work, and the least milliseconds that it took."""
+    """The result of some work, and its shortest time in milliseconds."""
     durations_ms = []
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -226,8 +226,12 @@ def _read_rows(path: str, gathering: _Gathering) -> None:
         source, label = one["source"], one["label"]
         if not is_csv:
             source, label = unescaped(source), unescaped(label)
-        if one.get("decision") == "reject":  # a reviewer says that it is not there
-            gathering.source(source)
+        decision = one.get("decision", "keep").strip().lower()
+        if decision not in ("keep", "reject", ""):
+            raise InputError(f"{where}: the decision is {decision!r}, neither keep nor reject")
+        if decision != "keep":  # a reviewer says that it is not there, or nothing
+            if decision:
+                gathering.source(source)
             continue
         times = one["start_s"], one["end_s"]
         gathering.add(source, *times, label, where, mid=one.get("mid", ""), score=one.get("score"))

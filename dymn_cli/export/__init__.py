@@ -1,1 +1,1 @@
-"""Models as ONNX: the graph of an architecture, and a self-contained file of a model."""
+"""Export models to ONNX: the graph of an architecture, and a self-contained file."""

@@ -1,8 +1,8 @@
-"""How the dynamic convolutions of the network are computed: three forms of its graph.
+"""Three forms of the graph, which compute the dynamic convolutions in different ways.
 
-A kernel that differs from clip to clip (paper equations 2 and 3) is nothing that ONNX knows. `AnyBatch` is
-for exported files and GPUs, `OneClip` for one clip a call, and `OneClipBlocked` is the same for processors
-where onnxruntime keeps channels in blocks, which is the fastest on a CPU.
+ONNX has no convolution whose kernel differs from clip to clip (paper equations 2 and 3). `AnyBatch` is for
+exported files and GPUs, `OneClip` for one clip a call, and `OneClipBlocked` is the same for processors on
+which onnxruntime keeps channels in blocks, the fastest form on a CPU.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
-from dymn_cli.export.network import Network, geometry, shape_of, stride_and_groups
+from dymn_cli.export.network import Network, geometry, stride_and_groups
 from dymn_cli.runtime.blocked import blocked_shape, filled_up
+from dymn_cli.runtime.fold import convolutions
 
 if TYPE_CHECKING:
     from dymn_cli.model.config import Block, ModelConfig, Position
-    from dymn_cli.runtime.blocked import Shape
+    from dymn_cli.runtime.fold import Shape
 
 __all__ = ["AnyBatch", "OneClip", "OneClipBlocked"]
 
@@ -25,21 +26,21 @@ __all__ = ["AnyBatch", "OneClip", "OneClipBlocked"]
 class OneClip(Network):
     """One clip a call: mix the kernels first, then run one convolution with the mixture.
 
-    The number of groups of a depthwise convolution is fixed in ONNX, and that fixes the batch at one.
+    ONNX fixes the number of groups of a depthwise convolution, and with it the batch at one.
     """
 
     batch = 1
 
     def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
-        """Mix the kernels, and convolve with the mixture."""
-        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        """Mix the kernels and convolve with the mixture."""
+        name, shape = f"layers.{block.index}.{position}", convolutions(block)[position]
         kernels, bias = self.kernels(name, shape, self.config.kernels)
         mixed = self.node("MatMul", [attention, kernels], f"{name}.mixed")
         return self.mixed_convolution(x, position, block, mixed, bias)
 
     def mixed_convolution(self, x: str, position: Position, block: Block, mixed: str, bias: str) -> str:
-        """Convolve with a kernel that lies flat."""
-        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        """Convolve with a flat kernel."""
+        name, shape = f"layers.{block.index}.{position}", convolutions(block)[position]
         stride, groups = stride_and_groups(block, position)
         kernel = self.reshape(mixed, f"{name}.kernel", *shape)
         return self.node("Conv", [self.plain(x), kernel, bias], name, **geometry(shape[2], stride, groups))
@@ -47,8 +48,8 @@ class OneClip(Network):
     def dy_relu(self, x: str, name: str, channels: int, lines: str) -> str:
         """Dy-ReLU-B (paper equation 5): the maximum over M lines.
 
-        A line with a slope and an intercept for each channel is what a BatchNormalization of zero mean and
-        unit variance computes, and it computes it in one pass over the data.
+        A BatchNormalization of zero mean and unit variance is a line with a slope and an intercept for each
+        channel, and takes one pass over the data.
         """
         m = self.config.mappings
         flat = self.reshape(lines, f"{name}.flat", -1)
@@ -71,15 +72,14 @@ class OneClip(Network):
 class OneClipBlocked(OneClip):
     """One clip a call, with channels in blocks from the expansion of a block to the last line of its Dy-ReLU.
 
-    onnxruntime has its fastest kernels for data whose channels lie in blocks of B = 8 or 16 (by processor):
-    (C / B, F, T, B). Its optimiser brings only convolutions with constant kernels into that layout, so here
-    the graph asks for it. The operators are onnxruntime's own (domain `com.microsoft.nchwc`), the ones it
-    writes into an optimised model; `dymn_cli.runtime.onnx` tries them on a small example before use.
+    onnxruntime is fastest on data with channels in blocks of B = 8 or 16 (depending on the processor):
+    (C / B, F, T, B). Its optimiser uses that layout only for convolutions with constant kernels, so the graph
+    asks for it. The operators are onnxruntime's own (domain `com.microsoft.nchwc`), the ones it writes into
+    an optimised model; `dymn_cli.runtime.onnx` tries them on a small example before use.
 
     Attributes:
-        channels: tensors in blocks → how many of their channels are meant; those that fill up the last block
-            are zero.
-        twins: tensors in one layout → the same in the other, if it is there.
+        channels: tensor in blocks → its channels, without the zeros that pad the last block.
+        twins: tensor in one layout → the same tensor in the other, if it exists.
     """
 
     domain = "com.microsoft.nchwc"
@@ -92,7 +92,7 @@ class OneClipBlocked(OneClip):
         self.twins: dict[str, str] = {}
 
     def plain(self, x: str) -> str:
-        """The tensor as ONNX lays it out."""
+        """The tensor in ONNX's layout."""
         if x not in self.channels:
             return x
         if x not in self.twins:
@@ -116,32 +116,32 @@ class OneClipBlocked(OneClip):
         return self.blocked_convolution("mel", "stem", *self.kernels("stem", shape, 1), shape, stride=2)
 
     def kernels(self, name: str, shape: Shape, k: int) -> tuple[str, str]:
-        """Laid out as `dymn_cli.runtime.blocked` does it; but those of the last convolution of a block."""
+        """In blocks (`dymn_cli.runtime.blocked`), except for the last convolution of a block."""
         if name.endswith(".project"):
             return super().kernels(name, shape, k)
         return super().kernels(name, blocked_shape(shape, self.block_size), k)
 
     def mixed_convolution(self, x: str, position: Position, block: Block, mixed: str, bias: str) -> str:
-        """In blocks; but the last one of a block, which reads what the gates gave."""
+        """In blocks, except for the last convolution of a block, which reads the gated data."""
         if position == "project":
             return super().mixed_convolution(x, position, block, mixed, bias)
         stride, groups = stride_and_groups(block, position)
-        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        name, shape = f"layers.{block.index}.{position}", convolutions(block)[position]
         return self.blocked_convolution(x, name, mixed, bias, shape, stride=stride, groups=groups)
 
     def blocked_convolution(
         self, x: str, name: str, kernel: str, bias: str, shape: Shape, *, stride: int = 1, groups: int = 1
     ) -> str:
-        """A convolution, depthwise or of all channels, whose answer is in blocks.
+        """A convolution, depthwise or of all channels, with output in blocks.
 
         Args:
-            x: in either layout.
-            name: of the answer.
-            kernel: laid out for it.
-            bias: filled up.
-            shape: of the kernel before it was laid out.
+            x: input, in either layout.
+            name: of the output.
+            kernel: in blocks.
+            bias: padded.
+            shape: of the kernel in ONNX's layout.
             stride: in both directions.
-            groups: 1, or as many as there are channels.
+            groups: 1, or the number of channels.
         """
         whole = blocked_shape(shape, self.block_size)
         x = self.in_blocks(x) if groups > 1 or shape[1] >= self.block_size else self.plain(x)
@@ -150,12 +150,12 @@ class OneClipBlocked(OneClip):
         return self.convolution_node([x, kernel, bias], name, shape[0], **attributes)
 
     def convolution_node(self, inputs: list[str], name: str, channels: int, **attributes: Any) -> str:
-        """Add onnxruntime's own convolution, of inputs that are laid out for it."""
+        """Add onnxruntime's own convolution; the inputs are in its layout."""
         self.channels[name] = channels
         return self.node("Conv", inputs, name, domain=self.domain, **attributes)
 
     def activation(self, x: str, kind: str) -> str:
-        """The same in either layout; a ReLU after a convolution in blocks is done by it."""
+        """In either layout; a convolution in blocks applies its ReLU itself."""
         if x not in self.channels:
             return super().activation(x, kind)
         convolution = self.nodes[-1]
@@ -169,9 +169,9 @@ class OneClipBlocked(OneClip):
     def dy_relu(self, x: str, name: str, channels: int, lines: str) -> str:
         """Dy-ReLU-B (paper equation 5), a 1×1 depthwise convolution for each line.
 
-        max(u, v) = v + relu(u - v), and a convolution can add what the one before it gave, and apply a ReLU:
-        with u₁ = relu(l₁ - l₂) and uₘ = relu(lₘ - lₘ₊₁ + uₘ₋₁), the maximum of M lines is l_M + u_{M-1}. That
-        is one pass over the data for each line.
+        max(u, v) = v + relu(u - v), and a convolution can add the output of another and apply a ReLU: with
+        u₁ = relu(l₁ - l₂) and uₘ = relu(lₘ - lₘ₊₁ + uₘ₋₁), the maximum of M lines is l_M + u_{M-1}. That is
+        one pass over the data for each line.
         """
         if x not in self.channels:
             return super().dy_relu(x, name, channels, lines)
@@ -198,14 +198,15 @@ class OneClipBlocked(OneClip):
 class AnyBatch(Network):
     """Any batch: 1×1 convolutions are batched matrix products with each clip's mixed kernel.
 
-    Depthwise ones run with all K kernels, and each clip mixes the K answers: the same by linearity.
+    Depthwise convolutions run with all K kernels, and each clip mixes the K outputs, which by linearity is
+    the same.
     """
 
     batch = "batch"
 
     def dy_conv(self, x: str, position: Position, block: Block, attention: str) -> str:
-        """Products of matrices; a depthwise one, convolutions with all kernels."""
-        name, shape = f"layers.{block.index}.{position}", shape_of(block, position)
+        """A matrix product; for a depthwise convolution, see `depthwise`."""
+        name, shape = f"layers.{block.index}.{position}", convolutions(block)[position]
         kernels, bias = self.kernels(name, shape, self.config.kernels)
         if position == "depthwise":
             return self.depthwise(x, name, block, attention, kernels, bias)
@@ -216,7 +217,7 @@ class AnyBatch(Network):
         return self.shaped(y, name, x, shape[0], like=x)
 
     def depthwise(self, x: str, name: str, block: Block, attention: str, kernels: str, bias: str) -> str:
-        """Answers of all K kernels in one convolution, and their mixture."""
+        """Convolve with all K kernels at once, and mix the outputs."""
         k, channels, size = self.config.kernels, block.expanded, block.kernel
         stacked = self.reshape(kernels, f"{name}.by_kernel", k, channels, size * size)
         stacked = self.node("Transpose", [stacked], f"{name}.by_channel", perm=[1, 0, 2])
@@ -242,7 +243,7 @@ class AnyBatch(Network):
         return self.node("Max", answers, f"{name}.maximum") if m > 1 else answers[0]
 
     def shaped(self, y: str, output: str, x: str, *sizes: int, like: str = "") -> str:
-        """Reshape to (batch of x, *sizes), followed by frequency and time of `like` where it is given."""
+        """Reshape to (batch of x, *sizes), followed by frequency and time of `like`, if given."""
         parts = [self.node("Shape", [x], f"{output}.batch", end=1), self.ints(*sizes)]
         if like:
             parts.append(self.node("Shape", [like], f"{output}.size", start=2))

@@ -1,4 +1,4 @@
-"""The log-mel front end as ONNX nodes, so that a file takes samples and needs nothing before it.
+"""The log-mel front end as ONNX nodes, so that a file takes samples.
 
     waveform            (batch, n_samples)
     pre-emphasis, mirrored at both ends
@@ -8,19 +8,19 @@
     ln, shift, scale    (batch, 1, n_mels, n_frames), which is `mel`
 
 It computes what `dymn_cli.frontend.logmel` computes, with operators that every runtime has. The operator
-STFT is none of them, and in onnxruntime it is slower and less exact than what stands here: matrix products
-with tables of cosines, after the frame was folded twice. With θ = 2πkm/N and y[m] the windowed samples at
-m = ±½, ±1½, ... from the middle of a frame of N,
+STFT is not one of them, and in onnxruntime it is slower and less exact than this: matrix products with tables
+of cosines, after folding the frame twice. With θ = 2πkm/N and y[m] the windowed samples at m = ±½, ±1½, ...
+from the middle of a frame of N,
 
     X[k] = Σ (y[m] + y[−m]) cos θ − i Σ (y[m] − y[−m]) sin θ         over m from ½ to (N − 1)/2
     cos 2πk(N/2 − m)/N = (−1)^k cos θ,   sin 2πk(N/2 − m)/N = −(−1)^k sin θ
 
-so that even and odd bins each need a quarter of the products. The four quarters of a frame are gathered as
-four channels, two of them backwards, and a 1×1 convolution forms their four sums and differences. Short sums
-also round less: log-mels of recordings agree with the NumPy front end within 5e-5.
+so even and odd bins each need a quarter of the products. The four quarters of a frame are gathered as four
+channels, two of them reversed, and a 1×1 convolution forms their four sums and differences. Short sums also
+round less: log-mels of recordings agree with the NumPy front end within 5e-5.
 
-The tables are looked up in one period of a cosine, at indices that are constant: a runtime works them out
-when it loads the file, and the file stays a megabyte smaller.
+The tables are looked up in one period of a cosine, at constant indices: a runtime evaluates them when it
+loads the file, which makes the file a megabyte smaller.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ __all__ = ["OUTPUTS", "build_front_end", "with_front_end"]
 
 OUTPUTS = ("scores", "logits", "embedding")
 MAX_N_FFT = 8192  # the tables grow with its square; the published models have 1,024
-LAST = 2**31 - 1  # where a slice goes to the end
-# Rows: for even bins the sums that meet cosines and sines, then for odd bins. Columns: the quarters right
-# and left of the middle, and the outer ones that are folded onto them: left, then right.
+LAST = 2**31 - 1  # the end of a slice that goes to the end
+# Rows: the sums for cosines and sines, of even bins, then of odd bins. Columns: the quarters right and left
+# of the middle, and the outer quarters that are folded onto them: left, then right.
 FOLD = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
 
 
 def with_front_end(model: onnx.ModelProto, config: FrontEndConfig) -> onnx.ModelProto:
-    """Put the front end before a network, and the sigmoid behind it.
+    """Add the front end before a network, and the sigmoid behind it.
 
     Args:
-        model: what `dymn_cli.export.onnx_file.self_contained` makes: `mel` in, `logits` and `embedding` out,
-            and perhaps `frame_logits`.
-        config: the front end that the network was trained on.
+        model: of `dymn_cli.export.onnx_file.self_contained`: input `mel`, outputs `logits`, `embedding`, and
+            perhaps `frame_logits`.
+        config: the front end that the network was trained with.
 
     Returns:
-        The same model with input `waveform` (batch, n_samples) float32 and outputs `scores`
-        (batch, n_classes), and those that it had; the batch is 1 where the network's is.
+        The same model with the input `waveform` (batch, n_samples) float32, and the output `scores`
+        (batch, n_classes) before the others; the batch is 1 if the network's is.
 
     Raises:
         ModelError: no graph for such a front end, see `build_front_end`.
@@ -90,16 +90,15 @@ def with_front_end(model: onnx.ModelProto, config: FrontEndConfig) -> onnx.Model
 
 
 def build_front_end(config: FrontEndConfig) -> Nodes:
-    """Nodes from `waveform` (batch, n_samples) to `mel` (batch, 1, n_mels, n_frames), both float32.
+    """Build the nodes from `waveform` (batch, n_samples) to `mel` (batch, 1, n_mels, n_frames), both float32.
 
     Raises:
-        ModelError: the transform has no four equal quarters, or is too long for tables.
+        ModelError: n_fft is not a multiple of 4, or too large for tables.
     """
     if config.n_fft % 4 or config.n_fft > MAX_N_FFT:
         raise ModelError(
-            f"no front end in ONNX for an n_fft of {config.n_fft}:"
-            f" it must be a multiple of 4, up to {MAX_N_FFT}",
-            hint="export without --with-frontend and compute the log-mel outside",
+            f"cannot export a front end with n_fft {config.n_fft}: only multiples of 4 up to {MAX_N_FFT}",
+            hint="export without --with-frontend, and compute the log-mel outside the file",
         )
     front = _FrontEnd(config)
     front.log(front.mel_power(front.folded(front.frames(front.mirrored()))))
@@ -113,7 +112,7 @@ class _FrontEnd(Nodes):
         super().__init__()
         self.config = config
         self.quarter = config.n_fft // 4
-        # Bins by parity: (even, odd), as many of each; no filter reaches the others.
+        # Bins by parity: (even, odd), the same number of each; the mel bank does not use the others.
         used = np.flatnonzero(mel_bank(config).any(axis=0))
         first, end = (int(used[0]) // 2 * 2, int(used[-1]) + 1) if used.size else (0, 2)
         self.bins = np.arange(first, end + (end - first) % 2).reshape(-1, 2).T
@@ -140,10 +139,10 @@ class _FrontEnd(Nodes):
         return self.add("Pad", [emphasised, self.ints(0, half, 0, half)], "mirrored", mode="reflect")
 
     def frames(self, mirrored: str) -> str:
-        """(batch, 4, n_frames, n_fft / 4): windowed quarters of frames, from the middle of a fold.
+        """(batch, 4, n_frames, n_fft / 4): windowed quarters of frames, from the middle outwards.
 
-        They are gathered from the signal and, behind it, the same signal backwards. Both are cut into blocks
-        that every quarter of every frame is made of, which is much faster than single samples.
+        They are gathered from the signal, followed by the reversed signal. Both are cut into blocks that make
+        up all quarters of all frames, which is much faster than gathering single samples.
         """
         n_fft, hop = self.config.n_fft, self.config.n_hop
         block = math.gcd(hop, self.quarter)
@@ -177,7 +176,7 @@ class _FrontEnd(Nodes):
         return self.add("Mul", [frames, self.array("window", np.stack(quarters)[:, np.newaxis])], "windowed")
 
     def starts(self) -> tuple[str, str]:
-        """Where frames start, (n_frames,): 1 + (n_samples − 1) // hop of them; and where the last ends."""
+        """The starts of the 1 + (n_samples − 1) // hop frames, and the end of the last one."""
         n_samples = self.add(
             "Squeeze", [self.add("Shape", ["waveform"], "shape", start=1, end=2)], "n_samples"
         )
@@ -195,7 +194,7 @@ class _FrontEnd(Nodes):
     def mel_power(self, folded: str) -> str:
         """(batch, n_frames, n_mels)."""
         n_bins = self.bins.shape[1]
-        parts = self.add("MatMul", [folded, self.tables()], "parts")  # real and imaginary by parity
+        parts = self.add("MatMul", [folded, self.tables()], "parts")  # real and imaginary, by parity
         squares = self.add("Mul", [parts, parts], "squares")
         squares = self.add("Reshape", [squares, self.ints(0, 2, 2, -1, n_bins)], "pairs")
         power = self.add("ReduceSum", [squares, self.ints(2)], "power", keepdims=0)
@@ -219,7 +218,7 @@ class _FrontEnd(Nodes):
         return self.add("Gather", [self.array("cosine", np.cos(angles)), index], "tables")
 
     def log(self, mel_power: str) -> str:
-        """The log-mel as the network takes it."""
+        """The log-mel for the network."""
         config = self.config
         x = self.add("Add", [mel_power, self.number("offset", config.log_offset)], "above_zero")
         x = self.add("Log", [x], "log")

@@ -1,16 +1,14 @@
-"""The inference graph of an architecture as ONNX, built node by node from its config.
+"""Build the inference graph of an architecture as ONNX, node by node from its config.
 
-No exporter traces the PyTorch modules: the graph is written from `ModelConfig.blocks`, so it holds
-exactly the nodes that inference needs, with names that say where they belong, and the same config
-always gives the same bytes. That it computes what the modules compute is what the parity report and
-the tests are for.
+No exporter traces the PyTorch modules: the graph is built from `ModelConfig.blocks`, so it has exactly the
+nodes that inference needs, with telling names, and the same config always gives the same bytes. The parity
+report and the tests check that it computes what the modules compute.
 
-    network   what is the same in every graph            nodes   a small vocabulary of ONNX
-    forms     how dynamic convolutions are computed
+    network   the parts that all graphs share            nodes   a graph under construction
+    forms     three ways to compute dynamic convolutions
 
-Frequency and time are dynamic in all forms. Initialisers are those of `dymn_cli.runtime.fold`; they
-are declared as external data without content, to be given when a session is created, or embedded by
-`dymn_cli.export.onnx_file`.
+Frequency and time are dynamic in all forms. The initialisers are those of `dymn_cli.runtime.fold`; they are
+declared as external data without content, which a session provides or `dymn_cli.export.onnx_file` embeds.
 
 `python -m dymn_cli.export.graph` writes the graphs that the package ships.
 """
@@ -39,17 +37,17 @@ def build_graph(config: ModelConfig, form: Form = "any", *, frames: bool = False
     """Build the weightless graph of an architecture.
 
     Args:
-        config: the architecture; every knob of it is supported.
-        form: "any" batch; "one" clip a call; or that with channels in blocks of 8 or 16, which only runs on
-            onnxruntime's CPU provider, on processors that have that block size.
-        frames: whether it has the output `frame_logits`, which a runtime computes whenever it is there.
+        config: the architecture; every option of it is supported.
+        form: "any" batch; "one" clip a call; or one clip with channels in blocks of 8 or 16, which needs
+            onnxruntime's CPU provider and a processor with that block size.
+        frames: add the output `frame_logits`, which a runtime then always computes.
 
     Returns:
         A model with input `mel` (batch, 1, n_mels, n_frames) float32 and outputs `logits`
         (batch, n_classes) and `embedding` (batch, embedding_size). The two linear layers of the head are
-        inputs `head.{1,2}.{weight,bias}`, so that one graph serves any number of classes. With frames there
-        is a third output `frame_logits` (batch, n_steps, n_classes); a frame head is given as the inputs
-        `frame_head.{1,2}.{weight,bias}`, without one the two layers of the head are used.
+        inputs `head.{1,2}.{weight,bias}`, so one graph serves any number of classes. With frames there is a
+        third output `frame_logits` (batch, n_steps, n_classes), computed by the inputs
+        `frame_head.{1,2}.{weight,bias}`, or by the head if the architecture has no frame head.
     """
     if form == "any":
         return AnyBatch(config).model(frames=frames)
@@ -59,11 +57,11 @@ def build_graph(config: ModelConfig, form: Form = "any", *, frames: bool = False
 
 
 def build_frames() -> onnx.ModelProto:
-    """What a shipped graph lacks for the output `frame_logits`: the same for every architecture and form.
+    """The nodes that a shipped graph lacks for the output `frame_logits`, the same for all graphs.
 
-    A runtime computes all outputs of a graph, asked for or not. So the shipped graphs have none for frames,
-    and `dymn_cli.runtime.onnx` appends this to the bytes of one where frames are wanted: joined so, two
-    protocol buffers are one with the nodes of both. The head's weights are inputs, as in the graphs.
+    A runtime computes all outputs of a graph, requested or not. So the shipped graphs have no frame logits,
+    and `dymn_cli.runtime.onnx` appends these bytes if they are wanted: two protocol buffers in a row are one
+    with the nodes of both. The weights of the head are inputs, as in the graphs.
     """
     nodes = FrameNodes()
     output = add_frame_logits(nodes, "frame_head")
@@ -82,7 +80,7 @@ def build_frames() -> onnx.ModelProto:
 
 
 class FrameNodes(Nodes):
-    """Nodes whose constants have names of their own, as the graph that they join may have the same."""
+    """Nodes whose constants have names that the graph they join does not use."""
 
     def ints(self, *values: int) -> str:
         """A list of 64-bit integers."""
@@ -90,10 +88,10 @@ class FrameNodes(Nodes):
 
 
 def build_probe(block_size: int) -> onnx.ModelProto:
-    """A small graph with every use of the blocked layout, to see whether they work here.
+    """A small graph with every use of the blocked layout, to test whether they work on a machine.
 
     Input `x` (1, B / 2, f, t) goes through a 1×1 convolution to B channels and a ReLU, a depthwise
-    convolution, two lines of which the maximum counts, and a 1×1 convolution to B / 2 channels. Inputs
+    convolution, the maximum of two lines, and a 1×1 convolution to B / 2 channels. Inputs
     `expand`, `depthwise` and `project` are kernels as `dymn_cli.runtime.blocked` lays them out, `lines` two
     slopes and two intercepts for each channel.
     """

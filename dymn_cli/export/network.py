@@ -1,6 +1,6 @@
-"""The network as an ONNX graph: all that does not depend on how dynamic convolutions are computed.
+"""The network as an ONNX graph: the parts that do not depend on how dynamic convolutions are computed.
 
-What does is left to the forms, see `dymn_cli.export.forms`.
+Those that do are in `dymn_cli.export.forms`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from dymn_cli.export.nodes import Nodes
-from dymn_cli.model.config import POSITIONS
+from dymn_cli.runtime.fold import ATTENTION_AXES, convolutions
 
 if TYPE_CHECKING:
     from dymn_cli.model.config import Block, ModelConfig, Position
-    from dymn_cli.runtime.blocked import Shape
+    from dymn_cli.runtime.fold import Shape
 
 __all__ = [
     "FRAME_LOGITS",
@@ -28,13 +28,11 @@ __all__ = [
     "Network",
     "add_frame_logits",
     "geometry",
-    "positions",
-    "shape_of",
     "stride_and_groups",
 ]
 
 OPSET = 18
-IR_VERSION = 9  # what ONNX of opset 18 was released with, so that older runtimes read it too
+IR_VERSION = 9  # released with opset 18, so that older runtimes read it too
 LAST_MAP = "last.hardswish"
 FRAME_LOGITS = "frame_logits"
 
@@ -42,12 +40,12 @@ FRAME_LOGITS = "frame_logits"
 def add_frame_logits(nodes: Nodes, head: str, batch: int | str = "batch") -> onnx.ValueInfoProto:
     """Add the output `frame_logits` to a network: its last map, averaged over frequency, through a head.
 
-    The two linear layers are 1×1 convolutions of the sequence, which needs neither a shape nor a transposed
+    The two linear layers are 1×1 convolutions of the sequence, which need neither a shape nor a transposed
     weight at run time.
 
     Args:
-        nodes: where to.
-        head: what the names of the weights of its two layers start with.
+        nodes: the graph.
+        head: the prefix of the names of its weights.
         batch: clips a call, or a name for any number.
 
     Returns:
@@ -68,14 +66,14 @@ def _frame_layer(nodes: Nodes, x: str, weight: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
-    """Names of what the context decides, by the convolution it belongs to."""
+    """Names of the tensors that the context determines, by the convolution that they belong to."""
 
     attention: dict[Position, str]
     lines: dict[Position, str]
 
 
 class Network(Nodes, ABC):
-    """The graph of an architecture: all that does not depend on the form."""
+    """The graph of an architecture: the parts that do not depend on the form."""
 
     batch: int | str
     opsets: tuple[onnx.OperatorSetIdProto, ...] = (helper.make_opsetid("", OPSET),)
@@ -86,7 +84,7 @@ class Network(Nodes, ABC):
         self.weights: list[TensorProto] = []
 
     def weight(self, name: str, *shape: int) -> str:
-        """Declare an initialiser whose values come later; ONNX wants a place for external data."""
+        """Declare an initialiser whose values come later; ONNX requires a location of external data."""
         tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (("location", "given-by-the-session"), ("length", str(4 * int(np.prod(shape))))):
@@ -96,7 +94,7 @@ class Network(Nodes, ABC):
         return name
 
     def plain(self, x: str) -> str:
-        """The tensor as ONNX lays it out: itself, but where a form has a layout of its own."""
+        """The tensor in ONNX's layout; a form may have a layout of its own."""
         return x
 
     def mean(self, x: str, output: str, *axes: int, keep: bool = False) -> str:
@@ -121,7 +119,7 @@ class Network(Nodes, ABC):
     # ------------------------------------------------------------------ the whole
 
     def model(self, *, frames: bool = False) -> onnx.ModelProto:
-        """The whole graph, with the output `frame_logits` where it is wanted."""
+        """The whole graph, with the output `frame_logits` if `frames` is set."""
         config = self.config
         x = self.activation(self.stem(), "hardswish")
         for block in config.blocks:
@@ -172,7 +170,7 @@ class Network(Nodes, ABC):
         return self.convolution("mel", "stem", (self.config.stem_channels, 1, 3, 3), stride=2)
 
     def residual(self, x: str, y: str, block: Block) -> str:
-        """What a block gives: y, with its input x added where the sizes are the same."""
+        """The output of a block: y, plus its input x if the sizes are the same."""
         return (
             self.node("Add", [y, self.plain(x)], f"layers.{block.index}.output") if block.has_residual else y
         )
@@ -182,7 +180,7 @@ class Network(Nodes, ABC):
     def static_block(self, x: str, block: Block) -> str:
         """An inverted residual block as in MobileNetV3."""
         name, y = f"layers.{block.index}", x
-        for position in positions(block):
+        for position in convolutions(block):
             if position == "project" and block.squeeze_excite:
                 y = self.squeeze_excite(y, name, block)
             y = self.static_convolution(y, position, block)
@@ -193,7 +191,7 @@ class Network(Nodes, ABC):
     def static_convolution(self, x: str, position: Position, block: Block) -> str:
         """One of the convolutions of a block, with one kernel for all clips."""
         name, (stride, groups) = f"layers.{block.index}.{position}", stride_and_groups(block, position)
-        return self.convolution(x, name, shape_of(block, position), stride=stride, groups=groups)
+        return self.convolution(x, name, convolutions(block)[position], stride=stride, groups=groups)
 
     def squeeze_excite(self, x: str, name: str, block: Block) -> str:
         """Squeeze-and-excitation."""
@@ -207,10 +205,10 @@ class Network(Nodes, ABC):
     # ------------------------------------------------------------------ dynamic blocks
 
     def dynamic_block(self, x: str, block: Block) -> str:
-        """A block that adapts to the clip (paper Section III)."""
+        """A dynamic block (paper Section III)."""
         name, y = f"layers.{block.index}", x
         coefficients, gates = self.context(x, name, block)
-        for position in positions(block):
+        for position in convolutions(block):
             attention = coefficients.attention.get(position)
             if attention is None:
                 y = self.static_convolution(y, position, block)
@@ -218,7 +216,7 @@ class Network(Nodes, ABC):
                 y = self.dy_conv(y, position, block, attention)
             lines = coefficients.lines.get(position)
             if lines is not None:
-                y = self.dy_relu(y, f"{name}.dy_relu_{position}", shape_of(block, position)[0], lines)
+                y = self.dy_relu(y, f"{name}.dy_relu_{position}", convolutions(block)[position][0], lines)
             elif position != "project":
                 y = self.activation(y, block.activation)
             if position == "depthwise":
@@ -227,7 +225,7 @@ class Network(Nodes, ABC):
         return self.residual(x, y, block)
 
     def context(self, x: str, name: str, block: Block) -> tuple[Coefficients, list[str]]:
-        """The CGM (Section III-A): what the context decides, and the gates of Coordinate Attention."""
+        """The CGM (Section III-A): the coefficients, and the gates of Coordinate Attention."""
         if not block.context:
             return Coefficients({}, {}), []
         over_time = self.mean(x, f"{name}.frequency_sequence", 3)  # (batch, C, F)
@@ -238,9 +236,8 @@ class Network(Nodes, ABC):
         coefficients = self.coefficients(self.mean(joint, f"{name}.h", 2), name, block)
         n_frequency = self.node("Shape", [self.plain(x)], f"{name}.n_frequency", start=2, end=3)
         spans = {"f": (self.ints(0), n_frequency), "t": (n_frequency, self.ints(2**31 - 1))}
-        axes = {"both": "ft", "frequency": "f", "time": "t", "none": ""}[self.config.coordinate_attention]
         gates = []
-        for axis in axes:
+        for axis in ATTENTION_AXES[self.config.coordinate_attention]:
             part = self.node("Slice", [joint, *spans[axis], self.ints(2)], f"{name}.context_{axis}")
             gates.append(self.gate(part, axis, name, block))
         return coefficients, gates
@@ -255,12 +252,13 @@ class Network(Nodes, ABC):
         return self.node("Unsqueeze", [gate, self.ints(3 if axis == "f" else 2)], f"{name}.gate_{axis}")
 
     def coefficients(self, h: str, name: str, block: Block) -> Coefficients:
-        """One linear layer gives them all: attention over kernels, and the lines of each Dy-ReLU."""
+        """One linear layer computes attention over kernels, and the lines of each Dy-ReLU."""
         config = self.config
-        mixing = [p for p in positions(block) if p in config.dy_conv]
-        lines = [p for p in positions(block) if p in config.dy_relu]
+        shapes = convolutions(block)
+        mixing = [p for p in shapes if p in config.dy_conv]
+        lines = [p for p in shapes if p in config.dy_relu]
         sizes = [config.kernels] * len(mixing)
-        sizes += [2 * config.mappings * shape_of(block, position)[0] for position in lines]
+        sizes += [2 * config.mappings * shapes[position][0] for position in lines]
         if not sizes:
             return Coefficients({}, {})
         weight = self.weight(f"{name}.coefficients.weight", sum(sizes), block.context)
@@ -270,7 +268,7 @@ class Network(Nodes, ABC):
         parts = self.split(every, parts, sizes, axis=1) if len(parts) > 1 else [every]
         attention = [self.node("Softmax", [p], f"{p}.softmax", axis=1) for p in parts[: len(mixing)]]
         values = [
-            self.line_values(z, f"{name}.dy_relu_{p}", shape_of(block, p)[0])
+            self.line_values(z, f"{name}.dy_relu_{p}", shapes[p][0])
             for p, z in zip(lines, parts[len(mixing) :], strict=True)
         ]
         return Coefficients(dict(zip(mixing, attention, strict=True)), dict(zip(lines, values, strict=True)))
@@ -296,26 +294,12 @@ class Network(Nodes, ABC):
         """Take the maximum over M lines, whose slopes and intercepts differ by clip and channel."""
 
 
-def positions(block: Block) -> list[Position]:
-    """The convolutions that a block has, in order."""
-    return [position for position in POSITIONS if position != "expand" or block.has_expansion]
-
-
-def shape_of(block: Block, position: Position) -> Shape:
-    """(out, in / groups, k, k) of one of its convolutions."""
-    if position == "expand":
-        return block.expanded, block.in_channels, 1, 1
-    if position == "depthwise":
-        return block.expanded, 1, block.kernel, block.kernel
-    return block.out_channels, block.expanded, 1, 1
-
-
 def stride_and_groups(block: Block, position: Position) -> tuple[int, int]:
-    """Stride and groups of one of its convolutions."""
+    """Stride and groups of a convolution of a block."""
     return (block.stride, block.expanded) if position == "depthwise" else (1, 1)
 
 
 def geometry(kernel: int, stride: int, groups: int) -> dict[str, Any]:
-    """Attributes of a convolution that keeps the size, but for its stride."""
+    """Attributes of a convolution that keeps the size, apart from its stride."""
     pad = (kernel - 1) // 2
     return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "group": groups}

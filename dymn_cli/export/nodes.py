@@ -1,4 +1,4 @@
-"""A graph while it is being written: nodes in order, and the constants that they read."""
+"""A graph under construction: its nodes in order, and the constants that they read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Nodes"]
 
 
 class Nodes:
-    """A small vocabulary for ONNX; every method returns the name of what it adds.
+    """Builds a graph; every method returns the name of the tensor that it adds.
 
     Attributes:
-        nodes: in an order in which they can run.
-        constants: name → tensor; a constant of integers is named after them, so all who need it share it.
+        nodes: in execution order.
+        constants: name → tensor; a list of integers is named after them, so all nodes share it.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Nodes:
         return output
 
     def split(self, x: str, outputs: Sequence[str], sizes: Sequence[int], axis: int) -> list[str]:
-        """Cut x into parts of given sizes along an axis."""
+        """Split x into parts of given sizes along an axis."""
         inputs = [x, self.ints(*sizes)]
         self.nodes.append(helper.make_node("Split", inputs, list(outputs), name=f"{x}.split", axis=axis))
         return list(outputs)
 
     def constant(self, name: str, values: np.ndarray[Any, Any]) -> str:
-        """An array under a name; the first one of that name stays."""
+        """An array with a name; an existing one of that name is kept."""
         self.constants.setdefault(name, numpy_helper.from_array(values, name))
         return name
 
@@ -45,5 +45,5 @@ class Nodes:
         return self.constant(name, np.array(values, np.int64))
 
     def reshape(self, x: str, output: str, *shape: int) -> str:
-        """The same values in another shape; 0 keeps a dimension, -1 is what remains."""
+        """Reshape; 0 keeps a dimension, -1 is inferred."""
         return self.node("Reshape", [x, self.ints(*shape)], output)

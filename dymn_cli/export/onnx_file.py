@@ -1,17 +1,17 @@
-"""A model as one ONNX file for any runtime, and the proof that it computes what PyTorch computes.
+"""Export a model as one ONNX file for any runtime, checked against PyTorch.
 
     mel (batch, 1, n_mels, n_frames) float32 ──▶ logits (batch, n_classes), embedding (batch, D)
 
-or, with the front end in the file, for whoever has nothing but samples, a browser for instance:
+or, with the front end in the file, for example for a browser:
 
     waveform (batch, n_samples) float32, 32 kHz mono ──▶ scores (batch, n_classes), logits, embedding
 
-With frames, there is a last output frame_logits (batch, n_steps, n_classes), which costs about a tenth more
-time whether it is asked for or not: onnxruntime computes all outputs of a graph.
+With frames, the last output is frame_logits (batch, n_steps, n_classes), which costs about a tenth more time
+whether it is requested or not: onnxruntime computes all outputs of a graph.
 
-Batch, frames and samples are dynamic. The weights lie in the file with every BatchNorm folded into the
-convolution before it, in float32 or as `dymn_cli.export.precision` stores them. The metadata hold what
-`dymn_cli.store.header.ModelHeader` writes, and for other tools
+Batch, frames and samples are dynamic. The file holds the weights, with every BatchNorm folded into the
+convolution before it, in float32 or as `dymn_cli.export.precision` stores them. The metadata hold the entries
+of `dymn_cli.store.header.ModelHeader`, and for other tools
 
     dymn.sha256       of the weights that the file was made from
     dymn.rate_hz      samples per second of the front end (all of it: `dymn.front_end`)
@@ -19,11 +19,10 @@ convolution before it, in float32 or as `dymn_cli.export.precision` stores them.
     dymn.label_names  JSON list with the name of each logit
     dymn.precision    float32, float16 or int8: how the weights are stored
 
-The PyTorch exporters have no part in this. A DyMN mixes the kernels of each clip; its modules do that with
-the batch folded into the groups of one convolution, and tracing that freezes the batch at the size of
-the example. So the graph is built by hand (`dymn_cli.export.graph`), and nobody has to take its
-word: the bytes are run in onnxruntime against the PyTorch model before the file gets its name, and the
-export fails where they differ (`dymn_cli.export.parity` says by how much).
+The PyTorch exporters are not used. A DyMN mixes the kernels of each clip; its modules fold the batch into the
+groups of one convolution, and tracing that fixes the batch at the size of the example. So
+`dymn_cli.export.graph` builds the graph node by node. Before the file gets its name, its outputs are compared
+with PyTorch's, and the export fails if they differ by more than `dymn_cli.export.parity` allows.
 """
 
 from __future__ import annotations
@@ -31,17 +30,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import dymn_cli
 from dymn_cli.demo import demo_clips
-from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError
+from dymn_cli.errors import BackendUnavailableError, ModelError, first_line
 from dymn_cli.runtime.fold import fold
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import Weights, read_weights
+from dymn_cli.values import require_choice
 from dymn_cli.writers.target import open_target
 
 try:
@@ -54,9 +54,9 @@ try:
         Bounds,
         ExportedFile,
         ExportTiming,
-        Heard,
         ParityCase,
         Reference,
+        ReferenceBatch,
         bounds_of,
         compare,
         measure,
@@ -81,18 +81,18 @@ __all__ = [
 ExportForm = Literal["any", "one"]
 
 WINDOW_S = 10.0
-MAX_BYTES = 2**31 - 2**20  # a protocol buffer ends at 2 GiB; the graph itself needs less than a MiB
+MAX_BYTES = 2**31 - 2**20  # the limit of a protocol buffer is 2 GiB; the graph needs less than a MiB
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What kind of file.
+    """The kind of file to write.
 
     Args:
-        form: "any" batch; or "one" clip a call, which a CPU computes faster.
+        form: "any" batch; or "one" clip a call, which is faster on a CPU.
         precision: how weights are stored.
-        with_frontend: whether it takes samples instead of log-mels.
-        frames: whether it has the output `frame_logits`.
+        with_frontend: take samples instead of log-mels.
+        frames: add the output `frame_logits`.
 
     Raises:
         UsageError: no such form or precision.
@@ -104,12 +104,8 @@ class ExportOptions:
     frames: bool = False
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("form", self.form, get_args(ExportForm)),
-            ("precision", self.precision, get_args(Precision)),
-        ):
-            if value not in known:
-                raise UsageError(f"no {what} {value!r}", hint=f"one of {', '.join(known)}")
+        require_choice("form", self.form, ExportForm)
+        require_choice("precision", self.precision, Precision)
 
     @property
     def is_plain(self) -> bool:
@@ -119,7 +115,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output of the file, float32; a dimension that is a name takes any size."""
+    """A float32 input or output of the file; a dimension that is a name takes any size."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -130,7 +126,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how far it is from PyTorch.
+    """The exported file, and its differences from PyTorch.
 
     Args:
         name: of the model.
@@ -139,11 +135,11 @@ class ExportReport:
         size_bytes: of the file.
         float32_bytes: of the file if its weights were stored in float32.
         opset: version of the ONNX operators.
-        inputs: what it takes.
-        outputs: what it answers.
-        bounds: what no case exceeds; that of log-mels is for the clips that ship.
-        cases: the differences: batches of synthetic sounds, then recordings.
-        timing: how fast it is beside the plain file, or None for that one.
+        inputs: of the file.
+        outputs: of the file.
+        bounds: the largest differences allowed; for log-mels, on the bundled clips.
+        cases: the differences on batches of synthetic sounds, then on recordings.
+        timing: its speed compared with the plain file; None for the plain file itself.
     """
 
     name: str
@@ -160,7 +156,7 @@ class ExportReport:
 
     @property
     def worst(self) -> float:
-        """The largest difference of what the bounds are about."""
+        """The largest of the bounded differences."""
         return max(case.worst(self.bounds.parts) for case in self.cases)
 
     @property
@@ -170,28 +166,25 @@ class ExportReport:
 
     @property
     def n_windows(self) -> int:
-        """Windows of recordings that were compared."""
+        """Number of windows of recordings that were compared."""
         return sum(case.n_windows for case in self.clips)
 
     @property
     def n_same_top(self) -> int:
-        """Those of them on whose highest class both agree."""
+        """How many of them have the same top class."""
         return sum(case.n_same_top for case in self.clips)
 
 
 def exportable(model: str) -> Weights:
-    """Read a model that can be exported: by name, or from a .safetensors or .pt file.
+    """Read a model for export: by name, or from a .safetensors or .pt file.
 
     Raises:
         UsageError: no model of that name.
-        ModelError: an ONNX file already, or no usable model.
+        ModelError: it is an ONNX file already, or cannot be used.
     """
     found = resolve(model)
     if isinstance(found, Path) and found.suffix == ".onnx":
-        raise ModelError(
-            f"{model}: an ONNX file already",
-            hint="export the model that it came from",
-        )
+        raise ModelError(f"{model}: already an ONNX file", hint="export the model that it came from")
     return read_weights(found)
 
 
@@ -203,14 +196,14 @@ def export_onnx(
     clips: Sequence[str | Path] = (),
     force: bool = False,
 ) -> ExportReport:
-    """Write a model as one ONNX file, and prove it: the file appears only if PyTorch gives the same answers.
+    """Write a model as one ONNX file; it is written only if PyTorch gives the same results.
 
     Args:
         weights: the model.
         out: the file; "-" is standard output.
         options: the kind of file; by default the network in float32 for any batch.
-        clips: recordings to compare on, besides those that ship with the package.
-        force: replace a file that exists.
+        clips: recordings to compare on, besides the bundled clips.
+        force: replace an existing file.
 
     Returns:
         The report: the largest differences on synthetic sounds, in batches of one and of three, and on the
@@ -218,7 +211,7 @@ def export_onnx(
 
     Raises:
         OutputError: the file exists, or cannot be written.
-        ModelError: the weights do not fit their config, or the answers differ by more than the bounds.
+        ModelError: the weights do not fit their config, or the results differ by more than the bounds.
         InputError: a clip cannot be read.
     """
     options = options or ExportOptions()
@@ -226,12 +219,12 @@ def export_onnx(
     reference = Reference(weights)
     sounds = tuple(reference.sounds(one_clip=options.form == "one"))
     plain = None
-    if not options.is_plain:  # first the graph as such, then what is special of this file
+    if not options.is_plain:  # first compare the graph itself, then this kind of file
         plain = ExportedFile(
             _bytes(self_contained(weights, ExportOptions(options.form, frames=options.frames)))
         )
         strict = bounds_of("float32", with_frontend=False, frames=options.frames)
-        _prove(plain, ([heard] for heard in sounds), strict, weights)
+        list(_check_parity(plain, ([batch] for batch in sounds), strict, weights))
     model = self_contained(weights, options)
     data = _bytes(model)
     file = ExportedFile(data)
@@ -240,9 +233,9 @@ def export_onnx(
     shipped = (reference.windows(clip.path) for clip in demo_clips())
     others = (reference.windows(Path(clip)) for clip in clips)
     cases = (
-        *_prove(file, ([heard] for heard in sounds), scores_only, weights),
-        *_prove(file, shipped, bounds, weights),
-        *_prove(file, others, scores_only, weights),
+        *_check_parity(file, ([batch] for batch in sounds), scores_only, weights),
+        *_check_parity(file, shipped, bounds, weights),
+        *_check_parity(file, others, scores_only, weights),
     )
     report = ExportReport(
         name=weights.header.name,
@@ -262,18 +255,17 @@ def export_onnx(
     return report
 
 
-def _prove(
-    file: ExportedFile, heard: Iterable[Iterable[Heard]], bounds: Bounds, weights: Weights
-) -> tuple[ParityCase, ...]:
-    cases = []
-    for every in heard:
-        cases.append(compare(file, every))
-        require(cases[-1], bounds, weights.header.name)
-    return tuple(cases)
+def _check_parity(
+    file: ExportedFile, sounds: Iterable[Iterable[ReferenceBatch]], bounds: Bounds, weights: Weights
+) -> Iterator[ParityCase]:
+    for batches in sounds:
+        case = compare(file, batches)
+        require(case, bounds, weights.header.name)
+        yield case
 
 
 def self_contained(weights: Weights, options: ExportOptions | None = None) -> onnx.ModelProto:
-    """Make the graph of a model with its weights and metadata in it; equal models give equal bytes.
+    """Build the graph of a model, with its weights and metadata; equal models give equal bytes.
 
     Raises:
         ModelError: the weights do not fit their config, or are too large; the front end has no graph.
@@ -308,7 +300,7 @@ def _network(weights: Weights, options: ExportOptions) -> onnx.ModelProto:
     if not options.frames:
         values = {name: value for name, value in values.items() if not name.startswith("frame_head.")}
     if sum(value.nbytes for value in values.values()) > MAX_BYTES:
-        raise ModelError(f"{header.name}: too large for one ONNX file, which ends at 2 GB")
+        raise ModelError(f"{header.name}: too large for one ONNX file (2 GB)")
     embedded = [numpy_helper.from_array(value, name) for name, value in values.items()]
     del graph.initializer[:]
     graph.initializer.extend([*embedded, *constants])
@@ -322,7 +314,10 @@ def _network(weights: Weights, options: ExportOptions) -> onnx.ModelProto:
 
 
 def _bytes(model: onnx.ModelProto) -> bytes:
-    _check(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as exc:
+        raise ModelError(f"the graph is not valid ONNX: {first_line(exc)}") from exc
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -350,15 +345,7 @@ def _metadata(weights: Weights) -> dict[str, str]:
 
 
 def _fix(value: onnx.ValueInfoProto, **sizes: int) -> None:
-    """Give symbolic dimensions the size that they have in this model."""
+    """Replace symbolic dimensions by their sizes in this model."""
     for dimension in value.type.tensor_type.shape.dim:
         if dimension.dim_param in sizes:
             dimension.dim_value = sizes[dimension.dim_param]
-
-
-def _check(model: onnx.ModelProto) -> None:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as exc:
-        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
-        raise ModelError(f"the graph is no valid ONNX: {reason}") from exc

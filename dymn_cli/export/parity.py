@@ -1,17 +1,17 @@
-"""The proof that an exported file is the model: the same sounds through both, and what may differ.
+"""Compare an exported file with PyTorch on the same sounds, and bound the differences.
 
-One side is PyTorch behind the NumPy front end, the other the bytes of the file in onnxruntime. Both hear
-synthetic sounds of odd lengths, alone and in batches, and recordings: the clips that ship with the package
-and those of the user, cut into windows as in tagging. How far apart they may be depends on the file:
+One side is PyTorch behind the NumPy front end, the other the exported bytes in onnxruntime. Both run
+synthetic sounds of odd lengths, alone and in batches, and recordings: the bundled clips and the user's, cut
+into windows as in tagging. The bounds depend on the file:
 
-    as it is         logits, scores and embedding within 1e-4; with frames, their logits and scores, too
-    with front end   scores within 1e-4; log-mels of the clips that ship within 5e-5
+    plain            logits, scores and embedding within 1e-4; frame logits and scores, if there are any
+    with front end   scores within 1e-4; log-mels of the bundled clips within 5e-5
     float16, int8    scores within 0.01 and 0.05
 
-And a top tag may be another one only where the two lay no further apart than these scores. The embedding is
-compared relative to its largest value, and so are frame logits: those of a single step of silence reach −60,
-where PyTorch in float32 is 1e-4 off itself. Log-mels of other sounds are shown, not judged: where there is
-nothing but a pure tone, float32 front ends differ more, the published one by 1.5e-4 from its own in float64.
+The top tag may change only if the scores of the two classes are within the same bound. Embeddings and frame
+logits are compared relative to the largest value: frame logits of silence reach −60, where PyTorch's own
+float32 error is 1e-4. Log-mels of other sounds are reported but not bounded: on a pure tone, float32 front
+ends differ more, the published one by 1.5e-4 from itself in float64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -39,7 +39,7 @@ from dymn_cli.export.network import FRAME_LOGITS
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.model.build import restore
 from dymn_cli.runtime.base import Answer
-from dymn_cli.runtime.ort import ort
+from dymn_cli.runtime.ort import ort, ort_error_text, session_options
 from dymn_cli.tagging.aggregate import sigmoid
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ __all__ = [
     "Bounds",
     "ExportTiming",
     "ExportedFile",
-    "Heard",
     "ParityCase",
     "Reference",
+    "ReferenceBatch",
     "bounds_of",
     "compare",
     "measure",
@@ -69,19 +69,20 @@ LOG_MEL_TOLERANCE = 5e-5
 FLOAT16_TOLERANCE = 1e-2
 INT8_TOLERANCE = 5e-2
 MIN_EMBEDDING = 1e-3
-LENGTHS = (1000, 437, 63)  # frames: the usual window, and odd ones that every stride rounds up
+DIFFERENCES = ("logit", "score", "embedding", "log_mel", "frame_logit", "frame_score", "lead_lost")
+LENGTHS = (1000, 437, 63)  # frames: the usual window, and odd lengths that every stride rounds up
 BATCHES = (("noise",), ("chirp",), ("clicks",), ("silence",), ("noise", "chirp", "clicks"))
 ROUNDS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What may differ, and how far.
+    """The largest differences allowed.
 
     Args:
-        largest: the largest difference allowed.
-        parts: of what.
-        log_mel: the largest difference of a log-mel, or None where it is not judged.
+        largest: for all `parts`.
+        parts: what is compared.
+        log_mel: for log-mels; None if they are not bounded.
     """
 
     largest: float
@@ -90,7 +91,7 @@ class Bounds:
 
 
 def bounds_of(precision: Precision, *, with_frontend: bool, frames: bool = False) -> Bounds:
-    """The bounds that the module docstring states."""
+    """The bounds of the module docstring."""
     of_frames: tuple[Part, ...] = ("frame_logit", "frame_score") if frames else ()
     log_mel = LOG_MEL_TOLERANCE if with_frontend else None
     if precision == "float32" and not with_frontend:
@@ -104,20 +105,20 @@ class ParityCase:
     """The largest differences between a file and PyTorch on one batch, or on the windows of one recording.
 
     Args:
-        signals: what was heard: a name for each sound of the batch, or that of the recording.
+        signals: the name of each sound of the batch, or of the recording.
         n_frames: frames of each window.
         logit: largest |Δ| of a logit.
         score: largest |Δ| of a score, after the sigmoid.
-        embedding: largest |Δ| of an embedding, relative to its largest absolute value (or to 0.001, where
-            all of it is smaller: a network that was never trained answers with next to nothing).
-        log_mel: largest |Δ| of a log-mel; None where the file takes log-mels.
-        frame_logit: largest |Δ| of a frame logit, relative to the largest absolute value (or to 1, where all
-            are smaller); None where the file gives none.
-        frame_score: largest |Δ| of a frame score, likewise None.
+        embedding: largest |Δ| of an embedding, relative to its largest absolute value (at least 0.001: the
+            embeddings of an untrained network are tiny).
+        log_mel: largest |Δ| of a log-mel; None if the file takes log-mels.
+        frame_logit: largest |Δ| of a frame logit, relative to the largest absolute value (at least 1); None
+            if the file has no frame logits.
+        frame_score: largest |Δ| of a frame score; None if the file has no frame logits.
         is_clip: whether this is a recording.
-        n_windows: windows that were heard.
-        n_same_top: windows whose highest score belongs to the same class.
-        lead_lost: for the others, how far apart PyTorch scores the two classes; the largest, 0 for none.
+        n_windows: number of windows.
+        n_same_top: windows with the same top class.
+        lead_lost: in the others, the largest difference between PyTorch's scores of the two top classes.
     """
 
     signals: tuple[str, ...]
@@ -134,22 +135,22 @@ class ParityCase:
     lead_lost: float = 0.0
 
     def worst(self, parts: Iterable[Part] = ("logit", "score", "embedding")) -> float:
-        """The largest difference of some parts; NaN where one is."""
+        """The largest difference of some parts; NaN if one is NaN."""
         return float(np.max([getattr(self, part) for part in parts]))
 
 
 def require(case: ParityCase, bounds: Bounds, name: str) -> None:
-    """Refuse a file whose answers are too far from the model's.
+    """Refuse a file whose outputs differ too much.
 
     Raises:
-        ModelError: the bounds are exceeded.
+        ModelError: a bound is exceeded.
     """
     where = f"on {', '.join(case.signals)} of {case.n_frames} frames"
     worst = case.worst(bounds.parts)
     if not worst <= bounds.largest:  # so put, NaN fails
         raise ModelError(
-            f"{name}: as ONNX it differs from PyTorch by {worst:.1e} {where}, more than {bounds.largest:g};"
-            " nothing was written",
+            f"{name}: the ONNX file differs from PyTorch by {worst:.1e} {where}, more than"
+            f" {bounds.largest:g}; nothing was written",
             hint=_hint(bounds),
         )
     log_mel = math.nan if case.log_mel is None else case.log_mel
@@ -161,7 +162,7 @@ def require(case: ParityCase, bounds: Bounds, name: str) -> None:
         )
     if not case.lead_lost <= bounds.largest:
         raise ModelError(
-            f"{name}: as ONNX it puts another class on top {where}, although they are"
+            f"{name}: the ONNX file has another top class {where}, although the scores of the two are"
             f" {case.lead_lost:.1e} apart, more than {bounds.largest:g}; nothing was written",
             hint=_hint(bounds),
         )
@@ -169,7 +170,7 @@ def require(case: ParityCase, bounds: Bounds, name: str) -> None:
 
 def _hint(bounds: Bounds) -> str:
     if bounds.largest > TOLERANCE:
-        return "this model needs its precision: export it without --int8 or --fp16"
+        return "this model needs full precision: export it without --int8 or --fp16"
     return "the model still runs with --backend torch; please report this"
 
 
@@ -177,15 +178,15 @@ def _hint(bounds: Bounds) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heard:
-    """Windows of sound, and what PyTorch says of them.
+class ReferenceBatch:
+    """Windows of audio, with PyTorch's output.
 
     Args:
-        signals: a name for each, or that of the recording.
+        signals: the name of each sound, or of the recording.
         is_clip: whether this is a recording.
         samples: (n, n_samples) float32.
         mels: (n, 1, n_mels, n_frames) float32.
-        answer: of PyTorch.
+        answer: PyTorch's output.
     """
 
     signals: tuple[str, ...]
@@ -203,38 +204,38 @@ class Reference:
         self._module = restore(tensors, weights.header.config)
         self.log_mel = LogMel(weights.header.front_end)
 
-    def hear(self, signals: tuple[str, ...], samples: NDArray[np.float32], *, is_clip: bool) -> Heard:
-        """Let PyTorch answer."""
+    def run(self, signals: tuple[str, ...], samples: NDArray[np.float32], *, is_clip: bool) -> ReferenceBatch:
+        """Run PyTorch on windows (n, n_samples)."""
         mels = self.log_mel(samples)
         with torch.inference_mode(), _one_thread():
             features = self._module.forward_features(torch.from_numpy(mels))
             parts = (*self._module.forward_head(features), self._module.forward_frames(features))
             answer = Answer(*(part.numpy() for part in parts))
-        return Heard(signals, is_clip, samples, mels, answer)
+        return ReferenceBatch(signals, is_clip, samples, mels, answer)
 
-    def sounds(self, *, one_clip: bool) -> Iterator[Heard]:
-        """Synthetic sounds of three lengths, one by one and, unless a file takes one clip, together."""
+    def sounds(self, *, one_clip: bool) -> Iterator[ReferenceBatch]:
+        """Synthetic sounds of three lengths, one by one and, unless the file takes one clip, as a batch."""
         for n_frames in LENGTHS:
             sounds = _sounds(self.log_mel.config, n_frames)
             for signals in BATCHES:
                 if not (one_clip and len(signals) > 1):
                     samples = np.stack([sounds[name] for name in signals])
-                    yield self.hear(signals, samples, is_clip=False)
+                    yield self.run(signals, samples, is_clip=False)
 
-    def windows(self, clip: Path) -> Iterator[Heard]:
-        """A recording, window by window; any length in little memory.
+    def windows(self, clip: Path) -> Iterator[ReferenceBatch]:
+        """A recording of any length, window by window.
 
         Raises:
             InputError: it cannot be read.
         """
         with open_audio(clip) as reader:
             for window in windows(to_mono_32k(reader), WindowPlan()):
-                yield self.hear((clip.name,), window.samples[np.newaxis], is_clip=True)
+                yield self.run((clip.name,), window.samples[np.newaxis], is_clip=True)
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """PyTorch on one core: the same rounding everywhere, and no waiting of threads for each other."""
+    """Run PyTorch on one core, so that it rounds the same everywhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -244,7 +245,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class ExportedFile:
-    """The bytes of a file, in onnxruntime.
+    """The bytes of an exported file, in onnxruntime.
 
     Raises:
         ModelError: onnxruntime cannot load them.
@@ -260,7 +261,7 @@ class ExportedFile:
     def __call__(
         self, samples: NDArray[np.float32], mels: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], Answer]:
-        """Scores, and logits with embedding, for samples (n, n_samples) or their log-mels."""
+        """Compute scores and outputs from samples (n, n_samples) or their log-mels."""
         if not self.has_frontend:
             answer = Answer(*self._session.run(self._outputs, {"mel": mels}))
             return sigmoid(answer.logits), answer
@@ -268,7 +269,7 @@ class ExportedFile:
         return scores, Answer(*parts)
 
     def mels(self, samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The log-mels that the file computes; None where it takes them."""
+        """The log-mels that the file computes; None if it takes log-mels."""
         if self._mel_session is None:
             return None
         mels: NDArray[np.float32] = self._mel_session.run(["mel"], {"waveform": samples})[0]
@@ -276,7 +277,7 @@ class ExportedFile:
 
 
 def _mel_only(data: bytes) -> bytes:
-    """The same file with the log-mel as its one output."""
+    """The same file with the log-mel as its only output."""
     model = onnx.load_model_from_string(data)
     del model.graph.output[:]
     shape = ("batch", 1, "n_mels", "n_frames")
@@ -285,69 +286,63 @@ def _mel_only(data: bytes) -> bytes:
 
 
 def _session(data: bytes) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: they come back as exceptions as well
     try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(data, session_options(), providers=["CPUExecutionProvider"])
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
-        raise ModelError(f"onnxruntime cannot load the exported model: {reason}") from exc
+        raise ModelError(f"onnxruntime cannot load the exported model: {ort_error_text(exc)}") from exc
 
 
 # ---------------------------------------------------------------------- comparing
 
 
-def compare(file: ExportedFile, every: Iterable[Heard]) -> ParityCase:
-    """How far a file is from PyTorch on a batch, or on all windows of a recording.
+def compare(file: ExportedFile, batches: Iterable[ReferenceBatch]) -> ParityCase:
+    """Compare a file with PyTorch on a batch, or on all windows of a recording.
 
     Raises:
-        ModelError: its answers have another shape.
+        ModelError: its outputs have another shape.
     """
-    return reduce(_joined, (_compare(file, heard) for heard in every))
+    return reduce(_merged, (_compare(file, batch) for batch in batches))
 
 
-def _compare(file: ExportedFile, heard: Heard) -> ParityCase:
-    expected = heard.answer
-    scores, got = file(heard.samples, heard.mels)
+def _compare(file: ExportedFile, batch: ReferenceBatch) -> ParityCase:
+    expected = batch.answer
+    scores, got = file(batch.samples, batch.mels)
     if any(
         a is not None and b is not None and a.shape != b.shape for a, b in zip(got, expected, strict=True)
     ):
-        raise ModelError("the exported model gives answers of another shape than PyTorch")
+        raise ModelError("the outputs of the exported model and of PyTorch differ in shape")
     steps, wanted_steps = got.frame_logits, expected.frame_logits
-    mels = file.mels(heard.samples)
+    mels = file.mels(batch.samples)
     wanted = sigmoid(expected.logits)
     rows = np.arange(len(wanted))
     top, file_top = wanted.argmax(axis=1), scores.argmax(axis=1)
     scale = max(_largest(expected.embedding), MIN_EMBEDDING)
     return ParityCase(
-        signals=heard.signals,
-        n_frames=heard.mels.shape[-1],
+        signals=batch.signals,
+        n_frames=batch.mels.shape[-1],
         logit=_largest(got.logits - expected.logits),
         score=_largest(scores - wanted),
         embedding=_largest(got.embedding - expected.embedding) / scale,
-        log_mel=None if mels is None else _largest(mels - heard.mels),
+        log_mel=None if mels is None else _largest(mels - batch.mels),
         **({} if steps is None or wanted_steps is None else _of_frames(steps, wanted_steps)),
-        is_clip=heard.is_clip,
+        is_clip=batch.is_clip,
         n_windows=len(rows),
         n_same_top=int((top == file_top).sum()),
         lead_lost=float((wanted[rows, top] - wanted[rows, file_top]).max()),
     )
 
 
-def _joined(one: ParityCase, other: ParityCase) -> ParityCase:
-    """Windows of one recording as one case: the largest of everything, and NaN where one is."""
+def _merged(one: ParityCase, other: ParityCase) -> ParityCase:
+    """Two parts of one recording as one case: the largest of each difference, NaN if one is NaN."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in DIFFERENCES}
+    largest: dict[str, Any] = {
+        name: None if None in pair else float(np.maximum(*pair)) for name, pair in pairs.items()
+    }
     return dataclasses.replace(
         one,
-        logit=float(np.maximum(one.logit, other.logit)),
-        score=float(np.maximum(one.score, other.score)),
-        embedding=float(np.maximum(one.embedding, other.embedding)),
-        log_mel=_larger(one.log_mel, other.log_mel),
-        frame_logit=_larger(one.frame_logit, other.frame_logit),
-        frame_score=_larger(one.frame_score, other.frame_score),
         n_windows=one.n_windows + other.n_windows,
         n_same_top=one.n_same_top + other.n_same_top,
-        lead_lost=float(np.maximum(one.lead_lost, other.lead_lost)),
+        **largest,
     )
 
 
@@ -358,16 +353,12 @@ def _of_frames(steps: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[
     }
 
 
-def _larger(one: float | None, other: float | None) -> float | None:
-    return one if one is None or other is None else float(np.maximum(one, other))
-
-
 def _largest(values: NDArray[np.float32]) -> float:
     return float(np.abs(values).max())
 
 
 def _sounds(front_end: FrontEndConfig, n_frames: int) -> dict[str, NDArray[np.float32]]:
-    """Sounds that leave no part of the network idle, each of `n_frames` frames; always the same."""
+    """Sounds that use every part of the network, each of `n_frames` frames; always the same."""
     n_samples = max(n_frames * front_end.n_hop, front_end.min_samples)
     time_s = np.arange(n_samples) / front_end.rate_hz
     duration_s = n_samples / front_end.rate_hz
@@ -387,11 +378,11 @@ def _sounds(front_end: FrontEndConfig, n_frames: int) -> dict[str, NDArray[np.fl
 
 @dataclass(frozen=True, slots=True)
 class ExportTiming:
-    """Milliseconds for 10 s of sound, on one core of this machine; the best of alternating runs.
+    """Milliseconds for 10 s of audio, on one core of this machine; the best of alternating runs.
 
     Args:
-        plain_ms: the float32 file; behind the NumPy front end, where the other has one of its own.
-        file_ms: the file.
+        plain_ms: the float32 file; with the NumPy front end if the other file contains one.
+        file_ms: the exported file.
     """
 
     plain_ms: float
@@ -399,12 +390,12 @@ class ExportTiming:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the float32 file."""
+        """Speed relative to the float32 file."""
         return self.plain_ms / self.file_ms
 
 
 def measure(plain: ExportedFile, file: ExportedFile, log_mel: LogMel) -> ExportTiming:
-    """Let two files answer in turn."""
+    """Time two files, in alternating runs."""
     samples = _sounds(log_mel.config, log_mel.n_frames(WindowPlan().n_window))["noise"][np.newaxis]
     mels = log_mel(samples)
     runs: dict[str, Callable[[], object]] = {

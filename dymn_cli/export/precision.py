@@ -1,49 +1,48 @@
-"""Smaller files: weights stored with fewer bits, and turned back into float32 when the file is loaded.
+"""Store weights in fewer bits; they become float32 again when the file is loaded.
 
-float16   every weight is a half-precision number and a Cast
-int8      every weight is a whole number in −127 ... 127, a Cast, and one scale for each output channel of
-          its layer (of each of the K kernels in a dynamic one). Half precision stay channels of few values,
-          as in depthwise convolutions, where a scale of its own would eat what is won, and the smallest
-          layers: a tenth of the weights, mostly the first blocks, through whose few channels everything
-          goes. With them the published MN of width 0.4 is off by 0.03 in score instead of 0.13
+float16   every weight is a half-precision number, followed by a Cast
+int8      every weight is an integer in −127 ... 127, followed by a Cast and a scale for each output channel
+          of its layer (of each of the K kernels in a dynamic one). Two kinds of layers stay in half
+          precision: those with few values a channel, such as depthwise convolutions, where the scales would
+          take what the integers save; and the smallest layers, a tenth of the weights, mostly in the first
+          blocks, whose few channels everything passes through. That makes the scores of the published MN of
+          width 0.4 differ by 0.03 instead of 0.13
 
-Biases and the front end stay in float32, and so does all computing: nodes that read constants only are worked
-out once, on loading, and then the model is as fast as before. That is on purpose. Measured on a CPU,
-computing in half precision is twice as slow, because onnxruntime converts to and fro; and onnxruntime's
-own dynamic quantisation is no faster and less exact, because a DyMN mixes its kernels for each clip, so that
-most of its convolutions have no constant weights to quantise.
+Biases, the front end and all computation stay in float32. Runtimes evaluate nodes with constant inputs once,
+on loading, so the model is as fast as before. On a CPU, computing in half precision takes twice as long,
+because onnxruntime converts back and forth; its dynamic quantisation is no faster and less exact, because a
+DyMN mixes its kernels for each clip, so most of its convolutions have no constant weights.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from itertools import accumulate
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dymn_cli.model.config import POSITIONS
+from dymn_cli.runtime.fold import convolutions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-    from dymn_cli.model.config import ModelConfig
+    from dymn_cli.model.config import ModelConfig, Position
 
 __all__ = ["Precision", "store_weights"]
 
 Precision = Literal["float32", "float16", "int8"]
 
-FEW_VALUES = 32  # in a channel: below, a scale is not worth it
+FEW_VALUES = 32  # a channel; with fewer, a scale saves nothing
 SMALL_LAYERS = 0.1  # of all weights
 LEVELS = 127
 
 
 def store_weights(model: onnx.ModelProto, config: ModelConfig, precision: Precision) -> onnx.ModelProto:
-    """The same network with its weights, the initialisers called `….weight`, stored in fewer bits.
+    """Store the weights of a network, its initialisers called `….weight`, in fewer bits.
 
     Args:
         model: self-contained, in float32, without a front end.
@@ -74,7 +73,7 @@ def store_weights(model: onnx.ModelProto, config: ModelConfig, precision: Precis
 
 
 def _small_layers(model: onnx.ModelProto) -> set[str]:
-    """The smallest layers, as many as together hold no more than their share of the weights."""
+    """The smallest layers that together hold at most `SMALL_LAYERS` of the weights."""
     sizes = {
         tensor.name: math.prod(tensor.dims)
         for tensor in model.graph.initializer
@@ -90,7 +89,7 @@ Parts = tuple[dict[str, "NDArray[np.generic]"], list[onnx.NodeProto]]
 
 
 def _as_float16(name: str, values: NDArray[np.float32]) -> Parts:
-    with np.errstate(over="ignore"):  # infinity is found when the answers are compared
+    with np.errstate(over="ignore"):  # the comparison with PyTorch finds infinity
         half = values.astype(np.float16)
     return {f"{name}.half": half}, [_cast(f"{name}.half", name)]
 
@@ -114,12 +113,9 @@ def _cast(source: str, target: str) -> onnx.NodeProto:
 
 
 def _channels(name: str, shape: tuple[int, ...], config: ModelConfig) -> int:
-    """Output channels of a layer; of a dynamic convolution, whose kernels lie flat, those of each kernel."""
-    return next(_kernel_channels(name, shape, config), shape[0])
-
-
-def _kernel_channels(name: str, shape: tuple[int, ...], config: ModelConfig) -> Iterator[int]:
-    for block in config.blocks:
-        for position in POSITIONS:
-            if name == f"layers.{block.index}.{position}.weight" and len(shape) == 2:
-                yield shape[0] * (block.out_channels if position == "project" else block.expanded)
+    """Output channels of a layer; for a dynamic convolution, of all its K flat kernels together."""
+    of_block = re.fullmatch(r"layers\.(\d+)\.(expand|depthwise|project)\.weight", name)
+    if of_block is None or len(shape) != 2:
+        return shape[0]
+    position = cast("Position", of_block[2])
+    return shape[0] * convolutions(config.blocks[int(of_block[1])])[position][0]

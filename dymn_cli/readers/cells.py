@@ -80,7 +80,7 @@ def time_of(text: object, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is no time in seconds")
+        raise InputError(f"{where}: {text!r} is not a time in seconds")
     return value
 
 
@@ -95,7 +95,7 @@ def score_of(text: object, where: str) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value <= 1:
-        raise InputError(f"{where}: {text!r} is no score between 0 and 1")
+        raise InputError(f"{where}: {text!r} is not a score between 0 and 1")
     return value
 
 

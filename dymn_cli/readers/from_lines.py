@@ -45,7 +45,7 @@ def rttm_rows(file: ResultFile, scores: Scores, channel_of: Callable[[int], str]
         if not words or words[0].startswith(";"):
             continue
         if len(words) not in N_RTTM or words[0] not in RTTM_TYPES:
-            raise InputError(f"{where}: no line of RTTM: {len(words)} fields of 9 or 10")
+            raise InputError(f"{where}: not a line of RTTM: {len(words)} fields of 9 or 10")
         if words[3] == "<NA>":
             continue
         start_s = time_of(words[3], where)
@@ -76,7 +76,7 @@ def subtitle_rows(file: ResultFile, scores: Scores, track: str) -> Rows:
         if "-->" in line:
             found = TIMES.match(line)
             if found is None:
-                raise InputError(f"{where}: no line of times")
+                raise InputError(f"{where}: not a line of times")
             parts = [int(part or 0) for part in found.groups()]
             times = _seconds(parts[:4]), _seconds(parts[4:])
         elif not line.strip():

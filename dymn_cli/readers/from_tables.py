@@ -1,7 +1,8 @@
 """Tables with a row a label: our csv and tsv, and those of Raven, Kaleidoscope and DCASE.
 
 The csv and tsv of other programs are read, too, where their first line names a recording, a start and a
-label: column names are compared without regard to case.
+label: column names are compared without regard to case. In a table with a column `decision`, as a review
+makes it, only the rows that a person kept count; a recording all of whose rows were rejected has none.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "mean_score": ("mean_score",),
     "n_windows": ("n_windows",),
     "rank": ("rank",),
+    "decision": ("decision",),
 }
+DECISIONS = {"keep": True, "reject": False, "": None}
 NEEDED = {"source", "start_s", "end_s", "label"}
 RAVEN_LABELS = ("Annotation", "Label", "label", "Species", "Tags", "Common Name", "Class")
 
@@ -112,14 +115,15 @@ class Table:
 
     def _long(self, scores: Scores) -> Rows:
         role = self._roles
-        decision = self.header.index("decision") if "decision" in self.header else None
         for where, cells in self.cells():
 
             def cell(name: str, missing: str = "", cells: list[str] = cells) -> str:
                 return cells[role[name]] if name in role else missing
 
-            if decision is not None and cells[decision] == "reject":  # a reviewer says that it is not there
-                yield Row(cell("source"))
+            kept = was_kept(cell("decision", "keep"), where)
+            if not kept:
+                if kept is not None:
+                    yield Row(cell("source"))
                 continue
             yield Row(
                 cell("source"),
@@ -170,11 +174,23 @@ def _usual_header(cells: Sequence[str]) -> list[str]:
     return EVENT_COLUMNS
 
 
+def was_kept(decision: str, where: str) -> bool | None:
+    """Whether a reviewer kept a row; None where nothing is decided.
+
+    Raises:
+        InputError: the cell says something else.
+    """
+    try:
+        return DECISIONS[decision.strip().lower()]
+    except KeyError:
+        raise InputError(f"{where}: the decision is {decision!r}, neither keep nor reject") from None
+
+
 def _count(text: str, where: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise InputError(f"{where}: {text!r} is no whole number")
+        raise InputError(f"{where}: {text!r} is not a whole number")
     return int(text)
 
 
@@ -189,7 +205,7 @@ def embedding_cells(table: Table) -> Iterator[tuple[tuple[str, str, float, float
         try:
             values = [float(text) for text in cells[4:]]
         except ValueError as exc:
-            raise InputError(f"{where}: a value of the embedding is no number") from exc
+            raise InputError(f"{where}: a value of the embedding is not a number") from exc
         yield place, values
 
 

@@ -119,9 +119,10 @@ def open_result(
 
 def _no_result(file: ResultFile) -> InputError:
     if not file.head.strip():
-        return InputError(f"{file.name}: empty", hint="--from tsv takes it for a result without rows")
-    what = "binary" if b"\0" in file.head else "no format that dymn writes"
-    return InputError(f"{file.name}: no result: {what}", hint="--from FORMAT says which format it is")
+        return InputError(f"{file.name}: empty", hint="--from tsv reads it as a result without rows")
+    first = file.head.splitlines()[0].decode("utf-8", "replace")[:40]
+    what = "binary data" if b"\0" in file.head else f"it begins with {first!r}"
+    return InputError(f"{file.name}: not a result: {what}", hint="--from FORMAT if it is one all the same")
 
 
 def _first(items: Iterator[Item]) -> Iterator[Item]:

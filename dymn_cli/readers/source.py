@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.small_files import bounded_lines
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def os_errors_of(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise InputError(f"{name}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(os_error_text(name, exc)) from exc
     except ValueError as exc:
         if "null byte" not in str(exc) and "null character" not in str(exc):
             raise

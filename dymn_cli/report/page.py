@@ -195,7 +195,8 @@ def _row(one: Decision) -> list[str]:
     source, channel, start, end, found = one.key
     score = "" if one.score is None else f"{one.score:.4f}"
     times = (f"{start / 1000:.3f}", f"{end / 1000:.3f}")
-    return [source, channel, *times, one.label, one.mid, score, one.verdict, found]
+    decided = "reject" if one.verdict == "reject" else "keep"
+    return [source, channel, *times, one.label, one.mid, score, decided, found]
 
 
 def _length(source: Source, sound: Sound) -> float | None:

@@ -1,1 +1,1 @@
-"""Who computes: one small contract, and the runtimes that keep it."""
+"""The runtimes: one interface, on onnxruntime or PyTorch."""

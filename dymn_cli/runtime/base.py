@@ -1,4 +1,4 @@
-"""The contract between the tagger and whatever runs the network."""
+"""The interface between the tagger and the runtimes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Backend", "DeviceFrontEnd", "Mels"]
 
 Mels = Any
-"""Log-mels (n, 1, n_mels, n_frames) float32: a NumPy array, or what a `DeviceFrontEnd` gave."""
+"""Log-mels (n, 1, n_mels, n_frames) float32: a NumPy array, or the result of a `DeviceFrontEnd`."""
 
 
 class Answer(NamedTuple):
-    """What the network says of a batch: before the sigmoid, and before the head."""
+    """The output of the network for a batch: logits (before the sigmoid) and embeddings."""
 
     logits: NDArray[np.float32]  # (n, n_classes)
     embedding: NDArray[np.float32]  # (n, embedding_size)
-    frame_logits: NDArray[np.float32] | None = None  # (n, n_steps, n_classes), where they were asked for
+    frame_logits: NDArray[np.float32] | None = None  # (n, n_steps, n_classes), if requested
 
 
 class Backend(Protocol):
-    """A model, loaded and ready.
+    """A model, loaded on a runtime.
 
     `run` takes log-mels (n, 1, n_mels, n_frames) float32 and may be called from several threads at once.
-    Each row of the answer depends on its own row of the input only, to the last bit on a CPU. Other
-    processors, and other numbers of the runtime's own threads, round differently: `open_backend` asks
-    onnxruntime for one; PyTorch has one a core, or `OMP_NUM_THREADS`.
+    Each row of the output depends on its own row of the input only; on a CPU to the last bit. Other
+    processors, and other numbers of the runtime's threads, round differently: `open_backend` asks
+    onnxruntime for one thread; PyTorch uses one a core, or `OMP_NUM_THREADS`.
     """
 
     header: ModelHeader
@@ -42,32 +42,32 @@ class Backend(Protocol):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it computes on the CPU: then one window a call is the fastest."""
+        """Whether it computes on the CPU, where one window a call is fastest."""
         ...
 
     @property
     def has_frames(self) -> bool:
-        """Whether it can score each step of time: all but some exported files can."""
+        """Whether it can compute frame logits; only some exported files cannot."""
         ...
 
     def run(self, mels: Mels, *, frames: bool = False) -> Answer:
-        """The network's answer for a batch of log-mels, with `frame_logits` where `frames` are wanted."""
+        """Run the network on a batch of log-mels; with `frame_logits` if `frames` is set."""
         ...
 
 
 @runtime_checkable
 class DeviceFrontEnd(Protocol):
-    """A backend that computes what comes before the network as well, on its device.
+    """A backend that also resamples and computes the log-mel on its device.
 
-    What it gives is what the front end on the CPU gives, as far as float32 goes.
+    The results are those of the front end on the CPU, within float32.
     """
 
     def log_mel(self, config: FrontEndConfig, samples: NDArray[np.float32]) -> Mels:
-        """Log-mels of windows (n, n_samples), left on the device for `run`."""
+        """Compute the log-mels of windows (n, n_samples) and keep them on the device for `run`."""
         ...
 
     def resample(
         self, blocks: Iterable[NDArray[np.float32]], matrix: NDArray[np.float32], period: int
     ) -> Iterator[NDArray[np.float32]]:
-        """Blocks of (n,) or (n, channels) at 32 kHz, by a filter of `dymn_cli.audio.resample.response`."""
+        """Resample blocks of (n,) or (n, channels) to 32 kHz with `dymn_cli.audio.resample.response`."""
         ...

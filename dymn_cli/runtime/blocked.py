@@ -1,14 +1,16 @@
-"""Weights laid out for the graph that keeps channels in blocks of B = 8 or 16: see `dymn_cli.export.forms`.
+"""Lay out weights for the graph that keeps channels in blocks of B = 8 or 16: see `dymn_cli.export.forms`.
 
-onnxruntime wants the kernel of a convolution whose answer is in blocks as (C_out / B, C_in, k, k, B), and it
-reads all channels of a block. So kernels and biases are filled up with zeros, once, when a model is loaded.
+For a convolution with blocked output onnxruntime takes the kernel as (C_out / B, C_in, k, k, B), and it
+reads whole blocks. So kernels and biases are padded with zeros, once, when a model is loaded.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dymn_cli.runtime.fold import Shape, convolutions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,22 +19,20 @@ if TYPE_CHECKING:
 
     from dymn_cli.model.config import ModelConfig
 
-__all__ = ["Shape", "blocked_shape", "filled_up", "lay_out"]
-
-Shape: TypeAlias = tuple[int, int, int, int]
+__all__ = ["blocked_shape", "filled_up", "lay_out"]
 
 
 def filled_up(channels: int, block_size: int) -> int:
-    """So many channels in whole blocks."""
+    """The number of channels, rounded up to whole blocks."""
     return -(-channels // block_size) * block_size
 
 
 def blocked_shape(shape: Shape, block_size: int) -> Shape:
-    """The shape of a kernel in whole blocks.
+    """The shape of a kernel padded to whole blocks.
 
     Args:
         shape: (C_out, C_in / groups, k, k); with B input channels or more, k is 1.
-        block_size: B. Fewer input channels than that are not read in blocks and stay as many as they are.
+        block_size: B. Fewer input channels than that are not read in blocks and are not padded.
     """
     n_out, n_in, *size = shape
     all_in = n_in if n_in < block_size else filled_up(n_in, block_size)
@@ -42,7 +42,7 @@ def blocked_shape(shape: Shape, block_size: int) -> Shape:
 def lay_out(
     config: ModelConfig, folded: Mapping[str, NDArray[np.float32]], block_size: int
 ) -> dict[str, NDArray[np.float32]]:
-    """What `dymn_cli.runtime.fold` gives, with those kernels and biases in blocks that the graph wants so.
+    """Put those kernels and biases of `dymn_cli.runtime.fold` in blocks that the graph needs so.
 
     Args:
         config: the architecture.
@@ -50,8 +50,8 @@ def lay_out(
         block_size: B.
 
     Returns:
-        The same names; of the Dy-Convs before and in the depthwise position and of the stem, each kernel lies
-        flat in the order above, and each bias has filled-up channels.
+        The same names; for the stem and the Dy-Convs in the positions expand and depthwise, kernels are
+        flattened in the order above, and biases are padded.
     """
     laid_out = dict(folded)
     for name, shape in _in_blocks(config):
@@ -66,11 +66,9 @@ def lay_out(
 
 
 def _in_blocks(config: ModelConfig) -> Iterator[tuple[str, Shape]]:
-    """The convolutions that answer in blocks, and the shapes of their kernels."""
+    """The convolutions with blocked output, and the shapes of their kernels."""
     yield "stem", (config.stem_channels, 1, 3, 3)
     for block in config.blocks:
-        name = f"layers.{block.index}"
-        if block.dynamic and block.has_expansion and "expand" in config.dy_conv:
-            yield f"{name}.expand", (block.expanded, block.in_channels, 1, 1)
-        if block.dynamic and "depthwise" in config.dy_conv:
-            yield f"{name}.depthwise", (block.expanded, 1, block.kernel, block.kernel)
+        for position, shape in convolutions(block).items():
+            if block.dynamic and position in config.dy_conv and position != "project":
+                yield f"layers.{block.index}.{position}", shape

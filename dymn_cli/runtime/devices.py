@@ -1,4 +1,4 @@
-"""The devices that `--device` takes: how they are spelled, who can run on them, and why somebody cannot.
+"""The devices that `--device` takes: their spelling, which runtime supports them, and why one does not.
 
     cpu              onnxruntime, or PyTorch
     cuda[:N]         NVIDIA: PyTorch (also AMD, with a ROCm build), or onnxruntime's CUDA provider
@@ -9,8 +9,8 @@
     tensorrt[:N]     NVIDIA, compiled for the GPU, which takes minutes at the start
     migraphx[:N]     AMD
 
-From coreml on, each is a provider of onnxruntime, and needs a build of onnxruntime that has it. "auto" is the
-CPU. This module imports neither runtime, so that what is said of them can be said without loading them.
+From coreml on, each is a provider of onnxruntime and needs a build of onnxruntime that has it. "auto" is the
+CPU. This module imports neither runtime.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
     "PROVIDERS",
     "SPELLINGS",
     "Device",
-    "TorchFacts",
+    "TorchBuild",
     "how_to_get",
     "parse_device",
     "why_not_onnx",
@@ -42,7 +42,7 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "migraphx": "MIGraphXExecutionProvider",
 }
-"""The device's name here and in onnxruntime."""
+"""Kind of device → onnxruntime's name for it."""
 
 SPELLINGS = "auto, cpu, cuda[:N], mps, coreml, directml[:N], openvino[:UNIT], tensorrt[:N], migraphx[:N]"
 
@@ -59,12 +59,12 @@ HOW_TO_GET = {
     "tensorrt": "install onnxruntime-gpu in the place of onnxruntime, and TensorRT's libraries",
     "migraphx": "install onnxruntime-migraphx in the place of onnxruntime",
 }
-"""What brings a kind of device."""
+"""Kind of device → how to install support for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where to run: a kind of device, and which of its kind ("" for the first)."""
+    """A kind of device, and which one of that kind ("" for the first)."""
 
     kind: str
     which: str = ""
@@ -75,24 +75,24 @@ class Device:
 
     @property
     def provider_options(self) -> dict[str, str]:
-        """What onnxruntime's provider is told; results must be those of the CPU within 2e-3 in score."""
+        """Options for onnxruntime's provider; scores must be those of the CPU within 2e-3."""
         options: dict[str, str] = {}
         if self.kind == "cuda":
-            options["use_tf32"] = "0"  # its ten bits are as coarse as half precision, in every layer
+            options["use_tf32"] = "0"  # TF32 has a ten-bit mantissa like half precision, in every layer
         if self.kind == "openvino":
             options["device_type"] = self.which or "CPU"
             if self.which.startswith("GPU"):
-                options["precision"] = "FP32"  # it is half by default
+                options["precision"] = "FP32"  # the default is half precision
         elif self.which:
             options["device_id"] = self.which
         return options
 
 
 def parse_device(text: str) -> Device:
-    """What `--device` says; "auto" is the CPU.
+    """Parse the value of `--device`; "auto" is the CPU.
 
     Raises:
-        UsageError: no device is spelled so.
+        UsageError: it is not a device.
     """
     kind, colon, which = text.partition(":")
     known = text in ("auto", "cpu", "mps") or (kind in PROVIDERS and kind != "cpu" and not colon)
@@ -107,32 +107,32 @@ def parse_device(text: str) -> Device:
 
 
 def how_to_get(kind: str) -> str:
-    """What to do where a kind of device is not there."""
+    """What to do if a kind of device is not available."""
     return f"{HOW_TO_GET[kind]}; --device cpu works everywhere"
 
 
 def why_not_onnx(kind: str, offered: Collection[str]) -> str | None:
-    """Why onnxruntime cannot run on a kind of device, or None where it can.
+    """Why onnxruntime cannot run on a kind of device, or None if it can.
 
     Args:
         kind: of the device.
         offered: the providers that this onnxruntime was built with.
     """
     if kind not in PROVIDERS:
-        return f"{kind} is for PyTorch alone"
+        return f"only PyTorch supports {kind}"
     if PROVIDERS[kind] not in offered:
         return f"this onnxruntime was built without {PROVIDERS[kind]}"
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class TorchFacts:
-    """What a PyTorch says of itself.
+class TorchBuild:
+    """The installed PyTorch.
 
     Args:
-        version: its own.
+        version: its version.
         built_for: "CUDA 12.8" or "ROCm 6.2"; None for a build without GPUs.
-        n_cuda: such devices that it finds.
+        n_cuda: number of such GPUs that it finds.
         mps: whether it finds an Apple GPU.
     """
 
@@ -142,23 +142,23 @@ class TorchFacts:
     mps: bool
 
 
-def why_not_torch(device: Device, facts: TorchFacts | None) -> str | None:
-    """Why PyTorch cannot run on a device, or None where it can.
+def why_not_torch(device: Device, torch: TorchBuild | None) -> str | None:
+    """Why PyTorch cannot run on a device, or None if it can.
 
     Args:
-        device: where.
-        facts: of the PyTorch that is installed; None where none can be loaded.
+        device: where to run.
+        torch: the installed PyTorch; None if it cannot be loaded.
     """
-    if facts is None:
-        return "PyTorch is not there"
+    if torch is None:
+        return "PyTorch is not available"
     if device.kind == "cuda":
-        if facts.built_for is None:
-            return f"PyTorch {facts.version} is a build without CUDA"
-        if not facts.n_cuda:
-            return f"PyTorch {facts.version} for {facts.built_for} finds no GPU that it can use"
-        if int(device.which or 0) >= facts.n_cuda:
-            return f"PyTorch finds {facts.n_cuda} GPU{'s'[: facts.n_cuda > 1]}, counted from 0"
+        if torch.built_for is None:
+            return f"PyTorch {torch.version} is a build without CUDA"
+        if not torch.n_cuda:
+            return f"PyTorch {torch.version} for {torch.built_for} finds no GPU that it can use"
+        if int(device.which or 0) >= torch.n_cuda:
+            return f"PyTorch finds {torch.n_cuda} GPU{'s'[: torch.n_cuda > 1]}, counted from 0"
         return None
     if device.kind == "mps":
-        return None if facts.mps else f"PyTorch {facts.version} finds no Apple GPU"
-    return None if device.kind == "cpu" else f"{device.kind} is for onnxruntime alone"
+        return None if torch.mps else f"PyTorch {torch.version} finds no Apple GPU"
+    return None if device.kind == "cpu" else f"only onnxruntime supports {device.kind}"

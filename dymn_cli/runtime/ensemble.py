@@ -1,11 +1,11 @@
-"""Several models that answer as one: the mean of their logits, or their embeddings in a row.
+"""Several models as one: the mean of their logits, and on request their concatenated embeddings.
 
                ┌─ log-mel of front end A ──▶ model 1 ─┐
     windows ───┤                         └─▶ model 2 ─┼─▶ mean of logits
                └─ log-mel of front end B ──▶ model 3 ─┘   embeddings concatenated, if asked for
 
-A single model is an ensemble of one, and its answer is left as it is. Frame logits are averaged as logits
-are, where the models' steps are equally long.
+A single model is an ensemble of one, whose output is unchanged. Frame logits are averaged like logits, if
+the steps of all models have the same length.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = ["Ensemble"]
 
 
 class Ensemble:
-    """Models that are asked together.
+    """Models that run together.
 
     Args:
-        members: one or more, of one vocabulary.
-        concat: several members' embeddings in a row are the ensemble's; without it, it has none.
+        members: one or more models with the same vocabulary.
+        concat: concatenate the members' embeddings; otherwise an ensemble of several has none.
 
     Attributes:
-        info: what is said of them together.
-        vocabulary: their labels.
-        front_ends: the distinct ones among theirs, in order: `run` takes a batch for each of them.
-        embedding_size: values in an embedding; 0 where the ensemble has none.
-        on_device: computes log-mels and resamples for all members; None where the CPU has to.
+        info: the description of the ensemble.
+        vocabulary: the labels.
+        front_ends: the distinct front ends of the members, in order: `run` takes a batch for each of them.
+        embedding_size: values in an embedding; 0 if the ensemble has none.
+        on_device: resamples and computes log-mels for all members; None if the CPU does.
 
     Raises:
         UsageError: no model, the same model twice, or different vocabularies.
@@ -66,25 +66,25 @@ class Ensemble:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether all compute on the CPU: then one window a call is the fastest."""
+        """Whether all members compute on the CPU, where one window a call is fastest."""
         return all(member.on_cpu for member in self.members)
 
     @property
     def step_s(self) -> float | None:
-        """Seconds from one step of the frame logits to the next; None where the models do not agree."""
+        """Seconds between two steps of the frame logits; None if the members differ."""
         steps = {member.header.step_s for member in self.members}
         return steps.pop() if len(steps) == 1 else None
 
     def run(self, mels: Sequence[Mels], *, frames: bool = False) -> Answer:
-        """The answer for a batch of windows.
+        """Run all members on a batch of windows.
 
         Args:
-            mels: their log-mels, for each of `front_ends`.
-            frames: whether frame logits are wanted, too; see `require_frames`.
+            mels: the log-mels of the windows, for each of `front_ends`.
+            frames: whether to compute frame logits; see `require_frames`.
 
         Returns:
-            Logits (n, n_classes), the mean in float64; embeddings (n, embedding_size); frame logits
-            (n, n_steps, n_classes), likewise the mean, where they are wanted.
+            Logits (n, n_classes), the mean in float64; embeddings (n, embedding_size); if requested, frame
+            logits (n, n_steps, n_classes), also the mean.
         """
         answers = [
             member.run(mels[n], frames=frames) for member, n in zip(self.members, self._which, strict=True)
@@ -100,47 +100,47 @@ class Ensemble:
         )
 
     def require_tags(self) -> None:
-        """Refuse models whose classes are no sounds.
+        """Require models that can tag.
 
         Raises:
-            UsageError: one of them is such.
+            UsageError: one of them gives embeddings only.
         """
         for member in self.members:
             if member.header.purpose != "tags":
                 raise UsageError(
-                    f"{member.info.name} gives embeddings only: its classes are no sounds, or have no names",
-                    hint="dymn embed takes it; dymn models list says which models tag",
+                    f"{member.info.name} gives embeddings only: its classes are not sounds, or have no names",
+                    hint="use it with dymn embed; dymn models list shows which models can tag",
                 )
 
     def require_frames(self) -> None:
-        """Refuse models that cannot score each step of time, or not the same steps.
+        """Require models with frame logits of the same step.
 
         Raises:
-            UsageError: one of them is an ONNX file without that output, or their steps differ in length.
+            UsageError: one is an ONNX file without frame logits, or the steps differ in length.
         """
         for member in self.members:
             if not member.has_frames:
                 raise UsageError(
                     f"{member.info.name} scores whole windows only: the file was exported without frames",
-                    hint="dymn export --frames writes one with frames; --method windows does without",
+                    hint="export it with dymn export --frames, or use --method windows",
                 )
         if self.step_s is None:
             steps = ", ".join(f"{m.info.name} {m.header.step_s:g} s" for m in self.members)
             raise UsageError(
                 f"the models score steps of different length: {steps}",
-                hint="an ensemble that scores frames needs models of one hop; --method windows does not",
+                hint="choose models with the same hop, or use --method windows",
             )
 
     def require_embedding(self) -> None:
-        """Refuse an ensemble whose members' embeddings have not been concatenated.
+        """Require an embedding.
 
         Raises:
-            UsageError: it is one.
+            UsageError: an ensemble without `concat`.
         """
         if not self._embeds:
             raise UsageError(
-                "an ensemble has no embedding of its own: those of its models have nothing in common",
-                hint="--concat (in Python, concat=True) puts them one after the other",
+                "an ensemble has no embedding of its own, because the embeddings of its models are unrelated",
+                hint="--concat (in Python, concat=True) concatenates them",
             )
 
 
@@ -158,11 +158,11 @@ def _require_fit(members: Sequence[Backend]) -> None:
         if info.sha256 in seen:
             names = dict.fromkeys((seen[info.sha256], info.name))
             raise UsageError(
-                f"the same model twice: {' and '.join(names)}", hint="each model of an ensemble counts once"
+                f"the same model twice: {' and '.join(names)}", hint="name each model of an ensemble once"
             )
         seen[info.sha256] = info.name
         if member.header.vocabulary.names != first.header.vocabulary.names:
             raise UsageError(
-                f"{first.info.name} and {info.name} do not have the same labels, so there is no mean of both",
-                hint="the models of an ensemble must have been trained for the same classes",
+                f"{first.info.name} and {info.name} do not have the same labels",
+                hint="choose models that were trained on the same classes",
             )

@@ -1,9 +1,9 @@
-"""From published tensors to the initialisers of the inference graph. NumPy only.
+"""Fold published tensors into the initialisers of the inference graph. NumPy only.
 
-A published state dict is written for training. For inference every BatchNorm is an affine map that
-the convolution before it can absorb, the temperature is a constant factor of the attention logits,
-and all linear layers that read the same context can be one. `fold` does that arithmetic and names the
-results as the graph of `dymn_cli.export.graph` names its initialisers:
+A published state dict is made for training. For inference, the convolution before a BatchNorm absorbs
+it, the temperature becomes a constant factor of the attention logits, and all linear layers that read the
+same context become one. `fold` does that and names the results as `dymn_cli.export.graph` names its
+initialisers:
 
     stem.{weight,bias}                    (C, 1, 3, 3), (C,)
     layers.N.expand.{weight,bias}         Dy-Conv: (K, C_exp · C_in); static: (C_exp, C_in, 1, 1)
@@ -12,21 +12,21 @@ results as the graph of `dymn_cli.export.graph` names its initialisers:
     layers.N.context.{weight,bias}        (H, C_in, 1), (H,)
     layers.N.coefficients.{weight,bias}   (n, H), (n,): attention logits of the Dy-Convs in order, then for
                                           each Dy-ReLU its slopes (M, C) and its intercepts (M, C), flat
-    layers.N.dy_relu_P.{scale,start}      (2MC,): λ and the initial values of a Dy-ReLU after P, likewise
+    layers.N.dy_relu_P.{scale,start}      (2MC,): λ and the initial values of a Dy-ReLU after P, in that order
     layers.N.attention_{f,t}.{weight,bias}  (C_exp, H, 1), (C_exp,)
     layers.N.excite_{1,2}.{weight,bias}   squeeze-and-excitation as 1×1 convolutions
     last.{weight,bias}                    (D, C, 1, 1), (D,)
     head.{1,2}.{weight,bias}              (C, D), (C,); (n_classes, C), (n_classes,)
-    frame_head.{1,2}.{weight,bias}        the same, where the model has a frame head
+    frame_head.{1,2}.{weight,bias}        the same, if the model has a frame head
 
 BatchNorm folds into a mixture of kernels because it is linear: s·(Σ a_k W_k ∗ x) = (Σ a_k (s W_k)) ∗ x.
-Its scale and shift are computed in float64; all else is one float32 product or none.
+Its scale and shift are computed in float64; everything else is at most one float32 product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -35,11 +35,16 @@ from dymn_cli.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.model.config import Block, ModelConfig
+    from dymn_cli.model.config import Block, ModelConfig, Position
 
-__all__ = ["BATCH_NORM_EPS", "fold"]
+__all__ = ["ATTENTION_AXES", "BATCH_NORM_EPS", "Shape", "convolutions", "fold"]
+
+Shape: TypeAlias = tuple[int, int, int, int]
+"""Of a static kernel: (C_out, C_in / groups, k, k)."""
 
 BATCH_NORM_EPS = 1e-3
+ATTENTION_AXES = {"both": "ft", "frequency": "f", "time": "t", "none": ""}
+"""The axes that Coordinate Attention covers: f(requency) and t(ime)."""
 
 
 def fold(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -60,7 +65,7 @@ def fold(config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> dic
 
 
 class _Folding:
-    """One pass over a state dict; every method yields (name, float32 array)."""
+    """One pass over a state dict; the methods yield (name, float32 array)."""
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, NDArray[np.float32]]) -> None:
         self.config = config
@@ -121,7 +126,7 @@ class _Folding:
         root = f"layers.{block.index}" if self.config.family == "dymn" else f"features.{block.index + 1}"
         name = f"layers.{block.index}"
         stage = 0
-        for position, shape in _convolutions(block):
+        for position, shape in convolutions(block).items():
             if position == "project" and block.squeeze_excite:
                 yield from self.squeeze_excite(name, f"{root}.block.{stage}.conc_se_layers.0", block)
                 stage += 1
@@ -143,7 +148,7 @@ class _Folding:
         short = {"expand": "exp", "depthwise": "depth", "project": "proj"}
         weights: list[NDArray[np.float32]] = []
         biases: list[NDArray[np.float32]] = []
-        for position, shape in _convolutions(block):
+        for position, shape in convolutions(block).items():
             conv, norm = f"{root}.{short[position]}_conv", f"{root}.{short[position]}_norm"
             if position not in self.config.dy_conv:
                 yield from self.convolution(f"{root}.{position}", f"{conv}.module", norm, shape)
@@ -152,7 +157,7 @@ class _Folding:
             attention = (self.config.kernels, block.context)
             weights.append(self.get(f"{conv}.residuals.0.weight", attention) / self.config.temperature)
             biases.append(self.get(f"{conv}.residuals.0.bias", attention[:1]) / self.config.temperature)
-        for position, shape in _convolutions(block):
+        for position, shape in convolutions(block).items():
             if position in self.config.dy_relu:
                 act = f"{root}.{short[position]}_act"
                 weight, bias, scale, start = self.dy_relu(act, shape[0], block.context)
@@ -199,17 +204,20 @@ class _Folding:
         conv, norm = f"{generator}.joint_conv", f"{generator}.joint_norm"
         for name, value in self.convolution(f"{root}.context", conv, norm, joint):
             yield name, value.reshape(value.shape[:3])
-        axes = {"both": "ft", "frequency": "f", "time": "t", "none": ""}
-        for axis in axes[self.config.coordinate_attention]:
+        for axis in ATTENTION_AXES[self.config.coordinate_attention]:
             shape = (block.expanded, block.context, 1, 1)
             for part, size in (("weight", shape), ("bias", shape[:1])):
                 value = self.get(f"{generator}.conv_{axis}.{part}", size)
                 yield f"{root}.attention_{axis}.{part}", value.reshape(value.shape[:3])
 
 
-def _convolutions(block: Block) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """The convolutions that a block has, in order, with their static weight shapes."""
-    if block.has_expansion:
-        yield "expand", (block.expanded, block.in_channels, 1, 1)
-    yield "depthwise", (block.expanded, 1, block.kernel, block.kernel)
-    yield "project", (block.out_channels, block.expanded, 1, 1)
+def convolutions(block: Block) -> dict[Position, Shape]:
+    """The convolutions of a block, in order, with the shapes of their kernels."""
+    shapes: dict[Position, Shape] = {
+        "expand": (block.expanded, block.in_channels, 1, 1),
+        "depthwise": (block.expanded, 1, block.kernel, block.kernel),
+        "project": (block.out_channels, block.expanded, 1, 1),
+    }
+    if not block.has_expansion:
+        del shapes["expand"]
+    return shapes

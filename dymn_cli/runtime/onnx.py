@@ -1,13 +1,13 @@
 """Inference with onnxruntime: weightless graphs from the package, weights from memory.
 
-The package ships a graph for each published architecture, without weights (`dymn_cli.export.forms` says
-in which forms). A session is a graph, the folded weights of a model and the size of its input, put
-together here. The graphs lack their input `mel`: a protocol buffer is extended by appending to it, so
-the input is appended with the size that the session is for. With a fixed size a session starts in a
-third of the time, since onnxruntime need not invent a symbol for every unknown dimension.
+The package ships a graph without weights for each published architecture, in the forms of
+`dymn_cli.export.forms`. A session combines a graph, the folded weights of a model and the size of its input.
+The graphs lack their input `mel`: appending to a protocol buffer extends it, so the input is appended in the
+size that the session is for. With a fixed size a session starts in a third of the time, because onnxruntime
+need not invent a symbol for every unknown dimension.
 
-onnxruntime computes every output of a graph, asked for or not. So the graphs have none for frames: where
-frames are wanted, the nodes for them (`frames.onnx`) are appended as well, in a session of its own.
+onnxruntime computes every output of a graph, requested or not. So the graphs have no frame logits; if they
+are wanted, their nodes (`frames.onnx`) are appended as well, in a separate session.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError, os_error_text
+from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError
 from dymn_cli.model.config import architecture_of
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
@@ -29,7 +29,8 @@ from dymn_cli.runtime.blocked import lay_out
 from dymn_cli.runtime.devices import PROVIDERS, Device, how_to_get, parse_device, why_not_onnx
 from dymn_cli.runtime.fold import fold
 from dymn_cli.runtime.onnx_safety import MAX_BYTES, require_plain, run_apart
-from dymn_cli.runtime.ort import first_line, ort
+from dymn_cli.runtime.ort import ort, ort_error_text, session_options
+from dymn_cli.small_files import read_small
 from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import weights_folder
 
@@ -56,7 +57,7 @@ FRAME_LOGITS = "frame_logits"
 
 
 def graph_path(config: ModelConfig, form: str) -> Path:
-    """Where the graph of an architecture lies.
+    """The path of an architecture's graph.
 
     Raises:
         BackendUnavailableError: the package ships none for this config.
@@ -65,30 +66,32 @@ def graph_path(config: ModelConfig, form: str) -> Path:
     path = weights_folder() / "graphs" / f"{name}.{form}.onnx"
     if name is None or not path.is_file():
         raise BackendUnavailableError(
-            "no ready-made onnxruntime graph for this architecture",
-            hint="use --backend torch, or write an ONNX file of it: dymn export MODEL -o model.onnx",
+            "dymn ships no onnxruntime graph for this architecture",
+            hint="use --backend torch, or export the model: dymn export MODEL -o model.onnx",
         )
     return path
 
 
 class OnnxBackend:
-    """A model of ours on onnxruntime.
+    """A model on onnxruntime.
 
     Args:
         weights: the model.
         device: as `dymn_cli.runtime.devices` spells them.
-        threads: for one window; several windows at once are the caller's threads.
-        n_frames: frames of the usual window; a session of fixed size is kept for it, and one of dynamic
-            size is made when another length comes.
-        frames: whether frame logits will be asked for: the session for them is made now, else when they are.
+        threads: for one window; the caller may run several windows in threads of its own.
+        n_frames: frames of the usual window, which gets a session of fixed size; other lengths share one of
+            dynamic size, made when it is needed.
+        frames: open the session for frame logits now, not when they are first requested.
 
     Attributes:
-        form: which graph of the architecture runs, as `dymn_cli.export.graph` names them.
+        form: the form of the graph, as `dymn_cli.export.graph` names them.
 
     Raises:
         BackendUnavailableError: no graph for the architecture, or no such device.
-        ModelError: the weights are not those of their architecture.
+        ModelError: the weights do not fit their architecture.
     """
+
+    has_frames = True  # a model without a frame head uses its classifier
 
     def __init__(
         self,
@@ -122,19 +125,10 @@ class OnnxBackend:
         self._fixed = n_frames
         provider = self._session(n_frames, frames=frames).get_providers()[0]
         self.info = ModelInfo(weights.header.name, weights.sha256, "onnx", provider)
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it computes on the CPU."""
-        return self.info.provider == PROVIDERS["cpu"]
-
-    @property
-    def has_frames(self) -> bool:
-        """Always: where the model has no frame head, its classifier stands in."""
-        return True
+        self.on_cpu = provider == PROVIDERS["cpu"]
 
     def run(self, mels: NDArray[np.float32], *, frames: bool = False) -> Answer:
-        """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
+        """Run the network on log-mels (n, 1, n_mels, n_frames)."""
         n_frames = mels.shape[-1]
         session = self._session(n_frames if n_frames == self._fixed else None, frames=frames)
         head = self._heads if frames else self._head
@@ -160,29 +154,33 @@ class OnnxBackend:
             graph += path.with_name("frames.onnx").read_bytes()
         batch = None if self.form == "any" else 1
         graph += mel_input(batch, self.header.front_end.n_mels if n_frames else None, n_frames)
-        options = _options(self._threads)
+        options = session_options(self._threads)
         options.add_external_initializers(list(self._weights), list(self._weights.values()))
         return _open(graph, options, self._device)
 
 
 class OnnxFileBackend:
-    """A self-contained ONNX file that `dymn export` wrote, or that says so.
+    """A self-contained ONNX file in the format of `dymn export`.
 
-    It is looked through and tried in a process of its own first: see `dymn_cli.runtime.onnx_safety`.
+    It is first checked, and tried in a separate process: see `dymn_cli.runtime.onnx_safety`.
 
     Raises:
         WeightsMissingError: it cannot be read.
-        ModelError: it is not one; UnsafeWeightsError where it holds what no export does.
+        UnsafeWeightsError: it holds something that `dymn export` never writes.
+        ModelError: it is not such a file.
         BackendUnavailableError: no such device.
     """
 
     def __init__(self, path: Path, *, device: str = "cpu", threads: int = 1) -> None:
-        data = _read(path)
+        data = read_small(path, WeightsMissingError, max_bytes=MAX_BYTES)
         sha256 = hashlib.sha256(data).hexdigest()
         place = _offered(device)
-        _try(data, sha256, str(path))
+        if sha256 not in _tried:
+            require_plain(data, str(path))
+            run_apart(data, str(path))
+            _tried.add(sha256)
         self._turn = _turn(place)
-        self._session = _open(data, _options(threads), place, str(path))
+        self._session = _open(data, session_options(threads), place, str(path))
         try:
             meta = self._session.get_modelmeta().custom_metadata_map
             inputs = [given.name for given in self._session.get_inputs()]
@@ -192,59 +190,31 @@ class OnnxFileBackend:
         self.header = ModelHeader.from_metadata(meta, str(path))
         config = self.header.config
         expected = dict(zip(OUTPUTS, (config.n_classes, config.embedding_size), strict=True))
-        self._has_frames = FRAME_LOGITS in sizes
-        if self._has_frames:
+        self.has_frames = FRAME_LOGITS in sizes
+        if self.has_frames:
             expected[FRAME_LOGITS] = config.n_classes
         if inputs == ["waveform"]:
             raise ModelError(
-                f"{path}: has its own front end: it is for other runtimes",
-                hint="dymn takes the model by name, or a file exported without --with-frontend",
+                f"{path}: contains a front end, so it is for other runtimes",
+                hint="use the model by its name, or a file exported without --with-frontend",
             )
         if sizes != expected or inputs != ["mel"]:
-            raise ModelError(f"{path}: its inputs and outputs are not those that its metadata describes")
+            raise ModelError(f"{path}: its inputs and outputs do not match its metadata")
         self.info = ModelInfo(self.header.name, sha256, "onnx", self._session.get_providers()[0])
-        self._one_clip = self._session.get_inputs()[0].shape[0] == 1
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it computes on the CPU."""
-        return self.info.provider == PROVIDERS["cpu"]
-
-    @property
-    def has_frames(self) -> bool:
-        """Whether it was exported with --frames."""
-        return self._has_frames
+        self.on_cpu = self.info.provider == PROVIDERS["cpu"]
+        self._one_a_call = self.on_cpu or self._session.get_inputs()[0].shape[0] == 1
 
     def run(self, mels: NDArray[np.float32], *, frames: bool = False) -> Answer:
-        """The network's answer for log-mels (n, 1, n_mels, n_frames)."""
-        one_a_call = self.on_cpu or self._one_clip
+        """Run the network on log-mels (n, 1, n_mels, n_frames)."""
         with self._turn:
-            return _answer(self._session, mels, {}, frames=frames, one_a_call=one_a_call)
+            return _answer(self._session, mels, {}, frames=frames, one_a_call=self._one_a_call)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as exc:
-        raise WeightsMissingError(os_error_text(path, exc)) from exc
-    if len(data) > MAX_BYTES:
-        raise ModelError(f"{path}: larger than {MAX_BYTES >> 30} GB, which no exported model is")
-    return data
-
-
-_tried: set[str] = set()  # SHA-256 of the files that this process has found to be sound
-
-
-def _try(data: bytes, sha256: str, what: str) -> None:
-    if sha256 not in _tried:
-        require_plain(data, what)
-        run_apart(data, what)
-        _tried.add(sha256)
+_tried: set[str] = set()  # SHA-256 of the files that this process has tried
 
 
 def _turn(device: Device) -> contextlib.AbstractContextManager[object]:
-    """One call at a time but on the CPU: some providers allow no more, and none gains by it."""
+    """One call at a time, except on the CPU: some providers allow no more, and none gains by it."""
     return contextlib.nullcontext() if device.kind == "cpu" else threading.Lock()
 
 
@@ -256,25 +226,14 @@ def _answer(
     frames: bool,
     one_a_call: bool,
 ) -> Answer:
-    """Run a batch; `one_a_call` is the fastest on a CPU, and no answer depends on who shared its batch."""
+    """Run a batch; `one_a_call` is fastest on a CPU, and makes answers independent of the batch."""
     batches = [mels[n : n + 1] for n in range(len(mels))] if one_a_call else [mels]
     outputs = [*OUTPUTS, FRAME_LOGITS] if frames else OUTPUTS
     try:
         answers = [session.run(outputs, {"mel": batch, **head}) for batch in batches]
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        raise ModelError(f"onnxruntime cannot run the model: {first_line(exc)}") from exc
+        raise ModelError(f"onnxruntime cannot run the model: {ort_error_text(exc)}") from exc
     return Answer(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # fatal ones only: errors come back as exceptions
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Else bytes that say so are read in onnxruntime's own format, which `require_plain` does not know.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    return options
 
 
 def _open(
@@ -284,32 +243,32 @@ def _open(
     if device.kind in ("cuda", "tensorrt"):
         _find_cuda_libraries()
     if device.kind == "directml":
-        options.enable_mem_pattern = False  # which it does not support
+        options.enable_mem_pattern = False  # not supported
     try:
-        # Its fallback to other providers says so on standard output.
+        # The fallback to other providers prints to standard output.
         session = ort.InferenceSession(
             graph, options, providers=[(provider, device.provider_options)], enable_fallback=0
         )
     except Exception as exc:  # onnxruntime's own exceptions have no common base but Exception
-        raise ModelError(f"onnxruntime cannot load {what}: {first_line(exc)}") from exc
-    if session.get_providers()[0] != provider:  # it falls back to the CPU without a word
+        raise ModelError(f"onnxruntime cannot load {what}: {ort_error_text(exc)}") from exc
+    if session.get_providers()[0] != provider:  # it falls back to the CPU silently
         raise BackendUnavailableError(
             f"onnxruntime could not start {provider}",
-            hint="check the driver and the libraries that it needs; --device cpu works everywhere",
+            hint="check the driver and the libraries it needs; --device cpu works everywhere",
         )
     return session
 
 
 def _find_cuda_libraries() -> None:
-    """Load CUDA's libraries from where pip installs them, if they are there."""
+    """Load CUDA's libraries from where pip installs them, if it did."""
     preload = getattr(ort, "preload_dlls", None)  # from 1.21
     if preload is not None:
-        with contextlib.redirect_stdout(io.StringIO()):  # what it misses it says on standard output
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
             preload()
 
 
 def providers() -> tuple[str, ...]:
-    """What this installation of onnxruntime can run on, in its own names, best first."""
+    """The providers of this onnxruntime, by its own names, best first."""
     return tuple(ort.get_available_providers())
 
 
@@ -327,10 +286,10 @@ def _offered(name: str) -> Device:
 
 
 def mel_input(batch: int | None, n_mels: int | None, n_frames: int | None) -> bytes:
-    """The declaration of input `mel`, to be appended to a graph that lacks it.
+    """The declaration of the input `mel`, to be appended to a graph that lacks it.
 
-    In the protocol-buffer encoding a message that is followed by a second one of its type is the union of
-    both, and repeated fields are concatenated. So this is a ModelProto (field 7, graph) whose GraphProto
+    In the protocol-buffer encoding, two messages of one type in a row are the union of both, and repeated
+    fields are concatenated. So this is a ModelProto (field 7, graph) whose GraphProto
     (field 11, input) holds one ValueInfoProto; field numbers as in onnx.proto of the ONNX specification.
 
     Args:
@@ -367,11 +326,10 @@ def _varint(value: int) -> bytes:
 
 @cache
 def block_size() -> int:
-    """How many channels onnxruntime keeps together on this processor: 16, 8, or 0 where it does not.
+    """The number of channels that onnxruntime keeps in a block on this processor: 16, 8, or 0 for none.
 
-    It is found by trying: a small graph that uses the layout in all the ways that ours do must give the sums
-    that can be told beforehand. Whatever else happens (no such operators, another layout), the plain form
-    runs.
+    This is found by trying: a small graph that uses the layout in every way that ours do must give known
+    results. If it does not (no such operators, another layout), the plain form is used.
     """
     return next((size for size in (16, 8) if _blocked_works(size)), 0)
 
@@ -388,9 +346,11 @@ def _blocked_works(size: int) -> bool:
     rows["project"] = np.pad(rows["project"], ((0, size - few), (0, 0)))
     given = {name: kernel.T.reshape(1, -1) for name, kernel in rows.items()}  # one block: its channels last
     try:
-        session = ort.InferenceSession(graph.read_bytes(), _options(1), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            graph.read_bytes(), session_options(), providers=["CPUExecutionProvider"]
+        )
         (got,) = session.run(None, {"x": x[np.newaxis], "lines": lines.reshape(1, -1), **given})
-    except Exception:  # any refusal means that this layout is not for this machine
+    except Exception:  # any refusal means that this machine does not have the layout
         return False
     expanded = np.maximum(np.tensordot(kernels["expand"], x, 1), 0)
     padded = np.pad(expanded, ((0, 0), (1, 1), (1, 1)))

@@ -1,15 +1,15 @@
-"""What may be in an ONNX file that somebody gives us, found out before onnxruntime sees it.
+"""Check an untrusted ONNX file before onnxruntime loads it.
 
-An ONNX file is a program. `dymn export` writes only programs that end, that hold all their weights, and that
-consist of operators of the ONNX standard. Everything else is refused here, by walking through the protocol
-buffer (field numbers as in onnx.proto of the ONNX specification):
+An ONNX file is a program. `dymn export` writes only programs that end, hold all their weights, and consist of
+operators of the ONNX standard. Everything else is refused here, by walking through the protocol buffer (field
+numbers as in onnx.proto of the ONNX specification):
 
-    ModelProto ── 7 graph ── 1 node ── 5 attribute ── 5, 10 tensor(s) ── 13, 14 where its numbers are
+    ModelProto ── 7 graph ── 1 node ── 5 attribute ── 5, 10 tensor(s) ── 13, 14 location of the values
                           ├─ 5 initializer             ├─ 22, 23 sparse tensor(s)
                           └─ 15 sparse initializer     └─ 6, 11 graph(s): bodies of Loop, Scan, If: refused
 
-What is left ends, but may still ask for all memory or for hours: so it is then loaded and run once in a
-process of its own, which has limits and can be killed (`run_apart`).
+A file that passes ends, but may still take all memory or hours: so it is then loaded and run once in a
+separate process, which has limits and can be killed (`run_apart`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "require_plain", "run_apart"]
 
 MAX_BYTES = 1 << 30  # the largest published architecture has 273 MB of weights
-MAX_FIELDS = 1_000_000  # that of width 2 has 14,000
+MAX_FIELDS = 1_000_000  # a model of width 2 has 14,000
 LIMIT_S = 60.0
 STANDARD = ("", "ai.onnx")
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 MAX_VARINT_BYTES = 10
 
-# Message type → field → the message type in it.
+# Message type → field → type of the message in it.
 PARTS = {
     "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
@@ -43,8 +43,8 @@ PARTS = {
     "tensor": {},
 }
 INNER_GRAPH = "has loops or branches (Loop, Scan, If), which may never end"
-FUNCTIONS = "has functions or training steps of its own"
-OTHER_FILES = "keeps its weights in other files"
+FUNCTIONS = "defines functions or training steps"
+OTHER_FILES = "stores its weights in other files"
 REFUSED = {
     ("model", 20): FUNCTIONS,
     ("model", 25): FUNCTIONS,
@@ -53,7 +53,7 @@ REFUSED = {
     ("tensor", 13): OTHER_FILES,
 }
 DOMAIN, DATA_LOCATION, EXTERNAL = ("node", 7), ("tensor", 14), 1
-HINT = "it must be one file with all its weights, as dymn export writes it"
+HINT = "it must be a single file with all its weights, as dymn export writes it"
 
 
 def require_plain(data: bytes, what: str) -> None:
@@ -64,8 +64,8 @@ def require_plain(data: bytes, what: str) -> None:
         what: its name, for messages.
 
     Raises:
-        UnsafeWeightsError: it holds loops, branches, functions or operators of others, or names other files.
-        ModelError: it is no ONNX file, or one with too many parts.
+        UnsafeWeightsError: it has loops, branches, functions or non-standard operators, or needs other files.
+        ModelError: it is not an ONNX file, or has too many fields.
     """
     try:
         for kind, number, value in _walk(data):
@@ -74,7 +74,7 @@ def require_plain(data: bytes, what: str) -> None:
                 reason = OTHER_FILES
             elif (kind, number) == DOMAIN and isinstance(value, memoryview):
                 domain = bytes(value[:100]).decode("utf-8", "backslashreplace")
-                reason = None if domain in STANDARD else f"has operators of {domain!r}"
+                reason = None if domain in STANDARD else f"has non-standard operators (domain {domain!r})"
             if reason is not None:
                 raise UnsafeWeightsError(f"{what}: {reason}", hint=HINT)
     except ValueError as exc:
@@ -85,7 +85,7 @@ def _walk(data: bytes) -> Iterator[tuple[str, int, int | memoryview]]:
     """All fields of the message types in `PARTS`, as (message type, field number, value).
 
     Raises:
-        ValueError: it is no protocol buffer, or has too many fields.
+        ValueError: it is not a protocol buffer, or has too many fields.
     """
     waiting = [("model", memoryview(data))]
     n_fields = 0
@@ -102,7 +102,7 @@ def _walk(data: bytes) -> Iterator[tuple[str, int, int | memoryview]]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message; values of fixed size come as their bytes."""
+    """Number and value of each field of a message; fixed-size values as bytes."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -117,7 +117,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size, at = _varint(message, at)
         elif wire in (FIXED32, FIXED64):
             size = 4 if wire == FIXED32 else 8
-        else:  # groups, which ONNX does not use, or nothing at all
+        else:  # groups, which ONNX does not use, or invalid
             raise ValueError(f"wire type {wire}")
         if size > len(message) - at:
             raise ValueError("it ends in the middle of a field")
@@ -126,7 +126,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next field begins."""
+    """A number of seven bits a byte, and the position behind it."""
     value = 0
     for shift, byte in enumerate(message[at : at + MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * shift
@@ -135,13 +135,13 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("it ends in the middle of a number")
 
 
-# ---------------------------------------------------------------------- in a process of its own
+# ---------------------------------------------------------------------- in a separate process
 
 START = "import sys; sys.path[:] = sys.argv[1:]; from dymn_cli.runtime.onnx_trial import main; main()"
 
 
 def run_apart(data: bytes, what: str, *, limit_s: float = LIMIT_S) -> None:
-    """Load a file and run it once on silence, in a process with limits of time and, on Unix, of memory.
+    """Load a file and run it once on silence, in a process with limited time and, on Unix, memory.
 
     Args:
         data: the file.
@@ -151,7 +151,7 @@ def run_apart(data: bytes, what: str, *, limit_s: float = LIMIT_S) -> None:
     Raises:
         ModelError: it cannot be loaded or run, or not within the limits.
     """
-    import subprocess  # not for every start of the program
+    import subprocess  # slow to import
 
     command = [sys.executable, "-P", "-c", START, *sys.path]
     pipe = subprocess.PIPE
@@ -168,7 +168,7 @@ def run_apart(data: bytes, what: str, *, limit_s: float = LIMIT_S) -> None:
         reason = str(json.loads(said)["error"])
     except (ValueError, KeyError, TypeError):
         raise ModelError(
-            f"{what}: crashed the process that tried it, or asked for more memory than a model needs",
+            f"{what}: crashed the process that tried it, or needs more memory than a model should",
             hint=HINT,
         ) from None
     raise ModelError(f"onnxruntime cannot load {what}: {reason}")

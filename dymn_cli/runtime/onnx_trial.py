@@ -1,9 +1,9 @@
-"""The process that tries a foreign ONNX file: loads it, runs it once on silence, and says what went wrong.
+"""The process that tries an untrusted ONNX file: it loads the file and runs it once on silence.
 
     stdin   the file
-    stdout  {"error": "..."} where it cannot be loaded or run; the exit code is 1 then, and 0 otherwise
+    stdout  {"error": "..."} if it cannot be loaded or run; the exit code is then 1, and 0 otherwise
 
-It is started by `dymn_cli.runtime.onnx_safety.run_apart` and by nothing else.
+Only `dymn_cli.runtime.onnx_safety.run_apart` starts it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sys
 
 import numpy as np
 
-from dymn_cli.runtime.ort import first_line, ort
+from dymn_cli.runtime.ort import ort, ort_error_text, session_options
 
 __all__ = ["main"]
 
 MEMORY_LIMIT = 4 << 30  # bytes of address space, beside what the weights take
-CPU_LIMIT_S = 120  # for the case that whoever started this is gone, and kills it no more
-USUAL = (1, 1, 128, 1000)  # batch, channel, mel bands, frames: where the file leaves them open
+CPU_LIMIT_S = 120  # in case the parent process is gone and cannot kill it
+USUAL = (1, 1, 128, 1000)  # batch, channel, mel bands, frames: for dimensions that the file leaves open
 
 
 def main() -> None:
@@ -29,17 +29,13 @@ def main() -> None:
     _limit_this_process(4 * len(data))
     try:
         _try(data)
-    except BaseException as exc:  # whatever it is, the one who asked has to hear of it
-        sys.stdout.write(json.dumps({"error": first_line(exc)}))
+    except BaseException as exc:  # whatever it is, the parent must learn of it
+        sys.stdout.write(json.dumps({"error": ort_error_text(exc)}))
         sys.exit(1)
 
 
 def _try(data: bytes) -> None:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(data, session_options(), providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
     if [given.name for given in inputs] == ["mel"] and len(inputs[0].shape) == len(USUAL):
         sizes = zip(inputs[0].shape, USUAL, strict=True)
@@ -48,7 +44,7 @@ def _try(data: bytes) -> None:
 
 
 def _limit_this_process(n_bytes: int) -> None:
-    """Bound memory, with so much beside the usual, and time, as far as the platform can."""
+    """Limit time, and memory to `n_bytes` more than usual, as far as the platform can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,10 +1,10 @@
-"""Who runs where, and why: from `--backend` and `--device` to a loaded model.
+"""Choose the runtime for `--backend` and `--device`, and load a model on it.
 
-`auto` is onnxruntime on the CPU: it starts fastest and is fastest there. On CUDA it is PyTorch if that has
-such a device, because then log-mel and resampling run there as well, and the network in half precision; else
-onnxruntime's CUDA provider. mps is PyTorch's, all other devices are onnxruntime's. PyTorch also runs the
-architectures for which the package ships no graph. The `auto` device is the CPU: a GPU is never taken
-unasked, so that equal commands give equal answers on different machines.
+On the CPU, the backend `auto` is onnxruntime, which starts and runs fastest. On CUDA it is PyTorch if that
+finds a GPU, because then log-mel and resampling run there as well and the network in half precision; else
+onnxruntime's CUDA provider. On mps it is PyTorch, on all other devices onnxruntime. PyTorch also runs
+architectures for which dymn ships no graph. The device `auto` is the CPU: a GPU must be requested, so that
+the same command gives the same results on every machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dymn_cli.store.weights import read_weights
 if TYPE_CHECKING:
     from dymn_cli.model.config import ModelConfig
     from dymn_cli.runtime.base import Backend
-    from dymn_cli.runtime.devices import Device, TorchFacts
+    from dymn_cli.runtime.devices import Device
 
 __all__ = ["BackendName", "open_backend"]
 
@@ -43,20 +43,25 @@ def open_backend(
         model: name, or path of a .safetensors or .onnx file.
         backend: "auto", "onnx" or "torch".
         device: as `dymn_cli.runtime.devices` spells them.
-        threads: of onnxruntime, for one window; another number gives other last bits.
+        threads: of onnxruntime, for one window; another number changes the last bits of the results.
         n_samples: of the usual window, at the model's rate.
-        frames: whether frame logits will be asked for, so that it makes ready for them.
+        frames: prepare for frame logits.
 
     Raises:
-        UsageError: no such model, backend or device name.
-        ModelError: the model cannot be used; BackendUnavailableError where only the runtime cannot.
+        UsageError: no such model, backend or device.
+        BackendUnavailableError: the runtime or the device is not available.
+        ModelError: the model cannot be used.
     """
     if backend not in get_args(BackendName):
         raise UsageError(f"no backend {backend!r}", hint=f"one of {', '.join(get_args(BackendName))}")
     place = parse_device(device)
     found = resolve(model)
     if isinstance(found, Path) and found.suffix == ".onnx":
-        return _open_file(found, backend, place, threads)
+        if backend == "torch":
+            raise BackendUnavailableError(f"{found}: PyTorch cannot run an ONNX file", hint="--backend onnx")
+        from dymn_cli.runtime.onnx import OnnxFileBackend
+
+        return OnnxFileBackend(found, device=str(place), threads=threads)
     weights = read_weights(found)
     if backend == "auto":
         backend = _best(weights.header.config, place)
@@ -74,13 +79,18 @@ def _best(config: ModelConfig, device: Device) -> BackendName:
     """The runtime for an architecture and a device.
 
     Raises:
-        BackendUnavailableError: the device is there for neither.
+        BackendUnavailableError: neither runtime finds the device.
     """
     if device.kind == "cpu":
         return "onnx" if architecture_of(config) is not None else "torch"
     if device.kind != "cuda":
         return "torch" if device.kind == "mps" else "onnx"
-    no_torch = why_not_torch(device, _torch_facts())
+    try:
+        from dymn_cli.runtime.torch import torch_build
+
+        no_torch = why_not_torch(device, torch_build())
+    except BackendUnavailableError:
+        no_torch = why_not_torch(device, None)
     if no_torch is None:
         return "torch"
     from dymn_cli.runtime.onnx import providers
@@ -89,22 +99,6 @@ def _best(config: ModelConfig, device: Device) -> BackendName:
     if no_onnx is None:
         return "onnx"
     raise BackendUnavailableError(
-        f"nothing here has the device {str(device)!r}: {no_torch}, and {no_onnx}",
+        f"no runtime here finds the device {str(device)!r}: {no_torch}, and {no_onnx}",
         hint=how_to_get(device.kind),
     )
-
-
-def _torch_facts() -> TorchFacts | None:
-    try:
-        from dymn_cli.runtime.torch import torch_facts
-    except BackendUnavailableError:
-        return None
-    return torch_facts()
-
-
-def _open_file(path: Path, backend: str, device: Device, threads: int) -> Backend:
-    if backend == "torch":
-        raise BackendUnavailableError(f"{path}: PyTorch cannot run an ONNX file", hint="--backend onnx")
-    from dymn_cli.runtime.onnx import OnnxFileBackend
-
-    return OnnxFileBackend(path, device=str(device), threads=threads)

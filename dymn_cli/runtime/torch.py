@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.errors import BackendUnavailableError, ModelError
+from dymn_cli.errors import BackendUnavailableError, ModelError, first_line
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer
-from dymn_cli.runtime.devices import TorchFacts, how_to_get, parse_device, why_not_torch
+from dymn_cli.runtime.devices import TorchBuild, how_to_get, parse_device, why_not_torch
 
 try:
     import torch
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from dymn_cli.runtime.base import Mels
     from dymn_cli.store.weights import Weights
 
-__all__ = ["TorchBackend", "TorchGpuBackend", "torch_facts"]
+__all__ = ["TorchBackend", "TorchGpuBackend", "torch_build"]
 
 FULL_STAGES = 6
-"""Stages that half precision leaves alone: the stem and the first five blocks.
+"""Stages that stay in single precision: the stem and the first five blocks.
 
-What they round off, all later layers amplify. On a hundred real clips, scores of the published MN of width
-0.4 were up to 0.0087 off with half precision throughout, and 0.0016 so; those of the bundled model 0.0023
-and 0.0010. (Measured with PyTorch's half precision on a CPU.)
+All later layers amplify their rounding errors. On a hundred real clips, the scores of the published MN of
+width 0.4 were off by up to 0.0087 with half precision throughout, and by 0.0016 with this; those of the
+bundled model by 0.0023 and 0.0010. (Measured with PyTorch's half precision on a CPU.)
 """
 
 
 class TorchBackend:
-    """A model of ours on PyTorch, in single precision.
+    """A model on PyTorch, in single precision.
 
     Args:
         weights: the model.
@@ -56,8 +56,10 @@ class TorchBackend:
 
     Raises:
         BackendUnavailableError: no such device.
-        ModelError: the weights are not those of their architecture.
+        ModelError: the weights do not fit their architecture.
     """
+
+    has_frames = True  # a model without a frame head uses its classifier
 
     def __init__(self, weights: Weights, *, device: str = "cpu") -> None:
         self.header = weights.header
@@ -65,29 +67,20 @@ class TorchBackend:
         tensors = {key: torch.from_numpy(value) for key, value in weights.tensors.items()}
         self._model = restore(tensors, weights.header.config).to(self._device)
         self.info = ModelInfo(weights.header.name, weights.sha256, "torch", str(self._device))
-        # A device does one thing after the other anyway, and batches that wait take its memory.
-        self._turn = nullcontext() if self._device.type == "cpu" else threading.Lock()
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it computes on the CPU."""
-        return self._device.type == "cpu"
-
-    @property
-    def has_frames(self) -> bool:
-        """Always: where the model has no frame head, its classifier stands in."""
-        return True
+        self.on_cpu = self._device.type == "cpu"
+        # A GPU runs one batch at a time anyway, and waiting batches take its memory.
+        self._turn = nullcontext() if self.on_cpu else threading.Lock()
 
     def run(self, mels: Mels, *, frames: bool = False) -> Answer:
-        """The network's answer for log-mels (n, 1, n_mels, n_frames), an array or a tensor."""
-        # Kernels differ in the last bits with the size of the batch: on a CPU no window may depend on it.
+        """Run the network on log-mels (n, 1, n_mels, n_frames), an array or a tensor."""
+        # The last bits depend on the size of the batch, and on a CPU no window may depend on its batch.
         batches = [mels[n : n + 1] for n in range(len(mels))] if self.on_cpu else [mels]
         with self._computing():
             answers = [self._run(batch, frames=frames) for batch in batches]
         return Answer(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
 
     def _run(self, mels: Mels, *, frames: bool) -> list[NDArray[np.float32]]:
-        features = self._features(self._here(mels))
+        features = self._features(self._to_device(mels))
         parts = [*self._model.forward_head(features)]
         if frames:
             parts.append(self._model.forward_frames(features))
@@ -97,8 +90,7 @@ class TorchBackend:
         """The last feature map, in single precision."""
         return self._model.forward_features(mels)
 
-    def _here(self, values: Mels) -> Tensor:
-        """An array or a tensor as a tensor on the device."""
+    def _to_device(self, values: Mels) -> Tensor:
         is_tensor = isinstance(values, torch.Tensor)
         tensor: Tensor = values if is_tensor else torch.from_numpy(np.ascontiguousarray(values))
         return tensor.to(self._device)
@@ -110,41 +102,37 @@ class TorchBackend:
 
 
 class TorchGpuBackend(TorchBackend):
-    """The whole way on a GPU: resampling, log-mel and network, the network mostly in half precision.
+    """Resampling, log-mel and network on a GPU, the network mostly in half precision.
 
-    Autocast to float16 is how the published models were trained. It spares the first stages (`FULL_STAGES`)
-    and the head; log-mel and resampling are in single precision throughout.
+    The published models were trained with autocast to float16. Here the first stages (`FULL_STAGES`), the
+    head, the log-mel and resampling stay in single precision.
 
     Args:
         weights: the model.
-        device: "cuda" or "cuda:N"; any other that PyTorch can autocast to float16 on will do.
+        device: "cuda" or "cuda:N", or any other device on which PyTorch can autocast to float16.
 
     Raises:
         BackendUnavailableError: no such device.
-        ModelError: the weights are not those of their architecture.
+        ModelError: the weights do not fit their architecture.
     """
 
     def __init__(self, weights: Weights, *, device: str = "cuda") -> None:
         super().__init__(weights, device=device)
         self.info = dataclasses.replace(self.info, provider=f"{self._device} float16")
-
-    @property
-    def on_cpu(self) -> bool:
-        """Batches are for GPUs."""
-        return False
+        self.on_cpu = False  # so that even on a CPU, in tests, whole batches run at once
 
     def log_mel(self, config: FrontEndConfig, samples: NDArray[np.float32]) -> Tensor:
-        """Log-mels of windows (n, n_samples), left on the device for `run`."""
+        """Compute the log-mels of windows (n, n_samples) and keep them on the device for `run`."""
         with self._computing():
-            mels: Tensor = _log_mel(config, self._device)(self._here(samples))
+            mels: Tensor = _log_mel(config, self._device)(self._to_device(samples))
         return mels
 
     def resample(
         self, blocks: Iterable[NDArray[np.float32]], matrix: NDArray[np.float32], period: int
     ) -> Iterator[NDArray[np.float32]]:
-        """Blocks of (n,) or (n, channels) at 32 kHz.
+        """Resample to 32 kHz: blocks of (n,) or (n, channels).
 
-        They come back to the processor, which cuts windows: 0.1 MB for a second, next to nothing.
+        They are returned to the CPU, which cuts windows: 0.1 MB for a second of audio.
         """
         with _errors():
             yield from TorchResampler(matrix, period, self._device)(blocks)
@@ -169,31 +157,27 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as exc:
-        raise ModelError(f"PyTorch cannot run the model: {_first_line(exc)}") from exc
+        raise ModelError(f"PyTorch cannot run the model: {first_line(exc)}") from exc
 
 
-def _first_line(exc: Exception) -> str:
-    return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
-
-
-def torch_facts() -> TorchFacts:
-    """What this PyTorch is, and which devices it finds."""
+def torch_build() -> TorchBuild:
+    """Describe the installed PyTorch."""
     version = torch.version
     built_for = f"CUDA {version.cuda}" if version.cuda else f"ROCm {version.hip}" if version.hip else None
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return TorchFacts(torch.__version__, built_for, n_cuda, torch.backends.mps.is_available())
+    return TorchBuild(torch.__version__, built_for, n_cuda, torch.backends.mps.is_available())
 
 
 def _device(name: str) -> torch.device:
     wanted = parse_device(name)
-    reason = why_not_torch(wanted, torch_facts())
+    reason = why_not_torch(wanted, torch_build())
     try:
         if reason is None:
             device = torch.device(name)
             torch.empty(1, device=device)
             return device
     except (RuntimeError, AssertionError) as exc:
-        reason = _first_line(exc)
+        reason = first_line(exc)
     raise BackendUnavailableError(
         f"PyTorch has no device {name!r} here: {reason}", hint=how_to_get(wanted.kind)
     )

@@ -1,22 +1,22 @@
-"""PyTorch checkpoints without PyTorch: the tensors of a zip file that `torch.save` wrote.
+"""Read PyTorch checkpoints without PyTorch: the tensors of a zip file that `torch.save` wrote.
 
     NAME/data.pkl          a pickle in which each tensor is a reference to a storage, with shape and strides
     NAME/data/KEY          the numbers of a storage, nothing else
     NAME/byteorder         "little" or "big"; older files lack it and are little-endian
-    NAME/version, ...      of no use here
+    NAME/version, ...      ignored
 
-The pickle is read by `dymn_cli.store.pickles`, which cannot execute anything; what it may hold is in
-`GRAMMAR` below. Entries are only ever looked up by name, never unpacked to disk. They must be stored
-uncompressed, as torch writes them, and their sizes may not add up to more than the file, so that no entry
-can grow; what a tensor reaches must lie in its storage; and all tensors together, as float32, must be in
-proportion to the file, whatever their strides repeat. Storages are read one after the other: the peak of
-memory is the result and the largest storage.
+`dymn_cli.store.pickles` reads the pickle without executing anything; `GRAMMAR` below lists what it may hold.
+Entries are looked up by name and never unpacked to disk. To bound memory, entries must be uncompressed, as
+torch writes them, and add up to no more than the file; each tensor must lie within its storage; and all
+tensors together, as float32, may take only a few times the size of the file, even if strides repeat values.
+Storages are read one at a time, so the peak is the result plus the largest storage.
 
 Format: `torch/serialization.py` and `torch/_utils.py` (`_rebuild_tensor_v2`) of PyTorch 1.6 to 2.x.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import struct
@@ -32,11 +32,10 @@ from numpy.typing import NDArray
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError, os_error_text
 from dymn_cli.model.infer import FAMILY_KEYS
-from dymn_cli.store.index import read_index
 from dymn_cli.store.pickles import Global, Grammar, Ordered, PickleError, read_pickle
 from dymn_cli.store.registry import LARGEST_MODEL
 
-__all__ = ["read_checkpoint", "read_index"]
+__all__ = ["read_checkpoint"]
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 """Keys under which training programs put the state dict beside their own state."""
@@ -53,18 +52,18 @@ STORAGES = {
     "torch.ByteStorage": "u1",
     "torch.BoolStorage": "bool",
 }
-"""The kinds of storages that are read, as NumPy spells their numbers; bf16 and bool: see `_numbers`."""
+"""Readable storages and their NumPy types; `_numbers` handles bf16 and bool."""
 
 AS_STORED = {"bf16": "u2", "bool": "u1"}
 LARGEST_PICKLE = 16 << 20  # bytes; 35 kB for the published models, of any width
 LARGEST_COUNT = 1 << 40  # values in a storage, or a size, stride or offset of a tensor
 MAX_DIMENSIONS = 16
-SLACK = 64 << 20  # bytes that the tensors of the smallest file may have
-GROWTH = 4  # float32 for each byte of a bool
+SLACK = 64 << 20  # bytes that even the tensors of a tiny file may take
+GROWTH = 4  # a bool of one byte becomes a float32
 MAX_WRAPPERS = 4
 LONGEST_KEY = 256
 LISTED = 3  # keys that an error names
-HEAD = 512  # bytes that show what kind of file it is
+HEAD = 512  # bytes; enough to recognise other kinds of files
 BLOCK = 1 << 20
 SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 
@@ -112,28 +111,30 @@ class _Tensor:
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read the state dict of a checkpoint; nothing in the file is executed, and torch is not needed.
+    """Read the state dict of a checkpoint, without torch and without executing anything in the file.
 
-    A state dict that lies in a training program's own dict is found there, and so is a network inside of
-    another module (keys such as `model.features.0.0.weight`): what is not of it is left out.
+    The state dict may be nested in the dict of a training program, and the network in another module (keys
+    such as `model.features.0.0.weight`); everything else is left out.
 
     Args:
         path: a file that `torch.save` of PyTorch 1.6 or newer wrote.
 
     Returns:
-        Key → C-contiguous float32 array with the values that `torch.load` gives. Other kinds of numbers are
-        rounded to float32, integers included: those of a network only count updates in training.
+        Key → C-contiguous float32 array with the values that `torch.load` gives. Other types are rounded to
+        float32, integers included: those of a network only count training updates.
 
     Raises:
         WeightsMissingError: the file cannot be read.
-        UnsafeWeightsError: it is no such checkpoint, is damaged, or holds more than tensors.
+        UnsafeWeightsError: it is not a checkpoint, is damaged, or holds more than tensors.
         ModelError: it holds no state dict, several networks, or values that are not finite.
     """
     where = str(path)
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > LARGEST_MODEL:
-                raise UnsafeWeightsError(f"{where}: larger than {LARGEST_MODEL >> 30} GB, which no model is")
+                raise UnsafeWeightsError(
+                    f"{where}: larger than {LARGEST_MODEL >> 30} GB, too large for a model"
+                )
             return _read(file, where)
     except OSError as exc:
         raise WeightsMissingError(os_error_text(where, exc)) from exc
@@ -146,7 +147,9 @@ def _read(file: IO[bytes], where: str) -> dict[str, NDArray[np.float32]]:
     if not head.startswith(b"PK\x03\x04"):
         raise _not_a_checkpoint(head, where)
     archive = _Archive(file, where)
-    state = _network(_state_dict(read_pickle(archive.pickle(), GRAMMAR), where), where)
+    state = _network(
+        _state_dict(read_pickle(bytes(archive.read("data.pkl", LARGEST_PICKLE)), GRAMMAR), where), where
+    )
     limit = SLACK + GROWTH * archive.size
     if sum(tensor.room for tensor in state.values()) > limit:
         raise UnsafeWeightsError(f"{where} has {archive.size:,} bytes, but its tensors take over {limit:,}")
@@ -162,7 +165,7 @@ def _read(file: IO[bytes], where: str) -> dict[str, NDArray[np.float32]]:
 
 
 def _not_a_checkpoint(head: bytes, where: str) -> UnsafeWeightsError:
-    """What a file that is no zip archive may be instead."""
+    """The error for a file that is not a zip archive: what it is instead."""
     start = head.lstrip().lower()
     hint = None
     if not head:
@@ -177,7 +180,7 @@ def _not_a_checkpoint(head: bytes, where: str) -> UnsafeWeightsError:
         what = "is a safetensors file, not a PyTorch checkpoint"
         hint = "-m takes it as it is, and dymn models import gives it a name"
         if not where.endswith(".safetensors"):
-            hint = "give it a name that ends with .safetensors"
+            hint = "rename it so that its name ends with .safetensors"
     elif start.startswith((b"<!doctype", b"<html", b"<?xml")):
         what = "is a web page, not a PyTorch checkpoint"
         hint = "the download went wrong; fetch the file itself"
@@ -193,7 +196,7 @@ def _not_a_checkpoint(head: bytes, where: str) -> UnsafeWeightsError:
 
 
 class _Archive:
-    """The zip file: entries by name, whole, and never larger than they say.
+    """The zip file: its entries by name, never larger than declared.
 
     Raises:
         UnsafeWeightsError: it is damaged, or not as torch writes it.
@@ -202,7 +205,7 @@ class _Archive:
     def __init__(self, file: IO[bytes], where: str) -> None:
         self._where = where
         self.size = file.seek(0, 2)
-        with self._damage():
+        with _zip_errors(where):
             self._zip = zipfile.ZipFile(file)
         entries = self._zip.infolist()
         self._entries = {entry.filename: entry for entry in entries}
@@ -225,22 +228,22 @@ class _Archive:
             raise UnsafeWeightsError(f"{where} has the byte order {order[:20]!r}")
         self.order = {"little": "<", "big": ">"}[order]
 
-    def pickle(self) -> bytes:
-        """The pickle that describes the tensors."""
-        return bytes(self.read("data.pkl", LARGEST_PICKLE))
-
     def read(self, name: str, largest: int | None = None) -> bytearray:
-        """An entry, whose checksum is right."""
+        """Read an entry and check its checksum."""
         entry = self._entries.get(self._folder + name)
         if entry is None:
             raise UnsafeWeightsError(f"{self._where} lacks the entry {name[:40]!r}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise UnsafeWeightsError(f"{self._where} is compressed, which PyTorch never does")
+            raise UnsafeWeightsError(
+                f"{self._where} is compressed; PyTorch never compresses checkpoints", hint=SAVE
+            )
         if largest is not None and entry.file_size > largest:
-            raise UnsafeWeightsError(f"{self._where} needs {entry.file_size:,} bytes to list its tensors")
+            raise UnsafeWeightsError(
+                f"{self._where} takes {entry.file_size:,} bytes to list its tensors, too many"
+            )
         values = bytearray(entry.file_size)
         at = 0
-        with self._damage(), self._zip.open(entry) as file:
+        with _zip_errors(self._where), self._zip.open(entry) as file:
             while part := file.read(BLOCK):
                 values[at : at + len(part)] = part
                 at += len(part)
@@ -248,27 +251,25 @@ class _Archive:
                 raise EOFError("an entry is cut short")
         return values
 
-    def _damage(self) -> _Damage:
-        return _Damage(self._where)
 
-
-class _Damage:
-    """Turns all that `zipfile` raises over a damaged archive into one of our errors."""
-
-    KINDS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, OverflowError, struct.error)
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, self.KINDS):
-            raise UnsafeWeightsError(
-                f"{self._where} is cut short or damaged: not a readable zip archive",
-                hint="fetch or save the file again",
-            ) from error
+@contextlib.contextmanager
+def _zip_errors(where: str) -> Iterator[None]:
+    """Re-raise whatever `zipfile` raises over a damaged archive as our error."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+        struct.error,
+    ) as exc:
+        raise UnsafeWeightsError(
+            f"{where} is cut short or damaged: not a readable zip archive",
+            hint="fetch or save the file again",
+        ) from exc
 
 
 # ---------------------------------------------------------------------- what the pickle says
@@ -293,19 +294,19 @@ def _reference(value: object) -> _Storage:
             if not (key.isascii() and key.isdigit() and len(key) <= 10):
                 raise PickleError("refers to a storage that no PyTorch checkpoint has")
             return _Storage(STORAGES[kind], key, _count(n_values, "number of values"))
-    raise PickleError("refers to something that is no storage")
+    raise PickleError("refers to something other than a storage")
 
 
 def _rebuild_tensor(arguments: tuple[object, ...]) -> _Tensor:
     match arguments:
-        # What follows: whether it wants gradients, hooks, and (in newer files) marks of a conjugate or
-        # negated view, which only complex tensors have.
+        # The rest: requires_grad, hooks and, in newer files, marks of a conjugate or negated view, which
+        # only complex tensors have.
         case (_Storage() as storage, offset, shape, strides, bool(), Ordered(), *marks) if not any(marks):
             tensor = _Tensor(
                 storage, _count(offset, "offset"), _counts(shape, "shape"), _counts(strides, "stride")
             )
         case _:
-            raise PickleError("describes a tensor in a way that dymn does not know")
+            raise PickleError("describes a tensor in an unknown way")
     if len(tensor.shape) != len(tensor.strides):
         raise PickleError("holds a tensor with an impossible stride")
     if tensor.reach > storage.n_values:
@@ -317,11 +318,11 @@ def _rebuild_parameter(arguments: tuple[object, ...]) -> _Tensor:
     match arguments:
         case (_Tensor() as tensor, bool(), Ordered()):
             return tensor
-    raise PickleError("describes a parameter in a way that dymn does not know")
+    raise PickleError("describes a parameter in an unknown way")
 
 
 GRAMMAR = Grammar(
-    purpose="dymn reads tensors, numbers and texts only",
+    purpose="dymn reads only tensors, numbers and strings",
     builders={
         "collections.OrderedDict": Ordered.build,
         "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
@@ -334,7 +335,7 @@ GRAMMAR = Grammar(
 
 
 def _state_dict(value: object, where: str) -> dict[str, _Tensor]:
-    """The tensors of a checkpoint by key, out of what training programs wrap around them."""
+    """The tensors of a checkpoint by key, unwrapped from the dicts of training programs."""
     for _ in range(MAX_WRAPPERS):
         if not isinstance(value, dict):
             break
@@ -349,11 +350,8 @@ def _state_dict(value: object, where: str) -> dict[str, _Tensor]:
                     raise ModelError(f"{where} holds a tensor under the key {_shown(key)}", hint=SAVE)
             return tensors
         value = inner
-    raise ModelError(f"{where} holds no state dict, but one value of type {_kind(value)}", hint=SAVE)
-
-
-def _kind(value: object) -> str:
-    return "tensor" if isinstance(value, _Tensor) else type(value).__name__
+    kind = "tensor" if isinstance(value, _Tensor) else type(value).__name__
+    raise ModelError(f"{where} holds no state dict, but one value of type {kind}", hint=SAVE)
 
 
 def _shown(key: object) -> str:
@@ -361,7 +359,7 @@ def _shown(key: object) -> str:
 
 
 def _network(tensors: Mapping[str, _Tensor], where: str) -> dict[str, _Tensor]:
-    """The part of a state dict that is a DyMN or MN, by its own keys; all of it where there is none."""
+    """The DyMN or MN in a state dict, by its own keys; the whole state dict if there is none."""
     prefixes = sorted(
         {
             key.removesuffix(first)
@@ -383,12 +381,12 @@ def _network(tensors: Mapping[str, _Tensor], where: str) -> dict[str, _Tensor]:
 def _arrays(
     archive: _Archive, storage: str, tensors: Mapping[str, _Tensor], where: str
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """All tensors that show parts of one storage."""
+    """All tensors that are views of one storage."""
     data = archive.read(f"data/{storage}")
     for key, tensor in tensors.items():
         if tensor.storage.n_values * tensor.storage.itemsize != len(data):
             raise UnsafeWeightsError(
-                f"{where}: the storage of {key} has {len(data):,} bytes, not what it should"
+                f"{where}: the storage of {key} has {len(data):,} bytes, not what its tensors need"
             )
     kinds = {tensor.storage.kind for tensor in tensors.values()}
     by_kind = {kind: _numbers(data, kind, archive.order) for kind in kinds}
@@ -397,8 +395,8 @@ def _arrays(
         if tensor.is_whole and len(tensors) == 1:
             values = values.reshape(tensor.shape)
         else:
-            values = _view(values, tensor).copy()  # else the whole storage would stay in memory, or be shared
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+            values = _view(values, tensor).copy()  # so that no array keeps or shares the whole storage
+        with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused below
             array = np.asarray(values, np.float32, order="C")
         if not np.isfinite(array).all():
             raise ModelError(f"{where}: {key} holds values that are not finite")

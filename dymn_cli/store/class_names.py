@@ -1,4 +1,4 @@
-"""The classes of a model of one's own, from a file: a name a line, or a column of a CSV file."""
+"""Read the class names of your own model: one a line, or a column of a CSV file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def read_class_names(path: Path) -> Vocabulary:
     """Read the names of classes, in the order of the network's outputs.
 
     Args:
-        path: a text file with a name a line, which may contain commas; or, with the suffix .csv, a table with
-            a header in which a column is called display_name (as AudioSet has it), label, name or class.
+        path: a text file with one name a line, which may contain commas; or, with the suffix .csv, a table
+            with a header and a column called display_name (as in AudioSet), label, name or class.
 
     Raises:
-        UsageError: it cannot be read, has no such column, or an empty or repeated name.
+        UsageError: it cannot be read, has no such column, or a name is empty or repeated.
     """
     text = read_small_text(path, UsageError, where=f"--labels {path}")
     names = _column(text, path) if path.suffix.lower() == ".csv" else _lines(text)

@@ -1,16 +1,15 @@
-"""From a checkpoint with the published key names to a model of ours: its header and its tensors.
+"""Convert a checkpoint with the published key names to the header and tensors of a model.
 
-A checkpoint says less than a model needs. The architecture follows from the shapes; what does not is given,
-or read from the file's name where that is built as the published ones are:
+The architecture follows from the shapes of the tensors. What a checkpoint does not hold is given, or read
+from the file's name if that follows the published ones:
 
     ..._hop_N, ..._mels_N     front end: a hop of N ms, N bands
-    dymnNN_im, mnNN_im        ImageNet: Dy-Conv temperature 30, no names for the classes
+    dymnNN_im, mnNN_im        ImageNet: Dy-Conv temperature 30, no class names
 
-or takes its usual value: temperature 1, the front end of the published models, for 527 classes the names of
-AudioSet.
+or takes the default: temperature 1, the front end of the published models, AudioSet's names for 527 classes.
 
-A frame head may be called `strong` instead of `strong_head`. Besides what `torch.save` wrote, a bare state
-dict in a safetensors file is taken, in half precision as well.
+A frame head may be called `strong` instead of `strong_head`. Besides files of `torch.save`, a bare state dict
+in a safetensors file is read, also in half precision.
 """
 
 from __future__ import annotations
@@ -55,61 +54,63 @@ def convert(
     config: ModelConfig | None = None,
     purpose: Purpose | None = "tags",
 ) -> tuple[ModelHeader, dict[str, NDArray[np.float32]]]:
-    """Read a checkpoint and find out what is needed to use it.
+    """Read a checkpoint and complete it to a model.
 
     Args:
-        path: a file that `torch.save` wrote, or a safetensors one; nothing in it is executed.
+        path: a file that `torch.save` wrote, or a safetensors file; nothing in it is executed.
         name: of the model.
         temperature: of the Dy-Conv attention, which checkpoints do not hold.
-        front_end: what the network was trained to hear through.
+        front_end: the front end that the network was trained with.
         labels: names of its classes.
-        config: its architecture, where shapes are not enough: published files of variants without Coordinate
-            Attention still hold its convolutions, which are left out then. The number of classes is that
+        config: its architecture, if the shapes are not enough: published variants without Coordinate
+            Attention still hold its convolutions, which are then left out. The number of classes is that
             of the file.
-        purpose: "tags" needs names for the classes; "embeddings" makes some up; None is "tags" where there
-            are names.
+        purpose: "tags" needs class names; "embeddings" makes some up; None is "tags" if there are names.
 
     Returns:
-        The header, and published key → C-contiguous float32 array with the shapes of `state_shapes`; counts
-        of BatchNorm updates are left out.
+        The header, and published key → C-contiguous float32 array with the shapes of `state_shapes`; without
+        the counts of BatchNorm updates.
 
     Raises:
         WeightsMissingError: the file cannot be read.
-        UnsafeWeightsError: it is no checkpoint, is damaged, or holds more than tensors.
-        ModelError: it is no DyMN or MN, not of this config, or needs names for its classes.
-        UsageError: not as many labels as classes, a temperature that is none, or a name that stands for a
-            front end which there cannot be.
+        UnsafeWeightsError: it is not a checkpoint, is damaged, or holds more than tensors.
+        ModelError: it is not a DyMN or MN, does not fit the config, or lacks class names.
+        UsageError: not as many labels as classes, an impossible temperature, or an impossible front end in
+            the file's name.
     """
     tensors = _named({key: tensor for key, tensor in _state_dict(path).items() if not is_optional(key)})
     try:
-        told = _Told.by(path.stem)
+        defaults = _Defaults.of(path.stem)
     except UsageError as exc:
         raise UsageError(
-            f"{path}: a log-mel as in its name there cannot be",
-            hint="rename it; --mels and --hop-ms say which",
+            f"{path}: the log-mel that its name stands for is impossible",
+            hint="rename it, and give --mels and --hop-ms",
         ) from exc
     try:
         fitted = _config(config, tensors)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc.message}", hint=exc.hint) from exc
-    if temperature is None and config is None:
-        temperature = told.temperature
+    if temperature is None and config is None and defaults.imagenet:
+        temperature = IMAGENET_TEMPERATURE
     if temperature is not None:
         fitted = dataclasses.replace(fitted, temperature=float(temperature))
-    names = labels or _usual_names(fitted.n_classes, told)
+    audioset = Vocabulary.audioset()
+    names = labels
+    if labels is None and fitted.n_classes == len(audioset) and not defaults.imagenet:
+        names = audioset
     if names is not None and len(names) != fitted.n_classes:
-        raise UsageError(f"{path} has {fitted.n_classes} classes, not {len(names)} as the labels")
+        raise UsageError(f"{path} has {fitted.n_classes} classes, but there are {len(names)} labels")
     if purpose is None:
         purpose = "embeddings" if names is None else "tags"
     if names is None and purpose == "tags":
         raise ModelError(
-            f"{path} has {fitted.n_classes} classes, and nothing says what they are",
-            hint="--labels FILE, with a name in each line; to embed, names are not needed",
+            f"{path} has {fitted.n_classes} classes, but no names for them",
+            hint="give --labels FILE, with one name a line; embeddings need no names",
         )
     header = ModelHeader(
         name=name,
         config=fitted,
-        front_end=front_end or told.front_end,
+        front_end=front_end or defaults.front_end,
         vocabulary=names or Vocabulary.from_names(f"output {n}" for n in range(fitted.n_classes)),
         purpose=purpose,
     )
@@ -122,21 +123,21 @@ def _state_dict(path: Path) -> dict[str, NDArray[np.float32]]:
     metadata, tensors = read_safetensors(path)
     if "dymn.format" in metadata:
         raise ModelError(
-            f"{path}: a model of dymn already",
+            f"{path}: already a dymn model",
             hint="-m takes it as it is, and dymn models import gives it a name",
         )
     return tensors
 
 
 def _named(tensors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """The tensors with the usual name of the frame head."""
+    """The tensors, the frame head under its usual name."""
     if any(key.startswith("strong_head.") for key in tensors):
         return tensors
     return {FRAME_HEAD.sub("strong_head.", key): tensor for key, tensor in tensors.items()}
 
 
 def _config(config: ModelConfig | None, tensors: Mapping[str, NDArray[np.float32]]) -> ModelConfig:
-    """The architecture of a state dict, which has all its tensors and no others but unused ones."""
+    """The architecture of a state dict, which must hold exactly its tensors, apart from unused ones."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     if config is None:
         return infer_config(shapes)
@@ -147,20 +148,15 @@ def _config(config: ModelConfig | None, tensors: Mapping[str, NDArray[np.float32
     return config
 
 
-def _usual_names(n_classes: int, told: _Told) -> Vocabulary | None:
-    audioset = Vocabulary.audioset()
-    return audioset if n_classes == len(audioset) and not told.imagenet else None
-
-
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What the name of a published file says of it; of any other file, the usual."""
+class _Defaults:
+    """The defaults for a file: what its name says, if it is that of a published file."""
 
     imagenet: bool = False
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
 
     @classmethod
-    def by(cls, stem: str) -> _Told:
+    def of(cls, stem: str) -> _Defaults:
         published = PUBLISHED.match(stem)
         if published is None:
             return cls()
@@ -174,7 +170,3 @@ class _Told:
             )
             front_end = dataclasses.replace(front_end, **change)
         return cls(published["data"] == "im", front_end)
-
-    @property
-    def temperature(self) -> float | None:
-        return IMAGENET_TEMPERATURE if self.imagenet else None

@@ -1,17 +1,16 @@
-"""One file from the web, over a line that may break: complete, or as a part that the next try goes on from.
+"""Download one file over an unreliable connection; an interrupted download is resumed.
 
-    download.partial   what has come so far
-    download.json      of which file that is: its address, its validator (ETag, else Last-Modified), its size
+    download.partial   the bytes received so far
+    download.json      which file they belong to: address, validator (ETag, else Last-Modified), size
 
-The part is only gone on from where the server says, by `If-Range` (RFC 9110, section 13.1.5), that it still
-is the same file; a server that gives no validator is asked for the whole file again. What comes is held
-against Content-Range and Content-Length, since Python's client ends a body that breaks off like one that is
-complete. Whether it is the right file is for the caller to find out, from its content.
+A download is resumed only if the server confirms, by `If-Range` (RFC 9110, section 13.1.5), that the file is
+still the same; without a validator the whole file is fetched again. The body is checked against
+Content-Range and Content-Length, because Python's client does not tell a body that breaks off from a
+complete one. Whether it is the right file is for the caller to verify, by its content.
 
-This is `urllib` and no HTTP library: one GET of one file at a time, and a redirect or two, is all that dymn
-ever does on the web, and not worth a dependency of every installation. `urllib` honours `https_proxy`,
-`http_proxy` and `no_proxy`, and `SSL_CERT_FILE`. Handlers for anything but HTTP(S) are left out, so that no
-redirect leads to a local file.
+`urllib` suffices: dymn never does more than one GET at a time, with a few redirects, and that is not worth
+another dependency of every installation. `urllib` honours `https_proxy`, `http_proxy`, `no_proxy` and
+`SSL_CERT_FILE`. There are handlers for HTTP(S) only, so that no redirect leads to a local file.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ __all__ = ["OFFLINE", "Patience", "Watch", "check_address", "download", "forget"
 
 OFFLINE = "DYMN_OFFLINE"
 CHUNK = 1 << 16
-NEWS = 1 << 16  # bytes that a try must bring for the tries before it to be forgotten
+MIN_PROGRESS = 1 << 16  # bytes; an attempt that brings as many resets the count of failures
 MAX_REDIRECTS = 5
-TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # RFC 9110, and 425 Too Early of RFC 8470
-LARGEST_LENGTH = 10**15  # bytes; beyond any disk, and short enough to be shown
+RETRIED = (408, 425, 429, 500, 502, 503, 504)  # RFC 9110, and 425 Too Early of RFC 8470
+LARGEST_LENGTH = 10**15  # bytes; beyond any disk, and short enough to print
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
 PAGES = ("text/html", "application/xhtml+xml")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -60,9 +59,8 @@ class Patience:
 
     Args:
         timeout_s: for the connection, and for the next bytes.
-        waits_s: before the second try, the third, ...; after so many in a row that brought nothing more, the
-            last error stands.
-        longest_wait_s: a server that asks for more (Retry-After) is not waited for.
+        waits_s: before the second attempt, the third, ...; after so many without progress the download fails.
+        longest_wait_s: if the server asks for more (Retry-After), the download fails.
     """
 
     timeout_s: float = 30.0
@@ -71,17 +69,17 @@ class Patience:
 
 
 class Watch(Protocol):
-    """Who is told how far it is."""
+    """Follows the progress of a download."""
 
     def at(self, n_bytes: int, total: int | None) -> None:
-        """So many bytes are there, of so many if that is known."""
+        """So many bytes of the total, if that is known, have arrived."""
 
     def note(self, text: str) -> None:
-        """Something happened that takes time or trust."""
+        """Something happened that the user should know: a retry, a file taken on trust."""
 
 
-class _AgainError(Exception):
-    """A try that failed, and that another may follow."""
+class _RetryError(Exception):
+    """An attempt failed, and another one may succeed."""
 
     def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -90,12 +88,12 @@ class _AgainError(Exception):
 
 
 def is_offline() -> bool:
-    """Whether the user forbids the network."""
+    """Whether the user has forbidden network access (`DYMN_OFFLINE`)."""
     return os.environ.get(OFFLINE, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def shown(address: str) -> str:
-    """An address as it is told and remembered: without what may be a secret in it."""
+    """An address for messages and records, without the parts that may hold a secret."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
@@ -103,25 +101,25 @@ def shown(address: str) -> str:
 
 
 def check_address(address: str) -> None:
-    """Refuse what is no address of a file on the web.
+    """Require the address of a file on the web.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     hint = "https://HOST/PATH, or http:// within your own network"
     try:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError as exc:
-        raise UsageError(f"{address!r} is no address: {exc}", hint=hint) from exc
+        raise UsageError(f"{address!r} is not an address: {exc}", hint=hint) from exc
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise UsageError(f"{address!r} is no address of a file on the web", hint=hint)
+        raise UsageError(f"{address!r} is not the address of a file on the web", hint=hint)
     if parts.username is not None:
-        raise UsageError("an address with a user name is not taken: it would show in lists of processes")
+        raise UsageError("an address must not contain a user name: lists of processes would show it")
 
 
 def forget(partial: Path) -> None:
-    """Remove a part and what is known of it.
+    """Remove an unfinished download and its state.
 
     Raises:
         OutputError: the operating system refused.
@@ -136,39 +134,39 @@ def download(
     partial: Path,
     *,
     watch: Watch,
-    most_bytes: int,
+    max_bytes: int,
     size_bytes: int | None = None,
     patience: Patience | None = None,
 ) -> None:
-    """Bring a file to `partial`, going on from what lies there of it.
+    """Download a file to `partial`, resuming what is already there.
 
     Args:
-        address: of the file; https, or http where the user says so.
+        address: of the file; https, or http if the user says so.
         partial: a path in a folder that exists and that no other process writes to.
-        watch: is told how far it is.
-        most_bytes: a larger file is none of ours.
-        size_bytes: of the file, where that is known.
+        watch: is told about progress.
+        max_bytes: a larger file is refused.
+        size_bytes: of the file, if it is known.
         patience: how long to wait.
 
     Raises:
-        UsageError: no address.
-        WeightsMissingError: the network is forbidden, or the file cannot be had.
+        UsageError: not an address.
+        WeightsMissingError: network access is forbidden, or the download failed.
         OutputError: it cannot be written.
     """
     check_address(address)
     if is_offline():
         raise WeightsMissingError(
-            f"{OFFLINE} is set, so nothing is fetched from the web",
-            hint="unset it, or --from FILE for one that you carried here",
+            f"{OFFLINE} is set, so nothing is downloaded",
+            hint="unset it, or use --from FILE",
         )
-    job = _Job(address, partial, watch, most_bytes, size_bytes, patience or Patience())
+    job = _Download(address, partial, watch, max_bytes, size_bytes, patience or Patience())
     n_failed, furthest = 0, job.n_there()
     while True:
         try:
             return job.attempt()
-        except _AgainError as error:
+        except _RetryError as error:
             there = job.n_there()
-            if there >= furthest + NEWS:
+            if there >= furthest + MIN_PROGRESS:
                 n_failed = 0
             furthest = max(furthest, there)
             waits = job.patience.waits_s
@@ -180,12 +178,12 @@ def download(
             time.sleep(wait_s)
 
 
-# ---------------------------------------------------------------------- one try
+# ---------------------------------------------------------------------- one attempt
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """Of which file there is a part; its address as a digest, since there may be a secret in it."""
+    """Which file a part belongs to; the address as a digest, because it may hold a secret."""
 
     address: str
     validator: str
@@ -193,16 +191,20 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Download:
     address: str
     partial: Path
     watch: Watch
-    most_bytes: int
+    max_bytes: int
     size_bytes: int | None
     patience: Patience
 
+    def error(self, reason: str, *, hint: str | None = None) -> WeightsMissingError:
+        """The error that ends the download."""
+        return WeightsMissingError(f"{shown(self.address)}: {reason}", hint=hint)
+
     def n_there(self) -> int:
-        """Bytes that have come; what a link leads to is not ours."""
+        """Bytes received so far; the target of a link does not count."""
         try:
             status = self.partial.lstat()
         except OSError:
@@ -210,7 +212,7 @@ class _Job:
         return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def attempt(self) -> None:
-        """Ask once for what is missing, and take what comes."""
+        """Request what is missing, once, and receive it."""
         state, n_there = _read_state(self.partial), self.n_there()
         if state is None or state.address != _digest(self.address) or not n_there:
             state, n_there = None, 0
@@ -218,9 +220,10 @@ class _Job:
             return
         with self._open(state, n_there) as response:
             start, total = self._place(response, state, n_there)
-            _refuse_pages(response.headers.get_content_type() in PAGES, self.address)
+            if response.headers.get_content_type() in PAGES:
+                raise self._is_page()
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise WeightsMissingError(f"{shown(self.address)}: the server sends it compressed, unasked")
+                raise self.error("the server sends it compressed, although dymn did not ask for that")
             self._require_fit(total, start)
             self._take(response, start, total)
 
@@ -239,70 +242,62 @@ class _Job:
             with error:
                 self._refused(error)
         except (InvalidURL, UnicodeError, ValueError) as exc:
-            raise UsageError(f"{shown(self.address)!r} is no address of a file on the web: {exc}") from exc
+            raise UsageError(f"{shown(self.address)!r} is not an address: {exc}") from exc
         except (HTTPException, OSError) as exc:
             self._failed(exc)
         assert isinstance(response, HTTPResponse)  # no handler of ours gives anything else
         return response
 
     def _refused(self, error: HTTPError) -> NoReturn:
-        """Tell what a status that is no success means.
+        """Turn the status of a refused request into an error.
 
         Raises:
-            WeightsMissingError: it is final.
+            _RetryError: another attempt may succeed.
+            WeightsMissingError: none will.
         """
         status = f"{error.code} {error.reason}".strip()
         if error.code == 416:  # Range Not Satisfiable: there is more here than there should be
             forget(self.partial)
-            raise _AgainError("the server has less of the file than has come already", wait_s=0.0)
-        if error.code in TRY_AGAIN:
+            raise _RetryError("the server's file is shorter than what has arrived already", wait_s=0.0)
+        if error.code in RETRIED:
             wait_s = _retry_after(error.headers)
             if wait_s is not None and wait_s > self.patience.longest_wait_s:
-                raise WeightsMissingError(
-                    f"{shown(self.address)}: the server answers {status} and wants to be left alone"
-                    f" for {wait_s:.0f} s"
-                )
-            raise _AgainError(f"the server answers {status}", wait_s=wait_s)
+                raise self.error(f"the server answers {status} and asks to wait {wait_s:.0f} s")
+            raise _RetryError(f"the server answers {status}", wait_s=wait_s)
         if 300 <= error.code < 400:
-            raise WeightsMissingError(
-                f"{shown(self.address)}: redirects in a circle, too often, or away from the web: not followed"
-            )
+            raise self.error("redirects in a circle, too often, or away from the web: not followed")
         what = "no such file there" if error.code in (404, 410) else "the server refuses"
-        raise WeightsMissingError(f"{shown(self.address)}: {what} ({status})")
+        raise self.error(f"{what} ({status})")
 
     def _failed(self, exc: Exception) -> NoReturn:
-        """Tell what broke on the way.
+        """Turn a failed connection into an error.
 
         Raises:
-            WeightsMissingError: it is final.
+            _RetryError: another attempt may succeed.
+            WeightsMissingError: none will.
         """
         reason = exc.reason if isinstance(exc, URLError) and isinstance(exc.reason, Exception) else exc
-        where = shown(self.address)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            raise WeightsMissingError(
-                f"{where}: the certificate of the server is not trusted: {reason.verify_message}"
-            ) from exc
+            raise self.error(f"the server's certificate is not trusted: {reason.verify_message}") from exc
         if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
-            raise WeightsMissingError(f"{where}: no server of that name can be found from here") from exc
-        raise _AgainError(_words(reason, self.patience.timeout_s)) from exc
+            raise self.error("no server of that name can be found from here") from exc
+        raise _RetryError(_words(reason, self.patience.timeout_s)) from exc
 
     def _place(self, response: HTTPResponse, state: _State | None, n_there: int) -> tuple[int, int | None]:
-        """Where in the file the body begins, and how long the file is; what came before is put right."""
+        """Where in the file the body starts, and the size of the file; starts over if they do not fit."""
         length = response.length  # of this body; None where the server does not say
         if length is not None and length > LARGEST_LENGTH:
-            raise WeightsMissingError(f"{shown(self.address)}: the server announces an impossible length")
+            raise self.error("the server announces an impossible length")
         if response.status == 200:
             return 0, length
         if response.status != 206:
-            raise WeightsMissingError(
-                f"{shown(self.address)}: the server answers {response.status} {response.reason}"
-            )
+            raise self.error(f"the server answers {response.status} {response.reason}")
         match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         total = None if match is None or match[3] == "*" else int(match[3])
         if match is None or int(match[1]) != n_there or (total is not None and int(match[2]) >= total):
-            self._start_over("the server sent another part than it was asked for")
+            self._start_over("the server sent another part than the one requested")
         if length is not None and length != int(match[2]) + 1 - n_there:
-            self._start_over("the server sent a part of another length than it says")
+            self._start_over("the length of the part that the server sent is not the one it announced")
         if state is not None:
             other_size = total is not None and state.total not in (None, total)
             if other_size or _validator(response.headers) not in ("", state.validator):
@@ -311,36 +306,31 @@ class _Job:
         return n_there, total
 
     def _start_over(self, reason: str) -> NoReturn:
-        if not self.n_there():  # it was asked for the whole file: there is nothing to do without
-            raise WeightsMissingError(f"{shown(self.address)}: {reason}")
+        if not self.n_there():  # the whole file was requested: starting over would change nothing
+            raise self.error(reason)
         forget(self.partial)
-        raise _AgainError(reason, wait_s=0.0)
+        raise _RetryError(reason, wait_s=0.0)
 
     def _require_fit(self, total: int | None, start: int) -> None:
-        """Find out before it comes whether it can be the file, and whether there is room for it."""
-        where = shown(self.address)
+        """Check the size of the file and the free space before anything is received."""
         if total is None:
             return
         if self.size_bytes is not None and total != self.size_bytes:
-            raise WeightsMissingError(
-                f"{where}: the server offers {total:,} bytes, the file has {self.size_bytes:,}"
-            )
+            raise self.error(f"the server offers {total:,} bytes, the file has {self.size_bytes:,}")
         self._require_small(total)
         with contextlib.suppress(OSError):
             if (free := shutil.disk_usage(self.partial.parent).free) < total - start:
                 raise OutputError(
-                    f"{self.partial.parent}: {total - start:,} bytes are to come, and {free:,} are free",
-                    hint="free some space, or DYMN_HOME=FOLDER on another disk",
+                    f"{self.partial.parent}: {total - start:,} bytes are needed, and {free:,} are free",
+                    hint="free some space, or set DYMN_HOME to a folder on another disk",
                 )
 
     def _require_small(self, n_bytes: int) -> None:
-        if n_bytes > self.most_bytes:
-            raise WeightsMissingError(
-                f"{shown(self.address)}: larger than such a model can be ({self.most_bytes:,} bytes)"
-            )
+        if n_bytes > self.max_bytes:
+            raise self.error(f"larger than such a model can be ({self.max_bytes:,} bytes)")
 
     def _take(self, response: HTTPResponse, start: int, total: int | None) -> None:
-        """Append the body to what is there, and be content only with all of it."""
+        """Append the body to what is there; fails unless all of it arrives."""
         n_bytes = start
         with os_errors(self.partial):
             if not start:
@@ -353,44 +343,38 @@ class _Job:
             self.watch.at(n_bytes, total)
             while chunk := self._receive(response):
                 if n_bytes == 0 and chunk.lstrip()[:1] == b"<":
-                    _refuse_pages(True, self.address)
+                    raise self._is_page()
                 _write(file, chunk, self.partial)
                 n_bytes += len(chunk)
                 self._require_small(n_bytes)
                 self.watch.at(n_bytes, total)
         whole = total if total is not None else self.size_bytes
         if whole is not None and n_bytes < whole:
-            raise _AgainError(f"the connection broke off at {n_bytes:,} of {whole:,} bytes")
+            raise _RetryError(f"the connection broke off at {n_bytes:,} of {whole:,} bytes")
+
+    def _is_page(self) -> WeightsMissingError:
+        """The error for a log-in page or an error page in place of the file."""
+        return self.error(
+            "the server sent a web page instead of a file",
+            hint="is there a log-in page? Open the address in a browser, then use --from FILE",
+        )
 
     def _receive(self, response: HTTPResponse) -> bytes:
         try:
             return response.read1(CHUNK)
         except (HTTPException, OSError) as exc:
-            raise _AgainError(_words(exc, self.patience.timeout_s)) from exc
+            raise _RetryError(_words(exc, self.patience.timeout_s)) from exc
 
 
 def _write(file: FileIO, chunk: bytes, path: Path) -> None:
-    """Write all of a chunk; nothing is buffered, so that closing a file on a full disk fails no more."""
+    """Write all of a chunk; nothing is buffered, so that closing the file cannot fail on a full disk."""
     rest = memoryview(chunk)
     try:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as exc:
-        hint = "free some space; the same command then goes on" if exc.errno in FULL else None
+        hint = "free some space; the same command goes on from there" if exc.errno in FULL else None
         raise OutputError(os_error_text(path, exc), hint=hint) from exc
-
-
-def _refuse_pages(is_page: bool, address: str) -> None:
-    """Tell a log-in page or an error page from a file.
-
-    Raises:
-        WeightsMissingError: it is a page.
-    """
-    if is_page:
-        raise WeightsMissingError(
-            f"{shown(address)}: the server sent a web page instead of a file",
-            hint="a log-in page on the way? Open the address in a browser, then --from FILE",
-        )
 
 
 def _words(exc: Exception, timeout_s: float) -> str:
@@ -411,7 +395,7 @@ def _retry_after(headers: Message) -> float | None:
         return None
 
 
-# ---------------------------------------------------------------------- what is known of the part
+# ---------------------------------------------------------------------- the state of a part
 
 
 def _state_path(partial: Path) -> Path:
@@ -423,13 +407,13 @@ def _read_state(partial: Path) -> _State | None:
         fields = json.loads(_state_path(partial).read_text("utf-8"))
         state = _State(fields["address"], fields["validator"], fields["total"])
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # then the file is fetched from its beginning
+        return None  # so the download starts over
     is_number = state.total is None or type(state.total) is int
     return state if isinstance(state.validator, str) and state.validator and is_number else None
 
 
 def _write_state(partial: Path, address: str, headers: HTTPMessage, total: int | None) -> None:
-    """Remember of which file the part will be, before the part is there."""
+    """Record which file the part belongs to, before it is written."""
     if validator := _validator(headers):
         state = _State(_digest(address), validator, total)
         write_whole(_state_path(partial), json.dumps(asdict(state)) + "\n")
@@ -442,7 +426,7 @@ def _digest(address: str) -> str:
 
 
 def _validator(headers: HTTPMessage) -> str:
-    """What tells one state of the file from another; weak ETags do not (RFC 9110, section 8.8.1)."""
+    """What tells one version of the file from another; a weak ETag does not (RFC 9110, section 8.8.1)."""
     etag = str(headers.get("ETag", "")).strip()
     if etag and not etag.startswith("W/"):
         return etag
@@ -466,11 +450,11 @@ class _Redirects(request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> request.Request | None:
-        """Make the next request, or refuse to."""
+        """Follow a redirect, or refuse to."""
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise WeightsMissingError(
-                f"{shown(req.full_url)}: redirects from {old} to {new or 'nowhere'}, which is not followed"
+                f"{shown(req.full_url)}: redirects from {old} to {new or 'nowhere'}: not followed"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -1,24 +1,22 @@
-"""What a model file says of its model, apart from the numbers."""
+"""The header of a model file: everything but the tensors."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast
 
-from dymn_cli.errors import (
-    ModelError,
-    UsageError,
-)
+from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ModelConfig
+from dymn_cli.values import require_choice
 
 __all__ = ["ModelHeader", "Purpose"]
 
 Purpose = Literal["tags", "embeddings"]
-"""What a model may be used for: "embeddings" alone where its classes are no sounds, or have no names."""
+"""What a model is for: "embeddings" if its classes are not sounds or have no names."""
 FORMAT = "1"
 RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
 LONGEST_REASON = 300
@@ -26,7 +24,7 @@ LONGEST_REASON = 300
 
 @dataclass(frozen=True, slots=True)
 class ModelHeader:
-    """What a model is, apart from its numbers."""
+    """A model without its tensors."""
 
     name: str
     config: ModelConfig
@@ -36,11 +34,11 @@ class ModelHeader:
 
     @property
     def step_s(self) -> float:
-        """Seconds from one step of the frame logits to the next: 0.32 with the usual hop."""
+        """Seconds between two steps of the frame logits: 0.32 at the usual hop."""
         return self.config.step_frames * self.front_end.n_hop / self.front_end.rate_hz
 
     def to_metadata(self) -> dict[str, str]:
-        """As the strings that go into the metadata of a safetensors or ONNX file."""
+        """The strings for the metadata of a safetensors or ONNX file."""
         names = [label.name for label in self.vocabulary.labels]
         audioset = names == [label.name for label in Vocabulary.audioset().labels]
         metadata = {
@@ -54,10 +52,10 @@ class ModelHeader:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelHeader:
-        """Read what `to_metadata` wrote.
+        """Read the metadata that `to_metadata` wrote.
 
         Raises:
-            ModelError: a part is missing, unreadable, or the parts disagree.
+            ModelError: an entry is missing or unreadable, or they disagree.
         """
         try:
             if metadata["dymn.format"] != FORMAT:
@@ -72,11 +70,11 @@ class ModelHeader:
         except KeyError as exc:
             raise ModelError(f"{where}: not a dymn model: its metadata lacks {exc.args[0]}") from exc
         except (UsageError, ValueError, TypeError, OverflowError, RecursionError) as exc:
-            reason = str(exc)[:LONGEST_REASON]  # it may quote what stands in the file
+            reason = str(exc)[:LONGEST_REASON]  # it may quote the file
             raise ModelError(f"{where}: its metadata is not readable: {reason}") from exc
         if header.front_end.rate_hz != RATE_HZ:
             raise ModelError(
-                f"{where}: wants audio at {header.front_end.rate_hz} Hz, dymn gives {RATE_HZ} Hz"
+                f"{where}: needs audio at {header.front_end.rate_hz} Hz, dymn computes at {RATE_HZ} Hz"
             )
         if len(header.vocabulary.labels) != header.config.n_classes:
             raise ModelError(
@@ -90,13 +88,10 @@ def _vocabulary(text: str) -> Vocabulary:
         return Vocabulary.audioset()
     names = json.loads(text)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UsageError("the labels are no list of names")
+        raise UsageError("the labels are not a list of names")
     return Vocabulary.from_names(names)
 
 
 def _purpose(text: str) -> Purpose:
-    known: tuple[Purpose, ...] = get_args(Purpose)
-    for purpose in known:
-        if text == purpose:
-            return purpose
-    raise UsageError(f"unknown purpose {text!r}")
+    require_choice("purpose", text, Purpose)
+    return cast("Purpose", text)

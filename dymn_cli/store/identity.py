@@ -1,7 +1,7 @@
-"""How a file is recognised: its SHA-256 and the name that git would give it.
+"""How a file is recognised: its SHA-256 and its git blob hash.
 
-git names a file by the SHA-1 of "blob ", its size, a zero byte and its content (Pro Git, "Git Objects").
-That is weaker than SHA-256, but of some published files it is all that is known.
+git identifies a file by the SHA-1 of "blob ", its size, a zero byte and its content (Pro Git, "Git Objects").
+That is weaker than SHA-256, but for some published files nothing else is known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a file is, whatever it is called; digests in lower-case hexadecimal."""
+    """What a file contains; digests in lower-case hexadecimal."""
 
     sha256: str
     git_blob: str
@@ -27,7 +27,7 @@ class Identity:
 
 
 def identify(path: Path) -> Identity:
-    """Read a file once and say what it is.
+    """Read a file once and hash it.
 
     Raises:
         WeightsMissingError: it cannot be read.

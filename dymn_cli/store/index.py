@@ -1,9 +1,8 @@
-"""The index of a teacher's logits: which row of the matrix belongs to which clip.
+"""Read the index of a teacher's logits: which row of the matrix belongs to which clip.
 
 The published logits come as a plain matrix (`.npy`) and a pickled dict of clip name → row. Such a file is
-read as data: texts, numbers, dicts, lists and tuples, and NumPy's own spelling of a text or a number, which
-a program that indexed with NumPy writes. A list of names counts the rows from 0. Read are pickles of
-protocol 2 to 5, and `.npy` files with names or with such an object inside.
+read as data: strings, numbers, dicts, lists and tuples, and NumPy's strings and integers. A list of names
+counts the rows from 0. Pickles of protocol 2 to 5 are read, and `.npy` files that hold names or such a dict.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ HEADER = re.compile(
     r"\{'descr': '(?:\|O|(?P<order>[<>])U(?P<length>\d{1,6}))', 'fortran_order': (?:False|True), "
     r"'shape': \((?:(?P<count>\d{1,12}),)?\), \}\s*"
 )
-"""What NumPy writes before an array of names, or of objects."""
+"""The header that NumPy writes before an array of names, or of objects."""
 
 LARGEST_INDEX = 1 << 30  # bytes; two million clips take some 60 MB
 MAX_INSTRUCTIONS = 1 << 26
@@ -45,8 +44,8 @@ def read_index(path: Path) -> dict[str, int]:
 
     Raises:
         WeightsMissingError: the file cannot be read.
-        UnsafeWeightsError: it is damaged, or holds more than texts, numbers, dicts, lists and tuples.
-        ModelError: it holds such values, but no index.
+        UnsafeWeightsError: it is damaged, or holds more than strings, numbers, dicts, lists and tuples.
+        ModelError: it holds such values, but not an index.
     """
     where = str(path)
     data = read_small(path, WeightsMissingError, max_bytes=LARGEST_INDEX)
@@ -70,7 +69,7 @@ def _array(data: bytes) -> object:
     start = len(NPY) + 2 + int.from_bytes(data[len(NPY) : len(NPY) + 2], "little")
     header = HEADER.fullmatch(data[len(NPY) + 2 : start].decode("latin-1"))
     if header is None:
-        raise PickleError("is a .npy file, but no array of names", hint=WANTED)
+        raise PickleError("is a .npy file, but not an array of names", hint=WANTED)
     if header["length"] is None:
         return _plain(read_pickle(data[start:], GRAMMAR))
     size, count = 4 * int(header["length"]), int(header["count"] or 0)
@@ -86,12 +85,12 @@ def _index(value: object, where: str) -> dict[str, int]:
     elif isinstance(value, list | tuple):
         items = ((name, row) for row, name in enumerate(value))
     else:
-        raise ModelError(f"{where} is no index, but of type {type(value).__name__}", hint=WANTED)
+        raise ModelError(f"{where} is not an index, but of type {type(value).__name__}", hint=WANTED)
     index: dict[str, int] = {}
     for name, row in items:
         if not isinstance(name, str):
             raise ModelError(
-                f"{where} holds a name that is no text, but of type {type(name).__name__}", hint=WANTED
+                f"{where} holds a name that is not a string, but of type {type(name).__name__}", hint=WANTED
             )
         if type(row) is not int or not 0 <= row <= LARGEST_ROW:
             raise ModelError(f"{where} has no row for {name[:QUOTED]!r}", hint=WANTED)
@@ -108,23 +107,23 @@ def _index(value: object, where: str) -> dict[str, int]:
 
 @dataclass(slots=True)
 class _Dtype(Stateful):
-    """The kind of a NumPy value."""
+    """The type of a NumPy value."""
 
     code: str
     little: bool = True
 
     def set_state(self, state: object) -> None:
-        """Take in the order of its bytes."""
+        """Take in the byte order."""
         match state:
             case (int(), "<" | ">" | "|" as order, *_):
                 self.little = order != ">"
             case _:
-                raise PickleError("holds a NumPy type in a way that dymn does not know")
+                raise PickleError("holds a NumPy type in an unknown form")
 
 
 @dataclass(slots=True)
 class _Objects(Stateful):
-    """An array of objects: with no dimension the only one, else a list."""
+    """An array of objects: the one object of an array without dimensions, else a list."""
 
     content: object = None
 
@@ -136,7 +135,7 @@ class _Objects(Stateful):
             case (int(), (int(size),), _Dtype("O8" | "O"), bool(), list(content)) if size == len(content):
                 self.content = content
             case _:
-                raise PickleError("holds a NumPy array of other things than names", hint=WANTED)
+                raise PickleError("holds a NumPy array of something other than names", hint=WANTED)
 
 
 def _plain(value: object) -> object:
@@ -147,7 +146,7 @@ def _dtype(arguments: tuple[object, ...]) -> _Dtype:
     match arguments:
         case (str(code), bool(), bool()) if DTYPE.fullmatch(code):
             return _Dtype(code)
-    raise PickleError("holds NumPy values that are neither texts nor whole numbers", hint=WANTED)
+    raise PickleError("holds NumPy values that are neither strings nor integers", hint=WANTED)
 
 
 def _scalar(arguments: tuple[object, ...]) -> str | int:
@@ -156,7 +155,7 @@ def _scalar(arguments: tuple[object, ...]) -> str | int:
             unit = 4 if code[0] == "U" else 1
             if len(data) == unit * int(code[1:]):
                 return _text(data, dtype) if code[0] == "U" else _number(data, dtype)
-    raise PickleError("holds NumPy values that are neither texts nor whole numbers", hint=WANTED)
+    raise PickleError("holds NumPy values that are neither strings nor integers", hint=WANTED)
 
 
 def _number(data: bytes, dtype: _Dtype) -> int:
@@ -167,14 +166,14 @@ def _text(data: bytes, dtype: _Dtype) -> str:
     try:
         return data.decode("utf-32-le" if dtype.little else "utf-32-be").rstrip("\0")
     except UnicodeDecodeError as exc:
-        raise PickleError("holds names that are no text") from exc
+        raise PickleError("holds names that are not text") from exc
 
 
 def _objects(arguments: tuple[object, ...]) -> _Objects:
     match arguments:
         case (Global("numpy.ndarray"), (0,), b"b"):
             return _Objects()
-    raise PickleError("holds a NumPy array in a way that dymn does not know", hint=WANTED)
+    raise PickleError("holds a NumPy array in an unknown form", hint=WANTED)
 
 
 def _bytes(arguments: tuple[object, ...]) -> bytes:
@@ -189,7 +188,7 @@ def _bytes(arguments: tuple[object, ...]) -> bytes:
 
 
 GRAMMAR = Grammar(
-    purpose="an index has texts, numbers, dicts, lists and tuples only",
+    purpose="an index may hold only strings, numbers, dicts, lists and tuples",
     builders={
         "collections.OrderedDict": Ordered.build,
         "numpy.dtype": _dtype,

@@ -1,6 +1,6 @@
-"""The last steps of every model on its way into the local store: a self-test, a record, a name.
+"""Install models into the local store, after a self-test.
 
-Also where the user's own models come in: checkpoints that are converted, and ONNX files of `dymn export`.
+Also the entry for the user's own models: converted checkpoints, and ONNX files of `dymn export`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Provenance", "Test", "add_onnx", "add_weights", "check_own_name", "install"]
+__all__ = ["SelfTest", "SourceCheckpoint", "add_onnx", "add_weights", "check_own_name", "install"]
 
 UNTESTED = "untested"
 SECONDS = 10  # of audio, for which MACs are counted
 
-Test = Callable[[Path], ModelHeader]
-"""Loads a model file, has it answer, and gives its header; raises `ModelError` where it does not answer."""
+SelfTest = Callable[[Path], ModelHeader]
+"""Loads and runs a model file and returns its header; raises `ModelError` if it does not work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
-    """What a model was made from: the fields of `local.Record` of the same names."""
+class SourceCheckpoint:
+    """What a model was made from: the fields of the same names of `local.Record`."""
 
     origin: local.Origin
     checkpoint_sha256: str
@@ -49,7 +49,7 @@ def check_own_name(name: str) -> None:
     """Refuse a name that the user's own model cannot have.
 
     Raises:
-        UsageError: it is no name, or one of the manifest.
+        UsageError: it is not a valid name, or is taken by a published model.
     """
     local.check_name(name)
     if any(spec.name == name for spec in model_specs()):
@@ -62,25 +62,25 @@ def add_weights(
     header: ModelHeader,
     tensors: Mapping[str, NDArray[np.float32]],
     *,
-    test: Test,
+    test: SelfTest,
     force: bool = False,
     waiting: Callable[[], None] = lambda: None,
 ) -> local.Record:
-    """Add a converted model under a name of the user's.
+    """Add a converted model of the user's.
 
     Args:
         name: for `-m`.
         source: the file that it was converted from.
-        header: what the model is.
-        tensors: its numbers.
-        test: see `Test`.
+        header: of the model.
+        tensors: of the model.
+        test: run before the model is installed.
         force: replace the user's model of that name.
-        waiting: is called if another process holds that name.
+        waiting: called if another process holds the lock.
 
     Raises:
-        UsageError: no usable name.
+        UsageError: the name cannot be used.
         OutputError: there is a model of that name, or the store cannot be written to.
-        ModelError: it does not answer as it should.
+        ModelError: it fails the self-test.
     """
     check_own_name(name)
     with local.locked(name, waiting) as folder:
@@ -94,11 +94,11 @@ def add_onnx(
     name: str,
     source: Path,
     *,
-    test: Test,
+    test: SelfTest,
     force: bool = False,
     waiting: Callable[[], None] = lambda: None,
 ) -> local.Record:
-    """Add a copy of an ONNX file under a name of the user's; arguments and errors as of `add_weights`."""
+    """Add a copy of the user's ONNX file; arguments and errors as of `add_weights`."""
     check_own_name(name)
     with local.locked(name, waiting) as folder:
         _require_free(name, force=force)
@@ -108,20 +108,20 @@ def add_onnx(
         return install(name, file, _own(source), test)
 
 
-def _own(source: Path) -> Provenance:
-    return Provenance("own", identify(source).sha256, source.name, "user")
+def _own(source: Path) -> SourceCheckpoint:
+    return SourceCheckpoint("own", identify(source).sha256, source.name, "user")
 
 
 def _require_free(name: str, *, force: bool) -> None:
     if not force and name in local.own_names():
-        raise OutputError(f"there is a model of yours called {name}", hint="--force replaces it")
+        raise OutputError(f"you already have a model called {name}", hint="--force replaces it")
 
 
-def install(name: str, file: Path, made_of: Provenance, test: Test) -> local.Record:
-    """Test a file in the model's folder and make it the model; with the lock held.
+def install(name: str, file: Path, made_of: SourceCheckpoint, test: SelfTest) -> local.Record:
+    """Test a file in the model's folder and make it the model; the caller holds the lock.
 
     Raises:
-        ModelError: it does not answer as it should; the file is removed.
+        ModelError: it fails the self-test; the file is removed.
         OutputError: the store cannot be written to.
     """
     try:
@@ -135,7 +135,7 @@ def install(name: str, file: Path, made_of: Provenance, test: Test) -> local.Rec
     return record
 
 
-def _record(name: str, header: ModelHeader, file: Path, made_of: Provenance) -> local.Record:
+def _record(name: str, header: ModelHeader, file: Path, made_of: SourceCheckpoint) -> local.Record:
     identity, config, front_end = identify(file), header.config, header.front_end
     cost = layers(config, front_end.n_mels, front_end.n_frames(SECONDS * front_end.rate_hz))
     hop_ms, rest = divmod(front_end.n_hop * 1000, front_end.rate_hz)

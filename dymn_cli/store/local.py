@@ -1,17 +1,17 @@
-"""The models that the user has fetched or added: where they lie, and what is known of each.
+"""The local store: the models that the user has pulled or added.
 
     DYMN_HOME/
-        models/NAME/record.json              what the model is; while it is there, so is the model
+        models/NAME/record.json              describes the model; the model exists while this file does
         models/NAME/NAME-<hash>.safetensors  its file, or .onnx; the hash is the start of its SHA-256
-        models/NAME/<published name>.pt      the original, where it was asked to be kept
-        models/NAME/download.partial         a download that has not finished; download.json says of what
-        pins/NAME.json                       which checkpoint was seen first, where none is known
+        models/NAME/<published name>.pt      the original checkpoint, if it was to be kept
+        models/NAME/download.partial         an unfinished download; download.json says of what
+        pins/NAME.json                       the first checkpoint seen, for models whose hash is not known
         locks/NAME.lock                      held by the process that is changing models/NAME
 
-A model is put in place by replacing its record, after its file is complete under a name of its own: so
-another process sees the old model or the new one, and one that is killed half-way leaves the old one. Files
-that no record names are leavings; the next change of that model removes them. Pins outlive their model on
-purpose: a checkpoint that has changed since is noticed even by who removed the model in between.
+A model is installed by replacing its record once its file, under a name of its own, is complete. So other
+processes see either the old model or the new one, and a process that is killed leaves the old one. The next
+change of a model removes the files that its record does not name. Pins outlive their model on purpose: a
+checkpoint that has changed is noticed even if the model was removed in between.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ PIN_SCHEMA = "dymn.pin/1"
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that mean no file on Windows
-LARGEST_RECORD = 1 << 20
+LARGEST_RECORD = 1 << 20  # bytes
 
 Origin = Literal["published", "own"]
 
 
 def cache_folder() -> Path:
-    """Where files that can be fetched again are kept: DYMN_HOME, else the platform's cache folder.
+    """The folder for files that can be fetched again: DYMN_HOME, else the platform's cache folder.
 
     It need not exist.
     """
@@ -76,10 +76,10 @@ def model_folder(name: str) -> Path:
 
 
 def check_name(name: str) -> None:
-    """Refuse names that could be taken for a path or would be another file on another system.
+    """Refuse names that could be taken for a path, or that another system would read as another file.
 
     Raises:
-        UsageError: it is none for a model.
+        UsageError: a model cannot have that name.
     """
     if NAME.fullmatch(name) is None or name.endswith(".") or DEVICES.fullmatch(name):
         raise UsageError(
@@ -93,23 +93,23 @@ def check_name(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the store knows of a model that is there.
+    """The description of a model in the store.
 
     Args:
         name: of the model, and of its folder.
-        origin: "published", fetched by the name that the manifest gives it; "own", added by the user.
+        origin: "published" if it was pulled by its name in the manifest, "own" if the user added it.
         file: name of its file in its folder.
         sha256: of that file.
         size_bytes: of that file.
         checkpoint_sha256: of the file that it was made from.
-        checkpoint_from: where that came from: an address, or a file name.
+        checkpoint_from: the address or file name that it came from.
         recognised_by: how the checkpoint was recognised: "sha256", "git-blob", "pin", "first-seen", or
-            "user" where it is the user's own.
+            "user" for the user's own.
         architecture: name in `dymn_cli.model.config.ARCHITECTURES`, or "custom".
         n_classes: outputs of the network.
-        purpose: "tags", or "embeddings" where the classes are no sounds.
-        hop_ms: from one frame of its log-mel to the next; 0 where that is no whole number.
-        n_mels: bands of its log-mel.
+        purpose: "tags", or "embeddings" if the classes are not sounds.
+        hop_ms: hop of its log-mel; 0 if it is not a whole number.
+        n_mels: mel bands.
         parameters: number of trained values.
         macs: multiply-accumulates for 10 s of audio.
         embedding_size: values in an embedding.
@@ -138,19 +138,19 @@ class Record:
 
     @property
     def path(self) -> Path:
-        """Its file; it is not checked."""
+        """Its file, unchecked."""
         return model_folder(self.name) / self.file
 
     def to_json(self) -> str:
-        """As it is written."""
+        """The text of the record."""
         return json.dumps({"schema": RECORD_SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, name: str) -> Self:
-        """Read what `to_json` wrote for the model of that name.
+        """Read the record that `to_json` wrote for the model of that name.
 
         Raises:
-            ValueError, TypeError, KeyError: it is something else.
+            ValueError, TypeError, KeyError: it is not one.
         """
         fields: dict[str, Any] = json.loads(text)
         if fields.pop("schema") != RECORD_SCHEMA:
@@ -161,19 +161,19 @@ class Record:
             if isinstance(value := fields.get(key, ""), bool) or not isinstance(value, wanted):
                 raise TypeError(f"{key} is {value!r}")
         if record.name != name or record.origin not in ("published", "own"):
-            raise ValueError("it is that of another model")
+            raise ValueError("it belongs to another model")
         if SHA256.fullmatch(record.sha256) is None or not _is_plain(record.file):
-            raise ValueError("its file or hash is none")
+            raise ValueError("its file name or hash is not valid")
         return record
 
 
 def _is_plain(file: str) -> bool:
-    """Whether a file name stays in its folder, whatever system reads it."""
+    """Whether a file name stays in its folder, on any system."""
     return bool(file) and not file.startswith(".") and not set(file) & set('/\\:\0"<>|?*')
 
 
 def record_of(name: str) -> Record | None:
-    """What is known of a model that is there; None where it is not.
+    """The record of a model, or None if it is not in the store.
 
     Raises:
         ModelError: its record is damaged.
@@ -195,7 +195,7 @@ def record_of(name: str) -> Record | None:
 
 
 def own_names() -> tuple[str, ...]:
-    """Names of the models that have a record, in order; whether it is sound is not looked at."""
+    """Names of the models that have a record, valid or not, in order."""
     with contextlib.suppress(OSError):
         folders = sorted((cache_folder() / "models").iterdir())
         return tuple(path.name for path in folders if NAME.fullmatch(path.name) and (path / RECORD).is_file())
@@ -207,11 +207,11 @@ def own_names() -> tuple[str, ...]:
 
 @contextmanager
 def locked(name: str, waiting: Callable[[], None]) -> Iterator[Path]:
-    """Hold a model's folder for this process alone, and make it; others wait for their turn.
+    """Make a model's folder and lock it for this process; others wait.
 
     Args:
         name: of the model.
-        waiting: is called once if another process holds it.
+        waiting: called once if another process holds the lock.
 
     Raises:
         OutputError: the store cannot be written to.
@@ -232,27 +232,27 @@ def locked(name: str, waiting: Callable[[], None]) -> Iterator[Path]:
     try:
         with os_errors(folder):
             _require_own(folder)
-            folder.mkdir(exist_ok=True)  # who held it before may have removed it
+            folder.mkdir(exist_ok=True)  # the process before may have removed it
         yield folder
     finally:
         lock.release()
         with contextlib.suppress(OSError):
-            folder.rmdir()  # where nothing came of it
+            folder.rmdir()  # if it is empty
 
 
 def _require_own(folder: Path) -> None:
-    """Refuse a model's folder that is a link: what lies where it leads is not ours to replace or remove."""
+    """Refuse a folder that is a link: its target is not ours to change."""
     if folder.is_symlink():
         raise OutputError(
-            f"{folder}: a link to another folder", hint="remove the link; DYMN_HOME=FOLDER moves all models"
+            f"{folder}: a link to another folder", hint="remove the link; to move all models, set DYMN_HOME"
         )
 
 
 def adopt(record: Record, file: Path) -> None:
-    """Make a file that lies in the model's folder the model; to be called with the lock held.
+    """Make a file in the model's folder the model; the caller holds the lock.
 
     Raises:
-        OutputError: the operating system refused; then the model is what it was.
+        OutputError: the operating system refused; the model is as before.
     """
     folder = model_folder(record.name)
     with os_errors(folder):
@@ -260,14 +260,14 @@ def adopt(record: Record, file: Path) -> None:
             file.replace(record.path)
         write_whole(folder / RECORD, record.to_json())
     keep = {RECORD, record.file, record.kept}
-    with contextlib.suppress(OSError):  # leavings harm nobody
+    with contextlib.suppress(OSError):  # leftovers are harmless
         for path in folder.iterdir():
             if path.name not in keep:
                 path.unlink()
 
 
 def discard(name: str) -> int:
-    """Remove a model, or what was fetched of it, with the lock held; bytes that this frees.
+    """Remove a model or an unfinished download, and return the bytes freed; the caller holds the lock.
 
     Raises:
         OutputError: the operating system refused.
@@ -275,23 +275,23 @@ def discard(name: str) -> int:
     folder = model_folder(name)
     with os_errors(folder):
         n_bytes = sum(path.stat().st_size for path in folder.iterdir())
-        (folder / RECORD).unlink(missing_ok=True)  # first: from here on the model is not there
+        (folder / RECORD).unlink(missing_ok=True)  # first: without it there is no model
         shutil.rmtree(folder)
     return n_bytes
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small text file atomically."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
 
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Tell in our words that the operating system refused.
+    """Re-raise errors of the operating system as ours.
 
     Raises:
-        OutputError: it did.
+        OutputError: the operating system refused.
     """
     try:
         yield
@@ -307,35 +307,34 @@ def os_errors(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The checkpoint of a name that was seen first: its SHA-256, and where it came from."""
+    """The first checkpoint seen under a name: its SHA-256, and where it came from."""
 
     sha256: str
     seen_at: str
 
 
 def pin_of(name: str) -> Pin | None:
-    """The pin of a published name, or None.
+    """The pin of a published model, or None.
 
     Raises:
-        ModelError: there is one, and it cannot be read: that is no reason to trust anything.
+        ModelError: there is one, but it cannot be read; nothing is trusted then.
     """
     path = _pin_path(name)
     try:
         fields = json.loads(path.read_text("utf-8"))
-        pin = Pin(fields["sha256"], fields["seen_at"])
-        if fields["schema"] != PIN_SCHEMA or SHA256.fullmatch(pin.sha256) is None:
-            raise ValueError("no pin")  # noqa: TRY301 - told below like any other damage
+        if fields["schema"] != PIN_SCHEMA or SHA256.fullmatch(fields["sha256"]) is None:
+            raise ValueError("not a pin")  # noqa: TRY301 - handled below like any other damage
+        return Pin(fields["sha256"], fields["seen_at"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError) as exc:
         raise ModelError(
             f"{path}: not a readable pin", hint="remove that file if you want to trust the next download"
         ) from exc
-    return pin
 
 
 def save_pin(name: str, pin: Pin) -> None:
-    """Remember which checkpoint was seen.
+    """Store the first checkpoint seen.
 
     Raises:
         OutputError: the operating system refused.

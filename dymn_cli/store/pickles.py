@@ -1,16 +1,18 @@
-"""Pickles as data: an interpreter of the few instructions that plain values are written with.
+"""Read pickles as data: an interpreter of the few instructions that plain values are written with.
 
-A pickle is a program for a small stack machine. Python's own machine can import and call whatever the
-program names, and a subclass of it is only as safe as every way to a call that it blocks. This one has no
-way to a call: its instructions make numbers, texts, lists, tuples and dicts, and nothing else. A global is
-a `Global`, that is its name, and is refused unless the `Grammar` lists it; "call this global" looks the name
-up in the grammar's table of builders, which are functions of ours that check their arguments. Instructions
-that no writer of such files uses (text forms of protocols 0 and 1, objects, extensions, sets, buffers) are
-refused before their arguments are looked at.
+A pickle is a program for a small stack machine. Python's own machine imports and calls whatever the program
+names; this one cannot call anything. Its instructions make numbers, strings, lists, tuples and dicts. A
+global becomes a `Global`, which is only its name, and is refused unless the `Grammar` lists it; a call looks
+the name up among the grammar's builders, functions of ours that check their arguments. Instructions that
+such files never use (text forms of protocols 0 and 1, objects, extensions, sets, buffers) are refused.
 
-What bounds the work: every instruction costs constant time and memory, or what its bytes in the file cost;
-their number is limited, and so are numbers (64 bits) and the keys of dicts (texts and 32-bit numbers, so
-that hashing neither recurses nor collides). Nothing walks into what was built, so that depth does not matter.
+The work is bounded. Every instruction takes constant time and memory, or as much as its bytes in the file.
+The number of instructions, the size of numbers (64 bits) and the keys of dicts (strings and 32-bit numbers,
+so that hashing neither recurses nor collides) are limited. Nothing walks into a value, so depth is harmless.
+
+A `pickle.Unpickler` whose `find_class` refuses all else is shorter, but it does not bound the work: with a
+nested tuple as the key of a dict, 136 bytes hang it and 3 MB crash the process, and 9 bytes make it ask for
+32 GB for its memo.
 
 Format: protocols 2 to 5, PEP 307, PEP 3154, PEP 574, and the comments of CPython's `Lib/pickletools.py`.
 """
@@ -18,7 +20,7 @@ Format: protocols 2 to 5, PEP 307, PEP 3154, PEP 574, and the comments of CPytho
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -36,7 +38,7 @@ QUOTED = 80  # characters of a name that an error repeats
 
 
 class PickleError(ValueError):
-    """Why a pickle is refused, in words without the name of its file."""
+    """A pickle is refused; the message goes behind the name of the file."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -51,28 +53,28 @@ class Global:
 
 
 class Stateful:
-    """What a builder may return for a pickle to put a state into."""
+    """A value whose state the pickle may set."""
 
     def set_state(self, state: Value) -> None:
-        """Take the state in, or leave it.
+        """Take the state in, or ignore it.
 
         Raises:
-            PickleError: it is no state for this.
+            PickleError: the state does not fit.
         """
         raise NotImplementedError
 
 
 class Ordered(dict[Value, Value], Stateful):
-    """An `OrderedDict`; its state is attributes, such as the version of each module, and left out."""
+    """An `OrderedDict`; its attributes, such as the version of each module, are ignored."""
 
     def set_state(self, state: Value) -> None:
-        """Leave it."""
+        """Ignore it."""
 
     @staticmethod
     def build(arguments: tuple[Value, ...]) -> Ordered:
-        """An empty one: its items follow as instructions of their own."""
+        """Make an empty one; its items follow as instructions of their own."""
         if arguments:
-            raise PickleError("makes an OrderedDict of something else than nothing")
+            raise PickleError("makes an OrderedDict from arguments")
         return Ordered()
 
 
@@ -81,12 +83,12 @@ class Grammar:
     """What a kind of pickle may hold besides plain values.
 
     Args:
-        purpose: what such a pickle is for: "only tensors are read" and the like, for errors.
-        builders: name of a global → what stands in for a call of it.
+        purpose: what may be in such a pickle, for errors.
+        builders: name of a global → the function that stands in for a call of it.
         names: other globals that may be named.
-        reference: reads a persistent id, where the kind has them.
+        reference: reads a persistent id; None if there must be none.
         hint: what to do about a file that holds more.
-        max_instructions: how many a pickle may have.
+        max_instructions: the most that a pickle may have.
     """
 
     purpose: str
@@ -96,23 +98,19 @@ class Grammar:
     hint: str | None = None
     max_instructions: int = 1_000_000
 
-    def allows(self, name: str) -> bool:
-        """Whether a global may be named."""
-        return name in self.builders or name in self.names
-
 
 def read_pickle(data: bytes, grammar: Grammar) -> Value:
-    """The value that a pickle describes.
+    """Read the value that a pickle describes.
 
     Args:
-        data: the pickle; what follows its end is left alone.
+        data: the pickle; bytes after its end are ignored.
         grammar: what it may hold.
 
     Returns:
         None, bool, int, float, str, bytes, tuple, list, dict, `Ordered`, `Global`, or what a builder made.
 
     Raises:
-        PickleError: it is damaged, holds more than it may, or is beyond the bounds.
+        PickleError: it is damaged, or holds more than the grammar and the limits allow.
     """
     return _Machine(data, grammar).run()
 
@@ -168,7 +166,7 @@ class _Machine:
         self.stack.append(value)
 
     def top(self) -> Value:
-        """The last value; those before a mark are out of reach until the mark is gone."""
+        """The last value; those before a mark cannot be reached until the mark is removed."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
             raise PickleError("is a damaged pickle: it takes more values than there are")
         return self.stack[-1]
@@ -204,49 +202,28 @@ class _Machine:
                 f"is a pickle of protocol {protocol}; dymn reads {PROTOCOLS[0]} to {PROTOCOLS[-1]}"
             )
 
-    def frame(self) -> None:
-        self.take(8)  # how many bytes follow: of use to readers of streams only
-
-    def mark(self) -> None:
-        self.marks.append(len(self.stack))
-
-    def signed(self) -> None:
-        self.push(int.from_bytes(self.take(4), "little", signed=True))
-
     def long_number(self) -> None:
         size = self.number(1)
         if size > LONGEST_NUMBER:
             raise PickleError("holds a number of more than 64 bits")
         self.push(int.from_bytes(self.take(size), "little", signed=True))
 
-    def real(self) -> None:
-        self.push(struct.unpack(">d", self.take(8))[0])
-
-    def make_tuple(self) -> None:
-        self.push(tuple(self.pop_to_mark()))
-
     def append(self) -> None:
         value = self.pop()
-        self.top_as(list, "it appends to what is no list").append(value)
+        self.top_as(list, "it appends to something other than a list").append(value)
 
     def append_several(self) -> None:
         values = self.pop_to_mark()
-        self.top_as(list, "it appends to what is no list").extend(values)
+        self.top_as(list, "it appends to something other than a list").extend(values)
 
-    def set_item(self) -> None:
-        self.set_items_of(list(self.pop_several(2)))
-
-    def set_items(self) -> None:
-        self.set_items_of(self.pop_to_mark())
-
-    def set_items_of(self, values: list[Value]) -> None:
-        target = self.top_as(dict, "it sets items of what is no dict")
+    def set_items(self, values: Sequence[Value]) -> None:
+        target = self.top_as(dict, "it sets items of something other than a dict")
         if len(values) % 2:
             raise PickleError("is a damaged pickle: a key has no value")
         for n in range(0, len(values), 2):
             key = values[n]
             if type(key) is not str and not (type(key) is int and abs(key) < LARGEST_KEY):
-                raise PickleError("holds a dict with keys that are neither texts nor 32-bit numbers")
+                raise PickleError("holds a dict with keys that are neither strings nor 32-bit numbers")
             target[key] = values[n + 1]
 
     def remember(self, key: int) -> None:
@@ -254,7 +231,7 @@ class _Machine:
 
     def recall(self, key: int) -> None:
         if key not in self.memo:
-            raise PickleError("is a damaged pickle: it recalls what was never there")
+            raise PickleError("is a damaged pickle: it recalls a value that it never stored")
         self.push(self.memo[key])
 
     def name(self) -> None:
@@ -269,7 +246,7 @@ class _Machine:
 
     def push_global(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
-        if not self.grammar.allows(full):
+        if full not in self.grammar.builders and full not in self.grammar.names:
             raise PickleError(
                 f"asks for {_quoted(full)}: {self.grammar.purpose}, and nothing was executed",
                 hint=self.grammar.hint,
@@ -278,7 +255,7 @@ class _Machine:
 
     def refer(self) -> None:
         if self.grammar.reference is None:
-            raise PickleError("refers to something outside of the file", hint=self.grammar.hint)
+            raise PickleError("refers to something outside the file", hint=self.grammar.hint)
         self.push(self.grammar.reference(self.pop()))
 
     def call(self) -> None:
@@ -286,7 +263,7 @@ class _Machine:
         if not isinstance(function, Global) or function.name not in self.grammar.builders:
             raise PickleError("calls what cannot be called", hint=self.grammar.hint)
         if not isinstance(arguments, tuple):
-            raise PickleError("is a damaged pickle: arguments that are no tuple")
+            raise PickleError("is a damaged pickle: its arguments are not a tuple")
         self.push(self.grammar.builders[function.name](arguments))
 
     def build(self) -> None:
@@ -298,7 +275,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as exc:
-        raise PickleError("is a damaged pickle: a text that is no UTF-8") from exc
+        raise PickleError("is a damaged pickle: a string is not UTF-8") from exc
 
 
 def _quoted(text: str) -> str:
@@ -312,18 +289,18 @@ def _name_of(code: int) -> str:
 
 
 STOP = ord(".")
-INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
+INSTRUCTIONS: dict[int, Callable[[_Machine], object]] = {
     0x80: _Machine.protocol,
-    0x95: _Machine.frame,
-    ord("("): _Machine.mark,
+    0x95: lambda m: m.take(8),  # the number of bytes that follow; only readers of streams need it
+    ord("("): lambda m: m.marks.append(len(m.stack)),
     ord("N"): lambda m: m.push(None),
     0x88: lambda m: m.push(True),
     0x89: lambda m: m.push(False),
-    ord("J"): _Machine.signed,
+    ord("J"): lambda m: m.push(int.from_bytes(m.take(4), "little", signed=True)),
     ord("K"): lambda m: m.push(m.number(1)),
     ord("M"): lambda m: m.push(m.number(2)),
     0x8A: _Machine.long_number,
-    ord("G"): _Machine.real,
+    ord("G"): lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
     ord("X"): lambda m: m.push(_text(m.take(m.number(4)))),
     0x8C: lambda m: m.push(_text(m.take(m.number(1)))),
     0x8D: lambda m: m.push(_text(m.take(m.number(8)))),
@@ -334,13 +311,13 @@ INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
     0x85: lambda m: m.push(m.pop_several(1)),
     0x86: lambda m: m.push(m.pop_several(2)),
     0x87: lambda m: m.push(m.pop_several(3)),
-    ord("t"): _Machine.make_tuple,
+    ord("t"): lambda m: m.push(tuple(m.pop_to_mark())),
     ord("]"): lambda m: m.push([]),
     ord("a"): _Machine.append,
     ord("e"): _Machine.append_several,
     ord("}"): lambda m: m.push({}),
-    ord("s"): _Machine.set_item,
-    ord("u"): _Machine.set_items,
+    ord("s"): lambda m: m.set_items(m.pop_several(2)),
+    ord("u"): lambda m: m.set_items(m.pop_to_mark()),
     ord("q"): lambda m: m.remember(m.number(1)),
     ord("r"): lambda m: m.remember(m.number(4)),
     0x94: lambda m: m.remember(len(m.memo)),

@@ -1,13 +1,13 @@
-"""Fetching a published model: from an address or a file to a model that may be used.
+"""Pull a published model, from an address or a file.
 
-    fetch       to `download.partial`, which a next try goes on from
-    recognise   by the SHA-256 or git hash in the manifest; where neither is known, by the pin of the one that
-                was seen first, or as that one. Only now the file gets its name
-    convert     to our own form, without executing anything that is in it
-    test        it must answer, before it may be used
-    adopt       as the model of that name; the original is dropped, its hash is kept
+    fetch       to `download.partial`; an interrupted download is resumed
+    recognise   by the SHA-256 or git hash in the manifest. If neither is known, by the pin of the first file
+                seen; the first one is taken on trust. Only then does the file get its name
+    convert     to our format, without executing anything in the file
+    test        the model must run
+    install     under its name; the original is removed, its hash is kept
 
-A step that fails leaves the model that was there before as it was.
+If a step fails, the model that was there before stays as it was.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissin
 from dymn_cli.store import local
 from dymn_cli.store.download import Patience, Watch, check_address, download, forget, shown
 from dymn_cli.store.identity import Identity, identify
-from dymn_cli.store.install import Provenance, Test, install
+from dymn_cli.store.install import SelfTest, SourceCheckpoint, install
 from dymn_cli.store.registry import Checkpoint, ModelSpec, model_spec
 from dymn_cli.store.weights import save_weights
 
@@ -33,9 +33,9 @@ MIRROR = "DYMN_MIRROR"
 PARTIAL = "download.partial"
 UNTESTED = "untested.safetensors"
 CHUNK = 1 << 20
-LARGEST_VALUE = 8  # bytes: no checkpoint has wider numbers than float64
-OVERHEAD = 32 << 20  # bytes beside the numbers: keys, a pickle, alignment; far more than any has
-OTHER_WAYS = f"other ways: --url ADDRESS, {MIRROR}=ADDRESS, or --from FILE for one that you carried here"
+LARGEST_VALUE = 8  # bytes: float64
+OVERHEAD = 32 << 20  # bytes beside the numbers, for keys, the pickle and alignment; more than any needs
+OTHER_WAYS = f"other ways: --url ADDRESS, {MIRROR}=ADDRESS, or --from FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """For messages and for the record."""
+        """The source as messages and the record name it."""
         return shown(self.address) if self.file is None else str(self.file)
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A model that is there.
+    """A model that is in the store now.
 
     Args:
-        spec: what is known of it.
-        was_there: whether it was already, and nothing was done.
-        recognised_by: "sha256", "git-blob", "pin" or "first-seen"; "" where it was there already.
-        checkpoint_sha256: of the file that it was made from; likewise.
+        spec: of the model.
+        was_there: whether it was there before, so that nothing was done.
+        recognised_by: "sha256", "git-blob", "pin" or "first-seen"; "" if it was there before.
+        checkpoint_sha256: of the file that it was made from; "" if it was there before.
     """
 
     spec: ModelSpec
@@ -69,26 +69,25 @@ class Pulled:
 
 
 def source_of(spec: ModelSpec, *, url: str | None = None, file: Path | None = None) -> Source:
-    """Where to take a published model from: what is asked for, else the mirror, else the release.
+    """Where to pull a published model from: as requested, else the mirror, else the release.
 
     Args:
-        spec: the model.
-        url: address of the very file.
-        file: the file, or a folder in which it lies under its published name.
+        spec: of the model.
+        url: address of the file itself.
+        file: the file, or a folder that holds it under its published name.
 
     Raises:
-        UsageError: not a published model, both are given, or an address is none.
+        UsageError: not a published model, both `url` and `file`, or not an address.
     """
     checkpoint = _checkpoint(spec)
     if url is not None and file is not None:
         raise UsageError("--url and --from exclude each other")
     if file is not None:
         return Source(file=file / checkpoint.file if file.is_dir() else file)
-    address = url
-    if address is None and (mirror := os.environ.get(MIRROR, "").strip()):
-        address = f"{mirror.rstrip('/')}/{quote(checkpoint.file)}"
-    check_address(address or checkpoint.url)
-    return Source(address=address or checkpoint.url)
+    mirror = os.environ.get(MIRROR, "").strip().rstrip("/")
+    address = url or (f"{mirror}/{quote(checkpoint.file)}" if mirror else checkpoint.url)
+    check_address(address)
+    return Source(address=address)
 
 
 def _checkpoint(spec: ModelSpec) -> Checkpoint:
@@ -102,42 +101,42 @@ def pull(
     name: str,
     source: Source,
     *,
-    test: Test,
+    test: SelfTest,
     watch: Watch,
     force: bool = False,
     repin: bool = False,
     keep: bool = False,
     patience: Patience | None = None,
 ) -> Pulled:
-    """Fetch a published model, unless it is there and sound.
+    """Pull a published model, unless it is there and intact.
 
     Args:
         name: of the model.
-        source: where from.
-        test: see `dymn_cli.store.install.Test`.
-        watch: is told how far it is.
-        force: fetch it even if it is there.
-        repin: trust a file that differs from the one that was seen first.
+        source: where to get it from.
+        test: run before the model is installed.
+        watch: is told about progress.
+        force: pull it even if it is there.
+        repin: trust a file that differs from the first one seen.
         keep: keep the original checkpoint beside the model.
-        patience: with the server.
+        patience: how long to wait for the server.
 
     Raises:
         UsageError: no such model, or not a published one.
-        WeightsMissingError: the file cannot be had.
-        ChecksumError: it is not the file that was published, or seen first.
-        UnsafeWeightsError: it asks for more than tensors.
-        ModelError: it is no such model, or does not answer as it should.
+        WeightsMissingError: the file cannot be fetched.
+        ChecksumError: it is not the published file, or not the one seen first.
+        UnsafeWeightsError: it holds more than tensors.
+        ModelError: it is not that model, or fails the self-test.
         OutputError: the store cannot be written to.
     """
     checkpoint = _checkpoint(model_spec(name))
-    waiting = f"{name}: another dymn is at it; waiting until it is done"
+    waiting = f"{name}: waiting for another dymn process that is changing it"
     with local.locked(name, lambda: watch.note(waiting)) as folder:
         spec = model_spec(name)
         if not force and spec.is_there and identify(spec.path).sha256 == spec.sha256:
             return Pulled(spec, was_there=True)
         original = folder / checkpoint.file
         if force or not (checkpoint.is_known and original.is_file()):
-            _bring(spec, source, folder / PARTIAL, watch, patience)
+            _fetch(spec, source, folder / PARTIAL, watch, patience)
             recognised = _recognise(spec, folder / PARTIAL, source, repin=repin)
             with local.os_errors(original):
                 (folder / PARTIAL).replace(original)
@@ -147,23 +146,23 @@ def pull(
         _install(spec, original, recognised, source, test, keep=keep)
         if recognised.by == "first-seen":
             watch.note(
-                f"{name}: no hash of it is known here. SHA-256 {recognised.sha256[:12]}… is taken on trust;"
-                " another file under this name is refused from now on"
+                f"{name}: its hash is not known here, so SHA-256 {recognised.sha256[:12]}… is taken on trust;"
+                " from now on, any other file under this name is refused"
             )
         return Pulled(model_spec(name), False, recognised.by, recognised.sha256)
 
 
-def _bring(spec: ModelSpec, source: Source, partial: Path, watch: Watch, patience: Patience | None) -> None:
-    most_bytes = LARGEST_VALUE * spec.parameters + OVERHEAD
+def _fetch(spec: ModelSpec, source: Source, partial: Path, watch: Watch, patience: Patience | None) -> None:
+    max_bytes = LARGEST_VALUE * spec.parameters + OVERHEAD
     if source.file is not None:
-        _copy(source.file, partial, most_bytes, watch)
+        _copy(source.file, partial, max_bytes, watch)
         return
     try:
         download(
             source.address,
             partial,
             watch=watch,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
             size_bytes=_checkpoint(spec).size_bytes,
             patience=patience,
         )
@@ -171,12 +170,12 @@ def _bring(spec: ModelSpec, source: Source, partial: Path, watch: Watch, patienc
         raise WeightsMissingError(f"{spec.name}: {error.message}", hint=error.hint or OTHER_WAYS) from error
 
 
-def _copy(file: Path, partial: Path, most_bytes: int, watch: Watch) -> None:
-    """Take a file of the user's as if it had been downloaded: what is checked then is what is used."""
+def _copy(file: Path, partial: Path, max_bytes: int, watch: Watch) -> None:
+    """Copy the user's file as if it were downloaded, so that the bytes checked are the bytes used."""
     forget(partial)
     n_bytes = 0
     with _os_errors_of(file):
-        total = file.stat().st_size or None  # a pipe does not know
+        total = file.stat().st_size or None  # 0 for a pipe
         reader = file.open("rb")
     with reader, local.os_errors(partial), partial.open("xb") as writer:
         while True:
@@ -185,8 +184,8 @@ def _copy(file: Path, partial: Path, most_bytes: int, watch: Watch) -> None:
             if not chunk:
                 break
             n_bytes += writer.write(chunk)
-            if n_bytes > most_bytes:
-                raise ChecksumError(f"{file}: larger than such a model can be ({most_bytes:,} bytes)")
+            if n_bytes > max_bytes:
+                raise ChecksumError(f"{file}: larger than such a model can be ({max_bytes:,} bytes)")
             watch.at(n_bytes, total)
 
 
@@ -200,17 +199,17 @@ def _os_errors_of(file: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A checkpoint that may be trusted: why ("sha256", "git-blob", "pin", "first-seen"), and its SHA-256."""
+    """A trusted checkpoint: recognised by "sha256", "git-blob", "pin" or "first-seen"; and its SHA-256."""
 
     by: str
     sha256: str
 
 
 def _recognise(spec: ModelSpec, file: Path, source: Source, *, repin: bool) -> Recognised:
-    """Find out whether a file is the one that was published; one that is not is removed.
+    """Check that a file is the published one; any other is removed.
 
     Raises:
-        ChecksumError: it is another.
+        ChecksumError: it is not.
     """
     try:
         return _trust(spec, identify(file), source, repin=repin)
@@ -232,9 +231,9 @@ def _trust(spec: ModelSpec, found: Identity, source: Source, *, repin: bool) -> 
         return Recognised("first-seen", found.sha256)
     if found.sha256 != pin.sha256:
         raise ChecksumError(
-            f"{spec.name}: what {source.shown} gives is not what was seen first: its SHA-256 is"
-            f" {found.sha256[:12]}…, that from {pin.seen_at} was {pin.sha256[:12]}…",
-            hint="--repin, if you know why it has changed; nothing else was changed",
+            f"{spec.name}: {source.shown} is not the file that was seen first: its SHA-256 is"
+            f" {found.sha256[:12]}…, that of {pin.seen_at} was {pin.sha256[:12]}…",
+            hint="if you know why it has changed, use --repin; the installed model is unchanged",
         )
     return Recognised("pin", found.sha256)
 
@@ -242,20 +241,20 @@ def _trust(spec: ModelSpec, found: Identity, source: Source, *, repin: bool) -> 
 def _require(spec: ModelSpec, source: Source, what: str, found: str, wanted: str) -> None:
     if found != wanted:
         raise ChecksumError(
-            f"{spec.name}: what {source.shown} gives is not the published file: its {what} is {found[:12]}…,"
+            f"{spec.name}: {source.shown} is not the published file: its {what} is {found[:12]}…,"
             f" not {wanted[:12]}…",
-            hint="it was dropped, and nothing else was changed",
+            hint="the download was discarded; the installed model is unchanged",
         )
 
 
 def _install(
-    spec: ModelSpec, original: Path, recognised: Recognised, source: Source, test: Test, *, keep: bool
+    spec: ModelSpec, original: Path, recognised: Recognised, source: Source, test: SelfTest, *, keep: bool
 ) -> None:
-    """Convert, test and adopt a checkpoint that has been recognised."""
+    """Convert, test and install a recognised checkpoint."""
     from dymn_cli.store.convert import convert
 
     untested = original.with_name(UNTESTED)
-    made_of = Provenance(
+    made_of = SourceCheckpoint(
         origin="published",
         checkpoint_sha256=recognised.sha256,
         checkpoint_from=source.shown,
@@ -273,7 +272,7 @@ def _install(
         )
         save_weights(untested, header, tensors)
         install(spec.name, untested, made_of, test)
-    except ModelError as error:  # it will be no better the next time; what the disk refuses may be
+    except ModelError as error:  # unlike a full disk, this will fail the next time as well
         with contextlib.suppress(OSError):
             original.unlink()
         reason = error.message.replace(str(original), source.shown).removeprefix(f"{spec.name}: ")

@@ -1,13 +1,13 @@
-"""The models that have a name: `weights/models.toml`, those that the user added, and where their files lie.
+"""Named models: those of the manifest, `weights/models.toml`, and those that the user added.
 
-The folder `weights/` is part of the wheel (as `dymn_cli/weights`); in a checkout, editable installs
-included, it lies beside the package. A name in the manifest is
+The folder `weights/` is part of the wheel (as `dymn_cli/weights`); in a checkout, also with an editable
+install, it is beside the package. A model of the manifest is
 
 * bundled: a file in that folder with a known SHA-256, or
-* published: a checkpoint on the web, which is there once `dymn models pull` has fetched and converted it.
+* published: a checkpoint on the web, which `dymn models pull` fetches and converts.
 
-Those, and the user's own, lie in the local store (`dymn_cli.store.local`), with the SHA-256 that their file
-had when it was put there. Any other model is given by its path.
+Pulled models and the user's own are in the local store (`dymn_cli.store.local`), with the SHA-256 that their
+file had when it was installed. Any other model is given by its path.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from urllib.parse import urljoin
 
 from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError
 from dymn_cli.store import local
+from dymn_cli.store.identity import identify
 from dymn_cli.store.local import cache_folder
 
 if TYPE_CHECKING:
@@ -49,16 +50,16 @@ __all__ = [
 
 DEFAULT_MODEL = "dymn04_kd"
 MANIFEST = "models.toml"
-LARGEST_MODEL = 4 << 30  # bytes; a checkpoint of the largest published one, optimiser included, has 0.8 GB
+LARGEST_MODEL = 4 << 30  # bytes; the largest published checkpoint, optimiser included, has 0.8 GB
 PATH_SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".ckpt")
 REINSTALL = "reinstall: pip install --force-reinstall dymn"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean average precision on the evaluation set of AudioSet, in percent, and who says so.
+    """A published mean average precision on AudioSet's evaluation set, in percent.
 
-    `source` is "paper" (average over runs), "README" (of the release) or "file name" (of this very file).
+    `source` is "paper" (average over runs), "README" (of the release) or "file name" (of the checkpoint).
     """
 
     value: float
@@ -67,7 +68,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A published file, and what is known of it: `None` where it is not.
+    """A published file; hashes and size are None if they are not known.
 
     Args:
         file: its name.
@@ -85,7 +86,7 @@ class Checkpoint:
 
     @property
     def is_known(self) -> bool:
-        """Whether the file can be told from any other."""
+        """Whether a hash of the file is known."""
         return self.sha256 is not None or self.git_blob is not None
 
 
@@ -95,7 +96,7 @@ class Example:
 
     Args:
         source: who published them, and how they were computed.
-        tolerance: largest difference that this explains.
+        tolerance: largest difference to expect.
         scores: (label, score), best first.
     """
 
@@ -106,7 +107,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What is known of a model by its name.
+    """A named model.
 
     Args:
         name: what `-m` takes.
@@ -119,14 +120,14 @@ class ModelSpec:
         source: who trained it, from what.
         summary: one line for lists.
         n_classes: outputs of the network.
-        purpose: "tags", or "embeddings" where the classes are no sounds.
-        hop_ms: from one frame of its log-mel to the next.
-        n_mels: bands of its log-mel.
-        frame_head: whether it has layers of its own for the steps of time.
-        file: name of its file in its folder; "" where it has not been pulled.
-        sha256: of that file, likewise.
-        size_bytes: of that file; None where it has not been pulled.
-        figures: how good it is, as published.
+        purpose: "tags", or "embeddings" if the classes are not sounds.
+        hop_ms: hop of its log-mel.
+        n_mels: mel bands.
+        frame_head: whether it has a head for frame logits.
+        file: name of its file in its folder; "" if it has not been pulled.
+        sha256: of that file; "" if it has not been pulled.
+        size_bytes: of that file; None if it has not been pulled.
+        figures: its published mAP.
         checkpoint: what it is pulled from; None for bundled and own models.
         example: published scores of the example clip.
         origin: "bundled" with dymn, "published" elsewhere, or the user's "own".
@@ -156,18 +157,18 @@ class ModelSpec:
 
     @property
     def path(self) -> Path:
-        """Where the file should lie; it is not checked."""
+        """Where its file should be; unchecked."""
         folder = weights_folder() if self.origin == "bundled" else local.model_folder(self.name)
         return folder / self.file
 
     @property
     def is_there(self) -> bool:
-        """Whether its file lies where it should; what is in it is checked when it is loaded."""
+        """Whether its file exists; its content is checked when it is loaded."""
         return bool(self.file) and self.path.is_file()
 
     @property
     def remedy(self) -> str:
-        """What helps where its file is missing or damaged."""
+        """What to do if its file is missing or damaged."""
         if self.origin == "bundled":
             return REINSTALL
         if self.origin == "published":
@@ -184,8 +185,8 @@ class ModelSpec:
 
     @property
     def front_end(self) -> FrontEndConfig:
-        """The log-mel of a model of the manifest."""
-        from dymn_cli.frontend.melbank import FrontEndConfig  # brings NumPy, which lists of names do not need
+        """The front end of a model of the manifest."""
+        from dymn_cli.frontend.melbank import FrontEndConfig  # needs NumPy, which `dymn models list` does not
 
         usual = FrontEndConfig()
         return dataclasses.replace(usual, n_hop=self.hop_ms * usual.rate_hz // 1000, n_mels=self.n_mels)
@@ -193,10 +194,10 @@ class ModelSpec:
 
 @cache
 def weights_folder() -> Path:
-    """The folder of weights: inside an installed package, or beside it in a checkout.
+    """The folder of weights: in an installed package, or beside it in a checkout.
 
     Raises:
-        WeightsMissingError: neither is there, so the installation is broken.
+        WeightsMissingError: there is none; the installation is broken.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "weights", package.parent / "weights"):
@@ -207,7 +208,7 @@ def weights_folder() -> Path:
 
 @cache
 def model_specs() -> tuple[ModelSpec, ...]:
-    """All models of the manifest, in its order, whatever has been pulled.
+    """All models of the manifest, in its order, pulled or not.
 
     Raises:
         WeightsMissingError: the manifest is missing or not readable.
@@ -242,7 +243,7 @@ def known_names() -> tuple[str, ...]:
 
 
 def known_specs() -> tuple[ModelSpec, ...]:
-    """Every model that has a name, as far as it is there; one whose record is damaged is as if not pulled.
+    """All named models; one with a damaged record counts as not pulled.
 
     Raises:
         WeightsMissingError: the manifest is missing or not readable.
@@ -262,10 +263,10 @@ def known_specs() -> tuple[ModelSpec, ...]:
 
 
 def _merged(spec: ModelSpec, record: local.Record | None) -> ModelSpec:
-    """What the manifest says of a model, with what the store knows of its file."""
+    """A model of the manifest, with its file in the store."""
     if record is None or spec.origin == "bundled":
         return spec
-    if record.origin == "own":  # it was here before the manifest had a model of that name
+    if record.origin == "own":  # added before the manifest had that name
         return _own(record)
     return dataclasses.replace(spec, file=record.file, sha256=record.sha256, size_bytes=record.size_bytes)
 
@@ -293,11 +294,11 @@ def _own(record: local.Record) -> ModelSpec:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The model of that name, whether it is there or not.
+    """The model of that name, pulled or not.
 
     Raises:
         UsageError: there is none; the hint names the nearest.
-        ModelError: what the store knows of it is damaged.
+        ModelError: its record in the store is damaged.
     """
     spec = next((spec for spec in model_specs() if spec.name == name), None)
     record = None if spec is not None and spec.origin == "bundled" else local.record_of(name)
@@ -311,16 +312,16 @@ def model_spec(name: str) -> ModelSpec:
 
 
 def resolve(name_or_path: str) -> ModelSpec | Path:
-    """A model by name, or a file by path: what has a known suffix or a slash is a path.
+    """Find a model by name, or a file by path: a known suffix or a slash makes it a path.
 
-    An ONNX file that was imported under a name comes back as its path, after its hash has been checked.
+    For a named ONNX file the result is its path, after its hash has been checked.
 
     Raises:
         UsageError: no model of that name.
-        WeightsMissingError: no file at that path, or one that may not be looked for; or the model of that
-            name has to be pulled first.
-        ChecksumError: an imported ONNX file is not what it was.
-        ModelError: what the store knows of it is damaged.
+        WeightsMissingError: no file at that path, or no permission to look for it; or the model has to be
+            pulled first.
+        ChecksumError: a named ONNX file has changed.
+        ModelError: the record in the store is damaged.
     """
     path = Path(name_or_path)
     if path.suffix in PATH_SUFFIXES or len(path.parts) > 1:
@@ -336,34 +337,28 @@ def resolve(name_or_path: str) -> ModelSpec | Path:
     if not spec.path.is_file():
         raise WeightsMissingError(f"the weights of {spec.name} are missing: {spec.file}", hint=spec.remedy)
     if spec.path.suffix == ".onnx":
-        _require_hash(spec)
+        sha256 = identify(spec.path).sha256
+        if sha256 != spec.sha256:
+            raise ChecksumError(
+                f"{spec.name}: SHA-256 is {sha256[:12]}…, it was {spec.sha256[:12]}… when it was imported",
+                hint=spec.remedy,
+            )
         return spec.path
     return spec
 
 
-def _require_hash(spec: ModelSpec) -> None:
-    from dymn_cli.store.identity import identify
-
-    sha256 = identify(spec.path).sha256
-    if sha256 != spec.sha256:
-        raise ChecksumError(
-            f"{spec.name}: SHA-256 is {sha256[:12]}…, it was {spec.sha256[:12]}… when it was imported",
-            hint=spec.remedy,
-        )
-
-
 def require_file(path: Path, *, hint: str | None = None) -> None:
-    """See that there is a file of a possible size at that path; what is in it is not looked at.
+    """Require a file of a possible size at a path; its content is not checked.
 
     Raises:
-        WeightsMissingError: there is none, or it may not be looked for; with the hint where it may.
-        ModelError: it is larger than any model.
+        WeightsMissingError: there is none (with the hint), or no permission to look for it.
+        ModelError: it is too large for a model.
     """
     reason = "no such file"
     try:
         if path.is_file():
             if path.stat().st_size > LARGEST_MODEL:
-                raise ModelError(f"{path}: larger than {LARGEST_MODEL >> 30} GB, which no model is")
+                raise ModelError(f"{path}: larger than {LARGEST_MODEL >> 30} GB, too large for a model")
             return
         if path.is_dir():
             reason = "a folder, not a model"

@@ -1,4 +1,4 @@
-"""Any safetensors file: its metadata and its tensors, checked."""
+"""Read any safetensors file: its metadata and its tensors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dymn_cli.store.registry import LARGEST_MODEL
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read_safetensors"]
+__all__ = ["parse_safetensors", "read_safetensors"]
 
 LONGEST_KEY = 200
 NUMBERS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
-"""The kinds of numbers that are read, as NumPy spells them; integers only count updates in training."""
+"""Readable types and their NumPy types; integers only count training updates."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
@@ -28,14 +28,14 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.f
 
     Raises:
         WeightsMissingError: the file cannot be read.
-        UnsafeWeightsError: it is no such file, or a damaged one.
-        ModelError: it holds other kinds of numbers, or values that are not finite.
+        UnsafeWeightsError: it is not a safetensors file, or is damaged.
+        ModelError: it holds numbers of other types, or values that are not finite.
     """
-    metadata, entries = entries_of(read_small(path, WeightsMissingError, max_bytes=LARGEST_MODEL), str(path))
-    return metadata, {key: tensor_of(entry, f"{path}: {shown_key(key)}") for key, entry in entries}
+    return parse_safetensors(read_small(path, WeightsMissingError, max_bytes=LARGEST_MODEL), str(path))
 
 
-def entries_of(data: bytes, where: str) -> tuple[dict[str, str], list[tuple[str, Any]]]:
+def parse_safetensors(data: bytes, where: str) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
+    """Do what `read_safetensors` does, for the bytes of a file."""
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -46,11 +46,15 @@ def entries_of(data: bytes, where: str) -> tuple[dict[str, str], list[tuple[str,
         raise UnsafeWeightsError(
             f"{where}: not a readable safetensors file", hint="cut short or damaged? fetch or make it again"
         ) from exc
-    return metadata, entries
+    tensors = {}
+    for key, entry in entries:
+        name = key if key.isprintable() and len(key) <= LONGEST_KEY else repr(key[:LONGEST_KEY])
+        tensors[key] = _tensor(entry, f"{where}: {name}")
+    return metadata, tensors
 
 
-def tensor_of(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
-    """Read an entry of the file without copying it, where it is float32 as ours are."""
+def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
+    """The array of an entry; float32 is not copied."""
     dtype = NUMBERS.get(entry["dtype"])
     if dtype is None:
         raise ModelError(
@@ -58,15 +62,10 @@ def tensor_of(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
         )
     try:
         shaped = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
-    except (ValueError, OverflowError) as exc:  # a hundred dimensions, or none times 2**63
-        raise UnsafeWeightsError(f"{where} has a shape that no array can have") from exc
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+    except (ValueError, OverflowError) as exc:  # a hundred dimensions, or 0 × 2**63
+        raise UnsafeWeightsError(f"{where} has an impossible shape") from exc
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused below
         values = shaped.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         raise ModelError(f"{where} holds values that are not finite")
     return values
-
-
-def shown_key(key: str) -> str:
-    """The name of a tensor as it goes into a message, which is one line."""
-    return key if key.isprintable() and len(key) <= LONGEST_KEY else repr(key[:LONGEST_KEY])

@@ -26,7 +26,7 @@ __all__ = [
     "spec_augment",
 ]
 
-FMIN_RANGE_HZ = 10.0
+FMIN_RANGE_HZ = 10
 FMAX_HZ = 15_000.0
 FMAX_RANGE_HZ = 2_000.0
 
@@ -43,16 +43,10 @@ def apply_gain(samples: Tensor, generator: np.random.Generator, *, most_db: floa
     return samples * torch.as_tensor(gains, dtype=samples.dtype, device=samples.device)[:, None]
 
 
-def band_limits(
-    generator: np.random.Generator,
-    *,
-    fmin_range_hz: float = FMIN_RANGE_HZ,
-    fmax_range_hz: float = FMAX_RANGE_HZ,
-) -> tuple[float, float]:
+def band_limits(generator: np.random.Generator) -> tuple[float, float]:
     """Edges of the mel bank for a step: fmin in whole Hz from 0 to below 10, fmax 15,000 ± 1,000 Hz."""
-    fmin_hz = float(generator.integers(0, max(int(fmin_range_hz), 1)))
-    half = fmax_range_hz / 2
-    return fmin_hz, float(FMAX_HZ + generator.uniform(-half, half))
+    fmin_hz = float(generator.integers(0, FMIN_RANGE_HZ))
+    return fmin_hz, float(FMAX_HZ + generator.uniform(-FMAX_RANGE_HZ / 2, FMAX_RANGE_HZ / 2))
 
 
 def mixing_partners(
@@ -64,7 +58,7 @@ def mixing_partners(
     rate: float = 1.0,
     parts: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Whom each of n items is mixed with, and the share of itself that it keeps, at least a half.
+    """The partner that each of n items is mixed with, and the share it keeps of itself, at least a half.
 
     Args:
         generator: draws both.
@@ -97,7 +91,7 @@ def mix_waveforms(samples: Tensor, partners: NDArray[np.int64], share: NDArray[n
 
 
 def mix_scores(scores: Tensor, partners: NDArray[np.int64], share: NDArray[np.float32]) -> Tensor:
-    """What is true of a mix: labels or scores (n, n_classes) in the shares of the mix."""
+    """Targets of a mix: labels or scores (n, n_classes) in the shares of the mix."""
     keep = torch.from_numpy(share).to(scores.device)[:, None]
     return keep * scores + (1 - keep) * scores[torch.from_numpy(partners).to(scores.device)]
 

@@ -1,4 +1,4 @@
-"""What a network says of recordings, window by window, cut as `dymn tag` cuts them."""
+"""Scores and features of recordings, window by window, cut as `dymn tag` cuts them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ def scores_of(
 
     The network is left in evaluation mode.
     """
-    answers = _ask(network, lambda samples: torch.sigmoid(network(front_end(samples))[0]), audio, examples)
-    return np.asarray(np.maximum.reduceat(answers.values, answers.start[:-1]))
+    predicted = _predict(
+        network, lambda samples: torch.sigmoid(network(front_end(samples))[0]), audio, examples
+    )
+    return np.asarray(np.maximum.reduceat(predicted.values, predicted.start[:-1]))
 
 
 def hidden_features(network: Backbone, front_end: TorchLogMel, audio: LabelledAudio) -> Embeddings:
-    """What the last layer is given, (n_windows, head_channels), of all recordings.
+    """Inputs of the last layer, (n_windows, head_channels), for all recordings.
 
     The network is left in evaluation mode.
     """
@@ -47,26 +49,26 @@ def hidden_features(network: Backbone, front_end: TorchLogMel, audio: LabelledAu
         embedding = network.forward_features(front_end(samples)).mean(dim=(2, 3))
         return network.classifier[:-2](embedding)  # type: ignore[no-any-return] # without dropout and last layer
 
-    return _ask(network, hidden, audio, range(len(audio.dataset.examples)))
+    return _predict(network, hidden, audio, range(len(audio.dataset.examples)))
 
 
-def _ask(
+def _predict(
     network: Backbone,
-    answer: Callable[[Tensor], Tensor],
+    compute: Callable[[Tensor], Tensor],
     audio: LabelledAudio,
     examples: Sequence[int] | NDArray[np.intp],
 ) -> Embeddings:
-    """Answers to the windows of recordings, a few at a time."""
+    """What is computed from the windows of recordings, a few at a time."""
     network.eval()
     device = next(network.parameters()).device
     values: list[NDArray[np.float32]] = []
     counts: list[int] = []
     held: list[NDArray[np.float32]] = []
 
-    def ask() -> None:
+    def flush() -> None:
         with torch.inference_mode():
-            answers = answer(torch.from_numpy(np.stack(held)).to(device))
-        values.append(answers.float().cpu().numpy())
+            computed = compute(torch.from_numpy(np.stack(held)).to(device))
+        values.append(computed.float().cpu().numpy())
         held.clear()
 
     for example in examples:
@@ -75,7 +77,7 @@ def _ask(
             counts[-1] += 1
             held.append(window)
             if len(held) == AT_ONCE:
-                ask()
+                flush()
     if held:
-        ask()
+        flush()
     return Embeddings(np.concatenate(values), np.cumsum([0, *counts]).astype(np.intp))

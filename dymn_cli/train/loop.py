@@ -38,7 +38,7 @@ class Task(Protocol[B]):
     """What is trained."""
 
     @property
-    def lanes(self) -> int:
+    def shards(self) -> int:
         """Parts of a batch that are computed side by side (`dymn_cli.train.parallel`)."""
         ...
 
@@ -47,7 +47,7 @@ class Task(Protocol[B]):
         ...
 
     def parts(self, batch: B) -> Sequence[B]:
-        """The batch in as many parts of one size as there are lanes."""
+        """The batch in as many parts of one size as there are shards."""
         ...
 
     def loss(self, batch: B, step: int, network: nn.Module) -> Losses:
@@ -134,7 +134,7 @@ class StepReport:
 
 
 class Watch(Protocol):
-    """Who is told how it goes."""
+    """Takes reports of a run."""
 
     def step(self, report: StepReport) -> None:
         """After each step."""
@@ -203,7 +203,7 @@ def train(
         task: what is trained.
         state: where it stands; changed in place.
         plan: how long and how.
-        watch: is told how it goes.
+        watch: gets a report after each step and measurement.
         save: writes a checkpoint; called now and then, on interruption and at the end.
         should_stop: asked after each step.
 
@@ -219,12 +219,12 @@ def train(
     batches = prefetched(task.batch, state.step, last, threads=plan.data_threads)
     closing = contextlib.closing(batches)  # type: ignore[type-var] # a generator is closed like a file
     state.model.train()
-    with closing, DataParallelCPU(state.model, task.lanes) as lanes:
+    with closing, DataParallelCPU(state.model, task.shards) as shards:
         begun = time.monotonic()
         for batch in batches:
             before = plan.done(state)
             rate = plan.rates.at(before)
-            losses = _step(task, state, plan, lanes, batch, rate, device)
+            losses = _step(task, state, plan, shards, batch, rate, device)
             now = time.monotonic()
             state.elapsed_s += min(now - counted_at, LONGEST_STEP_S)
             counted_at = now
@@ -253,7 +253,7 @@ def _step(
     task: Task[B],
     state: TrainState,
     plan: LoopPlan,
-    lanes: DataParallelCPU,
+    shards: DataParallelCPU,
     batch: B,
     rate: float,
     device: torch.device,
@@ -267,7 +267,7 @@ def _step(
             return task.loss(part, step, network)
 
     try:
-        losses = lanes.step(
+        losses = shards.step(
             task.parts(batch),
             loss,
             seed=plan.seed * SEED_STRIDE + state.stage * 7919 + step,
@@ -276,7 +276,7 @@ def _step(
     except NotANumberError as exc:
         raise ModelError(
             f"training diverged: the loss at step {step} is {exc}",
-            hint="a lower --rate, or another --seed; the last checkpoint is from before",
+            hint="a lower rate, or another --seed; the last checkpoint is from before",
         ) from exc
     if plan.clip_norm:
         if scaler is not None:

@@ -1,7 +1,7 @@
 """What is minimised: equation 8 of the paper, and hints between feature maps.
 
-Losses are sums over the classes and means over the clips, in nats: so a loss says how far a clip's scores are
-from what is wanted, whatever the batch.
+Losses are sums over the classes and means over the clips, in nats: so a loss does not depend on the
+size of the batch.
 """
 
 from __future__ import annotations

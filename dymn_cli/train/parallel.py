@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["DataParallelCPU", "Losses", "NotANumberError", "lanes_for"]
+__all__ = ["DataParallelCPU", "Losses", "NotANumberError", "shards_for"]
 
-LEAST_IN_A_LANE = 4  # items that batch normalisation compares; of two it learned nothing that held
-LANE_STRIDE = 7_368_787  # seeds of the lanes of one step
+MIN_SHARD_SIZE = 4  # items that batch normalisation compares; of two it learned nothing that held
+SHARD_SEED_STRIDE = 7_368_787  # seeds of the shards of one step
 
 B = TypeVar("B")
 
@@ -64,9 +64,9 @@ class DrawnDropout(nn.Module):
         return x * kept / (1 - self.p)
 
 
-def lanes_for(batch: int, wanted: int, device: torch.device) -> int:
+def shards_for(batch: int, wanted: int, device: torch.device) -> int:
     """Parts of a batch: as many as are wanted where they divide it and are large enough; one on a GPU."""
-    divides = batch % wanted == 0 and batch >= LEAST_IN_A_LANE * wanted
+    divides = batch % wanted == 0 and batch >= MIN_SHARD_SIZE * wanted
     return wanted if divides and device.type == "cpu" else 1
 
 
@@ -89,7 +89,7 @@ class DataParallelCPU:
         if n > 1:
             each = max(torch.get_num_threads() // n, 1)
             at_once = min(n, torch.get_num_threads())
-            self._pool = ThreadPoolExecutor(at_once, "lane", torch.set_num_threads, (each,))
+            self._pool = ThreadPoolExecutor(at_once, "shard", torch.set_num_threads, (each,))
 
     def __enter__(self) -> DataParallelCPU:
         return self
@@ -111,7 +111,7 @@ class DataParallelCPU:
         """Compute the loss of each part and its gradient.
 
         Args:
-            parts: of a batch, one for each lane, of one size.
+            parts: of a batch, one for each shard, of one size.
             loss: of a part, given the network to use.
             seed: of dropout.
             scaled: what is differentiated in place of the loss.
@@ -125,21 +125,21 @@ class DataParallelCPU:
         assert len(parts) == len(self._copies)
         self._hand_out()
 
-        def run(lane: int) -> Losses:
-            network = self._copies[lane]
+        def run(shard: int) -> Losses:
+            network = self._copies[shard]
             network.zero_grad(set_to_none=True)
             for module in network.modules():
                 if isinstance(module, DrawnDropout):
-                    module.generator.manual_seed(seed + lane * LANE_STRIDE)
-            losses = loss(parts[lane], network)
+                    module.generator.manual_seed(seed + shard * SHARD_SEED_STRIDE)
+            losses = loss(parts[shard], network)
             value = float(losses.total.detach())
             if not math.isfinite(value):
                 raise NotANumberError(str(value))
             scaled(losses.total).backward()  # type: ignore[no-untyped-call]
             return losses
 
-        lanes = range(len(parts))
-        done = [run(0)] if self._pool is None else list(self._pool.map(run, lanes))
+        shards = range(len(parts))
+        done = [run(0)] if self._pool is None else list(self._pool.map(run, shards))
         self._gather()
         return Losses(
             torch.stack([one.total.detach() for one in done]).mean(),
@@ -165,19 +165,19 @@ class DataParallelCPU:
             gradients = [other.grad for other in others]
             own.grad = gradients[0]
             for gradient in gradients:
-                assert (gradient is None) == (own.grad is None)  # every lane does the same
+                assert (gradient is None) == (own.grad is None)  # every shard does the same
             if own.grad is not None:
                 sums.append(own.grad)
                 for held, gradient in zip(more, gradients[1:], strict=True):
                     held.append(cast(Tensor, gradient))
         floats, counters = self._own_statistics
-        theirs = [lane[0] for lane in self._statistics]
+        theirs = [shard[0] for shard in self._statistics]
         if n > 1:
             for held in more:
                 torch._foreach_add_(sums, held)
             torch._foreach_div_(sums, n)
-            for lane in theirs[1:]:
-                torch._foreach_add_(theirs[0], lane)
+            for shard in theirs[1:]:
+                torch._foreach_add_(theirs[0], shard)
             torch._foreach_div_(theirs[0], n)
         if floats:
             torch._foreach_copy_(floats, theirs[0])

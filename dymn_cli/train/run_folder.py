@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dymn_cli.errors import OutputError
+from dymn_cli.values import os_reason
 
 __all__ = ["claimed", "require_same"]
 
@@ -32,7 +33,7 @@ def claimed(folder: Path) -> Iterator[None]:
             f"{folder}: another run is training there", hint="wait for it, or --work DIR trains elsewhere"
         ) from exc
     except OSError as exc:
-        raise OutputError(f"{folder}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise OutputError(f"{folder}: {os_reason(exc)}") from exc
     try:
         yield
     finally:

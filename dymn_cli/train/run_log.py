@@ -1,4 +1,4 @@
-"""The log of a run: JSON, a line each, that is what an uninterrupted run would have written.
+"""The log of a run, as JSON lines; that of a resumed run is that of an uninterrupted one.
 
     {"schema": "dymn.log/1", "stage", "step", "loss", ...}
 
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import OutputError
+from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
-    from dymn_cli.train.loop import StepReport, Watch
+    from dymn_cli.train.loop import LoopPlan, StepReport, Watch
 
 __all__ = ["Observer", "RunLog"]
 
@@ -46,7 +47,7 @@ class RunLog:
                 file.write("".join(kept).encode("utf-8"))
             self._file = path.open("a", encoding="utf-8")
         except OSError as exc:
-            raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{path}: {os_reason(exc)}") from exc
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a line.
@@ -58,7 +59,7 @@ class RunLog:
             self._file.write(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as exc:
-            raise OutputError(f"{self._path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(f"{self._path}: {os_reason(exc)}") from exc
 
     def __enter__(self) -> Self:
         return self
@@ -88,14 +89,12 @@ LOGGED_STEPS = 400  # lines of losses in the log of a stage, however long it is
 
 
 class Observer:
-    """Passes on how a stage goes, and writes it down.
+    """Passes reports of a stage on, and logs them.
 
     Args:
-        watch: is told what it is told, with the time that all stages will still take.
+        watch: gets each report, with the time left for all stages.
         log: takes a line now and then, and one for each measurement.
-        n_steps: of this stage.
-        later: steps of the stages after this one.
-        later_s: seconds of them, where stages end by the clock.
+        plans: of this stage and of those after it.
         measured: is called after each measurement.
     """
 
@@ -103,15 +102,15 @@ class Observer:
         self,
         watch: Watch,
         log: RunLog,
-        n_steps: int,
+        plans: Sequence[LoopPlan],
         *,
-        later: Sequence[int] = (),
-        later_s: float = 0.0,
         measured: Callable[[], None] = lambda: None,
     ) -> None:
         self._watch, self._log, self._measured = watch, log, measured
-        self._every = max(n_steps // LOGGED_STEPS, 1)
-        self._n_steps, self._later, self._later_s = n_steps, sum(later), later_s
+        first, last = plans[0], plans[-1]
+        self._every = max(first.n_steps // LOGGED_STEPS, 1)
+        self._n_steps, self._later = first.n_steps, sum(plan.n_steps for plan in plans[1:])
+        self._later_s = last.clock[1] - first.clock[1] if first.clock and last.clock else 0.0
         self._logged = -1
 
     def step(self, report: StepReport) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import ModelError, OutputError, UnsafeWeightsError, WeightsMissingError
 from dymn_cli.train.ema import Average
+from dymn_cli.values import os_reason
 
 __all__ = ["Saved", "TrainState", "read_state", "restore_state", "save_state"]
 
@@ -41,7 +42,7 @@ class TrainState:
         stage: number of the stage, from 0.
         step: steps done in it.
         elapsed_s: seconds of training, its measurements among them, in all stages and all sessions.
-        notes: what else must survive, as JSON: scores so far, say.
+        notes: what else must survive, as JSON values.
         kept: a network to come back to, as a state dict, or None.
         scaler: of gradients in half precision, or None.
     """
@@ -73,6 +74,11 @@ class Saved:
     def stage(self) -> int:
         """Number of the stage that it is from."""
         return int(self.fields["stage"])
+
+    @property
+    def step(self) -> int:
+        """Steps done in that stage."""
+        return int(self.fields["step"])
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors below a prefix, without it."""
@@ -112,7 +118,7 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
         with atomic_write(path) as file:
             file.write(data)
     except OSError as exc:
-        raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise OutputError(f"{path}: {os_reason(exc)}") from exc
 
 
 def _tensors(state: TrainState) -> Iterator[tuple[str, Tensor]]:

@@ -1,12 +1,12 @@
-"""What every writer is, and what it is told: one class a format, results in, bytes out.
+"""The interface of writers, and their options: a class for each format, results in, bytes out.
 
-A writer streams: the bytes of a source are handed over as soon as it is written, so that a pipe sees them at
-once and memory does not grow with the number of sources. It knows nothing of files; see `target` for those
-and `output` for both together.
+A writer streams: the bytes of a source leave as soon as it is written, so a pipe sees them at once and memory
+does not grow with the number of sources. Files are the business of `target`; `output` joins both.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +106,10 @@ class WriterOptions:
             )
         if self.layout == "matrix" and not self.labels:
             raise UsageError("a matrix needs to know its labels")
+
+    def score(self, value: float) -> str:
+        """A score with so many decimals; nothing where it is unknown (NaN)."""
+        return "" if math.isnan(value) else f"{value:.{self.precision}f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from dymn_cli.atomic import remove_parts
-from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.errors import OutputError, UsageError, os_error_text
 from dymn_cli.writers.beside import index_of
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import check_target, open_target, together
@@ -183,7 +183,7 @@ class ResultFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise OutputError(f"{folder}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(os_error_text(folder, exc)) from exc
 
 
 def _inner_name(found: Found) -> str:

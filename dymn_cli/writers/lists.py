@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, os_error_text
 from dymn_cli.results import Failure
-from dymn_cli.writers.rows import Cells, as_text
+from dymn_cli.writers.rows import Cells, safe_cells
 from dymn_cli.writers.target import open_target
 from dymn_cli.writers.to_csv import csv_line
 
@@ -49,7 +49,7 @@ class Kind:
             with place.open("rb") as file:
                 begin = file.read(len(self.header))
         except OSError as exc:
-            raise OutputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+            raise OutputError(os_error_text(path, exc)) from exc
         if begin not in (b"", self.header):
             raise OutputError(
                 f"{path}: the file exists and is no list of {self.name}", hint="give the list another name"
@@ -100,4 +100,4 @@ def _write(kind: Kind, out: str, rows: Iterable[Cells], *, force: bool, csv_safe
     with open_target(out, force=force) as target:
         target.stream.write(kind.header)
         for cells in rows:
-            target.stream.write(csv_line(map(as_text, cells) if csv_safe else cells))
+            target.stream.write(csv_line(safe_cells(cells, csv_safe)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,10 +41,9 @@ __all__ = ["open_embeddings", "open_events", "open_tags"]
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-@contextlib.contextmanager
 def open_tags(
     out: str | None, name: str, options: WriterOptions, *, force: bool = False, console: Console | None = None
-) -> Iterator[TagWriter]:
+) -> AbstractContextManager[TagWriter]:
     """Write tags to standard output or to a file.
 
     Args:
@@ -59,23 +59,15 @@ def open_tags(
         UsageError: see `tag_writer`.
     """
     make = partial(tag_writer, name, options=options, console=console)
-    with _open_rows(out, name, options, make, force=force) as writer:
-        yield writer
+    return _open_rows(out, name, options, make, force=force)
 
 
-@contextlib.contextmanager
 def open_events(
     out: str | None, name: str, options: WriterOptions, *, force: bool = False, console: Console | None = None
-) -> Iterator[EventWriter]:
-    """Write events to standard output or to a file; all as for tags.
-
-    Raises:
-        OutputError: one of the files exists or cannot be written.
-        UsageError: see `event_writer`.
-    """
+) -> AbstractContextManager[EventWriter]:
+    """Write events to standard output or to a file; all as for tags."""
     make = partial(event_writer, name, options=options, console=console)
-    with _open_rows(out, name, options, make, force=force) as writer:
-        yield writer
+    return _open_rows(out, name, options, make, force=force)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, ClassVar, TypeVar
 
-from dymn_cli.results import ClipResult, Event, SourceEvents, Tag
+from dymn_cli.results import ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
-from dymn_cli.writers.spelling import score_text, seconds
+from dymn_cli.writers.spelling import seconds
 
-__all__ = ["EmbeddingRows", "EventRows", "LongRows", "RowWriter", "as_text"]
+__all__ = ["EmbeddingRows", "EventRows", "LongRows", "RowWriter", "safe_cells"]
 
 T_contra = TypeVar("T_contra", contravariant=True)
 Cells = Iterable[object]
@@ -25,20 +25,22 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class RowWriter(Writer[T_contra]):
-    """Writes what a source gave as lines of cells.
+    """Writes each result as lines of cells.
 
     Attributes:
         has_header: whether the format begins with the names of its columns unless the options say otherwise.
         line: the bytes of one row, its newline included.
+        options: how rows are written.
     """
 
     has_header: ClassVar[bool]
     line: ClassVar[Line]
+    options: WriterOptions
 
-    def __init__(self, stream: BinaryIO, *, header: bool | None, safe: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, options: WriterOptions | EmbeddingOptions) -> None:
         super().__init__(stream)
-        self._header = self.has_header if header is None else header
-        self._safe = safe
+        self.options = options  # type: ignore[assignment]  # embeddings need what both have
+        self._header = self.has_header if options.header is None else options.header
 
     @property
     @abstractmethod
@@ -59,44 +61,36 @@ class RowWriter(Writer[T_contra]):
         self.hand_over(b"".join(map(self._bytes, self.rows(result))))
 
     def _bytes(self, cells: Cells) -> bytes:
-        return type(self).line(map(as_text, cells) if self._safe else cells)
+        return type(self).line(safe_cells(cells, self.options.csv_safe))
 
 
-def as_text(cell: object) -> object:
-    """The cell as a spreadsheet takes for text; numbers are no danger, negative ones included."""
+def safe_cells(cells: Cells, safe: bool) -> Cells:
+    """The cells; where they shall be safe, texts as a spreadsheet takes for text. Numbers are no danger."""
+    return map(_as_text, cells) if safe else cells
+
+
+def _as_text(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 class LongRows(RowWriter[ClipResult]):
-    """A row a tag: those of the clip, which start at 0 and end with it, or those of each window."""
-
-    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, header=options.header, safe=options.csv_safe)
-        self._options = options
+    """A row a tag: those of the clip, from 0 to its end, or those of each window."""
 
     @abstractmethod
-    def tag_cells(self, tag: Tag, score: str) -> Cells:
+    def tag_cells(self, tag: Tag) -> Cells:
         """The cells that follow the place."""
 
     def rows(self, result: ClipResult) -> Iterator[Cells]:
         """The cells of each tag."""
-        spans = (
-            [(span.start_s, span.end_s, span.tags) for span in result.windows]
-            if self._options.windows
-            else [(0.0, result.duration_s, result.tags)]
-        )
-        for start_s, end_s, tags in spans:
-            place = (result.source, result.channel, seconds(start_s), seconds(end_s))
-            for tag in tags:
-                yield *place, *self.tag_cells(tag, score_text(tag.score, self._options.precision))
+        clip = WindowTags(0.0, result.duration_s, result.tags)
+        for span in result.windows if self.options.windows else (clip,):
+            place = (result.source, result.channel, seconds(span.start_s), seconds(span.end_s))
+            for tag in span.tags:
+                yield *place, *self.tag_cells(tag)
 
 
 class EventRows(RowWriter[SourceEvents]):
     """A row an event."""
-
-    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, header=options.header, safe=options.csv_safe)
-        self._options = options
 
     @abstractmethod
     def event_cells(self, event: Event) -> Cells:
@@ -108,24 +102,20 @@ class EventRows(RowWriter[SourceEvents]):
             place = (event.source, event.channel, seconds(event.start_s), seconds(event.end_s))
             yield *place, *self.event_cells(event)
 
-    def score(self, value: float) -> str:
-        """A score as the options round it."""
-        return score_text(value, self._options.precision)
-
 
 class EmbeddingRows(RowWriter[Sequence[EmbeddingRow]]):
     """A row an embedding: its place, then its values, each as short as reads back as the same float32."""
 
     def __init__(self, stream: BinaryIO, options: EmbeddingOptions) -> None:
-        super().__init__(stream, header=options.header, safe=options.csv_safe)
-        self._options = options
+        super().__init__(stream, options)
+        self._size = options.size
 
     @property
     def columns(self) -> Cells:
         """Place and numbered values."""
-        return ("source", "channel", "start_s", "end_s", *(f"e{n}" for n in range(self._options.size)))
+        return ("source", "channel", "start_s", "end_s", *(f"e{n}" for n in range(self._size)))
 
     def rows(self, result: Sequence[EmbeddingRow]) -> Iterator[Cells]:
-        """The cells of each stretch."""
+        """The cells of each embedding."""
         for row in result:
             yield row.source, row.channel, seconds(row.start_s), seconds(row.end_s), *row.embedding

@@ -1,7 +1,7 @@
-"""What formats of annotations have in common: from when to when, and what.
+"""What formats of annotations have in common: spans of time with a label.
 
-A tag is a span as an event is: that of its window, or the whole clip. Most of these formats belong to one
-recording, whose name is nowhere in them: their writers refuse a second source.
+The span of a tag is its window, or the whole clip. Most of these formats belong to one recording and do not
+name it: their writers refuse a second source.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
 from dymn_cli.errors import UsageError
-from dymn_cli.results import ClipResult, SourceEvents
+from dymn_cli.results import ClipResult, SourceEvents, WindowTags
 from dymn_cli.writers.base import Writer, WriterOptions
-from dymn_cli.writers.spelling import readable, score_text, seconds
+from dymn_cli.writers.spelling import readable, seconds
 
 __all__ = ["Span", "SpanWriter", "one_line", "several_sources", "unbroken"]
 
@@ -28,6 +28,11 @@ class Span:
     end_s: float
     label: str
     score: float
+
+    @property
+    def channel_index(self) -> int:
+        """The number of its channel, from 0; the mean of all channels is shown on the first."""
+        return int(self.channel) if self.channel.isdecimal() else 0
 
 
 class SpanWriter(Writer[ClipResult | SourceEvents]):
@@ -59,18 +64,12 @@ class SpanWriter(Writer[ClipResult | SourceEvents]):
             for event in result.events:
                 times = seconds(event.start_s), seconds(event.end_s)
                 yield Span(event.channel, *times, event.label, event.score)
-        elif self.options.windows:
-            for window in result.windows:
-                times = seconds(window.start_s), seconds(window.end_s)
-                for tag in window.tags:
-                    yield Span(result.channel, *times, tag.label, tag.score)
-        else:
-            for tag in result.tags:
-                yield Span(result.channel, 0.0, seconds(result.duration_s), tag.label, tag.score)
-
-    def score(self, span: Span) -> str:
-        """The score as the options round it."""
-        return score_text(span.score, self.options.precision)
+            return
+        clip = WindowTags(0.0, result.duration_s, result.tags)
+        for window in result.windows if self.options.windows else (clip,):
+            times = seconds(window.start_s), seconds(window.end_s)
+            for tag in window.tags:
+                yield Span(result.channel, *times, tag.label, tag.score)
 
 
 def several_sources(format_name: str) -> UsageError:

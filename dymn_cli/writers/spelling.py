@@ -7,10 +7,9 @@ in base64, a terminal neither control characters nor anything that it cannot sho
 
 from __future__ import annotations
 
-import math
 import unicodedata
 
-__all__ = ["counted", "name_bytes", "readable", "score_text", "seconds", "visible", "visible_rows"]
+__all__ = ["counted", "name_bytes", "readable", "seconds", "visible", "visible_rows"]
 
 _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls of terminals and text, surrogates, separators
@@ -61,11 +60,6 @@ def _visible_char(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def score_text(value: float, precision: int) -> str:
-    """A score with so many decimals; nothing where it is unknown (NaN)."""
-    return "" if math.isnan(value) else f"{value:.{precision}f}"
 
 
 def seconds(value: float) -> float:

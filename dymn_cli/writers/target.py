@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dymn_cli.atomic import Part
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, os_error_text
 from dymn_cli.writers.spelling import name_bytes, visible_rows
 
 if TYPE_CHECKING:
@@ -402,5 +402,4 @@ def _os_errors_of(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        reason = (exc.strerror or str(exc)).lower()
-        raise OutputError(f"{name}: {reason}", hint=_HINTS.get(exc.errno or 0)) from exc
+        raise OutputError(os_error_text(name, exc), hint=_HINTS.get(exc.errno or 0)) from exc

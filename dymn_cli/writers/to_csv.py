@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from dymn_cli.results import ClipResult, Event, Tag
-from dymn_cli.writers.base import WriterOptions
 from dymn_cli.writers.rows import Cells, EmbeddingRows, EventRows, LongRows, RowWriter
-from dymn_cli.writers.spelling import name_bytes, score_text, seconds
+from dymn_cli.writers.spelling import name_bytes, seconds
 
 __all__ = ["CsvEmbeddings", "CsvEvents", "CsvTags", "MatrixCsvTags", "WideCsvTags", "csv_line"]
 
@@ -45,9 +43,9 @@ class CsvTags(LongRows):
     line = csv_line
     columns = ("source", "channel", "start_s", "end_s", "rank", "label", "mid", "score")
 
-    def tag_cells(self, tag: Tag, score: str) -> Cells:
+    def tag_cells(self, tag: Tag) -> Cells:
         """Rank, label, id and score."""
-        return tag.rank, tag.label, tag.mid, score
+        return tag.rank, tag.label, tag.mid, self.options.score(tag.score)
 
 
 class WideCsvTags(RowWriter[ClipResult]):
@@ -56,29 +54,20 @@ class WideCsvTags(RowWriter[ClipResult]):
     has_header = True
     line = csv_line
 
-    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, header=options.header, safe=options.csv_safe)
-        self._options = options
-        self._has_channel = options.channel != "mix"
-
     @property
     def columns(self) -> Iterator[str]:
         """As many pairs as a clip may have tags."""
         yield from ("source", "duration_s")
-        for n in range(1, self._options.top + 1):
+        for n in range(1, self.options.top + 1):
             yield from (f"label_{n}", f"score_{n}")
-        if self._has_channel:
+        if self.options.channel != "mix":
             yield "channel"
 
     def rows(self, result: ClipResult) -> Iterator[Cells]:
         """The one row of a clip."""
-        pairs = [
-            cell
-            for tag in result.tags
-            for cell in (tag.label, score_text(tag.score, self._options.precision))
-        ]
-        empty = [""] * (2 * (self._options.top - len(result.tags)))
-        channel = [result.channel] if self._has_channel else []
+        pairs = [cell for tag in result.tags for cell in (tag.label, self.options.score(tag.score))]
+        empty = [""] * (2 * (self.options.top - len(result.tags)))
+        channel = [] if self.options.channel == "mix" else [result.channel]
         yield result.source, seconds(result.duration_s), *pairs, *empty, *channel
 
 
@@ -88,20 +77,15 @@ class MatrixCsvTags(RowWriter[ClipResult]):
     has_header = True
     line = csv_line
 
-    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, header=options.header, safe=options.csv_safe)
-        self._labels = options.labels
-        self._format = f".{options.precision}f"
-
     @property
     def columns(self) -> Iterator[str]:
-        """The place, then a column named as its label."""
+        """The place, then a column for each label."""
         yield from ("source", "channel", "start_s", "end_s")
-        yield from (label.name for label in self._labels)
+        yield from (label.name for label in self.options.labels)
 
     def rows(self, result: ClipResult) -> Iterator[Cells]:
         """The one row of a clip."""
-        scores = (format(result.scores[label.index], self._format) for label in self._labels)
+        scores = (self.options.score(result.scores[label.index]) for label in self.options.labels)
         yield result.source, result.channel, 0.0, seconds(result.duration_s), *scores
 
 
@@ -116,7 +100,7 @@ class CsvEvents(EventRows):
 
     def event_cells(self, event: Event) -> Cells:
         """Label, id, both scores and the number of windows."""
-        scores = self.score(event.score), self.score(event.mean_score)
+        scores = map(self.options.score, (event.score, event.mean_score))
         return event.label, event.mid, *scores, event.n_windows or ""
 
 

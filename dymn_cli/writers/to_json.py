@@ -15,13 +15,12 @@ import base64
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from dymn_cli.results import ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import (
     EmbeddingOptions,
     EmbeddingRow,
-    EmbeddingWriter,
     Provenance,
     Writer,
     WriterOptions,
@@ -37,6 +36,7 @@ EMBEDDING_SCHEMA = "dymn.embedding/1"
 ERROR_SCHEMA = "dymn.error/1"
 
 JsonObject = dict[str, Any]
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
@@ -181,7 +181,18 @@ def _field(value: object) -> str:
     return _text(value)
 
 
-class JsonlTags(Writer[ClipResult | SourceEvents]):
+class _Jsonl(Writer[T_contra]):
+    """An object a line."""
+
+    def fail(self, failure: Failure) -> None:
+        """Write the object of a failure."""
+        self._put(error_object(failure))
+
+    def _put(self, *documents: JsonObject) -> None:
+        self.hand_over("".join(f"{_text(document)}\n" for document in documents).encode())
+
+
+class JsonlTags(_Jsonl[ClipResult | SourceEvents]):
     """An object a line: the tags of a clip, or the events of a source."""
 
     def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
@@ -195,13 +206,6 @@ class JsonlTags(Writer[ClipResult | SourceEvents]):
         else:
             self._put(clip_object(result, self._options))
 
-    def fail(self, failure: Failure) -> None:
-        """Write the line of a failure."""
-        self._put(error_object(failure))
-
-    def _put(self, document: JsonObject) -> None:
-        self.hand_over(f"{_text(document)}\n".encode())
-
 
 class JsonTags(JsonlTags):
     """One array, written as the sources come; without any, an empty one."""
@@ -212,17 +216,18 @@ class JsonTags(JsonlTags):
         """Open the array."""
         self.stream.write(b"[")
 
-    def _put(self, document: JsonObject) -> None:
-        separator = "\n" if self._is_empty else ",\n"
-        self._is_empty = False
-        self.hand_over(f"{separator}{_indented(document)}".encode())
+    def _put(self, *documents: JsonObject) -> None:
+        for document in documents:
+            separator = "\n" if self._is_empty else ",\n"
+            self._is_empty = False
+            self.hand_over(f"{separator}{_indented(document)}".encode())
 
     def end(self) -> None:
         """Close the array."""
         self.hand_over(b"]\n" if self._is_empty else b"\n]\n")
 
 
-class JsonlEmbeddings(EmbeddingWriter):
+class JsonlEmbeddings(_Jsonl[Sequence[EmbeddingRow]]):
     """An object a line, one an embedding."""
 
     def __init__(self, stream: BinaryIO, options: EmbeddingOptions) -> None:
@@ -231,9 +236,4 @@ class JsonlEmbeddings(EmbeddingWriter):
 
     def write(self, result: Sequence[EmbeddingRow]) -> None:
         """Write the lines of one source."""
-        lines = [_text(embedding_object(row, self._options)) + "\n" for row in result]
-        self.hand_over("".join(lines).encode())
-
-    def fail(self, failure: Failure) -> None:
-        """Write the line of a failure."""
-        self.hand_over(f"{_text(error_object(failure))}\n".encode())
+        self._put(*(embedding_object(row, self._options) for row in result))

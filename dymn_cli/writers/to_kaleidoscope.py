@@ -13,12 +13,9 @@ ours. Nobody has opened one of these files in the program itself yet.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import BinaryIO
 
 from dymn_cli.results import ClipResult, SourceEvents
-from dymn_cli.writers.base import WriterOptions
-from dymn_cli.writers.rows import as_text
+from dymn_cli.writers.rows import safe_cells
 from dymn_cli.writers.spans import SpanWriter
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
@@ -36,10 +33,6 @@ class KaleidoscopeEvents(SpanWriter):
     format_name = "kaleidoscope"
     holds_several = True
 
-    def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
-        super().__init__(stream, options)
-        self._safe = options.csv_safe
-
     def begin(self) -> None:
         """Write the names of the columns."""
         self.stream.write(csv_line(COLUMNS))
@@ -48,25 +41,13 @@ class KaleidoscopeEvents(SpanWriter):
         """Write the events of one source."""
         folder, name = _place(result.source)
         rows = (
-            self._row(
-                (
-                    folder,
-                    "",
-                    name,
-                    int(span.channel) if span.channel.isdecimal() else 0,
-                    span.start_s,
-                    seconds(span.end_s - span.start_s),
-                    span.label,
-                    self.score(span),
-                    "",
-                )
+            (
+                folder, "", name, span.channel_index, span.start_s, seconds(span.end_s - span.start_s),
+                span.label, self.options.score(span.score), "",
             )
             for span in self.spans(result)
-        )
-        self.hand_over(b"".join(rows))
-
-    def _row(self, cells: Iterable[object]) -> bytes:
-        return csv_line(map(as_text, cells) if self._safe else cells)
+        )  # fmt: skip
+        self.hand_over(b"".join(csv_line(safe_cells(row, self.options.csv_safe)) for row in rows))
 
 
 def _place(source: str) -> tuple[str, str]:

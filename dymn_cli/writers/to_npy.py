@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, EmbeddingWriter
-from dymn_cli.writers.rows import as_text
+from dymn_cli.writers.rows import safe_cells
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
@@ -79,4 +79,4 @@ class NpyEmbeddings(EmbeddingWriter):
 
     def _write_index(self, cells: tuple[object, ...]) -> None:
         if self._index is not None:
-            self._index.write(csv_line(map(as_text, cells) if self._safe else cells))
+            self._index.write(csv_line(safe_cells(cells, self._safe)))

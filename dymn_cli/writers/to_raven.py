@@ -64,7 +64,7 @@ class RavenSelections(SpanWriter):
                 (
                     self._n_selections,
                     "Spectrogram 1",
-                    int(span.channel) + 1 if span.channel.isdecimal() else 1,
+                    span.channel_index + 1,
                     seconds(self._begin_s + span.start_s),
                     seconds(self._begin_s + span.end_s),
                     0,
@@ -73,7 +73,7 @@ class RavenSelections(SpanWriter):
                     result.source,
                     span.start_s,
                     one_line(span.label),
-                    self.score(span),
+                    self.options.score(span.score),
                 )
             )
         self.stream.flush()

@@ -34,9 +34,9 @@ class RttmEvents(SpanWriter):
         """Write the events of one source."""
         name = _field(result.source)
         lines = (
-            f"SPEAKER {name} {int(span.channel) + 1 if span.channel.isdecimal() else 1}"
-            f" {span.start_s:.3f} {span.end_s - span.start_s:.3f} <NA> <NA>"
-            f" {Label(0, '', span.label).slug or _field(span.label)} {self.score(span) or '<NA>'} <NA>\n"
+            f"SPEAKER {name} {span.channel_index + 1} {span.start_s:.3f} {span.end_s - span.start_s:.3f}"
+            f" <NA> <NA> {Label(0, '', span.label).slug or _field(span.label)}"
+            f" {self.options.score(span.score) or '<NA>'} <NA>\n"
             for span in self.spans(result)
         )
         self.hand_over(name_bytes("".join(lines)))

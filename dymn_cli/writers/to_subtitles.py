@@ -66,7 +66,10 @@ class _Subtitles(SpanWriter):
     def _cue(self, spans: list[Span]) -> str:
         self._n_cues += 1
         times = f"{self._time(spans[0].start_s)} --> {self._time(spans[0].end_s)}"
-        lines = (self.escaped(f"{one_line(span.label)} {self.score(span)}".rstrip()) for span in spans)
+        lines = (
+            self.escaped(f"{one_line(span.label)} {self.options.score(span.score)}".rstrip())
+            for span in spans
+        )
         return self.cue(self._n_cues, times, "\n".join(lines))
 
     def _time(self, time_s: float) -> str:

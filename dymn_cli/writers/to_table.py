@@ -29,7 +29,7 @@ from rich.text import Text
 
 from dymn_cli.results import AudioInfo, ClipResult, Event, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import Writer, WriterOptions
-from dymn_cli.writers.spelling import score_text, seconds, visible
+from dymn_cli.writers.spelling import seconds, visible
 
 __all__ = ["TableEvents", "TableTags", "duration_text"]
 
@@ -179,7 +179,7 @@ class _Table(Writer[Shown_contra]):
         return self._glyphs.bar * (halves // 2) + self._glyphs.half_bar * (halves % 2)
 
     def _score(self, score: float) -> str:
-        return score_text(score, self._options.precision)
+        return self._options.score(score)
 
     def _shown(self, text: str) -> str:
         return visible(text, self._console.encoding)

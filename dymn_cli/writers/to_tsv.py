@@ -31,9 +31,9 @@ class TsvTags(LongRows):
     line = tsv_line
     columns = ("source", "channel", "start_s", "end_s", "rank", "label", "score")
 
-    def tag_cells(self, tag: Tag, score: str) -> Cells:
+    def tag_cells(self, tag: Tag) -> Cells:
         """Rank, label and score."""
-        return tag.rank, tag.label, score
+        return tag.rank, tag.label, self.options.score(tag.score)
 
 
 class TsvEvents(EventRows):
@@ -45,7 +45,7 @@ class TsvEvents(EventRows):
 
     def event_cells(self, event: Event) -> Cells:
         """Label and score."""
-        return event.label, self.score(event.score)
+        return event.label, self.options.score(event.score)
 
 
 class TsvEmbeddings(EmbeddingRows):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 RATE = 44_100
 
@@ -14,9 +15,8 @@ RATE = 44_100
 @pytest.fixture(scope="session")
 def chirp_44k1_stereo() -> np.ndarray:
     """2.5 s at 44.1 kHz: a chirp on the left, a tone with noise on the right; int16 values as float32."""
-    t = np.arange(int(2.5 * RATE)) / RATE
-    left = 0.5 * np.sin(2 * np.pi * (200 + 1500 * t) * t)
-    right = 0.3 * np.sin(2 * np.pi * 440 * t) + 0.1 * np.random.default_rng(0).standard_normal(len(t))
+    left = sounds.sweep(200, 1500, 2.5, RATE)
+    right = sounds.sine(440, 2.5, RATE, level=0.3) + sounds.noise(len(left))
     return (np.round(np.stack([left, right], axis=1) * 32768) / 32768).astype(np.float32)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import soundfile
+import sounds
 
 from dymn_cli.audio import ogg
 from dymn_cli.audio.damage import Damage
@@ -29,15 +29,12 @@ JUNK = random.Random(0).randbytes(4_000)
 @pytest.fixture(scope="module")
 def sound() -> np.ndarray:
     """(n,) int16: a chirp and noise, never silent."""
-    t = np.arange(N) / RATE
-    noise = np.random.default_rng(0).standard_normal(N) * 0.02
-    return np.round((0.3 * np.sin(2 * np.pi * (200 + 500 * t) * t) + noise) * 32_767).astype(np.int16)
+    chirp = sounds.sweep(200, 500, SECONDS, RATE, level=0.3)
+    return np.round((chirp + sounds.noise(N, level=0.02)) * 32_767).astype(np.int16)
 
 
 def file_of(sound: np.ndarray, container: str, codec: str = "PCM_16", rate_hz: int = RATE) -> bytes:
-    memory = io.BytesIO()
-    soundfile.write(memory, sound, rate_hz, format=container, subtype=codec)
-    return memory.getvalue()
+    return sounds.encoded(sound, rate_hz, container, codec)
 
 
 def heard(data: bytes, block: int = 20_000) -> tuple[np.ndarray, list[str], int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sounds
 
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.encode import write_audio
@@ -46,7 +47,7 @@ def test_what_is_written_is_read_back(
 
 
 def test_a_minute_of_vorbis_does_not_crash_the_encoder(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 60 * 22_050).astype(np.float32)
+    noise = sounds.flat_noise(60 * 22_050, level=0.1)
     write_audio(tmp_path / "minute.ogg", noise, 22_050)
     assert len(read(tmp_path / "minute.ogg")[0]) == len(noise)
 

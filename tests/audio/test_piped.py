@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.audio import decode
 from dymn_cli.audio.decode import open_audio
@@ -31,10 +32,7 @@ class Stream(io.RawIOBase):
 
 def wav(subtype: str = "PCM_16", *, form: str = "WAV", channels: int = 2, mark: int = 0xFFFF_FFFF) -> bytes:
     """Half a second of noise as a program writes it into a pipe."""
-    samples = np.random.default_rng(0).uniform(-1, 1, (8_000, channels))
-    file = io.BytesIO()
-    soundfile.write(file, samples, 16_000, subtype, format=form)
-    data = bytearray(file.getvalue())
+    data = bytearray(sounds.encoded(sounds.flat_noise((8_000, channels)), 16_000, form, subtype))
     struct.pack_into("<I", data, data.index(b"data") + 4, mark)
     return bytes(data)
 

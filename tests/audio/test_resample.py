@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import sounds
 import soxr
 
 from dymn_cli.audio.decode import open_audio
@@ -23,7 +24,7 @@ def mono(samples: np.ndarray, rate_hz: int, channel: str = "mix") -> np.ndarray:
 @pytest.fixture(scope="module")
 def anti_phase_stereo() -> np.ndarray:
     """Two channels that cancel each other."""
-    wave = np.random.default_rng(1).uniform(-0.9, 0.9, 40_000).astype(np.float32)
+    wave = sounds.flat_noise(40_000, level=0.9, seed=1)
     return np.stack([wave, -wave], axis=1)
 
 
@@ -33,25 +34,25 @@ def test_the_rate_is_the_one_the_models_know() -> None:
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
 def test_streamed_is_the_same_as_at_once(rate_hz: int) -> None:
-    noise = np.random.default_rng(2).uniform(-1, 1, 300_000).astype(np.float32)
+    noise = sounds.flat_noise(300_000, seed=2)
     np.testing.assert_array_equal(mono(noise, rate_hz), soxr.resample(noise, rate_hz, 32_000, quality="HQ"))
 
 
 def test_a_tone_keeps_its_pitch_and_level() -> None:
-    tone = 0.5 * np.sin(2 * np.pi * 1_000 * np.arange(96_000) / 48_000)
+    tone = sounds.sine(1_000, 2, 48_000)
     heard = mono(tone, 48_000)
-    expected = 0.5 * np.sin(2 * np.pi * 1_000 * np.arange(64_000) / 32_000)
+    expected = sounds.sine(1_000, 2)
     np.testing.assert_allclose(heard[500:-500], expected[500:-500], atol=1e-5)
 
 
 def test_32_khz_passes_untouched() -> None:
-    noise = np.random.default_rng(3).uniform(-1, 1, 200_000).astype(np.float32)
+    noise = sounds.flat_noise(200_000, seed=3)
     np.testing.assert_array_equal(mono(noise, 32_000), noise)
 
 
 def test_mix_is_the_mean_of_the_channels(anti_phase_stereo: np.ndarray) -> None:
     assert not mono(anti_phase_stereo, 44_100).any()
-    surround = np.random.default_rng(4).uniform(-1, 1, (5_000, 6)).astype(np.float32)
+    surround = sounds.flat_noise((5_000, 6), seed=4)
     np.testing.assert_allclose(mono(surround, 32_000), surround.mean(axis=1, dtype=np.float64), atol=2e-7)
 
 
@@ -147,7 +148,7 @@ def test_the_response_is_what_soxr_does_to_any_signal(rate_hz: int) -> None:
     assert found is not None
     reach, n_out = (len(found.matrix) - found.period) // 2, found.matrix.shape[1]
     assert n_out * rate_hz == found.period * RATE_HZ
-    noise = np.random.default_rng(6).uniform(-1, 1, 9 * found.period + 4 * reach).astype(np.float32)
+    noise = sounds.flat_noise(9 * found.period + 4 * reach, seed=6)
     first = -(-reach // found.period) + 1  # the first stretch that is far enough from the start
     stretch = noise[first * found.period - reach :][: len(found.matrix)]
     expected = soxr.resample(noise, rate_hz, RATE_HZ, quality="HQ")[first * n_out :][:n_out]
@@ -160,7 +161,7 @@ def test_where_there_is_nothing_to_do_or_no_simple_ratio_there_is_no_response(ra
 
 
 def test_somebody_else_may_resample() -> None:
-    samples = np.random.default_rng(7).uniform(-1, 1, (5_000, 2)).astype(np.float32)
+    samples = sounds.flat_noise((5_000, 2), seed=7)
     with open_audio((samples, 44_100)) as reader:
         got = np.concatenate(list(to_mono_32k(reader, "1", lambda blocks: (2 * block for block in blocks))))
     np.testing.assert_array_equal(got, 2 * samples[:, 1])

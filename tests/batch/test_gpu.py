@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+import sounds
 from checkpoints import state_dict
 
 from dymn_cli.audio.discover import Found
@@ -37,11 +38,10 @@ BATCH = 5
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Recordings of one to eight windows, one that is too short for its window, and two that fail."""
     folder = tmp_path_factory.mktemp("feed")
-    rng = np.random.default_rng(2)
     names = []
     for n, seconds in enumerate((1.0, 4.2, 0.4, 2.0, 1.5, 3.3)):
         path = folder / f"{n}.wav"
-        sf.write(path, rng.normal(0, 0.1, (int(seconds * 16_000), 2)).astype(np.float32), 16_000)
+        sf.write(path, sounds.noise((int(seconds * 16_000), 2), seed=n), 16_000)
         names.append(str(path))
     broken = folder / "broken.wav"
     broken.write_text("no audio")

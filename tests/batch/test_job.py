@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+import sounds
 
-from dymn_cli.batch.job import ROWS_IN_A_PART, Job, ModelDescription, Reader, analyse, decode, encode
+from dymn_cli.batch.job import ROWS_IN_A_PART, Job, ModelDescription, Reader, decode, encode
 from dymn_cli.batch.journal import Journal, Place, Stamp
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.tagging.options import TagOptions
@@ -35,11 +36,10 @@ def tagger() -> Iterator[Tagger]:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Four seconds of two channels that differ."""
-    time_s = np.arange(4 * 16_000) / 16_000
-    left = 0.4 * np.sin(2 * np.pi * (200 + 400 * time_s) * time_s)
-    right = np.random.default_rng(0).normal(0, 0.1, len(time_s))
+    left = sounds.sweep(200, 400, 4, 16_000, level=0.4)
+    right = sounds.noise(len(left))
     path = tmp_path_factory.mktemp("work") / "clip.wav"
-    sf.write(path, np.stack([left, right], axis=1).astype(np.float32), 16_000)
+    sf.write(path, np.stack([left, right], axis=1), 16_000)
     return str(path)
 
 
@@ -50,7 +50,7 @@ def done(name: str, job: Job, journal: Journal) -> Reader:
         parts.append(journal.add_part(name, part))
 
     with job.open_tagger(threads=2) as tagger:
-        body, _ = analyse(tagger, job, name, emit, lambda *_: None)
+        body, _ = job.run(tagger, name, emit, lambda *_: None)
     journal.add_done(name, STAMP, parts, body)
     return Reader(journal, job, ModelDescription.of(tagger))
 
@@ -112,10 +112,10 @@ def test_tags_and_embeddings_of_windows_share_their_parts(tagger: Tagger, clip: 
 def test_the_size_of_a_body_does_not_grow_with_the_length_of_the_source(tagger: Tagger) -> None:
     sizes = []
     for seconds in (2, 30):
-        samples = np.random.default_rng(seconds).normal(0, 0.1, seconds * 8_000).astype(np.float32)
+        samples = sounds.noise(seconds * 8_000, seed=seconds)
         parts: list[bytes] = []
         job = job_for(TagOptions(**CUT, windows=True))  # type: ignore[arg-type]
-        body, summary = analyse(Given(tagger, samples), job, "array", parts.append, lambda *_: None)  # type: ignore[arg-type]
+        body, summary = job.run(Given(tagger, samples), "array", parts.append, lambda *_: None)  # type: ignore[arg-type]
         sizes.append(len(body))
         assert summary.seconds == seconds
     assert abs(sizes[1] - sizes[0]) < 100
@@ -138,13 +138,8 @@ class Given:
 
 def test_progress_says_how_much_of_how_much(tagger: Tagger, clip: str) -> None:
     told: list[tuple[float, float | None]] = []
-    analyse(
-        tagger,
-        job_for(TagOptions(**CUT)),  # type: ignore[arg-type]
-        clip,
-        lambda _: None,
-        lambda seconds, of_s: told.append((seconds, of_s)),
-    )
+    job = job_for(TagOptions(**CUT))  # type: ignore[arg-type]
+    job.run(tagger, clip, lambda _: None, lambda seconds, of_s: told.append((seconds, of_s)))
     assert told == [(1.0 + 0.5 * n, 4.0) for n in range(7)]
 
 
@@ -153,7 +148,7 @@ def test_what_cannot_be_read_is_an_input_error(tagger: Tagger, tmp_path: Path, c
     path = tmp_path / "bad.wav"
     path.write_bytes(content)
     with pytest.raises(InputError, match=str(path)):
-        analyse(tagger, job_for(TagOptions()), str(path), lambda _: None, lambda *_: None)
+        job_for(TagOptions()).run(tagger, str(path), lambda _: None, lambda *_: None)
 
 
 # ---------------------------------------------------------------------- damage, and what others have written
@@ -161,7 +156,7 @@ def test_what_cannot_be_read_is_an_input_error(tagger: Tagger, tmp_path: Path, c
 
 def test_what_could_not_be_decoded_is_known_and_a_repeated_clip_is_none(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.wav", tmp_path / "cut.wav"
-    sf.write(whole, np.random.default_rng(0).normal(0, 0.1, 4_000).astype(np.float32), 8_000)
+    sf.write(whole, sounds.noise(4_000), 8_000)
     data = bytearray(whole.read_bytes())
     cut.write_bytes(data[:-2_000])
     with Journal.temporary() as journal:
@@ -244,13 +239,11 @@ def test_a_body_that_is_none_is_refused_in_a_line(tagger: Tagger, clip: str, bod
 def test_wav_of_unknown_length_on_standard_input_is_not_copied(
     tagger: Tagger, clip: str, monkeypatch: pytest.MonkeyPatch, mark: int | None, is_copied: bool
 ) -> None:
-    file = io.BytesIO()
-    samples, rate_hz = sf.read(clip)
-    sf.write(file, samples, rate_hz, "PCM_16", format="WAV")
-    data = bytearray(file.getvalue())
+    plain = sounds.encoded(*sf.read(clip), codec="PCM_16")
+    data = bytearray(plain)
     if mark is not None:
         struct.pack_into("<I", data, data.index(b"data") + 4, mark)
-    expected = tagger.tag(io.BytesIO(file.getvalue()))
+    expected = tagger.tag(io.BytesIO(plain))
     reading, writing = os.pipe()
 
     def write() -> None:

@@ -6,7 +6,6 @@ Also recordings to give it, and a model whose answers are known for command line
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import select
 import struct
@@ -21,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.cli.app import run
 from dymn_cli.frontend.melbank import FrontEndConfig
@@ -219,9 +219,8 @@ def dymn(tmp_path: Path, repository: Path) -> Dymn:
 
 
 def _tone(band: int, seconds: float, rate_hz: int) -> np.ndarray:
-    """A sine in the middle of a mel band: of 128 triangles, evenly spaced in mel from 0 to 15 kHz."""
-    hz = 700 * (math.exp((band + 1) / 129 * math.log(1 + 15_000 / 700)) - 1)
-    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)).astype(np.float32)
+    """A sine in the middle of a mel band."""
+    return sounds.sine(sounds.band_hz(band), seconds, rate_hz)
 
 
 @pytest.fixture

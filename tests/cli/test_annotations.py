@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+import sounds
 
 RATE_HZ = 32_000
 
@@ -16,9 +17,8 @@ RATE_HZ = 32_000
 @pytest.fixture
 def chirp(dymn) -> Path:
     """Six seconds of a rising tone, whose name a spreadsheet would compute."""
-    time_s = np.arange(6 * RATE_HZ) / RATE_HZ
     path = dymn.cwd / "=1+2.wav"
-    sf.write(path, 0.2 * np.sin(2 * np.pi * (200 + 100 * time_s) * time_s), RATE_HZ)
+    sf.write(path, sounds.sweep(200, 100, 6, RATE_HZ, level=0.2), RATE_HZ)
     return path
 
 

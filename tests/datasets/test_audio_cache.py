@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.datasets import audio_cache as module
@@ -20,7 +21,7 @@ RATE_HZ = 32_000
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE_HZ)).clip(-1, 1)
+    return sounds.noise(round(seconds * RATE_HZ), seed=seed)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
+import sounds
 
 from dymn_cli.errors import InputError
 
@@ -20,10 +19,8 @@ N_CLASSES = 12
 
 
 def mp3(seed: int) -> np.ndarray:
-    t = np.arange(RATE_HZ) / RATE_HZ
-    buffer = io.BytesIO()
-    soundfile.write(buffer, 0.3 * np.sin(2 * np.pi * 200 * (seed + 1) * t), RATE_HZ, format="MP3")
-    return np.frombuffer(buffer.getvalue(), np.uint8)
+    data = sounds.encoded(sounds.sine(200 * (seed + 1), 1, level=0.3), RATE_HZ, "MP3")
+    return np.frombuffer(data, np.uint8)
 
 
 def write(path: Path, names: list[str], *, target: bool = True, damaged: int = -1) -> np.ndarray:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from dymn_cli.doctor import devices
-from dymn_cli.doctor.devices import DeviceFound, devices_here
-from dymn_cli.runtime.devices import TorchFacts
+from dymn_cli.doctor.devices import DeviceStatus, list_devices
+from dymn_cli.runtime.devices import TorchBuild
 
 CPU = ("CPUExecutionProvider",)
 CUDA = ("CUDAExecutionProvider", *CPU)
-PLAIN = TorchFacts("2.9", None, 0, mps=False)
-FOR_CUDA = TorchFacts("2.9", "CUDA 12.8", 1, mps=False)
+PLAIN = TorchBuild("2.9", None, 0, mps=False)
+FOR_CUDA = TorchBuild("2.9", "CUDA 12.8", 1, mps=False)
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
     return pretend
 
 
-def found(in_use: str, offered: tuple[str, ...], torch: TorchFacts | None) -> dict[str, DeviceFound]:
-    return {device.kind: device for device in devices_here(in_use, offered, torch)}
+def found(in_use: str, offered: tuple[str, ...], torch: TorchBuild | None) -> dict[str, DeviceStatus]:
+    return {device.kind: device for device in list_devices(in_use, offered, torch)}
 
 
 def test_without_a_gpu_there_is_nothing_to_do(machine) -> None:
@@ -38,7 +38,7 @@ def test_without_a_gpu_there_is_nothing_to_do(machine) -> None:
     devices = found("cpu", CPU, PLAIN)
     assert list(devices) == ["cuda"]
     cuda = devices["cuda"]
-    assert not cuda.is_there
+    assert not cuda.is_available
     assert cuda.detail.startswith("no NVIDIA driver is installed")
     assert "PyTorch 2.9 is a build without CUDA" in cuda.detail
     assert cuda.hint is None
@@ -46,12 +46,12 @@ def test_without_a_gpu_there_is_nothing_to_do(machine) -> None:
 
 @pytest.mark.parametrize(
     ("offered", "torch", "reason"),
-    [(CPU, PLAIN, "PyTorch 2.9 is a build without CUDA"), (CPU, None, "PyTorch is not there")],
+    [(CPU, PLAIN, "PyTorch 2.9 is a build without CUDA"), (CPU, None, "PyTorch is not available")],
 )
 def test_a_gpu_that_no_runtime_knows_says_why_and_what_to_install(machine, offered, torch, reason) -> None:
     machine("Linux", "x86_64", nvidia=True)
     cuda = found("cpu", offered, torch)["cuda"]
-    assert not cuda.is_there
+    assert not cuda.is_available
     assert reason in cuda.detail
     assert "this onnxruntime was built without CUDAExecutionProvider" in cuda.detail
     assert "onnxruntime-gpu" in (cuda.hint or "")
@@ -61,26 +61,26 @@ def test_a_gpu_that_no_runtime_knows_says_why_and_what_to_install(machine, offer
     ("offered", "torch", "who"),
     [(CUDA, PLAIN, "onnxruntime"), (CPU, FOR_CUDA, "PyTorch"), (CUDA, FOR_CUDA, "onnxruntime and PyTorch")],
 )
-def test_a_gpu_that_is_there_must_be_asked_for(machine, offered, torch, who) -> None:
+def test_a_gpu_that_is_available_must_be_asked_for(machine, offered, torch, who) -> None:
     machine("Linux", "x86_64", nvidia=True)
     cuda = found("cpu", offered, torch)["cuda"]
-    assert cuda.is_there
-    assert cuda.detail == f"there for {who}, and not in use: it must be asked for"
+    assert cuda.is_available
+    assert cuda.detail == f"available for {who}, but not in use"
     assert cuda.hint == "--device cuda"
-    assert found("cuda", offered, torch)["cuda"] == DeviceFound("cuda", is_there=True, detail="in use")
+    assert found("cuda", offered, torch)["cuda"] == DeviceStatus("cuda", is_available=True, detail="in use")
 
 
 def test_onnxruntime_with_cuda_is_of_no_use_without_a_driver(machine) -> None:
     machine("Linux", "x86_64")
     cuda = found("cpu", CUDA, None)["cuda"]
-    assert not cuda.is_there
-    assert cuda.detail == "no NVIDIA driver is installed; PyTorch is not there"
+    assert not cuda.is_available
+    assert cuda.detail == "no NVIDIA driver is installed; PyTorch is not available"
 
 
 def test_each_machine_has_its_own(machine) -> None:
     machine("Darwin", "arm64")
     mac = found("cpu", ("CoreMLExecutionProvider", *CPU), PLAIN)
-    assert [(kind, device.is_there) for kind, device in mac.items()] == [
+    assert [(kind, device.is_available) for kind, device in mac.items()] == [
         ("cuda", False),
         ("coreml", True),
         ("mps", False),

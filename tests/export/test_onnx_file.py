@@ -289,7 +289,7 @@ def test_a_file_that_exists_is_only_replaced_by_force(
 
 
 def test_an_onnx_file_is_not_exported_again(exported: tuple[Path, ExportReport]) -> None:
-    with pytest.raises(ModelError, match="ONNX file already") as caught:
+    with pytest.raises(ModelError, match="already an ONNX file") as caught:
         exportable(str(exported[0]))
     assert "came from" in (caught.value.hint or "")
 
@@ -297,10 +297,10 @@ def test_an_onnx_file_is_not_exported_again(exported: tuple[Path, ExportReport])
 def test_what_does_not_fit_together_is_refused(small: Weights, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no form") as caught:
         ExportOptions("one-blocked-16")  # type: ignore[arg-type]
-    assert "any, one" in (caught.value.hint or "")
+    assert "any or one" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="no precision") as caught:
         ExportOptions(precision="int4")  # type: ignore[arg-type]
-    assert "float32, float16, int8" in (caught.value.hint or "")
+    assert "float32, float16 or int8" in (caught.value.hint or "")
     other = replace(small, header=replace(small.header, config=replace(SMALL, width=0.2)))
     with pytest.raises(ModelError, match="these weights do not fit"):
         export_onnx(other, tmp_path / "x.onnx")

@@ -48,14 +48,3 @@ def pink_10s() -> Samples:
     spectrum /= np.sqrt(np.arange(1, spectrum.size + 1))
     samples = np.fft.irfft(spectrum)
     return (0.3 * samples / np.abs(samples).max()).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def tone() -> Callable[[float], Samples]:
-    """One second of a sine of the given frequency, at half of full scale."""
-
-    def make(frequency_hz: float) -> Samples:
-        time_s = np.arange(RATE_HZ) / RATE_HZ
-        return (0.5 * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
-
-    return make

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sounds
 from numpy.typing import NDArray
 
 from dymn_cli.frontend import FrontEndConfig, LogMel
@@ -59,7 +60,7 @@ def test_shared_frames_are_exact_and_the_bits_are_the_same(
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_sound_that_repeats_every_hop_has_equal_frames(config: FrontEndConfig) -> None:
-    period = np.random.default_rng(5).uniform(-0.5, 0.5, config.n_hop).astype(np.float32)
+    period = sounds.flat_noise(config.n_hop, level=0.5, seed=5)
     mel = LogMel(config)(np.tile(period, 400))[0, 0]
     edge = -(-config.n_window // config.n_hop)
     inner = mel[:, edge:-edge]
@@ -81,7 +82,7 @@ def test_it_is_the_mel_bank_times_the_power(config: FrontEndConfig) -> None:
 
     from dymn_cli.frontend.melbank import hann_window, mel_bank
 
-    x = np.random.default_rng(2).uniform(-0.5, 0.5, 20_000).astype(np.float32)
+    x = sounds.flat_noise(20_000, level=0.5, seed=2)
     emphasised = x[1:].astype(np.float64) - config.preemphasis * x[:-1]
     padded = np.pad(emphasised, config.n_fft // 2, mode="reflect")
     window = np.zeros(config.n_fft)

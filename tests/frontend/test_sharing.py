@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sounds
 
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.melbank import FrontEndConfig
@@ -14,10 +15,8 @@ N_WINDOW = 96_000
 
 @pytest.fixture(scope="module")
 def recording() -> np.ndarray:
-    rng = np.random.default_rng(3)
-    time_s = np.arange(20 * 32_000) / 32_000
-    sweep = np.sin(2 * np.pi * (200 + 300 * time_s) * time_s)
-    return (0.3 * sweep + 0.05 * rng.standard_normal(len(time_s))).astype(np.float32)
+    sweep = sounds.sweep(200, 300, 20, level=0.3)
+    return sweep + sounds.noise(len(sweep), level=0.05, seed=3)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sounds
 import soxr
 
 from dymn_cli.audio.resample import response
@@ -22,7 +23,7 @@ def resampler(rate_hz: int) -> TorchResampler:
 
 
 def noise(n_samples: int, *channels: int) -> np.ndarray:
-    return np.random.default_rng(8).uniform(-0.9, 0.9, (n_samples, *channels)).astype(np.float32)
+    return sounds.flat_noise((n_samples, *channels), level=0.9, seed=8)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 24_000, 37_800, 44_100, 48_000, 88_200, 192_000])

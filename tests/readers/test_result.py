@@ -283,6 +283,20 @@ def test_tables_of_other_programs_are_read_by_their_columns(tmp_path: Path) -> N
     assert (owl.source, owl.end_s, owl.label, owl.mid) == ("n.wav", 6.5, "Owl", "/m/09d5_")
 
 
+def test_only_what_a_reviewer_kept_is_read(tmp_path: Path) -> None:
+    review = tmp_path / "review.csv"
+    rows = "a.wav,1,2,Dog,keep\na.wav,3,4,Dog,reject\nb.wav,0,1,Cat,reject\nc.wav,,,Cat,\n"
+    review.write_text(f"source,start_s,end_s,label,decision\n{rows}")
+    found = [item for item in read(review) if isinstance(item, SourceEvents)]
+    assert [(item.source, [one.start_s for one in item.events]) for item in found] == [
+        ("a.wav", [1.0]),
+        ("b.wav", []),
+    ]
+    review.write_text(f"source,start_s,end_s,label,decision\n{rows.replace('keep', 'yes')}")
+    with pytest.raises(InputError, match=r"line 2: the decision is 'yes', neither keep nor reject"):
+        read(review)
+
+
 class _Piped(io.RawIOBase):
     """Standard input from a pipe: it cannot seek, and gives little at a time."""
 
@@ -343,11 +357,11 @@ OBJECT = json.dumps({"schema": "dymn.events/1", "source": "a", "duration_s": 1, 
     [
         ("e.csv", HEADER + ROW + "a.wav,mix,0.0,1.0,Do", "e.csv, line 3: 5 cells for 9 columns"),
         ("e.csv", HEADER + ROW + '"a.wav,mix', "e.csv, line 3: not a table: unexpected end of data"),
-        ("e.csv", HEADER + ROW.replace("0.5,", "1.5,"), "e.csv, line 2: '1.5' is no score between 0 and 1"),
-        ("e.csv", HEADER + ROW.replace("0.0", "now"), "e.csv, line 2: 'now' is no time in seconds"),
+        ("e.csv", HEADER + ROW.replace("0.5,", "1.5,"), "e.csv, line 2: '1.5' is not a score"),
+        ("e.csv", HEADER + ROW.replace("0.0", "now"), "e.csv, line 2: 'now' is not a time in seconds"),
         ("e.csv", HEADER + ROW.replace("0.0", "3.0"), "e.csv, line 2: the event ends at 1 s, before it"),
-        ("e.csv", HEADER + ROW.replace(",2\n", ",many\n"), "e.csv, line 2: 'many' is no whole number"),
-        ("e.csv", "name,price\nx,1\n", "e.csv: no result: no format that dymn writes"),
+        ("e.csv", HEADER + ROW.replace(",2\n", ",many\n"), "e.csv, line 2: 'many' is not a whole number"),
+        ("e.csv", "name,price\nx,1\n", "e.csv: not a result: it begins with 'name,price'"),
         ("e.csv", "", "e.csv: empty"),
         ("e.csv", "source,error,message,hint\n", "e.csv: a list of sources that failed, not a result"),
         ("e.index.csv", "row,source,channel,start_s,end_s\n", "the index of a matrix; name the .npy file"),
@@ -357,12 +371,12 @@ OBJECT = json.dumps({"schema": "dymn.events/1", "source": "a", "duration_s": 1, 
         ("e.jsonl", OBJECT.replace('"source": "a", ', ""), "e.jsonl, line 1: no source"),
         ("e.json", "[\n  {\n", "e.json, line 2: the array has no end"),
         ("e.json", "[1, 2", "e.json, line 1: not JSON"),
-        ("e.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog 1 <NA>\nSPEAKER a\n", "e.rttm, line 2: no line of RTTM"),
+        ("e.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog 1 <NA>\nSPEAKER a\n", "e.rttm, line 2: not a line of RTTM"),
         ("e.txt", "0.5\t1.5\tDog\n7\n", "e.txt, line 2: no label with begin and end"),
-        ("e.vtt", "WEBVTT\n\n00:01 --> x\nDog\n", "e.vtt, line 3: no line of times"),
+        ("e.vtt", "WEBVTT\n\n00:01 --> x\nDog\n", "e.vtt, line 3: not a line of times"),
         ("e.raven", "Begin Time (s)\tEnd Time (s)\n", "e.raven: no column with labels"),
         ("meta.json", '{\n  "dymn": "0.1.0",\n', "meta.json: what made a result, not the result itself"),
-        ("e.bin", "RIFF\0\0", "e.bin: no result: binary"),
+        ("e.bin", "RIFF\0\0", "e.bin: not a result: binary data"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(name: str, text: str, said: str, tmp_path: Path) -> None:

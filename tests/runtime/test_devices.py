@@ -10,7 +10,7 @@ from dymn_cli.runtime.devices import (
     PROVIDERS,
     SPELLINGS,
     Device,
-    TorchFacts,
+    TorchBuild,
     how_to_get,
     parse_device,
     why_not_onnx,
@@ -61,28 +61,28 @@ def test_onnxruntime_can_what_it_was_built_with() -> None:
     assert why_not_onnx("cuda", offered) is None
     assert why_not_onnx("cpu", offered) is None
     assert why_not_onnx("coreml", offered) == "this onnxruntime was built without CoreMLExecutionProvider"
-    assert why_not_onnx("mps", offered) == "mps is for PyTorch alone"
+    assert why_not_onnx("mps", offered) == "only PyTorch supports mps"
 
 
 @pytest.mark.parametrize(
     ("device", "facts", "reason"),
     [
-        (Device("cpu"), TorchFacts("2.9", None, 0, mps=False), None),
-        (Device("cuda"), TorchFacts("2.9", "CUDA 12.8", 1, mps=False), None),
-        (Device("cuda", "1"), TorchFacts("2.9", "ROCm 6.2", 2, mps=False), None),
+        (Device("cpu"), TorchBuild("2.9", None, 0, mps=False), None),
+        (Device("cuda"), TorchBuild("2.9", "CUDA 12.8", 1, mps=False), None),
+        (Device("cuda", "1"), TorchBuild("2.9", "ROCm 6.2", 2, mps=False), None),
         (
             Device("cuda"),
-            TorchFacts("2.9+cpu", None, 0, mps=False),
+            TorchBuild("2.9+cpu", None, 0, mps=False),
             "PyTorch 2.9+cpu is a build without CUDA",
         ),
-        (Device("cuda"), TorchFacts("2.9", "CUDA 12.8", 0, mps=False), "finds no GPU that it can use"),
-        (Device("cuda", "2"), TorchFacts("2.9", "CUDA 12.8", 2, mps=False), "finds 2 GPUs, counted from 0"),
-        (Device("mps"), TorchFacts("2.9", None, 0, mps=True), None),
-        (Device("mps"), TorchFacts("2.9", None, 0, mps=False), "PyTorch 2.9 finds no Apple GPU"),
-        (Device("openvino"), TorchFacts("2.9", None, 0, mps=False), "openvino is for onnxruntime alone"),
-        (Device("cpu"), None, "PyTorch is not there"),
+        (Device("cuda"), TorchBuild("2.9", "CUDA 12.8", 0, mps=False), "finds no GPU that it can use"),
+        (Device("cuda", "2"), TorchBuild("2.9", "CUDA 12.8", 2, mps=False), "finds 2 GPUs, counted from 0"),
+        (Device("mps"), TorchBuild("2.9", None, 0, mps=True), None),
+        (Device("mps"), TorchBuild("2.9", None, 0, mps=False), "PyTorch 2.9 finds no Apple GPU"),
+        (Device("openvino"), TorchBuild("2.9", None, 0, mps=False), "only onnxruntime supports openvino"),
+        (Device("cpu"), None, "PyTorch is not available"),
     ],
 )
-def test_pytorch_can_what_it_finds(device: Device, facts: TorchFacts | None, reason: str | None) -> None:
+def test_pytorch_can_what_it_finds(device: Device, facts: TorchBuild | None, reason: str | None) -> None:
     found = why_not_torch(device, facts)
     assert found is None if reason is None else reason in (found or "")

@@ -128,7 +128,7 @@ def test_loops_and_branches_are_refused_before_they_run(make: Make, tmp_path: Pa
     path = tmp_path / "endless.onnx"
     path.write_bytes(make(*nodes, weights=tuple(weights), **more))
     began = time.monotonic()
-    with pytest.raises(UnsafeWeightsError, match=r"endless\.onnx: has (loops or branches|functions)"):
+    with pytest.raises(UnsafeWeightsError, match=r"endless\.onnx: (has loops or branches|defines functions)"):
         OnnxFileBackend(path)
     assert time.monotonic() - began < 5
 
@@ -153,7 +153,7 @@ def test_weights_in_other_files_are_refused(
         weights = [tensor]
     path = tmp_path / "two.onnx"
     path.write_bytes(make(*nodes, weights=tuple(weights)))
-    with pytest.raises(UnsafeWeightsError, match="keeps its weights in other files"):
+    with pytest.raises(UnsafeWeightsError, match="stores its weights in other files"):
         OnnxFileBackend(path)
 
 
@@ -163,7 +163,7 @@ def test_operators_of_others_are_refused(make: Make, tmp_path: Path) -> None:
     )
     path = tmp_path / "context.onnx"
     path.write_bytes(make(node))
-    with pytest.raises(UnsafeWeightsError, match=r"operators of 'com\.microsoft'"):
+    with pytest.raises(UnsafeWeightsError, match=r"operators \(domain 'com\.microsoft'\)"):
         OnnxFileBackend(path)
 
 
@@ -230,7 +230,7 @@ def test_a_file_that_is_found_sound_is_tried_once(
 
 def test_a_file_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "MAX_BYTES", 1 << 20)
-    with pytest.raises(ModelError, match="/dev/zero: larger than"):
+    with pytest.raises(ModelError, match="/dev/zero: a device"):
         OnnxFileBackend(Path("/dev/zero"))
 
 

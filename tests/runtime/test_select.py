@@ -15,7 +15,7 @@ from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError, Wei
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.runtime import onnx as onnx_module
 from dymn_cli.runtime.base import Backend
-from dymn_cli.runtime.devices import TorchFacts
+from dymn_cli.runtime.devices import TorchBuild
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.weights import Weights, save_weights
 
@@ -46,8 +46,8 @@ def would_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def torch_is(monkeypatch: pytest.MonkeyPatch, built_for: str | None, n_cuda: int = 0) -> None:
     """Pretend what PyTorch finds."""
-    facts = TorchFacts("9.9", built_for, n_cuda, mps=False)
-    monkeypatch.setattr(sys.modules[PYTORCH], "torch_facts", lambda: facts, raising=False)
+    facts = TorchBuild("9.9", built_for, n_cuda, mps=False)
+    monkeypatch.setattr(sys.modules[PYTORCH], "torch_build", lambda: facts, raising=False)
 
 
 def onnxruntime_has(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -123,7 +123,7 @@ def test_a_gpu_that_nobody_has_is_refused_with_both_reasons(
 ) -> None:
     torch_is(monkeypatch, built_for, n_cuda)
     onnxruntime_has(monkeypatch)
-    with pytest.raises(BackendUnavailableError, match="nothing here has the device 'cuda:1'") as caught:
+    with pytest.raises(BackendUnavailableError, match="no runtime here finds the device 'cuda:1'") as caught:
         open_backend("dymn04_kd", device="cuda:1", n_samples=WINDOW)
     assert reason in caught.value.message
     assert "without CUDAExecutionProvider" in caught.value.message
@@ -138,7 +138,7 @@ def test_without_pytorch_a_gpu_is_onnxruntimes(would_open: None, monkeypatch: py
         open_backend("dymn04_kd", device="cuda", n_samples=WINDOW)
     assert caught.value.args[0] == ("onnx", "cuda")
     onnxruntime_has(monkeypatch)
-    with pytest.raises(BackendUnavailableError, match="PyTorch is not there, and this onnxruntime"):
+    with pytest.raises(BackendUnavailableError, match="PyTorch is not available, and this onnxruntime"):
         open_backend("dymn04_kd", device="cuda", n_samples=WINDOW)
 
 
@@ -160,7 +160,7 @@ def test_without_a_graph_a_device_of_onnxruntime_is_of_no_use(
     config = ModelConfig(family="mn", width=0.16)
     path = tmp_path / "odd.safetensors"
     save_weights(path, replace(shipped.header, config=config), state_dict(config))
-    with pytest.raises(BackendUnavailableError, match="no ready-made onnxruntime graph"):
+    with pytest.raises(BackendUnavailableError, match="dymn ships no onnxruntime graph"):
         open_backend(str(path), device="coreml", n_samples=WINDOW)
 
 

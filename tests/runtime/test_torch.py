@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sounds
 
 torch = pytest.importorskip("torch")
 
@@ -131,7 +132,7 @@ def test_half_precision_is_for_the_later_stages_of_a_whole_batch(
 
 
 def test_the_log_mel_is_computed_there_and_taken_from_there(gpu_backend: TorchGpuBackend) -> None:
-    samples = np.random.default_rng(1).normal(0, 0.1, (2, 16_000)).astype(np.float32)
+    samples = sounds.noise((2, 16_000), seed=1)
     for config in (FrontEndConfig(), FrontEndConfig(n_hop=800, n_mels=64)):
         mels = gpu_backend.log_mel(config, samples)
         assert isinstance(mels, torch.Tensor)
@@ -142,7 +143,7 @@ def test_the_log_mel_is_computed_there_and_taken_from_there(gpu_backend: TorchGp
 
 
 def test_it_resamples_as_soxr_does(gpu_backend: TorchGpuBackend) -> None:
-    samples = np.random.default_rng(2).normal(0, 0.1, 20_000).astype(np.float32)
+    samples = sounds.noise(20_000, seed=2)
     found = response(48_000)
     assert found is not None
     with open_audio((samples, 48_000)) as reader:

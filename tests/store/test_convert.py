@@ -119,12 +119,12 @@ def test_527_classes_are_those_of_audioset(put: Put) -> None:
 
 def test_other_classes_need_names_to_tag(put: Put) -> None:
     path = put(THREE)
-    with pytest.raises(ModelError, match=r"mine\.pt has 3 classes, and nothing says what they are") as caught:
+    with pytest.raises(ModelError, match=r"mine\.pt has 3 classes, but no names for them") as caught:
         convert(path, name="x")
     assert "--labels" in (caught.value.hint or "")
-    with pytest.raises(UsageError, match="has 3 classes, not 2"):
+    with pytest.raises(UsageError, match="has 3 classes, but there are 2 labels"):
         convert(path, name="x", labels=Vocabulary.from_names(["a", "b"]))
-    with pytest.raises(UsageError, match="has 3 classes, not 527"):
+    with pytest.raises(UsageError, match="has 3 classes, but there are 527 labels"):
         convert(path, name="x", labels=Vocabulary.audioset())
 
 

@@ -61,7 +61,7 @@ def get(partial: Path) -> Callable[..., Notes]:
 
     def run(address: str, **options: Any) -> Notes:
         watch = Notes()
-        settings = {"most_bytes": 1_000_000, "patience": QUICK} | options
+        settings = {"max_bytes": 1_000_000, "patience": QUICK} | options
         download(address, partial, watch=watch, **settings)
         return watch
 
@@ -271,7 +271,7 @@ def test_what_is_larger_than_any_model_is_refused(
 ) -> None:
     address = web.serve("x.pt", DATA, length(len(DATA) if announced else None))
     with pytest.raises(WeightsMissingError, match="larger than such a model"):
-        get(address, most_bytes=200_000)
+        get(address, max_bytes=200_000)
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "application/octet-stream"])
@@ -388,7 +388,7 @@ def test_nobody_listening_is_told_in_a_line(get: Callable[..., Notes]) -> None:
     ("reason", "words"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no server of that name"),
-        (ssl.SSLCertVerificationError("self-signed certificate"), "certificate of the server is not trusted"),
+        (ssl.SSLCertVerificationError("self-signed certificate"), "server's certificate is not trusted"),
     ],
 )
 def test_what_no_second_try_mends_is_tried_once(
@@ -542,7 +542,7 @@ def test_too_little_room_is_said_before_it_begins(
 def test_a_folder_that_is_not_there_is_an_output_error(web: Web, tmp_path: Path) -> None:
     address = web.serve("x.pt", DATA)
     with pytest.raises(OutputError):
-        download(address, tmp_path / "no" / "x.partial", watch=Notes(), most_bytes=10**6, patience=QUICK)
+        download(address, tmp_path / "no" / "x.partial", watch=Notes(), max_bytes=10**6, patience=QUICK)
 
 
 def test_an_interruption_leaves_a_part_to_go_on_from(
@@ -555,7 +555,7 @@ def test_an_interruption_leaves_a_part_to_go_on_from(
 
     address = web.serve("x.pt", DATA)
     with pytest.raises(KeyboardInterrupt):
-        download(address, partial, watch=Impatient(), most_bytes=10**6, patience=QUICK)
+        download(address, partial, watch=Impatient(), max_bytes=10**6, patience=QUICK)
     n_bytes = partial.stat().st_size
     assert n_bytes > 100_000
     assert json.loads(partial.with_suffix(".json").read_text())["total"] == len(DATA)

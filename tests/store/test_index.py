@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError
-from dymn_cli.store.checkpoint import read_index
+from dymn_cli.store.index import read_index
 
 NAMES = ["Y--4gqARaEJE", "Yäö 雨", "audio/x y.wav"]
 INDEX = {name: 10 * row for row, name in enumerate(NAMES)}
@@ -154,15 +154,15 @@ def test_what_cannot_be_trusted_is_refused(case: str, put: Callable[[bytes], Pat
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (7, "is no index, but of type int"),
+        (7, "is not an index, but of type int"),
         ({}, "holds no names"),
         ({"a": 1.5}, "has no row for 'a'"),
         ({"a": True}, "has no row for 'a'"),
         ({"a": -1}, "has no row for 'a'"),
         ({"a": None}, "has no row for 'a'"),
-        ({7: 1}, "a name that is no text, but of type int"),
+        ({7: 1}, "a name that is not a string, but of type int"),
         (["a", "b", "a"], "names 'a' twice"),
-        (["a", 1], "a name that is no text"),
+        (["a", 1], "a name that is not a string"),
     ],
 )
 def test_plain_values_that_are_no_index(value: Any, told: str, put: Callable[[bytes], Path]) -> None:

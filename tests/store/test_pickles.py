@@ -174,7 +174,7 @@ def test_all_else_is_refused_in_a_line(case: str) -> None:
 
 
 def test_without_a_meaning_references_are_refused() -> None:
-    with pytest.raises(PickleError, match="outside of the file"):
+    with pytest.raises(PickleError, match="outside the file"):
         read_pickle(pickled(Reference("x")), PLAIN)
 
 

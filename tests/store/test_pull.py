@@ -29,10 +29,11 @@ from dymn_cli.store import local, registry
 from dymn_cli.store import pull as pull_module
 from dymn_cli.store.download import Patience
 from dymn_cli.store.header import ModelHeader
+from dymn_cli.store.identity import identify
 from dymn_cli.store.local import pin_of, record_of
 from dymn_cli.store.pull import Pulled, Source, pull, source_of
 from dymn_cli.store.registry import model_spec, resolve
-from dymn_cli.store.weights import read_weights, sha256_of
+from dymn_cli.store.weights import read_weights
 
 NAME = "mn01_as"
 FILE = "mn01_as_mAP_298.pt"
@@ -121,7 +122,8 @@ def test_a_model_that_is_pulled_can_be_read(web: Web, original: bytes) -> None:
     for key, value in state_dict(CONFIG).items():
         if not key.endswith("num_batches_tracked"):
             np.testing.assert_array_equal(weights.tensors[key], value)
-    assert weights.sha256 == model_spec(NAME).sha256 == pulled.spec.sha256 == sha256_of(pulled.spec.path)
+    sha256 = identify(pulled.spec.path).sha256
+    assert weights.sha256 == model_spec(NAME).sha256 == pulled.spec.sha256 == sha256
     assert pulled.checkpoint_sha256 == hashlib.sha256(original).hexdigest()
 
 
@@ -215,7 +217,7 @@ def test_the_first_file_of_an_unknown_one_is_pinned_and_the_user_told(web: Web, 
     assert pulled.recognised_by == "first-seen"
     (line,) = watch.notes
     sha256 = hashlib.sha256(original).hexdigest()
-    assert "no hash of it is known" in line
+    assert "its hash is not known" in line
     assert sha256[:12] in line
     assert "\n" not in line
     assert pin_of(NAME) == local.Pin(sha256, f"{web.address}/{FILE}")
@@ -229,7 +231,7 @@ def test_a_later_change_of_it_is_refused_even_after_it_was_removed(
     with local.locked(NAME, lambda: None):
         local.discard(NAME)
     web.serve(FILE, other)
-    with pytest.raises(ChecksumError, match="not what was seen first") as caught:
+    with pytest.raises(ChecksumError, match="not the file that was seen first") as caught:
         get(address)
     assert "--repin" in (caught.value.hint or "")
     assert files_of() == set()
@@ -331,7 +333,7 @@ def test_it_comes_from_the_release_or_a_mirror_or_where_it_is_said(
     assert source_of(spec, file=Path("x.pt")) == Source(file=Path("x.pt"))
     assert source_of(spec, file=tmp_path) == Source(file=tmp_path / FILE)
     monkeypatch.setenv("DYMN_MIRROR", "/mnt/models")
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match="not the address"):
         source_of(spec)
     with pytest.raises(UsageError, match="exclude"):
         source_of(spec, url="http://here/x", file=Path("x.pt"))

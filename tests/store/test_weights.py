@@ -21,8 +21,9 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.store import registry
 from dymn_cli.store.header import ModelHeader
+from dymn_cli.store.identity import identify
 from dymn_cli.store.registry import DEFAULT_MODEL, model_spec
-from dymn_cli.store.weights import read_weights, save_weights, sha256_of
+from dymn_cli.store.weights import read_weights, save_weights
 
 NAMES = ("rain", "Kläffen, laut", "雨")
 
@@ -83,7 +84,7 @@ def test_other_readers_of_safetensors_read_it(saved: Path, tensors: dict[str, np
 
 def test_the_hash_is_that_of_the_file(saved: Path) -> None:
     expected = hashlib.sha256(saved.read_bytes()).hexdigest()
-    assert read_weights(saved).sha256 == sha256_of(saved) == expected
+    assert read_weights(saved).sha256 == identify(saved).sha256 == expected
 
 
 def test_the_same_model_gives_the_same_bytes(
@@ -91,7 +92,7 @@ def test_the_same_model_gives_the_same_bytes(
 ) -> None:
     again = tmp_path / "again.safetensors"
     backwards = {key: np.array(tensors[key], order="F") for key in reversed(tensors)}
-    assert save_weights(again, header, backwards) == sha256_of(saved)
+    assert save_weights(again, header, backwards) == identify(saved).sha256
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.safetensors", "mine.safetensors"]
 
 
@@ -132,7 +133,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissingError, match=r"gone\.safetensors"):
         read_weights(tmp_path / "gone.safetensors")
     with pytest.raises(WeightsMissingError, match=r"gone\.safetensors"):
-        sha256_of(tmp_path / "gone.safetensors")
+        identify(tmp_path / "gone.safetensors")
     with pytest.raises(WeightsMissingError):
         read_weights(tmp_path)
 
@@ -208,12 +209,12 @@ BAD_METADATA = {
     "impossible width": ({"dymn.config": '{"width": -1}'}, "width"),
     "front end without bands": ({"dymn.front_end": '{"n_mels": 0}'}, "n_mels"),
     "labels are no JSON": ({"dymn.labels": "rain, snow"}, "not readable"),
-    "labels are one string": ({"dymn.labels": '"abc"'}, "no list of names"),
-    "labels are numbers": ({"dymn.labels": "[1, 2, 3]"}, "no list of names"),
+    "labels are one string": ({"dymn.labels": '"abc"'}, "not a list of names"),
+    "labels are numbers": ({"dymn.labels": "[1, 2, 3]"}, "not a list of names"),
     "a label twice": ({"dymn.labels": '["a", "b", "a"]'}, "twice"),
     "labels without end": ({"dymn.labels": "[" * 100_000}, "not readable"),
     "too few labels": ({"dymn.labels": '["a", "b"]'}, "2 labels for 3 classes"),
-    "a purpose unheard of": ({"dymn.purpose": "world peace"}, "unknown purpose"),
+    "a purpose unheard of": ({"dymn.purpose": "world peace"}, "no purpose 'world peace'"),
     "labels of AudioSet for three classes": ({"dymn.labels": "audioset"}, "527 labels for 3 classes"),
 }
 

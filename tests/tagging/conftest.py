@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sounds
 from checkpoints import state_dict
 
 from dymn_cli.frontend.melbank import FrontEndConfig
@@ -20,7 +20,7 @@ from dymn_cli.store.header import ModelHeader, Purpose
 from dymn_cli.store.weights import save_weights
 from dymn_cli.tagging import tagger as tagger_module
 
-N_MELS, FMAX_HZ = 128, 15_000.0
+N_MELS = 128
 
 
 class FakeBackend:
@@ -60,12 +60,6 @@ def _logits(scores: np.ndarray) -> np.ndarray:
     return np.log(scores / (1 - scores)).astype(np.float32)
 
 
-def band_hz(band: int) -> float:
-    """Centre of a band: 128 triangles, evenly spaced in mel from 0 to 15 kHz."""
-    top = 1127 * math.log(1 + FMAX_HZ / 700)
-    return 700 * (math.exp((band + 1) * top / (N_MELS + 1) / 1127) - 1)
-
-
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
     """The fake, in place of every model that a tagger opens."""
@@ -79,8 +73,7 @@ def tone() -> Callable[..., np.ndarray]:
     """`tone(band, seconds, rate_hz)`: what the fake hears as the label of that number."""
 
     def make(band: int, seconds: float, rate_hz: int = 32_000) -> np.ndarray:
-        times = np.arange(round(seconds * rate_hz)) / rate_hz
-        return (0.5 * np.sin(2 * np.pi * band_hz(band) * times)).astype(np.float32)
+        return sounds.sine(sounds.band_hz(band), seconds, rate_hz)
 
     return make
 

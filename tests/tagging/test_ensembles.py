@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sounds
 
 from dymn_cli.errors import UsageError
 from dymn_cli.frontend.logmel import LogMel
@@ -29,7 +30,7 @@ SmallModel = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def sound() -> np.ndarray:
-    return np.random.default_rng(5).normal(0, 0.1, 9 * RATE // 2).astype(np.float32)
+    return sounds.noise(9 * RATE // 2, seed=5)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.errors import (
     AudioNotFoundError,
@@ -419,7 +420,7 @@ def test_a_model_that_answers_nonsense_is_no_result(
 
 
 def test_the_model_that_ships_answers_alike_each_time_and_for_any_number_of_threads(tone: Tone) -> None:
-    source = (np.random.default_rng(0).normal(0, 0.1, 22 * RATE).astype(np.float32), RATE)
+    source = (sounds.noise(22 * RATE), RATE)
     with Tagger(threads=1) as one, Tagger(threads=3) as three:
         results = [one.tag(source), one.tag(source), three.tag(source)]
     assert results[0].model.name == one.model.name != "fake"

@@ -19,16 +19,21 @@ class Fitting:
     """A small network with dropout and batch normalisation learns a fixed one."""
 
     def __init__(
-        self, model: torch.nn.Module, *, stop_at: int | None = None, nan_at: int | None = None, lanes: int = 1
+        self,
+        model: torch.nn.Module,
+        *,
+        stop_at: int | None = None,
+        nan_at: int | None = None,
+        shards: int = 1,
     ) -> None:
-        self.model, self._stop_at, self._nan_at, self.lanes = model, stop_at, nan_at, lanes
+        self.model, self._stop_at, self._nan_at, self.shards = model, stop_at, nan_at, shards
         self.asked: list[int] = []
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
 
     def parts(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return batch.chunk(self.lanes)
+        return batch.chunk(self.shards)
 
     def loss(self, batch: torch.Tensor, step: int, network: torch.nn.Module) -> Losses:
         error = (network(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
@@ -90,15 +95,15 @@ def test_measures_are_taken_evenly_and_at_the_end() -> None:
     assert [n for n in range(1, 8) if dataclasses.replace(PLAN, n_steps=7).evaluates_after(n)] == [2, 4, 6, 7]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("at", [1, 9, 10, 39])
-def test_interrupting_and_going_on_changes_nothing(tmp_path: Path, at: int, lanes: int) -> None:
+def test_interrupting_and_going_on_changes_nothing(tmp_path: Path, at: int, shards: int) -> None:
     whole = fresh()
-    run(whole, lanes=lanes)
+    run(whole, shards=shards)
 
     first, path = fresh(), tmp_path / "checkpoint.safetensors"
     ended = train(
-        Fitting(first.model, lanes=lanes),
+        Fitting(first.model, shards=shards),
         first,
         PLAN,
         watch=Watch(),
@@ -114,7 +119,7 @@ def test_interrupting_and_going_on_changes_nothing(tmp_path: Path, at: int, lane
     assert saved.fields["plan"] == 1
     restore_state(saved, second)
     assert second.step == at
-    _, watch, _ = run(second, lanes=lanes)
+    _, watch, _ = run(second, shards=shards)
     assert watch.measured == [float(n) for n in (10, 20, 30, 40) if n > at]
     assert same(whole.model.state_dict(), second.model.state_dict())
     assert same(whole.weights, second.weights)
@@ -130,13 +135,13 @@ def test_threads_that_make_batches_change_nothing(threads: int) -> None:
     assert same(one.weights, other.weights)
 
 
-def test_lanes_do_not_depend_on_the_threads_that_run_them() -> None:
+def test_shards_do_not_depend_on_the_threads_that_run_them() -> None:
     before, states = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             states.append(fresh())
-            run(states[-1], lanes=2)
+            run(states[-1], shards=2)
     finally:
         torch.set_num_threads(before)
     assert same(states[0].weights, states[1].weights)

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dymn_cli.train.parallel import DataParallelCPU, Losses, NotANumberError, lanes_for  # noqa: E402
+from dymn_cli.train.parallel import DataParallelCPU, Losses, NotANumberError, shards_for  # noqa: E402
 
 
 def network(dropout: float = 0.0) -> torch.nn.Module:
@@ -39,9 +39,9 @@ def expected(n: int) -> tuple[list[torch.Tensor], float, torch.nn.Module]:
 def test_the_gradient_is_the_mean_over_the_parts(n: int) -> None:
     net = network().train()
     gradients, total, _ = expected(n)
-    with DataParallelCPU(net, n) as lanes:
+    with DataParallelCPU(net, n) as shards:
         for _ in range(2):  # nothing of the first call is left in the second
-            losses = lanes.step(parts(n), loss, seed=0)
+            losses = shards.step(parts(n), loss, seed=0)
             for own, gradient in zip(net.parameters(), gradients, strict=True):
                 assert torch.allclose(own.grad, gradient, atol=1e-6)
     assert losses.total.item() == pytest.approx(total)
@@ -49,13 +49,13 @@ def test_the_gradient_is_the_mean_over_the_parts(n: int) -> None:
     assert not losses.total.requires_grad
 
 
-def test_lanes_see_what_the_optimizer_did() -> None:
+def test_shards_see_what_the_optimizer_did() -> None:
     net = network().train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with DataParallelCPU(net, 2) as lanes:
-        before = lanes.step(parts(2), loss, seed=0).total
+    with DataParallelCPU(net, 2) as shards:
+        before = shards.step(parts(2), loss, seed=0).total
         optimizer.step()
-        after = lanes.step(parts(2), loss, seed=0).total
+        after = shards.step(parts(2), loss, seed=0).total
     assert after < before
 
 
@@ -66,8 +66,8 @@ def test_running_statistics_are_the_mean_over_the_parts() -> None:
         alone = network().train()
         alone(part)
         seen.append(alone[1])
-    with DataParallelCPU(net, 2) as lanes:
-        lanes.step(parts(2), loss, seed=0)
+    with DataParallelCPU(net, 2) as shards:
+        shards.step(parts(2), loss, seed=0)
     for name in ("running_mean", "running_var"):
         mean = (getattr(seen[0], name) + getattr(seen[1], name)) / 2
         assert torch.allclose(getattr(net[1], name), mean)
@@ -84,8 +84,8 @@ def test_parts_run_at_the_same_time() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with DataParallelCPU(network().train(), 2) as lanes:
-            lanes.step(parts(2), together, seed=0)
+        with DataParallelCPU(network().train(), 2) as shards:
+            shards.step(parts(2), together, seed=0)
     finally:
         torch.set_num_threads(before)
 
@@ -94,8 +94,8 @@ def test_dropout_is_drawn_from_the_seed_whatever_else_draws() -> None:
     def gradient(seed: int) -> torch.Tensor:
         net = network(0.5).train()
         torch.manual_seed(torch.seed())
-        with DataParallelCPU(net, 2) as lanes:
-            lanes.step(parts(2), loss, seed=seed)
+        with DataParallelCPU(net, 2) as shards:
+            shards.step(parts(2), loss, seed=seed)
         return net[0].weight.grad
 
     assert torch.equal(gradient(1), gradient(1))
@@ -110,9 +110,9 @@ def test_dropout_keeps_the_share_and_the_mean() -> None:
         seen.append(net[0](part))
         return Losses(net[1](part).mean(), {})
 
-    with DataParallelCPU(net, 1) as lanes:
+    with DataParallelCPU(net, 1) as shards:
         net.train()
-        lanes.step((torch.ones(20_000, 1),), look, seed=3)
+        shards.step((torch.ones(20_000, 1),), look, seed=3)
     assert (seen[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
     assert seen[0].mean().item() == pytest.approx(1.0, abs=0.02)
 
@@ -123,13 +123,13 @@ def test_a_loss_that_is_no_number_leaves_the_network_alone(bad: int) -> None:
     before = {key: value.clone() for key, value in net.state_dict().items()}
     broken = list(parts(2))
     broken[bad] = broken[bad] * float("nan")
-    with DataParallelCPU(net, 2) as lanes, pytest.raises(NotANumberError, match="nan"):
-        lanes.step(broken, loss, seed=0)
+    with DataParallelCPU(net, 2) as shards, pytest.raises(NotANumberError, match="nan"):
+        shards.step(broken, loss, seed=0)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert all(value.grad is None for value in net.parameters())
 
 
 def test_small_batches_are_not_divided() -> None:
     cpu = torch.device("cpu")
-    assert [lanes_for(n, 2, cpu) for n in (2, 4, 6, 8, 9, 16)] == [1, 1, 1, 2, 1, 2]
-    assert lanes_for(16, 2, torch.device("meta")) == 1
+    assert [shards_for(n, 2, cpu) for n in (2, 4, 6, 8, 9, 16)] == [1, 1, 1, 2, 1, 2]
+    assert shards_for(16, 2, torch.device("meta")) == 1

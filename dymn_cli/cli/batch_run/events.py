@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from dymn_cli.cli.batch_run.analysis import Analysis, Formats, job_of
 from dymn_cli.cli.batch_run.provenance import provenance_of
 from dymn_cli.cli.options.groups import ResultOptions
+from dymn_cli.cli.views.clips import tell
 from dymn_cli.results import SourceEvents
 from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_s, wanted_labels
 from dymn_cli.tagging.options import TagOptions
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dymn_cli.cli.batch_run.run import Run
     from dymn_cli.cli.options.events import EventSelect, EventTime
     from dymn_cli.cli.options.groups import InputOptions, ModelOptions
+    from dymn_cli.cutting import Cutter
     from dymn_cli.writers import EventWriter
 
 __all__ = ["EventAnalysis"]
@@ -35,6 +37,7 @@ class EventAnalysis(Analysis[SourceEvents]):
         select: what counts as an event.
         output: how events are written.
         precision: decimals of a score.
+        cutter: cuts each event out as well.
 
     Raises:
         UsageError: a value out of range, or options that exclude each other.
@@ -52,7 +55,9 @@ class EventAnalysis(Analysis[SourceEvents]):
         output: ResultOptions | None = None,
         *,
         precision: int = 4,
+        cutter: Cutter | None = None,
     ) -> None:
+        self._cutter = cutter
         self._output, self._precision = output or ResultOptions(), precision
         self._thresholds = read_thresholds(select.thresholds)
         self._wanted = EventOptions(
@@ -112,6 +117,22 @@ class EventAnalysis(Analysis[SourceEvents]):
     def file_writer(self, run: Run[SourceEvents], stream: BinaryIO, index: BinaryIO | None) -> EventWriter:
         """The writer of one source's events."""
         return event_writer(run.places.format_name, stream, self._writing(run))
+
+    @contextmanager
+    def beside(self, run: Run[SourceEvents]) -> Iterator[Callable[[str], None]]:
+        """What cuts the events of a source, where that was asked for."""
+        cutter = self._cutter
+        if cutter is None:
+            yield lambda name: None
+            return
+
+        def cut(name: str) -> None:
+            for event in run.reader.events(name).events:
+                cutter.write(event)
+
+        with cutter:
+            yield cut
+            tell(cutter.finish(), run.messages)
 
     def _writing(self, run: Run[SourceEvents]) -> WriterOptions:
         return WriterOptions(

@@ -16,6 +16,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
 from dymn_cli.tagging.failure import failure_of
+from dymn_cli.values import os_reason
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _open_list(path: str) -> Iterator[BinaryIO]:
             with Path(path).open("rb") as stream:
                 yield stream
     except OSError as exc:
-        raise InputError(f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+        raise InputError(f"{path}: {os_reason(exc)}") from exc
 
 
 def _unlocked(stream: BinaryIO) -> BinaryIO:

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import opt
-from dymn_cli.cli.options.filters import ROWS, AudioRoot, FilterOptions, FromFormat
+from dymn_cli.cli.options.declare import arg, opt
+from dymn_cli.cli.options.filters import AudioRoot, FilterOptions, FromFormat
 from dymn_cli.cli.options.groups import ResultOptions
-from dymn_cli.cli.options.panels import OUTPUT
+from dymn_cli.cli.options.panels import OUTPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
@@ -38,26 +38,20 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[
-        str, typer.Argument(metavar="RESULT", help="The result, or - for standard input.", show_default=False)
-    ],
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[OUT]", help="The file to write; its suffix says how.", show_default=False),
-    ] = None,
+    source: Annotated[str, arg("RESULT", "The result, or - for standard input.")],
+    target: Annotated[str | None, arg("[OUT]", "The file to write; its suffix is its format.")] = None,
     *,
     filters: FilterOptions,
-    output: ResultOptions,
-    messages: Messages,
     top: Annotated[
-        int,
-        opt("-k --top", "N", "At most N tags of a window, or events of a recording; 0 for all.", ROWS),
+        int, opt("-k --top", "N", "The N best tags of a window, or events of a recording; 0 for all.", SELECT)
     ] = 0,
     from_format: FromFormat = None,
     audio: AudioRoot = None,
+    output: ResultOptions,
     precision: Annotated[
-        int | None, opt("--precision", "N", "Decimals of scores (default: as RESULT has them).", OUTPUT)
+        int | None, opt("--precision", "N", "Decimals of scores (default: as in RESULT).", OUTPUT)
     ] = None,
+    messages: Messages,
 ) -> None:
     """Convert a result."""
     from dymn_cli.audio.locate import Locator
@@ -73,8 +67,7 @@ def convert(
     from dymn_cli.writers import BINARY
     from dymn_cli.writers.target import is_stdout
 
-    out_dir, force = output.out_dir, output.force
-    out = _one_place(source, target, output.out, out_dir)
+    out, out_dir = _one_place(source, target, output), output.out_dir
     to_stdout = out_dir is None and is_stdout(out)
     to_terminal = to_stdout and is_terminal(sys.stdout)
     selection = Selection(filters.selection(top=top))
@@ -97,10 +90,10 @@ def convert(
         )
         if out_dir is None:
             console = messages.stdout_console() if name == "table" and to_stdout else None
-            write_result(conversion, out, force=force, console=console)
+            write_result(conversion, out, force=output.force, console=console)
         else:
             with open_result(source, format_name=from_format) as again:
-                write_folder(conversion, out_dir, again, force=force)
+                write_folder(conversion, out_dir, again, force=output.force)
     selection.require_known()
     if losses := conversion.losses():
         messages.warning(losses)
@@ -108,18 +101,18 @@ def convert(
         messages.warning(selection.why_nothing("event" if result.kind == "events" else "tag"))
 
 
-def _one_place(source: str, target: str | None, out: str | None, out_dir: str | None) -> str | None:
+def _one_place(source: str, target: str | None, output: ResultOptions) -> str | None:
     """Where the result goes; None for standard output, or for a folder.
 
     Raises:
         UsageError: several places, or the result itself.
     """
-    if out is not None and target is not None:
-        raise UsageError(f"two places to write to: {target} and -o {out}", hint="give one of them")
-    out = target if out is None else out
-    if out is not None and out_dir is not None:
+    if output.out is not None and target is not None:
+        raise UsageError(f"two places to write to: {target} and -o {output.out}", hint="give one of them")
+    out = target if output.out is None else output.out
+    if out is not None and output.out_dir is not None:
         raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
-    if out_dir is not None and source == "-":
+    if output.out_dir is not None and source == "-":
         raise UsageError("--out-dir reads the result twice, standard input comes once", hint="name a file")
     if out not in (None, "-") and source != "-" and os.path.realpath(source) == os.path.realpath(str(out)):
         raise UsageError(f"{out} is the result itself", hint="write to another file")

@@ -1,19 +1,20 @@
-"""`dymn distill`: a student learns to say what its teachers say."""
+"""`dymn distill`: train a student to match its teachers."""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.distill import CorpusOptions, PupilOptions, RecipeOptions, WorkOptions
+from dymn_cli.cli.options.distill import CorpusOptions, RecipeOptions, StudentFile, StudentOptions
 from dymn_cli.cli.options.groups import ListOptions
+from dymn_cli.cli.options.training import WorkOptions
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
-from dymn_cli.cli.training_run.session import Display, end_interrupted, stop_on_signal, training_device
+from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, print_bytes, show
+from dymn_cli.cli.training_run.session import open_device, train
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from dymn_cli.model.config import ModelConfig
     from dymn_cli.store.header import ModelHeader
     from dymn_cli.train.distill.data import DataOptions, Prepared, TeacherSet
-    from dymn_cli.train.distill.recipe import Recipe, Stage
-    from dymn_cli.train.distill.run import Budget
+    from dymn_cli.train.distill.recipe import Budget, Recipe
 
 __all__ = ["register"]
 
@@ -35,31 +35,34 @@ HELP = """Train a student to match its teachers (the paper's pre-training).
 
   dymn distill recordings/ --teacher mn04_as -o student.safetensors --hours 2
   dymn distill audioset.h5 --teacher logits.npy --recipe paper -o student.safetensors
+  dymn distill --recipe small --show-recipe > mine.toml
 
-DATA is audio, labels are not needed: files and folders, or AudioSet as HDF5 of MP3 bytes. Teachers are models
-(several: the mean of their logits), or files of logits with their index. Whole groups of recordings are held
-out; on them, the agreement with the teacher is measured: KL divergence, top-1, top-5, rank correlation.
-Recipe small, for a CPU: block by block first, then the whole, on mixes of the recordings that the teacher
-hears as well. Recipe paper: Section IV of the paper, 200 epochs of 100,000 clips unless told otherwise.
-Recipe small also teaches the student what is heard when: it knows where in a mix each recording lies. A
-student that --init names is trained further: no block by block, batch normalisation as it is.
-Interrupted? The same command goes on where it stopped; with --steps the result is the same, bit for bit, with
---hours it depends on how fast the machine is.
-With --evaluate and no --out nothing is trained: it measures models on what --split or --holdout holds out.
-In a pipe, tab-separated: model, clips, kl, top1, top5, rank. Formats: table, tsv, json.
-Needs: pip install 'dymn[train]'.
+DATA is audio without labels: files and folders, or AudioSet as HDF5 of MP3 bytes. Teachers are models (of
+several, the mean of their logits) or files of logits with their index. Whole groups of recordings are held
+out, and the student's agreement with the teacher is measured on them: KL divergence, top-1, top-5, rank
+correlation.
+
+Recipe small is for hours of audio and a CPU: first each block learns by itself, then the whole network, on
+mixes of the recordings that student and teacher both hear; it also learns which sound is heard when. With
+--init MODEL, small means small-further: no training by block, and frozen batch statistics. Recipe paper is
+Section IV of the paper, 200 epochs of 100,000 clips. --show-recipe prints all settings of a recipe, --recipe
+reads them from a file, and --set changes one: --set batch=8, --set mixes.p_noise=0, --set stages.2.rate=1e-3.
+
+Repeat the command to continue an interrupted run. With --steps the result is the same, bit for bit; with
+--hours it depends on the speed of the machine. --evaluate without --out trains nothing and measures models.
+In a pipe, tab-separated: model, clips, kl, top1, top5, rank. Formats: table, tsv, json. Needs: pip install
+'dymn[train]'.
 """
 
 SCHEMA = "dymn.agreement/1"
 COLUMNS = ("model", "clips", "kl", "top1", "top5", "rank")
-TOLD = {
+MEASURES = {
     "kl": "KL {:.3f}",
     "top1": "top-1 {:.3f}",
     "top5": "top-5 {:.3f}",
     "rank": "rank {:.3f}",
     "frames": "frames {:.3f}",
 }
-DEFAULT_HOURS = 1.0
 
 
 def register(app: typer.Typer) -> None:
@@ -70,42 +73,47 @@ def register(app: typer.Typer) -> None:
 def distill(
     *,
     data: CorpusOptions,
-    pupil: PupilOptions,
+    models: StudentOptions,
     how: RecipeOptions,
-    run: WorkOptions,
+    work: WorkOptions,
+    target: StudentFile,
     listing: ListOptions,
     messages: Messages,
 ) -> None:
     """Train a student, or measure models."""
     choose_form(listing.format)
+    if how.recipe == "small" and models.init != "random":
+        how = dataclasses.replace(how, recipe="small-further")
+    recipe = how.read_recipe()
+    if how.show_recipe:
+        from dymn_cli.train.distill.recipe import recipe_toml
+
+        print_bytes(recipe_toml(recipe).encode())
+        return
     if not data.data:
         raise UsageError("no data", hint="give files or folders of audio, or HDF5 files")
-    if run.out is None and not pupil.evaluate:
-        raise UsageError("where shall the student go?", hint="-o student.safetensors, or --evaluate MODEL")
-    if run.out is not None and pupil.evaluate:
+    work.check()
+    if target.out is None:
+        if not models.evaluate:
+            raise UsageError(
+                "no output file for the student", hint="-o student.safetensors, or --evaluate MODEL"
+            )
+        device, threads = open_device(models.device, work.threads, messages)
+        _evaluate(data, models, how.seed, work, device, threads, listing, messages)
+        return
+    if models.evaluate:
         raise UsageError(
             "--evaluate trains nothing, and --out is for a student", hint="--compare MODEL does both"
         )
-    for number in (run.threads, run.measure):
-        if number is not None and number < 1:
-            raise UsageError(f"{number} is not a number from 1 on", hint="--threads N, --measure N")
-    if not run.checkpoint_every >= 0:
-        raise UsageError(f"--checkpoint-every {run.checkpoint_every:g} is no time")
-    if run.out is not None:
-        if not run.out.endswith(".safetensors"):
-            raise UsageError(f"{run.out}: a student is a .safetensors file", hint=f"-o {run.out}.safetensors")
-        from dymn_cli.writers import check_target
+    if not target.out.endswith(".safetensors"):
+        raise UsageError(
+            f"{target.out}: a student is a .safetensors file", hint=f"-o {target.out}.safetensors"
+        )
+    from dymn_cli.writers import check_target
 
-        check_target(run.out, force=run.force)
-    # Threads that wait for each other by spinning are in the way of whatever else runs here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from dymn_cli.train.device import set_threads  # says so where PyTorch is missing
-
-    threads, device = set_threads(run.threads), training_device(pupil.device, messages)
-    if run.out is None:
-        _evaluate(data, pupil, how, run, device, threads, listing, messages)
-    else:
-        _train(data, pupil, how, run, run.out, device, threads, listing, messages)
+    check_target(target.out, force=target.force)
+    device, threads = open_device(models.device, work.threads, messages)
+    _train(data, models, recipe, how, work, target.out, device, threads, listing, messages)
 
 
 # ---------------------------------------------------------------------- training
@@ -113,9 +121,10 @@ def distill(
 
 def _train(
     data: CorpusOptions,
-    pupil: PupilOptions,
+    models: StudentOptions,
+    recipe: Recipe,
     how: RecipeOptions,
-    run: WorkOptions,
+    work: WorkOptions,
     out: str,
     device: torch.device,
     threads: int,
@@ -124,118 +133,69 @@ def _train(
 ) -> None:
     from dymn_cli.store.registry import resolve
     from dymn_cli.train.distill.data import load_teachers
-    from dymn_cli.train.distill.run import DistillRun, RunOptions
+    from dymn_cli.train.distill.run import DistillRun
     from dymn_cli.train.distill.student import initial_student
 
-    for name in pupil.compare:
-        resolve(name)  # a misspelt name is told now and not after hours
-    teachers = load_teachers(pupil.teacher, pupil.teacher_index, device)
-    first = None if teachers.live is None else teachers.live.models[0]
-    config = _config(pupil.student or ("dymn04" if pupil.init == "random" else None))
-    student, header, began_as = initial_student(
-        config,
-        pupil.init,
+    for name in models.compare:
+        resolve(name)  # a misspelt name is an error now and not after hours
+    teachers = load_teachers(models.teacher, models.teacher_index, device)
+    student = initial_student(
+        _config(models.student or ("dymn04" if models.init == "random" else None)),
+        models.init,
         teachers.vocabulary,
         seed=how.seed,
-        teacher=first,
-        frames=how.frame_weight != 0 if how.recipe == "small" else bool(how.frame_weight),
+        teacher=None if teachers.live is None else teachers.live.models[0],
+        frames=recipe.has_frames,
     )
-    recipe = _recipe(how, teachers, header, messages, continues=pupil.init != "random")
+    recipe = _for_student(recipe, teachers, student.header, messages, must_have_blocks=bool(how.blockwise))
     budget = _budget(how, recipe)
-    prepared = _prepare(data, recipe, teachers, header.front_end, device, how.seed, run, threads, messages)
-    work = Path(run.work or f"{out}.train")
-    options = RunOptions(
-        work=work,
-        name=Path(out).name.removesuffix(".safetensors"),
-        budget=budget,
-        seed=how.seed,
-        group_by=data.group_by,
-        evaluations=run.measure,
-        checkpoint_every_s=60 * run.checkpoint_every,
-        resume=run.resume,
+    budget.steps_of(recipe.stages)  # a wrong number of steps is an error before any work
+    prepared = _prepare(
+        _data_options(data, work, how.seed),
+        recipe,
+        teachers,
+        student.header.front_end,
+        device,
+        threads,
+        messages,
     )
-    training = DistillRun(prepared, teachers, student, header, began_as, options, messages.note)
-    messages.note(f"checkpoint, log and split: {work}")
-    stages = tuple(stage.mode for stage in recipe.stages)
-    with (
-        stop_on_signal(messages) as request,
-        Display(messages, stages, TOLD, beside_bar=("loss", "kl")) as display,
-    ):
-        ended = training.run(display, request)
-    if ended == "interrupted":
-        end_interrupted(messages, request)
-    sha256 = training.save_student(Path(out))
+    options = work.run_options(out, Path(out).name.removesuffix(".safetensors"), how.seed)
+    run = DistillRun(prepared, student, budget, options, messages.note)
+    messages.note(f"checkpoint, log and split: {options.work}")
+    train(run, messages, MEASURES, beside_bar=("loss", "kl"))
+    sha256 = run.save_student(Path(out))
     messages.note(f"{out}: SHA-256 {sha256[:12]}…")
     held_out = prepared.context.held_out
     if held_out is not None:
-        student.eval()
-        found = {options.name: held_out.agreement(student, header.front_end)}
-        found |= _measured(pupil.compare, prepared)
+        found = {options.name: held_out.agreement(run.network.eval(), student.header.front_end)}
+        found |= _measured(models.compare, prepared)
         _show(found, prepared, listing, messages)
 
 
-def _recipe(
-    how: RecipeOptions, teachers: TeacherSet, header: ModelHeader, messages: Messages, *, continues: bool
+def _for_student(
+    recipe: Recipe, teachers: TeacherSet, header: ModelHeader, messages: Messages, *, must_have_blocks: bool
 ) -> Recipe:
-    import dataclasses
+    from dymn_cli.train.distill.student import can_train_blocks
 
-    from dymn_cli.train.distill.recipe import RECIPES, small
-    from dymn_cli.train.distill.student import can_teach_blocks
-
-    if how.recipe not in RECIPES:
-        raise UsageError(f"no recipe {how.recipe!r}", hint=" or ".join(RECIPES))
-    width = header.config.width
-    recipe = RECIPES[how.recipe](width, continues=continues)
-    stages: list[Stage] = list(recipe.stages)
-    fits = can_teach_blocks(teachers.live, header.config, header.front_end)
-    blocks = [stage for stage in stages if stage.mode == "blockwise"]
-    wholes = [stage for stage in stages if stage.mode != "blockwise"]
-    share = how.blockwise
-    if share is not None and not 0 <= share < 1:
-        raise UsageError(f"--blockwise {share:g} is not a share from 0 and below 1")
-    if share is None and blocks and not fits:
+    blocks = must_have_blocks or can_train_blocks(teachers.live, header)
+    if not blocks and any(stage.mode == "blockwise" and stage.share for stage in recipe.stages):
         messages.note("no teacher has the student's channels: its blocks are not trained one by one")
-        share = 0.0
-    if share is not None:
-        blocks = blocks or [stage for stage in small(width).stages if stage.mode == "blockwise"]
-        rest = sum(stage.share for stage in wholes)
-        blocks = [dataclasses.replace(stage, share=share) for stage in blocks] if share else []
-        wholes = [dataclasses.replace(stage, share=stage.share / rest * (1 - share)) for stage in wholes]
-    both = {"batch": how.batch, "window_s": how.window, "frames": how.frame_weight}
-    changes = {name: value for name, value in both.items() if value is not None}
-    given = {"rate": how.rate, "hints": how.hints, "settled": how.settled}
-    own = {name: value for name, value in given.items() if value is not None}
-    blocks = [dataclasses.replace(stage, **changes) for stage in blocks]  # type: ignore[arg-type]
-    wholes = [dataclasses.replace(stage, **changes, **own) for stage in wholes]  # type: ignore[arg-type]
-    recipe = dataclasses.replace(recipe, stages=(*blocks, *wholes))
-    return recipe if how.label_share is None else dataclasses.replace(recipe, label_share=how.label_share)
+    return recipe.for_student(header.config.width, blocks=blocks)
 
 
 def _budget(how: RecipeOptions, recipe: Recipe) -> Budget:
-    from dymn_cli.train.distill.recipe import CLIPS_PER_EPOCH, EPOCHS
-    from dymn_cli.train.distill.run import Budget
+    from dymn_cli.train.distill.recipe import Budget
 
-    ways = {
-        "--hours": how.hours,
-        "--steps": how.steps,
-        "--epochs": how.epochs if how.epochs is not None else how.clips_per_epoch,
-    }
+    ways = {"--hours": how.hours, "--steps": how.steps, "--epochs": how.epochs or how.clips_per_epoch}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} both say how long the run is", hint="give one of them")
+        raise UsageError(f"{' and '.join(given)} both set the length of the run", hint="give one of them")
     if how.steps is not None:
         try:
             return Budget(steps=tuple(int(part) for part in how.steps.split(",")))
         except ValueError as exc:
             raise UsageError(f"--steps {how.steps!r} is not a number, nor one for each stage") from exc
-    if how.hours is not None or (recipe.name == "small" and not given):
-        return Budget(hours=DEFAULT_HOURS if how.hours is None else how.hours)
-    epochs = EPOCHS if how.epochs is None else how.epochs
-    n_clips = epochs * (CLIPS_PER_EPOCH if how.clips_per_epoch is None else how.clips_per_epoch)
-    if not 1 <= n_clips < 1e15:
-        raise UsageError(f"{epochs:g} epochs of {how.clips_per_epoch or CLIPS_PER_EPOCH} clips are no run")
-    total = sum(stage.share for stage in recipe.stages)
-    return Budget(steps=tuple(max(round(n_clips * s.share / total / s.batch), 1) for s in recipe.stages))
+    return Budget.of(recipe) if how.hours is None else Budget(hours=how.hours)
 
 
 def _config(text: str | None) -> ModelConfig | None:
@@ -262,21 +222,19 @@ def _config(text: str | None) -> ModelConfig | None:
 
 
 def _prepare(
-    data: CorpusOptions,
+    options: DataOptions,
     recipe: Recipe,
     teachers: TeacherSet,
     front_end: FrontEndConfig,
     device: torch.device,
-    seed: int,
-    run: WorkOptions,
     threads: int,
     messages: Messages,
     *,
     needs_training: bool = True,
 ) -> Prepared:
     from dymn_cli.train.distill.data import prepare
+    from dymn_cli.writers.spelling import counted
 
-    options = _data_options(data, run.cache, seed)
     with messages.progress(None, shared_with_results=False) as tally:
 
         def decoded(n_all: int, seconds: float) -> None:
@@ -289,24 +247,21 @@ def _prepare(
             teachers,
             front_end,
             device,
-            seed=seed,
             threads=threads,
             tell=messages.note,
             decoded=decoded,
             needs_training=needs_training,
         )
-    from dymn_cli.writers.spelling import counted
-
-    context = prepared.context
     if prepared.skipped:
         first = prepared.skipped[0][1]
         n_skipped = counted(len(prepared.skipped), "recording")
         messages.warning(f"{n_skipped} cannot be used; the first: {first}")
-    held = 0 if context.held_out is None else len(context.held_out.indices)
+    held_out = prepared.context.held_out
+    n_measured = 0 if held_out is None else len(held_out.indices)
     messages.note(
         f"{counted(len(prepared.training), 'clip')} of {counted(len(prepared.split.training), 'group')}"
         f" to learn from, {counted(len(prepared.split.held_out), 'group')} held out, measured on"
-        f" {held:,} of their clips"
+        f" {n_measured:,} of their clips"
     )
     return prepared
 
@@ -322,17 +277,13 @@ def _holdout(text: str) -> float | tuple[str, ...]:
     return names
 
 
-def _data_options(data: CorpusOptions, cache: str | None, seed: int) -> DataOptions:
+def _data_options(data: CorpusOptions, work: WorkOptions, seed: int) -> DataOptions:
     from dymn_cli.audio.discover import parse_extensions
-    from dymn_cli.datasets.audio_cache import CLIPS_FOLDER
-    from dymn_cli.store.local import cache_folder
     from dymn_cli.train.distill.data import DataOptions
 
-    if data.held_out_clips < 0:
-        raise UsageError("--held-out-clips cannot be negative", hint="0 for all")
     return DataOptions(
         names=tuple(data.data),
-        cache=Path(cache) if cache else cache_folder() / CLIPS_FOLDER,
+        cache=work.cache_folder,
         extensions=parse_extensions(data.ext),
         group_by=data.group_by,
         manifest=Path(data.manifest) if data.manifest else None,
@@ -346,38 +297,35 @@ def _data_options(data: CorpusOptions, cache: str | None, seed: int) -> DataOpti
 
 def _evaluate(
     data: CorpusOptions,
-    pupil: PupilOptions,
-    how: RecipeOptions,
-    run: WorkOptions,
+    models: StudentOptions,
+    seed: int,
+    work: WorkOptions,
     device: torch.device,
     threads: int,
     listing: ListOptions,
     messages: Messages,
 ) -> None:
     from dymn_cli.train.distill.data import load_teachers
-    from dymn_cli.train.distill.recipe import RECIPES
+    from dymn_cli.train.distill.recipe import built_in
     from dymn_cli.train.distill.teachers import load_model
 
-    teachers = load_teachers(pupil.teacher, pupil.teacher_index, device)
-    first = load_model(pupil.evaluate[0], device)
-    front_ends = {first.header.front_end, *(teachers.live.front_ends if teachers.live else ())}
-    kind = "small" if teachers.live is not None and len(front_ends) == 1 else "paper"
-    recipe = RECIPES[kind](first.header.config.width)
+    teachers = load_teachers(models.teacher, models.teacher_index, device)
+    front_end = load_model(models.evaluate[0], device).header.front_end
+    shares_front_end = teachers.live is not None and set(teachers.live.front_ends) == {front_end}
+    recipe = built_in("small" if shares_front_end else "paper")  # log-mels are kept, or samples
     prepared = _prepare(
-        data,
+        _data_options(data, work, seed),
         recipe,
         teachers,
-        first.header.front_end,
+        front_end,
         device,
-        how.seed,
-        run,
         threads,
         messages,
         needs_training=False,
     )
     if prepared.context.held_out is None:
         raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")
-    _show(_measured([*pupil.evaluate, *pupil.compare], prepared), prepared, listing, messages)
+    _show(_measured([*models.evaluate, *models.compare], prepared), prepared, listing, messages)
 
 
 def _measured(names: list[str], prepared: Prepared) -> dict[str, Agreement]:

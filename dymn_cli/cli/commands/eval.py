@@ -1,4 +1,4 @@
-"""`dymn eval`: how good is a model, or a finished result?"""
+"""`dymn eval`: evaluate a model or a finished result."""
 
 from __future__ import annotations
 
@@ -31,29 +31,27 @@ HELP = """Evaluate a model or a finished result against ground truth.
   dymn eval sounds/                        sub-folders are the classes
   dymn eval events.jsonl --truth marked.tsv
 
-INPUT is audio, or a result of dymn tag with all scores (-k 0 or --layout matrix, and --precision 9 where
-they are low): csv, tsv, jsonl or json.
-The truth is a folder with a sub-folder per class, or a table: file,label[;label...], or as AudioSet,
-FSD50K, ESC-50, OpenMIC or TAU have theirs. Its labels are names, ids or slugs of the model's; --map says
-what others mean.
+INPUT is audio, or a result of dymn tag with all scores (-k 0 or --layout matrix; --precision 9 where scores
+are low): csv, tsv, jsonl or json. The truth is a folder with a sub-folder per class, or a table:
+file,label[;label...], or one in the form of AudioSet, FSD50K, ESC-50, OpenMIC or TAU. Its labels are names,
+ids or slugs of the model's labels; --map translates others.
 
 Per class: average precision, ROC AUC, d', and the threshold with the best F1, or with --at-precision the
 lowest one that is precise enough; --write-thresholds writes them for dymn tag --thresholds. Means are over
-the classes that some recording has. Accuracy: how often the highest score is right. A table on a terminal;
-in a pipe, tab-separated: label, mid, n_positive, average_precision, auc, d_prime, threshold, precision,
-recall, f1. Formats: table, tsv, csv, json. Answers of the model are remembered: judging the same recordings
-again takes no time.
+the classes that some recording has. Accuracy: how often the highest score is right. Formats: table (on a
+terminal), tsv (in a pipe), csv, json; the columns of tsv are label, mid, n_positive, average_precision, auc,
+d_prime, threshold, precision, recall, f1. dymn remembers the model's scores: to evaluate it again takes no
+time.
 
-Events: the truth says from when to when. It is a table with the columns filename, onset, offset and
-event_label, Audacity label tracks (a folder, each named as its recording), a Raven selection table, or any
-result of dymn events; INPUT is audio, or such a result. Per class: F1 by the ends of events (the onset 200 ms
-off at most, the offset 200 ms or a fifth of the length), F1 by what they share with true ones (a half), and
-PSDS1 and PSDS2 as DCASE sets them. Those look at all thresholds: of audio, by the scores of its frames; of a
-result, by the scores of its events alone, so find them with a low --on.
+Events: the truth has a start and an end for each event. It is a table with the columns filename, onset,
+offset and event_label, Audacity label tracks (a folder, each named as its recording), a Raven selection
+table, or any result of dymn events; INPUT is audio, or such a result. Per class: event-based F1 (onsets
+within 200 ms, offsets within 200 ms or a fifth of the length), intersection-based F1 (a half), and PSDS1 and
+PSDS2 as in DCASE. PSDS covers all thresholds: from audio by the scores of frames; from a result by the scores
+of its events alone, so make it with a low --on.
 """
 
-TRUTH = "What is true"
-MAX_NAMED = 4
+TRUTH = "Ground truth"
 
 
 def register(app: typer.Typer) -> None:
@@ -111,9 +109,10 @@ def evaluate_inputs(
     ] = None,
     messages: Messages,
 ) -> None:
-    """Judge the inputs."""
+    """Evaluate the inputs."""
+    from dymn_cli.cli.batch_run import judge_events
     from dymn_cli.cli.views import evaluation as evaluation_view
-    from dymn_cli.cli.views.event_evaluation import are_events, judge_events
+    from dymn_cli.cli.views.event_evaluation import write_event_evaluation
 
     form = evaluation_view.choose_output(output)
     if at_precision is not None and not 0 < at_precision <= 1:
@@ -130,7 +129,7 @@ def evaluate_inputs(
     if gone is not None:
         raise AudioNotFoundError(f"{gone}: no such file")
     mapping = read_label_map(label_map) if label_map is not None else {}
-    if truth is not None and dataset is None and are_events(truth):
+    if truth is not None and dataset is None and judge_events.are_events(truth):
         for option, value in (
             ("--part", part),
             ("--at-precision", at_precision),
@@ -139,33 +138,39 @@ def evaluate_inputs(
         ):
             if value is not None:
                 raise UsageError(f"{option} is about whole recordings, and {truth} is about events")
-        judge_events(
-            inputs,
-            truth,
-            mapping,
-            ignore_unknown=ignore_unknown,
-            model=model,
-            output=output,
-            form=form,
-            messages=messages,
+        events, n_failed = judge_events.evaluate_inputs(
+            inputs, truth, mapping, ignore_unknown=ignore_unknown, model=model, messages=messages
         )
+        write_event_evaluation(events, output, form, messages)
+        evaluation_view.end_with(n_failed, events.n_recordings)
         return
     if plot is not None:
         from dymn_cli.evaluation.plots import check_picture
 
         check_picture(plot)
-    said = _truth(inputs, truth, dataset, part)
-    evaluation_view.tell(messages, said.notes)
+    ground_truth = _truth(inputs, truth, dataset, part)
+    for note in ground_truth.notes:
+        messages.note(note)
     finished = [name for name in inputs if name.lower().endswith(SUFFIXES)]
     if finished and dataset is None:
         if len(finished) < len(inputs):
-            raise UsageError("results and audio are judged one by one", hint=f"without {finished[0]}")
-        scores, vocabulary, matched, n_failed = _of_results(inputs, said, mapping, ignore_unknown, messages)
+            raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
+        scores, vocabulary, matched, n_failed = _of_results(
+            inputs, ground_truth, mapping, ignore_unknown, messages
+        )
     else:
         scores, vocabulary, matched, n_failed = _of_audio(
-            inputs, said, mapping, ignore_unknown, messages, model, jobs, from_truth=dataset is not None
+            inputs,
+            ground_truth,
+            mapping,
+            ignore_unknown,
+            messages,
+            model,
+            jobs,
+            from_truth=dataset is not None,
         )
-    evaluation_view.tell(messages, list(_notes(matched)))
+    for note in _notes(matched):
+        messages.note(note)
     evaluation = evaluate(
         scores,
         matched.truth,
@@ -190,10 +195,10 @@ def evaluate_inputs(
 
 
 def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str | None) -> GroundTruth:
-    """What is true, by what was asked for.
+    """The ground truth that the options name.
 
     Raises:
-        UsageError: it is not clear what that is.
+        UsageError: they name none.
         InputError: it cannot be read.
     """
     from dymn_cli.datasets.published import read_layout
@@ -203,23 +208,22 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
         if truth is not None or len(inputs) > 1:
             raise UsageError("--dataset takes one folder, which has its own truth")
         data = read_layout(dataset, inputs[0])
-        said = GroundTruth.of(data)
+        found = GroundTruth.of(data)
     elif truth is not None:
-        said = read_truth(truth)
+        found = read_truth(truth)
     elif len(inputs) == 1 and Path(inputs[0]).is_dir():
-        said = read_truth(inputs[0])
+        found = read_truth(inputs[0])
     else:
         raise UsageError(
-            "what is really to be heard?",
-            hint="--truth FILE.csv, or name a folder with a sub-folder per class",
+            "no ground truth", hint="--truth FILE.csv, or name a folder with a sub-folder per class"
         )
     if part is None:
-        return said
-    return said.only(part)
+        return found
+    return found.only(part)
 
 
 def _of_results(
-    inputs: list[str], said: GroundTruth, mapping: LabelMap, ignore_unknown: bool, messages: Messages
+    inputs: list[str], ground_truth: GroundTruth, mapping: LabelMap, ignore_unknown: bool, messages: Messages
 ) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
     from dymn_cli.evaluation.ground_truth import match
     from dymn_cli.evaluation.score_files import read_scores
@@ -229,13 +233,15 @@ def _of_results(
         messages.warning(note)
     if table.failed:
         messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
-    matched = match(said, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
+    matched = match(
+        ground_truth, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown
+    )
     return table.scores[matched.recordings], table.vocabulary, matched, len(table.failed)
 
 
 def _of_audio(
     inputs: list[str],
-    said: GroundTruth,
+    ground_truth: GroundTruth,
     mapping: LabelMap,
     ignore_unknown: bool,
     messages: Messages,
@@ -253,7 +259,7 @@ def _of_audio(
 
     problems = []
     if from_truth:
-        names = [row.name for row in said.rows]
+        names = [row.name for row in ground_truth.rows]
     else:
         found = list(find(inputs))
         problems = [one.problem for one in found if one.problem is not None]
@@ -272,8 +278,8 @@ def _of_audio(
     )
     with work.open_tagger(1) as tagger:
         vocabulary = tagger.vocabulary
-    # Labels are looked up first: a word that the model does not know is said before any work is done.
-    matched = match(said, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
+    # Labels are looked up first: a label that the model does not know is an error before any work.
+    matched = match(ground_truth, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     wanted = [names[n] for n in matched.recordings]
     with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
@@ -283,7 +289,7 @@ def _of_audio(
 
 
 def _notes(matched: Matched) -> list[str]:
-    """What is worth knowing of how truth and recordings fit together."""
+    """How truth and recordings fit together."""
     notes = []
     if matched.without_truth:
         notes.append(

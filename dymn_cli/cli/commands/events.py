@@ -5,9 +5,12 @@ from __future__ import annotations
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.cutting import EventClipOptions
 from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.groups import BatchOptions, InputOptions, ModelOptions, Precision, ResultOptions
 from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.cli.views.clips import require_clips
+from dymn_cli.errors import UsageError
 
 __all__ = ["register"]
 
@@ -15,6 +18,7 @@ HELP = """Find sound events: start, end, label and score of each.
 
   dymn events meeting.wav -l Laughter -t 0.2
   dymn events night.flac -l Animal --descendants -f audacity -o night.txt
+  dymn events night.flac -l Owl -o owls.csv --cut clips/
 
 Prints a table on a terminal; in a pipe, tab-separated: source, channel, start_s, end_s, label, score.
 Formats: table, tsv, csv, json, jsonl, audacity, raven, kaleidoscope, sed (filename, onset, offset,
@@ -50,10 +54,16 @@ def events(
     messages: Messages,
     *,
     precision: Precision = 4,
+    clips: EventClipOptions,
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.batch_run.events import EventAnalysis
     from dymn_cli.cli.batch_run.run import write_results
 
-    analysis = EventAnalysis(inputs, model, time, select, output, precision=precision)
+    if clips.cut is not None and "-" in inputs.inputs:
+        raise UsageError("--cut reads recordings again, and standard input comes once", hint="save it first")
+    cutter = clips.cutter(force=output.force)
+    analysis = EventAnalysis(inputs, model, time, select, output, precision=precision, cutter=cutter)
     write_results(analysis, inputs, output, batch, messages, threads=model.threads)
+    if cutter is not None and not inputs.dry_run:
+        require_clips(cutter.summary)

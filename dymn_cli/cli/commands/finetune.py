@@ -12,16 +12,20 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.finetune import TuningOptions
+from dymn_cli.cli.options.finetune import FinetuneOptions
 from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
+from dymn_cli.cli.options.training import RECIPE, WorkOptions, given
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
-from dymn_cli.errors import BackendUnavailableError, UsageError
+from dymn_cli.errors import BackendUnavailableError, InputError, UsageError
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Dataset
+    from dymn_cli.datasets.folds import Plan
     from dymn_cli.evaluation.evaluate import Evaluation
+    from dymn_cli.train.finetune.data import LabelledAudio
+    from dymn_cli.train.finetune.recipe import FinetuneRecipe
     from dymn_cli.train.finetune.result import Trained
     from dymn_cli.train.finetune.run import FinetuneRun
 
@@ -34,70 +38,79 @@ HELP = """Train a tagger for your own classes.
   dymn finetune ESC-50-master/ --dataset esc50 -o esc50.safetensors
   dymn tag -m my.safetensors clip.wav
 
-DATA is a folder with a sub-folder per class (above them, if you like, train, val and test); a table
-file,label[;label...] with, if you like, columns fold, split and group; or, with --dataset, ESC-50, FSD50K,
-OpenMIC-2018 or TAU Urban Acoustic Scenes 2020 Mobile as their archives unpack. Where recordings have
-several labels, or none, the classes are told apart each by itself; --task says it otherwise.
+DATA is a folder with a sub-folder per class (optionally below train, val and test), a table
+file,label[;label...] with optional columns fold, split and group, or, with --dataset, ESC-50, FSD50K,
+OpenMIC-2018 or TAU Urban Acoustic Scenes 2020 Mobile as their archives unpack. A recording may have several
+labels, or none; --task overrides what the data look like.
 
-The whole network is trained where PyTorch is installed (pip install 'dymn[train]'): Section V of the paper,
-80 epochs with the published rates for the data sets named above; for your own, 20 epochs at 1e-4 in batches
-of 8, from a head that fits what the model hears already. It says beforehand how long that will take.
-Interrupted? The same command goes on where it stopped, and the result is the same. With --head-only, or
-without PyTorch, only the last layer is trained, by logistic regression on embeddings of the model; that
-takes seconds to minutes, and embeddings are remembered.
+With PyTorch (pip install 'dymn[train]') the whole network is trained, as in Section V of the paper: 80 epochs
+at the published rates for the data sets named above; 20 epochs at 1e-4 in batches of 8 for your own, from a
+head fitted to the embeddings. It says beforehand how long that takes. --show-recipe prints all settings,
+--recipe reads them from a file, --set changes one. Repeat the command to continue an interrupted run: the
+result is the same. With --head-only, or without PyTorch, only the last layer is trained, by logistic
+regression on embeddings, in seconds to minutes; dymn remembers the embeddings.
 
-Recordings are held out in turn, by the folds or the split of the data or else by folds that are made; the
-figures are about what was held out. The model itself then learns from all of them, unless they have a split
-or --holdout says otherwise. What ends or tunes a training is held out for that alone. Each class is told
-from all others by itself, so that a score says how sure the model is of it.
+Recordings are held out in turn, by the folds or the split of the data, else by folds that dymn makes, and the
+figures are about them. The final model learns from all recordings, unless the data have a split or --holdout
+is given. Early stopping and penalties are chosen on recordings held out for that alone.
 
 Beside my.safetensors: my.thresholds.csv (for dymn tag --thresholds) and my.log.json (settings, figures by
-class and fold, confusions). On standard output, the figures by class, as dymn eval has them.
+class and fold, confusions). On standard output: the figures by class, as dymn eval prints them.
 """
 
-DATA_PANEL, TRAINING_PANEL = "Data", "Training"
-FEW = 5  # recordings of a class below which its figures say little
+MEASURES = {"map": "mAP {:.2f}", "accuracy": "{:.0%} right"}
+DATA_PANEL = "Data"
+FEW = 5  # recordings of a class, below which its figures mean little
 
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """What is learned from, and how it is divided."""
+    """The data set, and how it is divided."""
 
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A folder or a table of labels.", show_default=False)
-    ]
+        str | None,
+        typer.Argument(metavar="DATA", help="A folder or a table of labels.", show_default=False),
+    ] = None
     dataset: Annotated[
         str | None,
-        opt(
-            "--dataset", "NAME", "DATA is esc50, fsd50k, openmic or tau, as its archives unpack.", DATA_PANEL
-        ),
+        opt("--dataset", "NAME", "DATA is esc50, fsd50k, openmic or tau.", DATA_PANEL),
     ] = None
     audio: Annotated[
         str | None,
-        opt("--audio", "DIR", "Where the recordings of a table are (default: beside it).", DATA_PANEL),
+        opt("--audio", "DIR", "Recordings of a table (default: beside it).", DATA_PANEL),
     ] = None
     task: Annotated[
         str,
         opt(
             "--task",
             "auto|one|many",
-            "One label a recording, or many (default: as the data are).",
+            "Labels of a recording (default: as in the data).",
             DATA_PANEL,
             show_default=False,
         ),
     ] = "auto"
     folds: Annotated[
         int | None,
-        opt("--folds", "N", "Make N folds, whatever the data say (default: theirs, else 5).", DATA_PANEL),
+        opt("--folds", "N", "Make N folds (default: those of the data, else 5).", DATA_PANEL),
     ] = None
     holdout: Annotated[
         float | None,
-        opt("--holdout", "X", "Hold out about this share instead, also of the final model.", DATA_PANEL),
+        opt("--holdout", "X", "Hold out about this share instead of folds.", DATA_PANEL),
     ] = None
     seed: Annotated[
         int,
-        opt("--seed", "N", "Of all that is drawn.", DATA_PANEL, min=0),
+        opt("--seed", "N", "Of folds and training.", DATA_PANEL, min=0),
     ] = 0
+
+    def plan_of(self, dataset: Dataset) -> Plan:
+        """What is held out when.
+
+        Raises:
+            UsageError: options that contradict each other or the data.
+        """
+        from dymn_cli.datasets.folds import plan_of
+
+        return plan_of(dataset, folds=self.folds, holdout=self.holdout, seed=self.seed)
 
 
 def register(app: typer.Typer) -> None:
@@ -113,30 +126,29 @@ def finetune(
     device: DeviceName = "auto",
     head_only: Annotated[
         bool,
-        flag("--head-only", "Train the last layer only, on remembered embeddings.", TRAINING_PANEL),
+        flag("--head-only", "Train the last layer only, on remembered embeddings.", RECIPE),
     ] = False,
     penalty: Annotated[
         float | None,
-        opt(
-            "--penalty", "X", "With --head-only: what squared weights cost (default: chosen).", TRAINING_PANEL
-        ),
+        opt("--penalty", "X", "With --head-only: what squared weights cost (default: chosen).", RECIPE),
     ] = None,
     jobs: Jobs = None,
-    tuning: TuningOptions,
+    how: FinetuneOptions,
+    work: WorkOptions,
     out: Annotated[
-        str,
+        str | None,
         opt("-o --out", "FILE", "The new model: a .safetensors file.", OUTPUT_PANEL, show_default=False),
-    ],
+    ] = None,
     at_precision: Annotated[
         float | None,
-        opt("--at-precision", "P", "Thresholds that reach this precision, not the best F1.", OUTPUT_PANEL),
+        opt("--at-precision", "P", "Thresholds for this precision, not best F1.", OUTPUT_PANEL),
     ] = None,
     plot: Annotated[
         str | None,
         opt(
             "--plot",
             "FILE.png",
-            "A picture: classes, reliability, confusions; png, svg or pdf.",
+            "A picture of the figures: png, svg or pdf.",
             OUTPUT_PANEL,
         ),
     ] = None,
@@ -148,10 +160,21 @@ def finetune(
     messages: Messages,
 ) -> None:
     """Train a model and write it."""
-    from dymn_cli.cli.terminal.tables import choose_form
+    from dymn_cli.cli.terminal.tables import choose_form, print_bytes
     from dymn_cli.cli.views import evaluation as evaluation_view
 
     form = choose_form(listing.format)
+    recipe = how.read_recipe(data.dataset)
+    if how.show_recipe:
+        from dymn_cli.train.finetune.recipe import recipe_toml
+
+        print_bytes(recipe_toml(recipe).encode())
+        return
+    if data.data is None:
+        raise UsageError("no data", hint="give a folder with a sub-folder per class, or a table of labels")
+    if out is None:
+        raise UsageError("no output file for the model", hint="-o my.safetensors")
+    work.check()
     places = _Places.of(out)
     evaluation_view.check_outputs(out, places.log, places.thresholds, plot, force=force)
     if at_precision is not None and not 0 < at_precision <= 1:
@@ -160,15 +183,15 @@ def finetune(
         from dymn_cli.evaluation.plots import check_picture
 
         check_picture(plot)
-    head_only = _only_head(head_only, penalty, tuning, messages)
-    dataset = _read(data)
+    head_only = _only_head(head_only, penalty, given(how, work), messages)
+    dataset = _read(data, data.data)
     _say(dataset, messages)
     run = None
     base = _Base(model, backend, device)
     if head_only:
         trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, messages)
     else:
-        run, n_failed = _train_whole(dataset, data, base, tuning, places, messages)
+        run, n_failed = _train_whole(dataset, data, base, recipe, work, places, messages)
         trained = run.trained()
     evaluation = trained.evaluate(at_precision)
     document = _write(trained, evaluation, places, force=force)
@@ -185,7 +208,7 @@ def finetune(
     if thin:
         from dymn_cli.datasets.dataset import listed
 
-        messages.note(f"too few recordings to say how well these are heard: {listed(thin, 6)}")
+        messages.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
     messages.note(f"{out}: {len(dataset.classes)} classes; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
 
@@ -227,7 +250,7 @@ class _Base:
     device: str
 
 
-def _only_head(head_only: bool, penalty: float | None, tuning: TuningOptions, messages: Messages) -> bool:
+def _only_head(head_only: bool, penalty: float | None, others: list[str], messages: Messages) -> bool:
     """Whether only the last layer is trained: as asked for, or because there is no PyTorch.
 
     Raises:
@@ -235,24 +258,27 @@ def _only_head(head_only: bool, penalty: float | None, tuning: TuningOptions, me
         BackendUnavailableError: options of end-to-end training without PyTorch.
     """
     if head_only:
-        if tuning.given:
-            raise UsageError(f"{tuning.given[0]} is about end-to-end training", hint="not with --head-only")
+        if others:
+            raise UsageError(f"{others[0]} is about end-to-end training", hint="not with --head-only")
         return True
-    from dymn_cli.cli.training_run.whole_network import why_not_whole
+    from dymn_cli.cli.training_run.session import load_torch
 
-    reason = why_not_whole()
-    if reason is None:
-        if penalty is not None:
-            raise UsageError("--penalty is about the last layer alone", hint="add --head-only")
-        return False
-    remedy = "pip install 'dymn[train]'"
-    if tuning.given:
-        raise BackendUnavailableError(f"{tuning.given[0]}: {reason}", hint=f"{remedy}, or --head-only")
-    messages.note(f"{reason}; only the last layer is trained, {remedy} for more")
-    return True
+    try:
+        load_torch()
+    except BackendUnavailableError as exc:
+        remedy = "pip install 'dymn[train]'"
+        if others:
+            raise BackendUnavailableError(
+                f"{others[0]}: {exc.message}", hint=f"{remedy}, or --head-only"
+            ) from exc
+        messages.note(f"{exc.message}; only the last layer is trained, {remedy} for more")
+        return True
+    if penalty is not None:
+        raise UsageError("--penalty is about the last layer alone", hint="add --head-only")
+    return False
 
 
-def _read(data: DataOptions) -> Dataset:
+def _read(data: DataOptions, place: str) -> Dataset:
     """The data set that the options name.
 
     Raises:
@@ -263,18 +289,18 @@ def _read(data: DataOptions) -> Dataset:
     from dymn_cli.datasets.published import read_layout
 
     task: Any = data.task  # checked there
-    is_folder = os.path.isdir(data.data)  # noqa: PTH112 - names may be bytes that no Path holds
+    is_folder = os.path.isdir(place)  # noqa: PTH112 - names may be bytes that no Path holds
     if data.audio is not None and (data.dataset is not None or is_folder):
         raise UsageError("--audio is about the recordings of a table", hint="DATA is the table then")
     if data.dataset is not None:
-        return read_layout(data.dataset, data.data, task=task)
+        return read_layout(data.dataset, place, task=task)
     if is_folder:
-        return read_folder(data.data, task=task)
-    return read_table(data.data, audio=data.audio, task=task)
+        return read_folder(place, task=task)
+    return read_table(place, audio=data.audio, task=task)
 
 
 def _say(dataset: Dataset, messages: Messages) -> None:
-    """What the data are, aloud: a wrong guess must not pass unseen."""
+    """Describe the data: a wrong guess must not pass unseen."""
     kind = "several labels a recording (multi-label)" if dataset.is_multilabel else "one label a recording"
     messages.note(
         f"{dataset.name}: {len(dataset.examples)} recordings, {len(dataset.classes)} classes, {kind}"
@@ -292,26 +318,68 @@ def _train_whole(
     dataset: Dataset,
     data: DataOptions,
     base: _Base,
-    tuning: TuningOptions,
+    recipe: FinetuneRecipe,
+    work: WorkOptions,
     places: _Places,
     messages: Messages,
 ) -> tuple[FinetuneRun, int]:
-    """All of the network, and how many recordings could not be used."""
-    from dymn_cli.cli.training_run.whole_network import train_whole
-    from dymn_cli.datasets.folds import plan_of
+    """The finished training of the whole network, and how many recordings could not be used."""
+    from dymn_cli.cli.training_run.session import open_device, train
+    from dymn_cli.train.distill.teachers import load_model
+    from dymn_cli.train.finetune.run import FinetuneRun
 
-    return train_whole(
-        dataset,
-        data.dataset,
-        base.model,
-        base.device,
-        lambda some: plan_of(some, folds=data.folds, holdout=data.holdout, seed=data.seed),
-        tuning,
-        out=places.model,
-        name=places.name,
-        seed=data.seed,
-        messages=messages,
+    data.plan_of(dataset)  # errors of the data come before any work
+    device, threads = open_device(base.device, work.threads, messages)
+    model = load_model(base.model, device)
+    audio, n_failed = _decode(dataset, work.cache_folder, threads, messages)
+    recipe = recipe.for_recordings(audio.longest_s)
+    plan = data.plan_of(audio.dataset)
+    options = work.run_options(places.model, places.name, data.seed)
+    run = FinetuneRun(audio, plan, model, recipe, options, device, messages.note)
+    _say_what_follows(run, recipe, model.header.name, plan, str(device), options.work, messages)
+    train(run, messages, MEASURES, measures_aloud=False, epochs=recipe.epochs)
+    return run, n_failed + len(dataset.missing)
+
+
+def _decode(dataset: Dataset, folder: Path, threads: int, messages: Messages) -> tuple[LabelledAudio, int]:
+    """The recordings, decoded, and how many cannot be."""
+    from dymn_cli.cli.batch_run.predict import MAX_TOLD
+    from dymn_cli.results import Failure
+    from dymn_cli.train.finetune.data import open_labelled
+
+    with messages.progress(len(dataset.examples), shared_with_results=False) as tally:
+        audio, skipped = open_labelled(
+            dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
+        )
+    for number, (path, reason) in enumerate(skipped):
+        if number < MAX_TOLD or messages.verbosity:
+            messages.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
+    return audio, len(skipped)
+
+
+def _say_what_follows(
+    run: FinetuneRun,
+    recipe: FinetuneRecipe,
+    base: str,
+    plan: Plan,
+    where: str,
+    work: Path,
+    messages: Messages,
+) -> None:
+    """Describe the run."""
+    from dymn_cli.cli.terminal.progress import span
+
+    how_often = f"{len(run.stages)} trainings: {plan.words}, then all" if plan.n_folds > 1 else plan.words
+    messages.note(how_often)
+    messages.note(
+        f"{base}, end to end: {recipe.epochs} epochs in batches of {recipe.batch}, {recipe.window_s:g} s of a"
+        f" recording, peak rate {recipe.rate:g}; {run.n_steps:,} steps on {where}"
     )
+    messages.note(f"checkpoint and log: {work}")
+    if not messages.quiet:  # to know it takes some seconds
+        forecast = run.forecast()
+        whole = f"about {span(forecast.whole_s)} to go{' at most' if recipe.patience else ''}"
+        messages.note(f"{whole}; --head-only would take about {span(forecast.head_s)}")
 
 
 def _train_head(
@@ -326,7 +394,6 @@ def _train_head(
     """A linear head on remembered embeddings, and how many recordings could not be used."""
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.cli.views import evaluation as evaluation_view
-    from dymn_cli.datasets.folds import plan_of
     from dymn_cli.evaluation.predictions import job_for
     from dymn_cli.store.registry import resolve
     from dymn_cli.store.weights import read_weights
@@ -338,12 +405,12 @@ def _train_head(
             f"{base.model}: an ONNX file has no head to replace", hint="give the model it was exported from"
         )
     weights = read_weights(found)
-    plan_of(dataset, folds=data.folds, holdout=data.holdout, seed=data.seed)  # said before any work is done
+    data.plan_of(dataset)  # errors of the data come before any work
     work = job_for(base.model, base.backend, base.device, embeddings=True)
     with predict([example.path for example in dataset.examples], work, messages, jobs=jobs) as answers:
         embeddings = answers.embeddings()
         usable = dataset.only(answers.answered)
-    plan = plan_of(usable, folds=data.folds, holdout=data.holdout, seed=data.seed)
+    plan = data.plan_of(usable)
     trained = train_head(
         usable,
         embeddings,

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import DeviceName, complete_model
-from dymn_cli.cli.options.panels import INPUT, MODEL
-from dymn_cli.cli.options.training import (
-    CHECKPOINT_EVERY_MIN,
-    RUN,
-    CacheDir,
-    CheckpointEvery,
-    Resume,
-    Threads,
-    WorkDir,
-)
+from dymn_cli.cli.options.groups import complete_model
+from dymn_cli.cli.options.panels import INPUT, MODEL, OUTPUT
+from dymn_cli.cli.options.training import RECIPE, Settings, ShowRecipe
+from dymn_cli.errors import UsageError
 
-__all__ = ["CorpusOptions", "PupilOptions", "RecipeOptions", "WorkOptions"]
+if TYPE_CHECKING:
+    from dymn_cli.train.distill.recipe import Recipe
 
-TRAINING = "How to train"
+__all__ = ["CorpusOptions", "RecipeOptions", "StudentFile", "StudentOptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +34,7 @@ class CorpusOptions:
     ] = None
     group_by: Annotated[
         str,
-        opt(
-            "--group-by",
-            "folder|file|COLUMN",
-            "What is held out as a whole; COLUMN is one of --manifest.",
-            INPUT,
-        ),
+        opt("--group-by", "folder|file|COLUMN", "What is held out as a whole; COLUMN of --manifest.", INPUT),
     ] = "folder"
     manifest: Annotated[
         str | None,
@@ -52,12 +42,7 @@ class CorpusOptions:
     ] = None
     labels: Annotated[
         str | None,
-        opt(
-            "--labels",
-            "FILE",
-            "What is to be heard in the files, as for dymn eval; for --recipe paper.",
-            INPUT,
-        ),
+        opt("--labels", "FILE", "Labels of the files, as for dymn eval; for --recipe paper.", INPUT),
     ] = None
     holdout: Annotated[
         str,
@@ -69,13 +54,13 @@ class CorpusOptions:
     ] = None
     held_out_clips: Annotated[
         int,
-        opt("--held-out-clips", "N", "Measure on at most N held-out clips; 0 for all.", INPUT),
+        opt("--held-out-clips", "N", "Measure on at most N held-out clips; 0 for all.", INPUT, min=0),
     ] = 512
 
 
 @dataclass(frozen=True, slots=True)
-class PupilOptions:
-    """Who learns from whom, and who is measured."""
+class StudentOptions:
+    """Student and teachers, and which models are measured."""
 
     teacher: Annotated[
         list[str],
@@ -89,21 +74,11 @@ class PupilOptions:
     ] = field(default_factory=list)
     teacher_index: Annotated[
         list[str],
-        opt(
-            "--teacher-index",
-            "FILE",
-            "Which clip has which row of .npy logits (default: beside them).",
-            MODEL,
-        ),
+        opt("--teacher-index", "FILE", "Rows of the clips in .npy logits (default: beside them).", MODEL),
     ] = field(default_factory=list)
     student: Annotated[
         str | None,
-        opt(
-            "--student",
-            "NAME|JSON",
-            "Architecture: dymn04, mn10, ..., or a config as JSON or a file of it (default: dymn04).",
-            MODEL,
-        ),
+        opt("--student", "NAME|JSON", "Architecture: dymn04 (default), mn10, ..., or its JSON.", MODEL),
     ] = None
     init: Annotated[
         str,
@@ -129,115 +104,106 @@ class PupilOptions:
             autocompletion=complete_model,
         ),
     ] = field(default_factory=list)
-    device: DeviceName = "auto"
+    device: Annotated[
+        str, opt("--device", "cpu|cuda[:N]|mps", "Where it trains; auto: cpu.", MODEL, envvar="DYMN_DEVICE")
+    ] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class StudentFile:
+    """Where the student goes."""
+
+    out: Annotated[
+        str | None,
+        opt("-o --out", "FILE", "The student, as a .safetensors file.", OUTPUT),
+    ] = None
+    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
+
+
+def _former(name: str) -> Any:
+    """An option from before recipes were files; it changes a setting of the recipe."""
+    return opt(name, "X", "A setting of the recipe.", RECIPE, hidden=True)
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeOptions:
-    """How, and how long."""
+    """How the student is trained, and how long."""
 
-    recipe: Annotated[str, opt("--recipe", "small|paper", "See above.", TRAINING)] = "small"
+    recipe: Annotated[
+        str,
+        opt("--recipe", "NAME|FILE", "small, paper, or a TOML file such as --show-recipe prints.", RECIPE),
+    ] = "small"
+    settings: Settings = field(default_factory=list)
+    show_recipe: ShowRecipe = False
     hours: Annotated[
         float | None,
-        opt("--hours", "H", "Train for H hours, pauses not counted (default of small: 1).", TRAINING),
+        opt("--hours", "H", "Train for H hours, pauses not counted (default: as the recipe says).", RECIPE),
     ] = None
     steps: Annotated[
         str | None,
-        opt(
-            "--steps",
-            "N[,N]",
-            "Train for N steps in all, or for so many in each stage: the same result anywhere.",
-            TRAINING,
-        ),
+        opt("--steps", "N[,N]", "Train for N steps, or for so many in each stage: reproducible.", RECIPE),
     ] = None
-    epochs: Annotated[
-        float | None,
-        opt("--epochs", "E", "Train for E epochs (default of paper: 200).", TRAINING),
-    ] = None
-    clips_per_epoch: Annotated[
-        int | None,
-        opt("--clips-per-epoch", "N", "Clips in an epoch (default: 100000).", TRAINING),
-    ] = None
-    blockwise: Annotated[
-        float | None,
-        opt(
-            "--blockwise",
-            "X",
-            "Share of the run that trains block by block (small: 0.25; 0 with --init MODEL).",
-            TRAINING,
-        ),
-    ] = None
-    hints: Annotated[
-        float | None,
-        opt(
-            "--hints",
-            "X",
-            "Weight of the feature maps beside the scores (small: 0.5, or 0.3 with --init; paper: 0).",
-            TRAINING,
-        ),
-    ] = None
-    frame_weight: Annotated[
-        float | None,
-        opt(
-            "--frame-weight",
-            "X",
-            "Weight of each step's scores beside the clip's (small: 0.5); 0 teaches no frames.",
-            TRAINING,
-        ),
-    ] = None
-    settled: Annotated[
-        float | None,
-        opt(
-            "--settled",
-            "X",
-            "Share of the end-to-end stage, its end, that trains with batch normalisation as it will be "
-            "used (small: 0.25, or 1 with --init; paper: 0).",
-            TRAINING,
-        ),
-    ] = None
-    label_share: Annotated[
-        float | None,
-        opt("--label-share", "X", "Weight of labels where there are any (0.1).", TRAINING),
-    ] = None
-    batch: Annotated[
-        int | None,
-        opt("--batch", "N", "Clips in a step (paper: 120).", TRAINING),
-    ] = None
-    window: Annotated[
-        float | None,
-        opt("--window", "S", "Seconds of a clip in training (paper: 10, small: 4 and 8).", TRAINING),
-    ] = None
-    rate: Annotated[
-        float | None,
-        opt(
-            "--rate",
-            "X",
-            "Peak learning rate (paper: 2e-3, 1e-3, 5e-4 for widths 0.4, 1, 2; small: 0.75 of that, or "
-            "0.3 with --init).",
-            TRAINING,
-        ),
-    ] = None
-    seed: Annotated[
-        int,
-        opt("--seed", "N", "Of the split and the training.", TRAINING, min=0),
-    ] = 0
+    seed: Annotated[int, opt("--seed", "N", "Of the split and the training.", RECIPE, min=0)] = 0
+    epochs: Annotated[float | None, _former("--epochs")] = None
+    clips_per_epoch: Annotated[int | None, _former("--clips-per-epoch")] = None
+    blockwise: Annotated[float | None, _former("--blockwise")] = None
+    hints: Annotated[float | None, _former("--hints")] = None
+    frame_weight: Annotated[float | None, _former("--frame-weight")] = None
+    settled: Annotated[float | None, _former("--settled")] = None
+    label_share: Annotated[float | None, _former("--label-share")] = None
+    batch: Annotated[int | None, _former("--batch")] = None
+    window: Annotated[float | None, _former("--window")] = None
+    rate: Annotated[float | None, _former("--rate")] = None
+    measure: Annotated[int | None, _former("--measure")] = None
 
+    def read_recipe(self) -> Recipe:
+        """The recipe that the options ask for.
 
-@dataclass(frozen=True, slots=True)
-class WorkOptions:
-    """Where the student and its checkpoint go."""
+        Raises:
+            InputError: its file cannot be read.
+            UsageError: no such recipe, or a setting that is unknown or out of range.
+        """
+        from dymn_cli.train import recipe_file
+        from dymn_cli.train.distill.recipe import Recipe, built_in
 
-    out: Annotated[
-        str | None,
-        opt("-o --out", "FILE", "The student, as a .safetensors file.", RUN),
-    ] = None
-    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", RUN)] = False
-    work: WorkDir = None
-    resume: Resume = True
-    checkpoint_every: CheckpointEvery = CHECKPOINT_EVERY_MIN
-    threads: Threads = None
-    cache: CacheDir = None
-    measure: Annotated[
-        int,
-        opt("--measure", "N", "Measure the agreement N times in a stage.", RUN),
-    ] = 10
+        name = self.recipe
+        recipe = recipe_file.read(Recipe, name) if name.endswith(".toml") else built_in(name)
+        changes = [*self._former(recipe), *map(recipe_file.parse_assignment, self.settings)]
+        return recipe_file.change(recipe, changes, f"recipe {name}") if changes else recipe
+
+    def _former(self, recipe: Recipe) -> Iterator[tuple[str, Any]]:
+        """What the former options set."""
+        whole = [n for n, stage in enumerate(recipe.stages, 1) if stage.mode == "end-to-end"]
+        if self.blockwise is not None:
+            yield from self._shares(recipe, self.blockwise)
+        if self.epochs is not None or self.clips_per_epoch is not None:
+            yield "hours", 0.0
+            yield "epochs", (recipe.epochs or 200.0) if self.epochs is None else self.epochs
+        values = {
+            "clips_per_epoch": self.clips_per_epoch,
+            "label_weight": self.label_share,
+            "measurements": self.measure,
+            "batch": self.batch,
+            "window_s": self.window,
+            "frame_weight": self.frame_weight,
+            **{f"stages.{n}.rate": self.rate for n in whole},
+            **{f"stages.{n}.hint_weight": self.hints for n in whole},
+            **{f"stages.{n}.frozen_norm_share": self.settled for n in whole},
+        }
+        yield from ((key, value) for key, value in values.items() if value is not None)
+
+    def _shares(self, recipe: Recipe, share: float) -> Iterator[tuple[str, float]]:
+        """Shares of the stages where those that train block by block have one together."""
+        if not 0 <= share < 1:
+            raise UsageError(f"--blockwise {share:g} is not a share from 0 and below 1")
+        modes = [stage.mode for stage in recipe.stages]
+        if "blockwise" not in modes and share:
+            raise UsageError(
+                f"recipe {self.recipe} does not train block by block",
+                hint="add such a stage to a recipe file",
+            )
+        for mode, of_mode in (("blockwise", share), ("end-to-end", 1 - share)):
+            total = sum(stage.share for stage in recipe.stages if stage.mode == mode)
+            for n, stage in enumerate(recipe.stages, 1):
+                if stage.mode == mode and total:
+                    yield f"stages.{n}.share", stage.share / total * of_mode

@@ -6,48 +6,37 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import complete_label
+from dymn_cli.cli.options.groups import Label, complete_label
+from dymn_cli.cli.options.panels import INPUT, SELECT
 
 if TYPE_CHECKING:
     from dymn_cli.readers import SelectionOptions
 
 __all__ = ["AudioRoot", "FilterOptions", "FromFormat"]
 
-ROWS = "Which rows"
-INPUT = "What to read"
-
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
     """Which rows of a result are taken."""
 
-    label: Annotated[
-        list[str],
-        opt(
-            "-l --label",
-            "LABEL",
-            "Only this label: name, /m/... id or slug. Repeat it for more.",
-            ROWS,
-            autocompletion=complete_label,
-        ),
-    ] = field(default_factory=list)
+    label: Label = field(default_factory=list)
     exclude: Annotated[
         list[str],
         opt(
             "--exclude",
             "LABEL",
-            "All but this label. Repeat it for more.",
-            ROWS,
+            "All but this label. Repeat for more.",
+            SELECT,
             autocompletion=complete_label,
         ),
     ] = field(default_factory=list)
     descendants: Annotated[
-        bool, flag("--descendants", "Also all kinds of these labels, by AudioSet's ontology.", ROWS)
+        bool, flag("--descendants", "Also all kinds of these labels, by AudioSet's ontology.", SELECT)
     ] = False
-    min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of at least X.", ROWS)] = 0.0
+    min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)] = 0.0
     thresholds: Annotated[
         str | None,
-        opt("--thresholds", "FILE.csv", "Lowest score by label: columns mid,label,threshold.", ROWS),
+        opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
     ] = None
 
     def selection(self, *, top: int = 0) -> SelectionOptions:
@@ -71,9 +60,9 @@ class FilterOptions:
 
 FromFormat = Annotated[
     str | None,
-    opt("--from", "FORMAT", "The format of the result (default: as its beginning tells).", INPUT),
+    opt("--from", "FORMAT", "Format of RESULT (default: detected).", INPUT),
 ]
 AudioRoot = Annotated[
     str | None,
-    opt("--audio", "ROOT", "The folder that the recordings are in, or the one recording.", INPUT),
+    opt("--audio", "ROOT", "Where the recordings are: a folder, or the one recording.", INPUT),
 ]

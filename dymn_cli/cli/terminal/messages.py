@@ -13,13 +13,13 @@ from unicodedata import east_asian_width
 
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.panels import MESSAGES
+from dymn_cli.cli.terminal.progress import BAR_WIDTH, Bar, Display, Lines, Tally
 from dymn_cli.cli.terminal.streams import DUMB, is_terminal, wants_color
 from dymn_cli.errors import DymnError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dymn_cli.cli.terminal.progress import Tally
     from dymn_cli.results import Failure
 
 __all__ = ["CHOICES", "Messages"]
@@ -145,24 +145,24 @@ class Messages:
             emoji=False,
         )
 
-    def progress(self, total: int | None, *, shared_with_results: bool) -> Tally:
-        """How far the work is, on stderr: a bar on a terminal, nothing in a log unless it is asked for.
+    def display(
+        self, *, shared_with_results: bool = False, in_logs: bool = False, bar_width: int = BAR_WIDTH
+    ) -> Display:
+        """What shows progress on stderr: a bar on a terminal, in a log lines or nothing.
 
         Args:
-            total: how many sources there are, where that is known.
-            shared_with_results: whether results go to the same terminal; then a bar would be in their way.
-
-        Returns:
-            What is to be told, in a `with` statement.
+            shared_with_results: results go to the same terminal, where a bar would be in their way.
+            in_logs: lines go into a log unasked; cron mails every one of them.
+            bar_width: of the bar.
         """
-        from dymn_cli.cli.terminal.progress import Lines, Tally
-
         if self.quiet or self.progress_choice == "never":
-            return Tally(total)
-        if not is_terminal(sys.stderr):  # cron mails every line
-            return Lines(total, self.note) if self.progress_choice == "always" else Tally(total)
+            return Display()
+        if not is_terminal(sys.stderr):
+            return Lines(self.note) if in_logs or self.progress_choice == "always" else Display()
         if shared_with_results and self.progress_choice == "auto":
-            return Tally(total)
-        from dymn_cli.cli.terminal.bar import Bar
+            return Display()
+        return Bar(color=wants_color(sys.stderr, self.color), width=bar_width)
 
-        return Bar(total, color=wants_color(sys.stderr, self.color))
+    def progress(self, total: int | None, *, shared_with_results: bool) -> Tally:
+        """Counts files and audio, and shows it; in a `with` statement."""
+        return Tally(total, self.display(shared_with_results=shared_with_results))

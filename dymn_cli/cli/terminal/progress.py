@@ -1,45 +1,190 @@
-"""How far a run is, how fast it goes and what is left: for those who watch, and for those who read the log.
+"""How far something is: a bar on a terminal, a line now and then in a log, or nothing.
 
-What is told is the same, how it is shown differs:
+    Progress   knows how far it is and says it in words: `Tally` of files and audio, `Download` of bytes
+    Display    shows that: `Display` itself nothing, `Lines` lines, `Bar` a bar
 
-Tally   counts, and shows nothing
-Lines   a plain line now and then, where stderr is no terminal and that is asked for
-Bar     a bar on a terminal (`dymn_cli.cli.terminal.bar`, since drawing it takes another library)
+`Messages.display` chooses the display that suits the run.
 """
 
 from __future__ import annotations
 
+import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
+
+from dymn_cli.cli.terminal.streams import is_terminal
+from dymn_cli.values import bytes_text
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Lines", "Tally", "span"]
+    from rich.progress import Progress as RichProgress
+
+__all__ = ["Bar", "Display", "Download", "Lines", "Progress", "Tally", "span"]
 
 FIRST_LINE_S = 10.0
 LINE_EVERY_S = 30.0
 LINES_THIN_OUT = 1 / 20  # of the time that has passed: a log of days has a line every few hours
+BAR_APPEARS_AFTER_S = 1.0  # what is done by then needs no bar
+BAR_WIDTH = 24
 
 
-class Tally:
-    """Counts files and seconds of audio; use it in a `with` statement.
+class Display:
+    """Shows nothing."""
+
+    def show(self, progress: Progress) -> None:
+        """Something has changed."""
+
+    def close(self) -> None:
+        """It is over."""
+
+
+class Lines(Display):
+    """Says a line after ten seconds, then every half minute, and more rarely the longer it takes.
+
+    Args:
+        say: takes a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._next_s = FIRST_LINE_S
+
+    def show(self, progress: Progress) -> None:
+        """A line, if it is time for one."""
+        elapsed = progress.elapsed_s
+        if elapsed >= self._next_s:
+            self._say(progress.line())
+            self._next_s = elapsed + max(LINE_EVERY_S, elapsed * LINES_THIN_OUT)
+
+
+class Bar(Display):
+    """A bar on stderr that goes when it is done. Loads rich when it appears.
+
+    Args:
+        color: whether in colours.
+        width: of the bar itself.
+    """
+
+    def __init__(self, *, color: bool, width: int = BAR_WIDTH) -> None:
+        self._color, self._width = color, width
+        self._drawn: RichProgress | None = None
+
+    def show(self, progress: Progress) -> None:
+        """Draw it anew."""
+        if progress.elapsed_s < BAR_APPEARS_AFTER_S:
+            return
+        if self._drawn is None:
+            self._drawn = self._begin(progress)
+        self._drawn.update(
+            self._drawn.task_ids[0],
+            description=progress.label,
+            total=progress.total,
+            completed=progress.completed,
+            text=progress.short(),
+        )
+
+    def _begin(self, progress: Progress) -> RichProgress:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        console = Console(stderr=True, no_color=not self._color, markup=False, highlight=False, emoji=False)
+        drawn = RichProgress(
+            *([TextColumn("{task.description}", markup=False)] if progress.label else []),
+            BarColumn(bar_width=self._width),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            # Lines that are written to the terminal meanwhile would tear the bar: they go through it.
+            redirect_stderr=is_terminal(sys.stderr),
+        )
+        drawn.add_task(progress.label, total=progress.total, text=progress.short())
+        drawn.start()
+        return drawn
+
+    def close(self) -> None:
+        """Take it away."""
+        if self._drawn is not None:
+            self._drawn.stop()
+
+
+class Progress(ABC):
+    """How far something is; use it in a `with` statement.
+
+    Args:
+        display: shows it; None for nothing.
+        clock: seconds from anywhere.
+
+    Attributes:
+        label: stands before a bar.
+        total: how much there is to do, or None where that is not known.
+    """
+
+    label: str = ""
+    total: float | None = None
+
+    def __init__(self, display: Display | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._display, self._clock = display or Display(), clock
+        self._start_s = clock()
+
+    @property
+    @abstractmethod
+    def completed(self) -> float:
+        """How much of the total is done."""
+
+    @abstractmethod
+    def line(self) -> str:
+        """How far it is, in a line."""
+
+    @abstractmethod
+    def short(self) -> str:
+        """The same beside a bar: within 50 columns or so."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it began."""
+        return max(self._clock() - self._start_s, 1e-6)
+
+    def show(self) -> None:
+        """Something has changed."""
+        self._display.show(self)
+
+    def __enter__(self) -> Self:
+        self._start_s = self._clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.close()
+
+
+class Tally(Progress):
+    """Counts files and seconds of audio.
 
     Args:
         total: how many files there are, or None where that is not known.
-        clock: seconds from anywhere.
+        display: see `Progress`.
+        clock: see `Progress`.
     """
 
-    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        display: Display | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(display, clock)
         self.total = total
         self.n_kept = 0
         self.n_done = 0
         self.n_failed = 0
         self._seconds = 0.0
         self._under_way: dict[str, tuple[float, float]] = {}  # seconds, and share of the file
-        self._clock = clock
-        self._start = clock()
 
     # ------------------------------------------------------------------ what it is told
 
@@ -61,10 +206,12 @@ class Tally:
         self._under_way[name] = (seconds, min(seconds / of_s, 1.0) if of_s else 0.0)
         self.show()
 
-    def show(self) -> None:
-        """Something has changed."""
-
     # ------------------------------------------------------------------ what it knows
+
+    @property
+    def completed(self) -> float:
+        """Files, whole ones unless there is one only."""
+        return self.n_files if self.total == 1 else self.n_kept + self.n_done
 
     @property
     def n_files(self) -> float:
@@ -77,11 +224,6 @@ class Tally:
         return self._seconds + sum(seconds for seconds, _ in self._under_way.values())
 
     @property
-    def elapsed_s(self) -> float:
-        """Seconds since the run began."""
-        return max(self._clock() - self._start, 1e-6)
-
-    @property
     def left_s(self) -> float | None:
         """Seconds that the rest will take if it goes on as it did."""
         through = self.n_files - self.n_kept
@@ -90,11 +232,15 @@ class Tally:
         return max(self.total - self.n_files, 0.0) * self.elapsed_s / through
 
     @property
-    def pace(self) -> str:
-        """Audio and speed: "0.42 h of audio, 380 × real time"."""
+    def _pace(self) -> list[str]:
+        """Audio and speed, "0.42 h of audio, 380 × real time", and how many files have failed."""
+        pace = f"{self._hours} of audio, {self._speed} × real time"
+        return [pace, *([f"{self.n_failed} failed"] if self.n_failed else [])]
+
+    @property
+    def _hours(self) -> str:
         hours = self.audio_s / 3600
-        digits = 2 if hours < 10 else 1
-        return f"{hours:.{digits}f} h of audio, {self._speed} × real time"
+        return f"{hours:.2f} h" if hours < 10 else f"{hours:.1f} h"
 
     @property
     def _speed(self) -> str:
@@ -102,58 +248,80 @@ class Tally:
         return f"{speed:.1f}" if speed < 10 else f"{speed:.0f}"
 
     def line(self) -> str:
-        """How far it is, in a line."""
+        """How far it is: "120 of 2000 files, 0.41 h of audio, 74 × real time, about 5.2 min left"."""
         of = "" if self.total is None else f" of {self.total}"
+        done = f"{self.n_files:.0%} done" if self.total == 1 else f"{self.n_kept + self.n_done}{of} files"
         left = self.left_s
-        parts = [
-            f"{self.n_files:.0%} done" if self.total == 1 else f"{self.n_kept + self.n_done}{of} files",
-            self.pace,
-            *([f"{self.n_failed} failed"] if self.n_failed else []),
-            *([f"about {span(left)} left"] if left else []),
-        ]
-        return ", ".join(parts)
+        return ", ".join([done, *self._pace, *([f"about {span(left)} left"] if left else [])])
+
+    def short(self) -> str:
+        """The same beside a bar."""
+        of = "?" if self.total is None else self.total
+        count = "" if self.total == 1 else f"{self.completed:.0f}/{of} "
+        left = self.left_s
+        time_text = f"about {span(left)} left" if left else f"{span(self.elapsed_s)} so far"
+        return count + ", ".join([*self._pace, time_text])
 
     def summary(self) -> str:
         """How it went: "2000 files, 5.56 h of audio in 3.2 min (103 × real time), 1 failed"."""
-        hours, digits = self.audio_s / 3600, 2 if self.audio_s < 36_000 else 1
-        text = f"{self.n_done} files, {hours:.{digits}f} h of audio in {span(self.elapsed_s)}"
         failed = f", {self.n_failed} failed" if self.n_failed else ""
-        return f"{text} ({self._speed} × real time){failed}"
-
-    # ------------------------------------------------------------------ while it goes on
-
-    def __enter__(self) -> Self:
-        self._start = self._clock()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to put away."""
+        took = f"in {span(self.elapsed_s)} ({self._speed} × real time)"
+        return f"{self.n_done} files, {self._hours} of audio {took}{failed}"
 
 
-class Lines(Tally):
-    """Says a line after ten seconds, then every half minute, and more rarely the longer it takes.
+class Download(Progress):
+    """Counts bytes of a file that comes, and passes on what is worth a line.
 
     Args:
-        total: how many files there are, or None.
+        name: of what is downloaded.
         say: takes a line.
-        clock: seconds from anywhere.
+        display: see `Progress`.
+        clock: see `Progress`.
     """
 
     def __init__(
-        self, total: int | None, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        say: Callable[[str], None],
+        display: Display | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(total, clock)
+        super().__init__(display, clock)
+        self.label = name
         self._say = say
-        self._next_s = FIRST_LINE_S
+        self._n_bytes = 0
+        self._first: int | None = None  # an earlier run, or the server, sets where it begins
 
-    def show(self) -> None:
-        """A line, if it is time for one."""
-        elapsed = self.elapsed_s
-        if elapsed >= self._next_s:
-            self._say(self.line())
-            self._next_s = elapsed + max(LINE_EVERY_S, elapsed * LINES_THIN_OUT)
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._say(text if text.startswith(self.label) else f"{self.label}: {text}")
+
+    def at(self, n_bytes: int, total: int | None) -> None:
+        """So many bytes are there, of so many if that is known."""
+        self._first = n_bytes if self._first is None else min(self._first, n_bytes)
+        self._n_bytes, self.total = n_bytes, total
+        self.show()
+
+    @property
+    def completed(self) -> float:
+        """Bytes that are there."""
+        return self._n_bytes
+
+    def line(self) -> str:
+        """How far it is: "mn10_as: 12 MB of 40 MB, 1.2 MB/s, about 23 s left"."""
+        return f"{self.label}: {self.short()}"
+
+    def short(self) -> str:
+        """The same without the name; what has come whole is then checked."""
+        here, total = bytes_text(self._n_bytes), self.total
+        if self._n_bytes == total:
+            return f"{here}, checking it"
+        speed = (self._n_bytes - (self._first or 0)) / self.elapsed_s
+        of = "" if total is None else f" of {bytes_text(round(total))}"
+        parts = [f"{here}{of}", f"{bytes_text(round(speed))}/s"]
+        if total is not None and speed > 0:
+            parts.append(f"about {span((total - self._n_bytes) / speed)} left")
+        return ", ".join(parts)
 
 
 def span(seconds: float) -> str:

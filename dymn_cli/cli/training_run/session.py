@@ -1,32 +1,81 @@
-"""What is shown while a network is trained, and how Ctrl-C ends it: for every command that trains."""
+"""Device, display and interruption of a training: for every command that trains."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any
 
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.cli.terminal.progress import FIRST_LINE_S, LINE_EVERY_S, LINES_THIN_OUT, span
-from dymn_cli.cli.terminal.streams import is_terminal, wants_color
+from dymn_cli.cli.terminal.progress import Progress, span
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import FrameType
 
     import torch
-    from rich.progress import Progress, TaskID
 
     from dymn_cli.train.loop import StepReport
+    from dymn_cli.train.run import TrainingRun
 
-__all__ = ["Display", "StopRequest", "end_interrupted", "stop_on_signal", "training_device"]
+__all__ = ["TrainingProgress", "load_torch", "open_device", "train", "training_device"]
 
 TRAINS_ON = ("cpu", "cuda", "mps")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def load_torch() -> None:
+    """Import PyTorch for training.
+
+    Raises:
+        BackendUnavailableError: it is not installed, or cannot be loaded.
+    """
+    # Threads that wait for each other by spinning are in the way of whatever else runs here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from dymn_cli.train import device  # noqa: F401 - says so where PyTorch is missing
+
+
+def open_device(name: str, threads: int | None, messages: Messages) -> tuple[torch.device, int]:
+    """The device of `--device`, and the number of threads of `--threads`.
+
+    Raises:
+        UsageError: no such device.
+        BackendUnavailableError: the device or PyTorch is not there.
+    """
+    load_torch()
+    from dymn_cli.train.device import set_threads
+
+    n_threads = set_threads(threads)
+    return training_device(name, messages), n_threads
+
+
+def train(run: TrainingRun, messages: Messages, measures: Mapping[str, str], **display: Any) -> None:
+    """Do a run, and show how it goes.
+
+    Args:
+        run: the run.
+        messages: writes messages.
+        measures: formats of what is measured, by name; see `TrainingProgress`, which takes the rest, too.
+        display: see `TrainingProgress`.
+
+    Raises:
+        ModelError: training diverged.
+        OutputError: the working folder cannot be written.
+        KeyboardInterrupt: Ctrl-C; the run can be continued.
+        SystemExit: likewise by another signal.
+    """
+    with (
+        stop_on_signal(messages) as request,
+        TrainingProgress(messages, run.stages, measures, **display) as shown,
+    ):
+        ended = run.run(shown, request)
+    if ended == "interrupted":
+        messages.note("the checkpoint is written; the same command goes on from here")
+        if request.signal not in (None, signal.SIGINT):
+            raise SystemExit(128 + request.signal)
+        raise KeyboardInterrupt
 
 
 def training_device(name: str, messages: Messages) -> torch.device:
@@ -49,14 +98,12 @@ def training_device(name: str, messages: Messages) -> torch.device:
         raise UsageError(
             f"--device {name}: nothing can be trained there", hint=f"one of {', '.join(TRAINS_ON)}"
         )
-    messages.note(
-        f"DYMN_DEVICE={name} is no place to train; trained on the CPU (--device cuda or mps for a GPU)"
-    )
+    messages.note(f"DYMN_DEVICE={name} cannot train; training on the CPU (--device cuda or mps for a GPU)")
     return choose_device("cpu")
 
 
 class StopRequest:
-    """Whether someone wants the run to end; asked between steps, so that a checkpoint is always whole."""
+    """Whether a signal asks the run to stop; read between steps, so that each checkpoint is whole."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -90,81 +137,82 @@ def stop_on_signal(messages: Messages) -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def end_interrupted(messages: Messages, request: StopRequest) -> NoReturn:
-    """End a run that was asked to stop, with the exit code of what asked.
-
-    Raises:
-        KeyboardInterrupt: it was Ctrl-C.
-        SystemExit: it was another signal.
-    """
-    messages.note("the checkpoint is written; the same command goes on from here")
-    if request.signal not in (None, signal.SIGINT):
-        raise SystemExit(128 + request.signal)
-    raise KeyboardInterrupt
-
-
-class Display:
-    """Tells how training goes: a bar on a terminal, else a line now and then; measures on lines of their own.
-
-    Use it in a `with` statement.
+class TrainingProgress(Progress):
+    """How far a training is; its measures are messages of their own, or stand beside the losses.
 
     Args:
-        messages: what the run says.
+        messages: writes messages.
         stages: their names.
-        measured: formats what is measured, by name, in the order it is told; others are not told.
-        measures_aloud: whether measures get lines of their own, not only a place beside the losses.
+        measures: formats of what is measured, by name, in the order of display; others are not shown.
+        measures_aloud: whether measures get messages of their own.
         beside_bar: the losses that a bar has room for; lines have them all.
-        epochs: that each stage has, where people count in them; None to count steps.
+        epochs: of each stage, where people count in them; None to count steps.
     """
 
     def __init__(
         self,
         messages: Messages,
         stages: tuple[str, ...],
-        measured: Mapping[str, str],
+        measures: Mapping[str, str],
         *,
         measures_aloud: bool = True,
         beside_bar: tuple[str, ...] = ("loss",),
         epochs: int | None = None,
     ) -> None:
-        self._messages, self._stages, self._measured = messages, stages, measured
-        self._aloud, self._last_told = measures_aloud, ""
-        self._beside_bar, self._epochs = beside_bar, epochs
-        self._quiet = messages.quiet or messages.progress_choice == "never"
-        self._bar: Progress | None = None
-        self._row: TaskID | None = None
-        self._begun = time.monotonic()
-        self._next_s = FIRST_LINE_S
-        self._stage = -1
+        super().__init__(messages.display(in_logs=True, bar_width=10))
+        self._messages, self._stages, self._measures = messages, stages, measures
+        self._aloud, self._beside_bar, self._epochs = measures_aloud, beside_bar, epochs
+        self._measured = ""
+        self._report: StepReport | None = None
 
     def step(self, report: StepReport) -> None:
         """After each step."""
         if report.step == 1:
-            self._last_told = ""  # it was of the stage before
-        if self._quiet:
-            return
-        if self._bar is not None:
-            self._draw(report)
-            return
-        elapsed = time.monotonic() - self._begun
-        if elapsed >= self._next_s:
-            self._messages.note(f"{self._place(report)}: {self._state(report)}")
-            self._next_s = elapsed + max(LINE_EVERY_S, elapsed * LINES_THIN_OUT)
+            self._measured = ""  # it was of the stage before
+        self._report = report
+        self.label, self.total = self._stages[report.stage], report.n_steps
+        self.show()
 
     def evaluated(self, report: StepReport, measures: Mapping[str, float]) -> None:
         """After each measurement."""
-        told = [
+        figures = [
             text.format(measures[name])
-            for name, text in self._measured.items()
+            for name, text in self._measures.items()
             if measures.get(name) is not None
         ]
-        self._last_told = f", held out: {', '.join(told)}" if told else ""
-        if told and self._aloud:
-            self._messages.note(f"{self._place(report)}: held out: {', '.join(told)}")
+        self._measured = f"held out: {', '.join(figures)}" if figures else ""
+        if figures and self._aloud:
+            self._messages.note(f"{self._place(report)}: {self._measured}")
+
+    @property
+    def completed(self) -> float:
+        """Steps of the stage."""
+        return 0 if self._report is None else self._report.step
+
+    def line(self) -> str:
+        """How far it is: "end-to-end 3 of 30: loss 28.0, kl 2.27, 2.5 clips/s, about 43 s left"."""
+        assert self._report is not None
+        losses = [f"{name} {value:.3f}" for name, value in self._report.losses.items()]
+        return f"{self._place(self._report)}: {', '.join([*losses, *self._state('about ')])}"
+
+    def short(self) -> str:
+        """The same beside a bar, within 80 columns."""
+        assert self._report is not None
+        losses = self._report.losses
+        shown = [f"{name} {losses[name]:.2f}" for name in self._beside_bar if name in losses]
+        by_step = f"{self._report.step}/{self._report.n_steps}"
+        count = by_step if self._epochs is None else self._count(self._report)
+        return ", ".join([count, *shown, *self._state("")])
+
+    def _state(self, about: str) -> list[str]:
+        assert self._report is not None
+        is_over = self._report.step >= self._report.n_steps
+        measured = [] if self._aloud or not self._measured else [self._measured]
+        left = [] if is_over else [f"{about}{span(self._report.left_s)} left"]
+        return [*measured, f"{self._report.clips_per_s:.1f} clips/s", *left]
 
     def _place(self, report: StepReport) -> str:
-        several = len(self._stages) > 1
-        stage = f"{self._stages[report.stage]} " if several else ""
+        stage = f"{self._stages[report.stage]} " if len(self._stages) > 1 else ""
         return f"{stage}{self._count(report)}"
 
     def _count(self, report: StepReport) -> str:
@@ -173,65 +221,3 @@ class Display:
             return f"{report.step:,} {of} {report.n_steps:,}"
         epoch = min((report.step - 1) * self._epochs // report.n_steps + 1, self._epochs)
         return f"epoch {epoch:,} of {self._epochs:,}"
-
-    def _state(self, report: StepReport) -> str:
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-        left = f", about {span(report.left_s)} left" if report.step < report.n_steps else ""
-        measures = "" if self._aloud else self._last_told
-        return f"{losses}{measures}, {report.clips_per_s:.1f} clips/s{left}"
-
-    def _short(self, report: StepReport) -> str:
-        """How it stands, beside a bar and within 80 columns."""
-        losses = [f"{name} {report.losses[name]:.2f}" for name in self._beside_bar if name in report.losses]
-        measures = [] if self._aloud or not self._last_told else [self._last_told.removeprefix(", ")]
-        left = [f"{span(report.left_s)} left"] if report.step < report.n_steps else []
-        parts = [
-            f"{report.step}/{report.n_steps}" if self._epochs is None else self._count(report),
-            *losses,
-            *measures,
-            f"{report.clips_per_s:.1f} clips/s",
-            *left,
-        ]
-        return ", ".join(parts)
-
-    def _draw(self, report: StepReport) -> None:
-        assert self._bar is not None
-        if report.stage != self._stage:
-            if self._row is not None:
-                self._bar.remove_task(self._row)
-            self._row = self._bar.add_task(self._stages[report.stage], total=report.n_steps, state="")
-            self._stage = report.stage
-        assert self._row is not None
-        self._bar.update(self._row, completed=report.step, total=report.n_steps, state=self._short(report))
-
-    def __enter__(self) -> Self:
-        if not self._quiet and is_terminal(sys.stderr):
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            color = wants_color(sys.stderr, self._messages.color)
-            console = Console(
-                file=sys.stderr,
-                force_terminal=True,
-                no_color=not color,
-                color_system="standard" if color else None,
-                markup=False,
-                highlight=False,
-            )
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=10),
-                TextColumn("{task.fields[state]}", markup=False),
-                console=console,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=True,  # lines that are written meanwhile would tear the bar
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dymn_cli.cli.options.declare import opt
@@ -33,8 +33,8 @@ __all__ = [
     "figures",
     "number",
     "short",
-    "tell",
     "write_evaluation",
+    "write_figures",
 ]
 
 FORMATS = ("table", "tsv", "csv", "json")
@@ -66,21 +66,15 @@ class Ticker:
     """Says now and then how far a long computation is."""
 
     def __init__(self, messages: Messages, what: str) -> None:
-        self._messages = messages
+        self._talk = messages
         self._what = what
         self._next = time.monotonic() + TICK_S
 
     def __call__(self, done: int, of: int) -> None:
         """So many of so many are done."""
         if time.monotonic() >= self._next and done < of:
-            self._messages.note(f"{self._what}: {done} of {of}")
+            self._talk.note(f"{self._what}: {done} of {of}")
             self._next = time.monotonic() + TICK_S
-
-
-def tell(messages: Messages, notes: Sequence[str]) -> None:
-    """Say what is worth knowing, a line each."""
-    for note in notes:
-        messages.note(note)
 
 
 def end_with(n_failed: int, n_done: int) -> None:
@@ -145,32 +139,77 @@ def write_evaluation(
     Raises:
         OutputError: they cannot be written.
     """
+    write_figures(
+        form,
+        out,
+        messages,
+        document=lambda: document,
+        tables=lambda console: _tables(evaluation, console),
+        columns=COLUMNS,
+        rows=lambda: _rows(evaluation),
+        header=header,
+        force=force,
+    )
+
+
+def write_figures(
+    form: str,
+    out: str | None,
+    messages: Messages,
+    *,
+    document: Callable[[], Mapping[str, Any]],
+    tables: Callable[[Console], Iterator[RenderableType]],
+    columns: Sequence[str],
+    rows: Callable[[], Iterator[Sequence[object]]],
+    header: bool | None,
+    force: bool,
+) -> None:
+    """Write figures by class in a form, to a file or standard output.
+
+    Args:
+        form: one of `FORMATS`.
+        out: the file, or None for standard output.
+        messages: knows the terminal.
+        document: makes the JSON.
+        tables: makes what is drawn on a terminal.
+        columns: of the rows.
+        rows: makes the cells of csv and tsv.
+        header: whether csv and tsv have the names of the columns; None for csv only.
+        force: replace the file if it exists.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     from dymn_cli.writers.target import open_target
+    from dymn_cli.writers.to_csv import csv_line
+    from dymn_cli.writers.to_tsv import tsv_line
 
     if form == "json":
-        data = json_document(document)
+        data = json_document(document())
     elif form == "table":
         console = messages.stdout_console()
-        data = rendered(console, *_tables(evaluation, console))
+        data = rendered(console, *tables(console))
     else:
-        data = _rows(evaluation, form, header=header)
+        line = csv_line if form == "csv" else tsv_line
+        head = [columns] if (form == "csv" if header is None else header) else []
+        data = b"".join(line(cells) for cells in (*head, *rows()))
     with open_target(out, force=force, styled=form == "table") as target:
         target.stream.write(data)
 
 
-def _rows(evaluation: Evaluation, form: str, *, header: bool | None) -> bytes:
-    from dymn_cli.writers.to_csv import csv_line
-    from dymn_cli.writers.to_tsv import tsv_line
-
-    line = csv_line if form == "csv" else tsv_line
-    lines = [line(COLUMNS)] if (form == "csv" if header is None else header) else []
+def _rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     for one in evaluation.classes:
         limit = one.threshold
         figures = (one.average_precision, one.auc, one.d_prime)
         quality = (limit.precision, limit.recall, limit.f1)
-        cells = (*map(number, figures), f"{limit.value:.9g}", *map(number, quality))
-        lines.append(line((one.label, one.mid, one.n_positive, *cells)))
-    return b"".join(lines)
+        yield (
+            one.label,
+            one.mid,
+            one.n_positive,
+            *map(number, figures),
+            f"{limit.value:.9g}",
+            *map(number, quality),
+        )
 
 
 def number(value: float) -> str:

@@ -193,5 +193,8 @@ $("relabel-dialog").addEventListener("close", () => {
   const typed = $("relabel-input").value.trim();
   if (!typed) return;
   const known = DATA.vocabulary.find(([name]) => name.toLowerCase() === typed.toLowerCase());
-  decide("relabel", known?.[0] ?? typed, known?.[1] ?? "");
+  const label = known?.[0] ?? typed;
+  const isFound = label === LABELS[E.l[player.event]][0];
+  if (!isFound) decide("relabel", label, known?.[1] ?? "");
+  else if (decisions.get(player.event)?.verdict !== "keep") decide("keep");
 });

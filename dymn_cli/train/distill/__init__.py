@@ -1,1 +1,1 @@
-"""Distillation: a student learns from the scores of its teachers."""
+"""DistillTask: a student learns from the scores of its teachers."""

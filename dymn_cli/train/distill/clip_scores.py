@@ -1,4 +1,4 @@
-"""What the teachers say of each clip alone: computed once, and kept beside the decoded audio.
+"""The teachers' scores of each single clip: computed once, and kept beside the decoded audio.
 
     FOLDER/scores-KEY.npy    float16 logits (n_windows, n_classes), the windows of all clips in a row
 
@@ -22,6 +22,7 @@ from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import InputError, OutputError
 from dymn_cli.train.distill.validation import WINDOW_S
+from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,12 +35,12 @@ __all__ = ["ClipScores", "score_clips"]
 
 BATCH = 8
 UNHEARD = -20.0  # logit of all classes of a damaged clip
-Heard = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipScores:
-    """Logits of clips alone.
+    """Logits of single clips.
 
     Args:
         logits: (n_windows, n_classes), those of all clips in a row.
@@ -77,18 +78,18 @@ def score_clips(
     folder: Path,
     device: torch.device,
     *,
-    heard: Heard = lambda n_done, n_all: None,
+    done: Progress = lambda n_done, n_all: None,
 ) -> ClipScores:
     """The teachers' logits of all clips: from the folder, or computed now.
 
     Args:
         corpus: the clips.
-        teacher: who hears them; of several, the mean of their logits counts.
+        teacher: one or more models; of several, the mean of their logits counts.
         identity: of the teachers, for the key.
         front_end: of all of them.
         folder: where the logits are kept; made if need be.
         device: where models compute.
-        heard: is told after each batch how many windows are done, and how many there are.
+        done: called after each batch with the number of windows that are done, and of all.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -103,12 +104,12 @@ def score_clips(
     logits = _read(path, shape)
     if logits is None:
         logits = np.full(shape, UNHEARD, np.float16)
-        done = 0
+        n_done = 0
         for places, windows in _batches(corpus, front_end, n_frames, first):
             mel = torch.from_numpy(np.stack(windows)).to(device)
-            logits[places] = teacher.answer({front_end: mel}).logits.cpu().numpy().clip(-60, 60)
-            done += len(places)
-            heard(done, shape[0])
+            logits[places] = teacher.predict({front_end: mel}).logits.cpu().numpy().clip(-60, 60)
+            n_done += len(places)
+            done(n_done, shape[0])
         _write(path, logits)
     return ClipScores(logits, first, n_frames)
 
@@ -156,5 +157,5 @@ def _write(path: Path, logits: NDArray[np.float16]) -> None:
             np.lib.format.write_array(file, logits, allow_pickle=False)
     except OSError as exc:
         raise OutputError(
-            f"{path}: {(exc.strerror or str(exc)).lower()}", hint="--cache DIR puts what is kept elsewhere"
+            f"{path}: {os_reason(exc)}", hint="--cache DIR puts what is kept elsewhere"
         ) from exc

@@ -1,4 +1,4 @@
-"""The clips of a training run, wherever they come from: what a step can ask of them."""
+"""The clips of a training run, wherever they come from: as a training step reads them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Corpus(Protocol):
 
     @property
     def labels(self) -> LabelRows | None:
-        """What is to be heard in each, where that is known."""
+        """Labels of each, where there are any."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""From what the user names to a context: recordings, split, teachers, held-out clips."""
+"""The data of a run from what the user names: recordings, split, teachers, held-out clips."""
 
 from __future__ import annotations
 
@@ -52,11 +52,10 @@ class DataOptions:
         extensions: in folders, only files that end so.
         group_by: "folder", "file", or a column of `manifest`.
         manifest: CSV of paths and groups, or None.
-        labels: what is to be heard in the files: a table or a folder (`dymn_cli.evaluation.ground_truth`), or
-            None.
+        labels: of the files: a table or a folder (`dymn_cli.evaluation.ground_truth`), or None.
         holdout: share of the clips that is kept out of training, or names of groups that are.
         split: file with the groups that are held out, or None.
-        seed: of the split.
+        seed: of the split and the training.
         held_out_clips: measured at most; 0 for all.
     """
 
@@ -74,7 +73,7 @@ class DataOptions:
 
 @dataclass(frozen=True, slots=True)
 class TeacherSet:
-    """Who teaches: live models, or logits that were computed before.
+    """The teachers: live models, or stored logits.
 
     Args:
         live: models, or None.
@@ -132,14 +131,18 @@ class Prepared:
     """Data and teachers, ready for use.
 
     Args:
-        context: for the training loop; its sampler is empty where nothing is to be trained.
+        context: for the training loop; its sampler is empty where nothing is trained.
+        teachers: who teaches.
         split: which groups are held out.
+        group_by: what a group is.
         training: numbers of the clips to learn from.
         skipped: names of recordings that gave nothing, with the reason.
     """
 
     context: DistillContext
+    teachers: TeacherSet
     split: Split
+    group_by: str
     training: NDArray[np.int64]
     skipped: tuple[tuple[str, str], ...]
 
@@ -170,9 +173,7 @@ def open_corpus(
     groups = None
     if options.group_by in ("folder", "file"):
         if options.manifest is not None:
-            raise UsageError(
-                f"{options.manifest}: which of its columns has the groups?", hint="--group-by COLUMN"
-            )
+            raise UsageError(f"{options.manifest}: no column of groups", hint="--group-by COLUMN")
     else:
         if options.manifest is None:
             raise UsageError(
@@ -196,7 +197,7 @@ def open_corpus(
 def _labels(
     path: Path, names: Sequence[str], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Labels of recordings and which of them are known, (n, n_classes); none where it says nothing."""
+    """Labels of recordings and which of them are known, (n, n_classes)."""
     found = match(read_truth(path), names, vocabulary)
     labels = np.zeros((len(names), len(vocabulary)), np.uint8)
     known = np.zeros_like(labels)
@@ -212,13 +213,12 @@ def prepare(
     front_end: FrontEndConfig,
     device: torch.device,
     *,
-    seed: int,
     threads: int,
     tell: Tell,
     decoded: Decoded = lambda n_all, seconds: None,
     needs_training: bool = True,
 ) -> Prepared:
-    """Open the data, split it, and let the teachers hear what is held out.
+    """Open the data, split it, and compute the teachers' logits of the held-out clips.
 
     Raises:
         InputError: no usable clips, or none with stored logits.
@@ -226,7 +226,8 @@ def prepare(
     """
     if recipe.mixes is not None and teachers.stored:
         raise UsageError(
-            "nobody has computed the logits of mixes before", hint="--recipe paper, or a model as the teacher"
+            "stored logits cannot teach this recipe: it needs logits of mixes",
+            hint="--recipe paper, or a model as the teacher",
         )
     others = [one for one in (teachers.live.front_ends if teachers.live else ()) if one != front_end]
     kind: Kind = "log-mels" if recipe.mixes is not None and not others else "samples"
@@ -259,36 +260,34 @@ def prepare(
     is_held = np.array([group in held for group in groups], dtype=bool)
     training, kept_out = usable[~is_held], usable[is_held]
     if needs_training and not len(training):
-        raise InputError(
-            "every recording is held out: none is left to learn from", hint="a smaller --holdout"
-        )
+        raise InputError("every recording is held out: none is left to train on", hint="a smaller --holdout")
     held_out = None
     if len(kept_out):
         chosen = choose_clips(kept_out, options.held_out_clips, options.seed)
         held_out = ValidationSet(corpus, chosen, device)
         if teachers.live is not None:
-            held_out.ask_teacher(teachers.live)
+            held_out.use_teacher(teachers.live)
         else:
             held_out.mels(front_end)
-            held_out.look_up(teachers.stored, rows)
-    alone = None
+            held_out.use_stored(teachers.stored, rows)
+    clip_scores = None
     rarity_is_unknown = recipe.mixes is not None and corpus.labels is None
     if needs_training and teachers.live is not None and (recipe.has_frames or rarity_is_unknown):
-        alone = _score_alone(corpus, teachers, front_end, options.cache, device, tell)
+        clip_scores = _score_clips(corpus, teachers, front_end, options.cache, device, tell)
     context = DistillContext(
         corpus=corpus,
-        sampler=Sampler(training, _weights(corpus, training, front_end, alone)),
+        sampler=Sampler(training, _weights(corpus, training, front_end, clip_scores)),
         teacher=teachers.live,
         stored=teachers.stored,
         rows=rows,
         front_end=front_end,
         recipe=recipe,
         held_out=held_out,
-        seed=seed,
+        seed=options.seed,
         device=device,
-        alone=alone,
+        clip_scores=clip_scores,
     )
-    return Prepared(context, split, training, skipped)
+    return Prepared(context, teachers, split, options.group_by, training, skipped)
 
 
 def _split(options: DataOptions, groups: Sequence[str]) -> Split:
@@ -303,7 +302,7 @@ def _weights(
     corpus: Corpus,
     training: NDArray[np.int64],
     front_end: FrontEndConfig,
-    alone: ClipScores | None,
+    clip_scores: ClipScores | None,
 ) -> NDArray[np.float64]:
     """How often each of the clips to learn from is drawn."""
     if corpus.labels is not None:
@@ -311,10 +310,10 @@ def _weights(
     per_s = front_end.rate_hz / front_end.n_hop
     seconds = np.array([corpus.n_frames(int(index), front_end) for index in training]) / per_s
     weights = source_weights([corpus.groups[int(index)] for index in training], seconds)
-    return weights if alone is None else weights * rarity_weights(alone.best_classes()[training])
+    return weights if clip_scores is None else weights * rarity_weights(clip_scores.best_classes()[training])
 
 
-def _score_alone(
+def _score_clips(
     corpus: Corpus,
     teachers: TeacherSet,
     front_end: FrontEndConfig,
@@ -322,14 +321,14 @@ def _score_alone(
     device: torch.device,
     tell: Tell,
 ) -> ClipScores:
-    """What the teachers say of each clip alone; it is told now and then how far they are."""
+    """The teachers' scores of each single clip; messages tell how far they are."""
     assert teachers.live is not None
     told_at = time.monotonic()
 
-    def heard(n_done: int, n_all: int) -> None:
+    def progressed(n_done: int, n_all: int) -> None:
         nonlocal told_at
         if time.monotonic() - told_at >= TOLD_EVERY_S:
             told_at = time.monotonic()
-            tell(f"the teacher has heard {n_done:,} of {n_all:,} windows of single clips, which it does once")
+            tell(f"teacher's scores of single clips, computed once: {n_done:,} of {n_all:,} windows")
 
-    return score_clips(corpus, teachers.live, teachers.identity, front_end, folder, device, heard=heard)
+    return score_clips(corpus, teachers.live, teachers.identity, front_end, folder, device, done=progressed)

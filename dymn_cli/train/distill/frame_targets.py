@@ -1,8 +1,8 @@
-"""What a student is to say of each step of a mix: the teachers' scores of each clip alone, where it is heard.
+"""Targets for each step of a mix: the teachers' scores of each single clip, where it is audible.
 
     y[t, c] = max over clips k of a_k[t] · p_k[t, c]
 
-a is how far a clip is heard in a step (`dymn_cli.train.distill.mixing.Part`), p what the teachers say of the
+a is how audible a clip is in a step (`dymn_cli.train.distill.mixing.Part`), p the teachers' scores of the
 ten seconds of the clip that the step is from. So strong labels come for free: nobody marks them.
 """
 
@@ -34,7 +34,7 @@ def frame_targets(
         mix: with the places of its clips.
         clips: numbers of the clips that it was made of.
         scores: of all clips.
-        config: of the student, which says how long a step is.
+        config: of the student; it determines the length of a step.
 
     Returns:
         (n_steps, n_classes) float32 in [0, 1].

@@ -2,9 +2,9 @@
 
 Sounds add up in power, not in logarithms: each clip is taken back to mel power, is cut, varied and placed,
 and is added to the others, with noise of some colour; the sum becomes a log-mel again. A teacher that hears
-the same mix says what is in it, so a mix needs no labels, and a small corpus becomes a large one. It also is
-known where each clip lies and how loud it is there, so that what a teacher says of a clip alone can be placed
-in time (`dymn_cli.train.distill.frame_targets`).
+the same mix gives its scores, so a mix needs no labels, and a small corpus becomes a large one. A mix also
+knows where each clip lies and how loud it is there, so the teacher's scores of single clips can be placed in
+time (`dymn_cli.train.distill.frame_targets`).
 
 All that is random comes from the generator, in a fixed order; no loop runs over frames.
 """
@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dymn_cli.errors import UsageError
+from dymn_cli.train.recipe_file import check, setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,53 +42,42 @@ MASKED_DB, CLEAR_DB = -20.0, -10.0  # level against all else where a clip is no 
 
 @dataclass(frozen=True, slots=True)
 class MixOptions:
-    """What a mix may be made of; levels in dB of power, and what is drawn for a clip is drawn for each anew.
+    """What a mix may be made of; levels in dB of power. What is drawn for a clip is drawn for each anew."""
 
-    Args:
-        n_clips: probabilities of one, two, three, … clips.
-        gain_db: of the whole, uniform.
-        below_db: how far a further clip lies below the first, uniform.
-        join: probability that the second clip follows the first instead of sounding with it.
-        place_once: probability that a further clip shorter than the window is heard once, not repeated.
-        alone: probability that the first is, too, or a piece of it, and so has quiet around it.
-        shortest: of such a piece, as a share of the window.
-        reverse: probability that a clip runs backwards.
-        speed: a clip is played up to so much faster or slower.
-        shift_bands: a clip moves up or down by so many bands at most.
-        wide: probability that `widest_speed` is the limit instead, and likewise that `widest_shift` is.
-        widest_speed: the wider limit of the speed.
-        widest_shift: the wider limit of the shift.
-        tilt_db: from the lowest to the highest band, uniform, either way; of each clip.
-        equalise: probability that a clip's bands get smooth random gains.
-        equaliser_db: their standard deviation.
-        limit: probability that a clip loses what is above, and likewise what is below, some band.
-        reverb: probability that a clip leaves a tail of reverberation.
-        far: probability that all of the mix is heard from far away: damped towards high bands, with noise.
-        noise: probability of noise in other mixes.
-        noise_below_db: how far it lies below the clips, uniform.
-    """
+    p_clips: tuple[float, ...] = setting(
+        "probabilities of one, two, three, ... clips", (0.45, 0.38, 0.17), least=0, most=1
+    )
+    gain_db: tuple[float, float] = setting("of the mix, uniform", (-14.0, 8.0))
+    below_db: tuple[float, float] = setting("a further clip lies below the first, uniform", (-3.0, 20.0))
+    p_join: float = setting("the second clip follows the first, not beside it", 0.2, least=0, most=1)
+    p_further_once: float = setting("a further clip that is short is not repeated", 0.5, least=0, most=1)
+    p_first_once: float = setting("nor is the first, or it is cut to a piece", 0.35, least=0, most=1)
+    shortest_piece: float = setting("of the first clip, as a share of the window", 0.06, above=0, most=1)
+    p_reverse: float = setting("a clip runs backwards", 0.1, least=0, most=1)
+    max_speed: float = setting("a clip is played up to so much faster or slower", 1.25, least=1)
+    max_shift_bands: int = setting("a clip moves up or down by so many bands at most", 5, least=0, most=64)
+    p_wide: float = setting("the two limits below hold instead, each by itself", 0.2, least=0, most=1)
+    wide_max_speed: float = setting("instead of max_speed", 2.0, least=1)
+    wide_max_shift_bands: int = setting("instead of max_shift_bands", 16, least=0, most=64)
+    max_tilt_db: float = setting("of a clip, from the lowest to the highest band, either way", 8.0, least=0)
+    p_equalizer: float = setting("a clip's bands get smooth random gains", 0.4, least=0, most=1)
+    equalizer_db: float = setting("standard deviation of these gains", 3.5, least=0)
+    p_band_limit: float = setting(
+        "a clip loses what is above some band, likewise what is below", 0.12, least=0, most=1
+    )
+    p_reverb: float = setting("a clip leaves a tail of reverberation", 0.12, least=0, most=1)
+    p_far: float = setting("the mix is far away: high bands damped, with noise", 0.08, least=0, most=1)
+    p_noise: float = setting("there is noise in another mix", 0.3, least=0, most=1)
+    noise_below_db: tuple[float, float] = setting("it lies below the clips, uniform", (0.0, 35.0))
 
-    n_clips: tuple[float, ...] = (0.45, 0.38, 0.17)
-    gain_db: tuple[float, float] = (-14.0, 8.0)
-    below_db: tuple[float, float] = (-3.0, 20.0)
-    join: float = 0.2
-    place_once: float = 0.5
-    alone: float = 0.35
-    shortest: float = 0.06
-    reverse: float = 0.1
-    speed: float = 1.25
-    shift_bands: int = 5
-    wide: float = 0.2
-    widest_speed: float = 2.0
-    widest_shift: int = 16
-    tilt_db: float = 8.0
-    equalise: float = 0.4
-    equaliser_db: float = 3.5
-    limit: float = 0.12
-    reverb: float = 0.12
-    far: float = 0.08
-    noise: float = 0.3
-    noise_below_db: tuple[float, float] = (0.0, 35.0)
+    def __post_init__(self) -> None:
+        check(self)
+        if abs(sum(self.p_clips) - 1) > 1e-6:
+            raise UsageError(f"p_clips: their sum is {sum(self.p_clips):g}, not 1")
+        for name in ("gain_db", "below_db", "noise_below_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise UsageError(f"{name}: {low:g} is more than {high:g}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,9 +125,9 @@ def mix_log_mels(
         generator: draws all that is random.
     """
     total = np.zeros((n_frames, front_end.n_mels), np.float32)
-    is_far = generator.random() < options.far
+    is_far = generator.random() < options.p_far
     damping = _damping(front_end.n_mels, generator) if is_far else np.float32(1.0)
-    joined = len(clips) > 1 and generator.random() < options.join
+    joined = len(clips) > 1 and generator.random() < options.p_join
     joint = round(n_frames * generator.uniform(*JOINT)) if joined else 0
     level = 0.0
     heard: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]] = []
@@ -143,17 +135,17 @@ def mix_log_mels(
         start, stop = 0, n_frames
         if joined and number < 2:
             start, stop = ((0, joint), (joint, n_frames))[number]
-        once = generator.random() < (options.place_once if number else options.alone)
+        once = generator.random() < (options.p_further_once if number else options.p_first_once)
         longest = stop - start
         if once and number == 0:
-            longest = math.ceil(longest * options.shortest ** generator.random())
+            longest = math.ceil(longest * options.shortest_piece ** generator.random())
         frames = _in_time(clip, stop - start, generator, options, longest=longest, once=once)
         weights = damping * _in_frequency(front_end.n_mels, generator, options)
         power = _power(clip[frames], front_end, _shift(generator, options)) * weights
         loudness = float(power.mean())
         spare = stop - start - len(power)
         first = start + (int(generator.integers(0, spare + 1)) if spare else 0)
-        if generator.random() < options.reverb:
+        if generator.random() < options.p_reverb:
             power = _reverberate(power, n_frames - first, front_end, generator)
         factor = math.exp(-DB * generator.uniform(*options.below_db)) if heard else 1.0
         if loudness <= 0:
@@ -164,7 +156,7 @@ def mix_log_mels(
         own = np.zeros(n_frames, np.float32)
         own[first : first + len(power)] = power.sum(axis=1)
         heard.append((number, frames[np.clip(np.arange(n_frames) - first, 0, len(frames) - 1)], own))
-    if generator.random() < (1.0 if is_far else options.noise):
+    if generator.random() < (1.0 if is_far else options.p_noise):
         below_db = FAR_NOISE_DB if is_far else options.noise_below_db
         total += _noise(total.shape, level, below_db, generator)
     gain = math.exp(DB * generator.uniform(*options.gain_db))
@@ -201,7 +193,7 @@ def _in_time(
     once: bool,
 ) -> NDArray[np.int64]:
     """Which frames of a clip are heard: a piece of a long one; a shorter one in a circle, or `once`."""
-    fastest = options.widest_speed if generator.random() < options.wide else options.speed
+    fastest = options.wide_max_speed if generator.random() < options.p_wide else options.max_speed
     pace = math.exp(generator.uniform(-1, 1) * math.log(fastest)) if fastest > 1 else 1.0
     there = max(int(len(clip) / pace), 1)  # frames it lasts at this pace
     if there > longest:
@@ -211,7 +203,7 @@ def _in_time(
         places = np.arange(there)
     else:
         places = (np.arange(n_frames) + int(generator.integers(0, there))) % there
-    if generator.random() < options.reverse:
+    if generator.random() < options.p_reverse:
         places = places[::-1]
     frames: NDArray[np.int64] = np.minimum((places * pace).astype(np.int64), len(clip) - 1)
     return frames
@@ -219,7 +211,7 @@ def _in_time(
 
 def _shift(generator: np.random.Generator, options: MixOptions) -> int:
     """Bands to move up by."""
-    most = options.widest_shift if generator.random() < options.wide else options.shift_bands
+    most = options.wide_max_shift_bands if generator.random() < options.p_wide else options.max_shift_bands
     return int(generator.integers(-most, most + 1)) if most else 0
 
 
@@ -243,14 +235,14 @@ def _power(rows: NDArray[np.float16], front_end: FrontEndConfig, shift: int) -> 
 
 def _in_frequency(n_mels: int, generator: np.random.Generator, options: MixOptions) -> NDArray[np.float32]:
     """Factors of a clip's bands: tilt, equaliser and band limits."""
-    weights = generator.uniform(-1, 1) * options.tilt_db * DB * np.linspace(-0.5, 0.5, n_mels)
-    if generator.random() < options.equalise:
-        gains = generator.normal(0, options.equaliser_db * DB, int(generator.integers(3, 9)))
+    weights = generator.uniform(-1, 1) * options.max_tilt_db * DB * np.linspace(-0.5, 0.5, n_mels)
+    if generator.random() < options.p_equalizer:
+        gains = generator.normal(0, options.equalizer_db * DB, int(generator.integers(3, 9)))
         weights += np.interp(np.linspace(0, len(gains) - 1, n_mels), np.arange(len(gains)), gains)
     weights = np.exp(weights)
-    if generator.random() < options.limit:
+    if generator.random() < options.p_band_limit:
         weights[int(generator.integers(n_mels * 5 // 10, n_mels)) :] *= STOPPED
-    if generator.random() < options.limit:
+    if generator.random() < options.p_band_limit:
         weights[: int(generator.integers(1, n_mels // 4 + 1))] *= STOPPED
     return weights.astype(np.float32)
 

@@ -1,207 +1,207 @@
 """The recipes of distillation: every number that a run depends on, besides its data and models.
 
-paper   Section IV of the paper: Adam, 200 epochs of 100,000 clips, mixup, perturbed mel bands, temperature
-        from 30 to 1. Made for AudioSet and a GPU.
-small   what works with hours of audio on two cores: first the blocks, each on the teacher's feature maps,
-        then the whole, on mixes that are made as it goes; the teacher hears the same mixes.
+The built-in ones are the TOML files in `recipes/`:
+
+small           what works with hours of audio on two cores: first the blocks, each on the teacher's feature
+                maps, then the whole network, on mixes made as it goes, which the teacher hears as well
+small-further   the same for a student that is trained already: no blocks, a lower rate, frozen statistics
+paper           Section IV of the paper: Adam, 200 epochs of 100,000 clips, mixup, perturbed mel bands,
+                temperature from 30 to 1. Made for AudioSet and a GPU.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from importlib import resources
+from typing import Any, Literal
 
 from dymn_cli.errors import UsageError
 from dymn_cli.train.distill.mixing import MixOptions
+from dymn_cli.train.recipe_file import check, dump, parse, setting
 from dymn_cli.train.schedule import RateSchedule, ShapeName, peak_rate
 
-__all__ = ["EPOCHS", "RECIPES", "Mode", "Recipe", "Stage", "paper", "scaled_steps", "small"]
+__all__ = ["RECIPES", "Budget", "Mode", "Recipe", "Stage", "built_in", "recipe_toml"]
 
 Mode = Literal["blockwise", "end-to-end"]
 OptimizerName = Literal["adam", "adamw"]
 
-EPOCHS, CLIPS_PER_EPOCH = 200, 100_000
-LANES = 2  # of the small recipe: for the two cores that it is made for
-FRAMES = 0.5
+RECIPES = ("small", "small-further", "paper")
+"""The built-in recipes."""
+OF_LENGTH = ("hours", "epochs", "clips_per_epoch", "measurements")  # a run may go on with others
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A part of a run with an optimizer of its own.
 
-    Args:
-        mode: "blockwise" (each of the 17 stages and the classifier learn from the teacher's maps, none from
-            another) or "end-to-end".
-        share: of the run's time.
-        batch: clips in a step.
-        window_s: seconds of a clip.
-        optimizer: "adam" or "adamw".
-        weight_decay: of AdamW.
-        shape: of the learning rate over the stage.
-        rate: peak of it.
-        hints: weight of the sum over the feature maps' hint losses, beside the loss on scores.
-        average: decay of the moving average of the weights; 0 for none.
-        clip_norm: largest norm of the gradient; 0 for no limit.
-        settled: share of the stage, its end, in which batch normalisation uses its running statistics as it
-            will ever after, so that rare sounds on which they fit badly are learned from, too.
-        frames: weight of the loss on each step's scores, beside the loss on the clip's; 0 for none.
-        dropout: whether the classifier drops units.
+    In mode "blockwise", each of the 17 stages of the network and its classifier learn from the teacher's
+    feature maps, none from another; in mode "end-to-end" the network learns as a whole. Where
+    `frozen_norm_share` begins, batch normalisation uses its running statistics as it will ever after, so that
+    the student learns from rare sounds that fit them badly, too.
     """
 
-    mode: Mode
-    share: float
-    batch: int
-    window_s: float
-    optimizer: OptimizerName
-    weight_decay: float
-    shape: ShapeName
-    rate: float
-    hints: float = 0.0
-    average: float = 0.0
-    clip_norm: float = 0.0
-    settled: float = 0.0
-    frames: float = 0.0
-    dropout: bool = True
+    mode: Mode = setting('"blockwise" or "end-to-end"')
+    share: float = setting("of the run's time, relative to the other stages; 0 leaves the stage out", least=0)
+    batch: int = setting("clips in a step", least=2)  # batch normalisation compares them
+    window_s: float = setting("seconds of a clip", least=0.5, most=60)
+    optimizer: OptimizerName = setting('"adam" or "adamw"', "adamw")
+    weight_decay: float = setting("of AdamW", 0.0, least=0)
+    schedule: ShapeName = setting(
+        'of the learning rate: "cosine", or "distillation" as in the paper', "cosine"
+    )
+    relative_rate: float = setting("peak learning rate as a multiple of the paper's", 0.0, least=0)
+    rate: float = setting("peak learning rate as a number; 0: relative_rate counts", 0.0, least=0)
+    hint_weight: float = setting("loss on feature maps beside the loss on scores, end to end", 0.0, least=0)
+    frame_weight: float = setting("loss on each step's scores beside the clip's; 0: none", 0.0, least=0)
+    ema_decay: float = setting("of the moving average of the weights; 0: none", 0.0, least=0, below=1)
+    max_grad_norm: float = setting("longer gradients are shortened; 0: no limit", 0.0, least=0)
+    frozen_norm_share: float = setting(
+        "share of the stage, its end, with frozen batch statistics", 0.0, least=0, most=1
+    )
+    dropout: bool = setting("whether the classifier drops units", True)
 
     def __post_init__(self) -> None:
-        def require(holds: bool, message: str) -> None:
-            if not holds:
-                raise UsageError(f"recipe: {message}")
-
-        require(self.mode in get_args(Mode), f"no mode {self.mode!r}")
-        require(self.optimizer in get_args(OptimizerName), f"no optimizer {self.optimizer!r}")
-        require(self.batch >= 2, "a step needs two clips at least: batch normalisation compares them")
-        require(0.5 <= self.window_s <= 60, "a window must have 0.5 to 60 seconds")
-        require(
-            math.isfinite(self.rate) and self.rate > 0, f"a rate of {self.rate:g} is not a positive number"
-        )
-        require(math.isfinite(self.hints) and self.hints >= 0, "the weight of hints cannot be negative")
-        require(math.isfinite(self.frames) and self.frames >= 0, "the weight of frames cannot be negative")
-        require(0 <= self.average < 1, "the decay of the average is not in [0, 1)")
-        require(0 <= self.settled <= 1, "the settled share of a stage is not in [0, 1]")
+        check(self)
+        if not (self.rate or self.relative_rate):
+            raise UsageError("rate 0 and relative_rate 0: one of them must be a positive number")
 
     @property
     def rates(self) -> RateSchedule:
         """Learning rate over the stage."""
-        return RateSchedule(self.shape, self.rate)
+        return RateSchedule(self.schedule, self.rate)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a student is trained.
+    """How a student is trained."""
 
-    Args:
-        name: "paper" or "small".
-        stages: one after the other.
-        label_share: λ of equation 8; 0 where there are no labels.
-        mixup: alpha of the Beta distribution that log-mels are mixed by; 0 for none. Not with `mixes`.
-        perturb_bands: draw the edges of the mel bank anew for each step. Not with `mixes`.
-        mixes: mixes in the power domain instead, or None.
-        fitted_start: whether a random student begins with the teacher's means and spreads.
-        temperature: of the Dy-Convs at the beginning; it ends at 1.
-        temperature_share: of the run, until it is 1.
-        lanes: parts of a batch that are computed side by side (`dymn_cli.train.parallel.lanes_for`), where
-            its clips are not mixed with each other.
-    """
-
-    name: str
-    stages: tuple[Stage, ...]
-    label_share: float = 0.1
-    mixup: float = 0.0
-    perturb_bands: bool = False
-    mixes: MixOptions | None = None
-    fitted_start: bool = False
-    temperature: float = 1.0
-    temperature_share: float = 0.15
-    lanes: int = 1
+    stages: tuple[Stage, ...] = setting("one after the other")
+    label_weight: float = setting(
+        "λ of equation 8: share of the labels, where there are any", 0.1, least=0, most=1
+    )
+    mixup: float = setting("alpha of the Beta distribution for mixed log-mels; 0: none", 0.0, least=0)
+    perturb_bands: bool = setting("draw the edges of the mel bank anew for each step", False)
+    fitted_start: bool = setting("a random student begins with the teacher's means and spreads", False)
+    temperature: float = setting("of the Dy-Convs at the beginning; it ends at 1", 1.0, least=1)
+    temperature_share: float = setting("of the run, until it is 1", 0.15, above=0, most=1)
+    shards: int = setting("parts of a batch that are computed side by side on a CPU", 1, least=1)
+    hours: float = setting("length of the run; 0: epochs", 0.0, least=0, below=1e5)
+    epochs: float = setting("length of the run; 0: hours", 0.0, least=0, most=1e9)
+    clips_per_epoch: int = setting("clips in an epoch", 100_000, least=1, most=10**9)
+    measurements: int = setting("in each stage, of the agreement with the teacher", 10, least=1)
+    mixes: MixOptions | None = setting("what a mix may be made of", None)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_share <= 1:
-            raise UsageError(f"a share of {self.label_share:g} for labels is not between 0 and 1")
-        if not self.stages:
-            raise UsageError("a recipe needs a stage")
+        check(self)
+        if not sum(stage.share for stage in self.stages):
+            raise UsageError("stages: a recipe needs one with a share of more than 0")
+        if bool(self.hours) == bool(self.epochs):
+            raise UsageError(
+                f"hours {self.hours:g} and epochs {self.epochs:g}: exactly one must be more than 0"
+            )
+        if self.mixes is not None and (self.mixup or self.perturb_bands):
+            raise UsageError("mixup and perturb_bands are for a recipe without [mixes]")
         if self.mixes is None and self.has_frames:
             raise UsageError(
-                "frames can be taught where it is known where sounds lie, in mixes", hint="--recipe small"
+                "frame_weight needs [mixes]: only there it is known where each sound lies",
+                hint="--recipe small has them",
             )
 
     @property
     def has_frames(self) -> bool:
-        """Whether the student learns to say what is heard when."""
-        return any(stage.frames for stage in self.stages)
+        """Whether the student learns which sound is heard when."""
+        return any(stage.frame_weight for stage in self.stages)
+
+    def for_student(self, width: float, *, blocks: bool = True) -> Recipe:
+        """The recipe with all rates as numbers and without the stages that it leaves out.
+
+        Args:
+            width: of the student; the paper's rates depend on it.
+            blocks: whether the student can be trained block by block.
+        """
+        kept = [one for one in self.stages if one.share and (blocks or one.mode != "blockwise")]
+        if not kept:
+            raise UsageError(
+                "no teacher has the student's channels in every block, and the recipe has no other stage",
+                hint='for example mn04_as for dymn04; or add a stage with mode = "end-to-end"',
+            )
+        stages = tuple(
+            dataclasses.replace(one, rate=one.rate or one.relative_rate * peak_rate(width)) for one in kept
+        )
+        return dataclasses.replace(self, stages=stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, for fingerprints and logs."""
+        """What the result depends on as JSON values, for fingerprints; the length is not part of it."""
         document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return document
+        return {key: value for key, value in document.items() if key not in OF_LENGTH}
 
 
-def paper(width: float, *, continues: bool = False) -> Recipe:
-    """The published recipe for a student of a width (Section IV-B), trained or not."""
-    stage = Stage(
-        mode="end-to-end",
-        share=1.0,
-        batch=120,
-        window_s=10.0,
-        optimizer="adam",
-        weight_decay=0.0,
-        shape="distillation",
-        rate=peak_rate(width),
-        average=0.999,
-    )
-    return Recipe(
-        "paper", (stage,), mixup=0.3, perturb_bands=True, temperature=30.0, temperature_share=30 / EPOCHS
-    )
+def built_in(name: str) -> Recipe:
+    """A built-in recipe by name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"no recipe {name!r}", hint=f"{', '.join(RECIPES)}, or a file NAME.toml")
+    text = resources.files("dymn_cli.train.distill").joinpath("recipes", f"{name}.toml").read_text("utf-8")
+    return parse(Recipe, text, name)
 
 
-def small(width: float, *, continues: bool = False) -> Recipe:
-    """The recipe for a small corpus and a CPU.
+def recipe_toml(recipe: Recipe) -> str:
+    """A recipe as TOML, with every setting."""
+    return dump(recipe, "A recipe: dymn distill --recipe FILE.toml, with this text in FILE.toml.")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long a run is: hours, or steps.
+
+    With hours, stages end by the clock and rates follow it; interruptions do not count, and a run that goes
+    on may be given more hours or fewer. The result depends on the speed of the machine. With steps, it is
+    the same bits again, interrupted or not.
 
     Args:
-        width: of the student.
-        continues: whether the student is trained already: then its blocks are not trained one by one, the
-            rate is lower, and batch normalisation keeps its running statistics from the start.
+        hours: or None, where steps are given.
+        steps: of the whole run, or of each of its stages.
+
+    Raises:
+        UsageError: both or none, or numbers out of range.
     """
-    blockwise = Stage(
-        mode="blockwise",
-        share=0.25,
-        batch=24,
-        window_s=4.0,
-        optimizer="adamw",
-        weight_decay=0.01,
-        shape="cosine",
-        rate=10 * peak_rate(width),
-        frames=FRAMES,
-        dropout=False,
-    )
-    whole = Stage(
-        mode="end-to-end",
-        share=0.75,
-        batch=16,
-        window_s=8.0,
-        optimizer="adamw",
-        weight_decay=0.01,
-        shape="cosine",
-        rate=(0.3 if continues else 0.75) * peak_rate(width),
-        hints=0.3 if continues else 0.5,
-        average=0.999,
-        clip_norm=20.0,
-        settled=1.0 if continues else 0.25,
-        frames=FRAMES,
-        dropout=False,
-    )
-    stages = (whole,) if continues else (blockwise, whole)
-    return Recipe("small", stages, mixes=MixOptions(), fitted_start=True, lanes=LANES)
 
+    hours: float | None = None
+    steps: tuple[int, ...] = ()
 
-RECIPES = {"small": small, "paper": paper}
-"""The recipes by name: functions of the student's width and whether it is trained already."""
+    def __post_init__(self) -> None:
+        if (self.hours is None) == (not self.steps):
+            raise UsageError("a run is so many hours or so many steps long", hint="give one of them")
+        if self.hours is not None and not 0 < self.hours < 1e5:
+            raise UsageError(f"hours {self.hours:g} is not a number between 0 and 100,000")
+        if not all(1 <= n < 1 << 40 for n in self.steps):
+            raise UsageError(f"steps {min(self.steps)}: at least 1")
 
+    @classmethod
+    def of(cls, recipe: Recipe) -> Budget:
+        """The length that a recipe has of itself."""
+        if recipe.hours:
+            return cls(hours=recipe.hours)
+        n_clips, total = recipe.epochs * recipe.clips_per_epoch, sum(one.share for one in recipe.stages)
+        return cls(steps=tuple(max(round(n_clips * s.share / total / s.batch), 1) for s in recipe.stages))
 
-def scaled_steps(stages: tuple[Stage, ...], n_steps: int) -> tuple[int, ...]:
-    """Share steps out to the stages, one at least for each."""
-    total = sum(stage.share for stage in stages)
-    return tuple(max(round(n_steps * stage.share / total), 1) for stage in stages)
+    def steps_of(self, stages: tuple[Stage, ...]) -> tuple[int, ...]:
+        """Steps of each stage, at least one; none where the clock ends them.
+
+        Raises:
+            UsageError: steps for another number of stages.
+        """
+        if len(self.steps) not in (0, 1, len(stages)):
+            raise UsageError(
+                f"steps for {len(self.steps)} stages, and the run has {len(stages)}",
+                hint="one number for the whole run, or one for each stage",
+            )
+        if len(self.steps) == 1:
+            total = sum(stage.share for stage in stages)
+            return tuple(max(round(self.steps[0] * stage.share / total), 1) for stage in stages)
+        return self.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -24,7 +25,22 @@ from dymn_cli.train.distill.teachers import (
     stage_channels,
 )
 
-__all__ = ["can_teach_blocks", "fit_classifier", "fit_stages", "initial_student"]
+__all__ = ["Student", "can_train_blocks", "fit_classifier", "fit_stages", "initial_student"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Student:
+    """A student before its first step.
+
+    Args:
+        network: in training mode.
+        header: with an empty name.
+        began_as: "random", or the hash of a model.
+    """
+
+    network: Backbone
+    header: ModelHeader
+    began_as: str
 
 
 def initial_student(
@@ -35,8 +51,8 @@ def initial_student(
     seed: int,
     teacher: LoadedModel | None,
     frames: bool = False,
-) -> tuple[Backbone, ModelHeader, str]:
-    """The student before its first step.
+) -> Student:
+    """Make a random student, or load a trained one.
 
     Args:
         config: the architecture; None for that of `init`.
@@ -46,9 +62,6 @@ def initial_student(
         teacher: whose front end a random student takes over; the published one where None.
         frames: whether it has a frame head. One that a model lacks begins as its classifier; one that is not
             wanted goes, since it would no longer fit what it is given.
-
-    Returns:
-        The network in training mode, its header (named ""), and what it began as.
 
     Raises:
         UsageError: neither an architecture nor a model, or a model of another architecture or other classes.
@@ -60,7 +73,7 @@ def initial_student(
         config = dataclasses.replace(config, n_classes=len(vocabulary), temperature=1.0, frame_head=frames)
         network = build(config, generator=torch.Generator().manual_seed(seed))
         front_end = FrontEndConfig() if teacher is None else teacher.header.front_end
-        return network, ModelHeader("", config, front_end, vocabulary), "random"
+        return Student(network, ModelHeader("", config, front_end, vocabulary), "random")
     loaded = load_model(init, torch.device("cpu"))
     header = loaded.header
     if (
@@ -85,16 +98,16 @@ def initial_student(
     elif not frames:
         network.strong_head = None
     network.config = config
-    return network, ModelHeader("", config, header.front_end, vocabulary), loaded.sha256
+    return Student(network, ModelHeader("", config, header.front_end, vocabulary), loaded.sha256)
 
 
-def can_teach_blocks(teacher: LiveTeacher | None, config: ModelConfig, front_end: FrontEndConfig) -> bool:
+def can_train_blocks(teacher: LiveTeacher | None, student: ModelHeader) -> bool:
     """Whether a teacher has the student's channels in all 17 stages."""
-    if teacher is None:
+    hinting = None if teacher is None else teacher.hinting(student.config, student.front_end)
+    if hinting is None:
         return False
-    hinting = teacher.hinting(config, front_end)
-    n_maps = len(stage_channels(config))
-    return hinting is not None and len(matching_maps(config, hinting.header.config)) == n_maps
+    n_matching = len(matching_maps(student.config, hinting.header.config))
+    return n_matching == len(stage_channels(student.config))
 
 
 LEAST_SCORE = 1e-6
@@ -103,7 +116,7 @@ LEAST_SPREAD = 1e-3
 
 @torch.no_grad()
 def fit_classifier(head: nn.Sequential, scores: Tensor) -> None:
-    """Let a classifier begin at the teacher's mean score of each class.
+    """Set a classifier to the teacher's mean score of each class.
 
     Args:
         head: with small random weights in the last layer, whose logits are close to its biases.
@@ -115,7 +128,7 @@ def fit_classifier(head: nn.Sequential, scores: Tensor) -> None:
 
 @torch.no_grad()
 def fit_stages(student: Backbone, mel: Tensor, maps: Sequence[Tensor]) -> None:
-    """Let each of the 17 stages begin with the mean and spread of the teacher's channels.
+    """Give each of the 17 stages the mean and spread of the teacher's channels.
 
     The last normalisation of a stage gives its output (after a non-linearity: about), or what is added to the
     input where there is a residual; its scale and shift are set.

@@ -30,7 +30,7 @@ from dymn_cli.train.distill.mixing import mix_log_mels
 from dymn_cli.train.distill.student import fit_classifier, fit_stages
 from dymn_cli.train.distill.teachers import LiveTeacher, LoadedModel, matching_maps
 from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, frame_loss, hint_loss
-from dymn_cli.train.parallel import DrawnDropout, Losses, lanes_for
+from dymn_cli.train.parallel import DrawnDropout, Losses, shards_for
 from dymn_cli.train.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "DistillContext",
-    "Distillation",
+    "DistillTask",
     "freeze_batch_norm",
     "make_optimizer",
     "switch_dropout_off",
@@ -60,7 +60,7 @@ TRIES = 20  # clips drawn in place of a damaged one before the data is given up
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistillContext:
-    """What is taught, by whom and from what; the same for all stages of a run.
+    """Clips, teachers and recipe of a run; the same for all its stages.
 
     Args:
         corpus: the clips.
@@ -70,10 +70,10 @@ class DistillContext:
         rows: for each of them, the row of each clip.
         front_end: of the student.
         recipe: how.
-        held_out: what is measured on, or None.
+        held_out: clips to measure on, or None.
         seed: of all draws.
         device: where networks compute.
-        alone: what the teachers say of each clip alone, where mixes are made.
+        clip_scores: the teachers' logits of each single clip, where mixes are made.
     """
 
     corpus: Corpus
@@ -86,11 +86,11 @@ class DistillContext:
     held_out: ValidationSet | None
     seed: int
     device: torch.device
-    alone: ClipScores | None = None
+    clip_scores: ClipScores | None = None
 
     @property
     def front_ends(self) -> tuple[FrontEndConfig, ...]:
-        """What student and teachers hear through, each once, the student's first."""
+        """Front ends of student and teachers, each once, the student's first."""
         others = () if self.teacher is None else self.teacher.front_ends
         return tuple(dict.fromkeys((self.front_end, *others)))
 
@@ -101,9 +101,9 @@ class Batch:
 
     Args:
         mels: mixes (n, 1, n_mels, n_frames), or None.
-        frames: (n, n_steps, n_classes) what is to be said of each step of the mixes, or None.
+        frames: (n, n_steps, n_classes) targets of each step of the mixes, or None.
         samples: (n, n_samples) where log-mels are still to be made, or None.
-        partners: who is mixed with whom, or None.
+        partners: which clip each is mixed with, or None.
         share: what each keeps of itself, or None.
         limits_hz: edges of the mel bank, or None for the usual ones.
         labels: (n, n_classes), or None.
@@ -122,18 +122,18 @@ class Batch:
     scores: Tensor | None = None
 
 
-class Distillation:
+class DistillTask:
     """A stage of a distillation.
 
     Args:
-        context: what is taught.
+        context: of the run.
         student: the network.
         stage: how, in this stage.
         number: of the stage, from 0.
         n_steps: of the stage.
         done_before: share of the run that earlier stages have done, for the temperature.
         share: share of the run that this stage is.
-        progress: says how much of the stage is done at a step, from 0 to 1; as many of its steps where None.
+        progress: share of the stage that is done at a step; None where the stage ends by steps.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Distillation:
         self._front_ends = nn.ModuleList(TorchLogMel(one) for one in context.front_ends).to(context.device)
         self._hinting: LoadedModel | None = None
         self._matching: tuple[int, ...] = ()
-        if (stage.hints or stage.mode == "blockwise") and context.teacher is not None:
+        if (stage.hint_weight or stage.mode == "blockwise") and context.teacher is not None:
             self._hinting = context.teacher.hinting(student.config, context.front_end)
         if self._hinting is not None:
             self._matching = matching_maps(student.config, self._hinting.header.config)
@@ -165,12 +165,12 @@ class Distillation:
         self._probed: Batch | None = None
 
     @property
-    def lanes(self) -> int:
+    def shards(self) -> int:
         """Parts of a batch; one where its clips are mixed with each other."""
         recipe = self.context.recipe
         if recipe.mixes is None:
             return 1
-        return lanes_for(self.stage.batch, recipe.lanes, self.context.device)
+        return shards_for(self.stage.batch, recipe.shards, self.context.device)
 
     # ------------------------------------------------------------------ data
 
@@ -187,7 +187,7 @@ class Distillation:
         n_frames = context.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
         mels, frames = [], []
         for _ in range(n):
-            n_clips = 1 + int(generator.choice(len(options.n_clips), p=options.n_clips))
+            n_clips = 1 + int(generator.choice(len(options.p_clips), p=options.p_clips))
             drawn = [
                 self._readable(
                     generator, sampler, lambda index: context.corpus.log_mel(index, context.front_end)
@@ -196,9 +196,9 @@ class Distillation:
             ]
             mix = mix_log_mels([clip for _, clip in drawn], n_frames, context.front_end, options, generator)
             mels.append(mix.log_mel)
-            if self.stage.frames and context.alone is not None:
+            if self.stage.frame_weight and context.clip_scores is not None:
                 clips = [index for index, _ in drawn]
-                frames.append(frame_targets(mix, clips, context.alone, self.student.config))
+                frames.append(frame_targets(mix, clips, context.clip_scores, self.student.config))
         return Batch(
             mels=torch.from_numpy(np.stack(mels)[:, np.newaxis]),
             frames=torch.from_numpy(np.stack(frames)) if frames else None,
@@ -215,7 +215,7 @@ class Distillation:
         chosen = np.array(indices, dtype=np.int64)
         partners, share = mixing_partners(generator, n, alpha=recipe.mixup) if recipe.mixup else (None, None)
         labels = known = scores = None
-        if context.corpus.labels is not None and recipe.label_share > 0:
+        if context.corpus.labels is not None and recipe.label_weight > 0:
             labels = torch.from_numpy(np.asarray(context.corpus.labels[chosen], np.float32))
             if context.corpus.known is not None:
                 known = torch.from_numpy(np.asarray(context.corpus.known[chosen], np.bool_))
@@ -260,7 +260,7 @@ class Distillation:
         batch = (
             self._mixes(generator, context.sampler, self.stage.batch) if mixes else self._samples(generator)
         )
-        scores, mel, maps = self._taught(batch)
+        scores, mel, maps = self._teacher_targets(batch)
         fit_classifier(self.student.classifier, scores)
         if self.student.strong_head is not None and batch.frames is not None:
             fit_classifier(self.student.strong_head, batch.frames.flatten(0, 1).to(context.device))
@@ -270,12 +270,12 @@ class Distillation:
     # ------------------------------------------------------------------ loss
 
     def parts(self, batch: Batch) -> tuple[Batch, ...]:
-        """The clips of a batch, shared out to the lanes."""
-        if self.lanes == 1:
+        """The clips of a batch, shared out to the shards."""
+        if self.shards == 1:
             return (batch,)
         assert batch.mels is not None
-        mels = batch.mels.chunk(self.lanes)
-        frames = [None] * self.lanes if batch.frames is None else batch.frames.chunk(self.lanes)
+        mels = batch.mels.chunk(self.shards)
+        frames = [None] * self.shards if batch.frames is None else batch.frames.chunk(self.shards)
         return tuple(Batch(mels=one, frames=other) for one, other in zip(mels, frames, strict=True))
 
     def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
@@ -284,24 +284,24 @@ class Distillation:
         done = self._progress(step)
         of_run = self._done_before + self._share * done
         student.set_temperature(self._temperature.at(of_run / self.context.recipe.temperature_share))
-        if self.stage.settled:
-            freeze_batch_norm(student, done >= 1 - self.stage.settled)
+        if self.stage.frozen_norm_share:
+            freeze_batch_norm(student, done >= 1 - self.stage.frozen_norm_share)
         if not self.stage.dropout:
             switch_dropout_off(student)
-        scores, mel, maps = self._taught(batch)
+        scores, mel, maps = self._teacher_targets(batch)
         if self.stage.mode == "blockwise":
             assert maps is not None
             return self._blockwise(student, mel, maps, scores, batch)
         return self._whole(student, mel, maps, scores, batch)
 
-    def _taught(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
-        """The teacher's scores, what the student hears, and the teacher's maps where it gives hints."""
+    def _teacher_targets(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+        """The teacher's scores, the student's log-mels, and the teacher's maps where it gives hints."""
         mels = self._log_mels(batch)
         mel = mels[self.context.front_end]
         if self.context.teacher is None:
             assert batch.scores is not None
             return batch.scores.to(self.context.device), mel, None
-        answer = self.context.teacher.answer(mels, hinting=self._hinting)
+        answer = self.context.teacher.predict(mels, hinting=self._hinting)
         return torch.sigmoid(answer.logits), mel, answer.maps
 
     def _log_mels(self, batch: Batch) -> dict[FrontEndConfig, Tensor]:
@@ -332,20 +332,20 @@ class Distillation:
             features = own[-1]
             hints = torch.stack([hint_loss(own[number], maps[number]) for number in self._matching])
             parts["hints"] = hints.detach().mean()
-            total = self.stage.hints * hints.sum()
+            total = self.stage.hint_weight * hints.sum()
         else:
             features = student.forward_features(mel)
             total = features.new_zeros(())
         logits, _ = student.forward_head(features)
         total = total + self._frame_loss(student, features, batch, parts)
-        total = total + distillation_loss(logits, scores, labels, self.context.recipe.label_share)
+        total = total + distillation_loss(logits, scores, labels, self.context.recipe.label_weight)
         parts["kl"] = cross_entropy(logits.detach(), scores) - entropy(scores)
         return Losses(total, parts)
 
     def _blockwise(
         self, student: Backbone, mel: Tensor, maps: Sequence[Tensor], scores: Tensor, batch: Batch
     ) -> Losses:
-        """Each stage, and the heads, on what the teacher's stage before it says."""
+        """Each stage, and the heads, on the output of the teacher's stage before it."""
         inputs = (mel, *maps[:-1])
         stages = zip(student.stages, inputs, maps, strict=True)
         hints = torch.stack([hint_loss(stage(x), wanted) for stage, x, wanted in stages])
@@ -359,12 +359,12 @@ class Distillation:
         self, student: Backbone, features: Tensor, batch: Batch, parts: dict[str, Tensor]
     ) -> Tensor:
         """The weighted loss on each step's scores; what it is above its least goes into the parts."""
-        if not self.stage.frames or batch.frames is None:
+        if not self.stage.frame_weight or batch.frames is None:
             return features.new_zeros(())
         wanted = batch.frames.to(self.context.device, non_blocking=True)
         on_frames = frame_loss(student.forward_frames(features), wanted)
         parts["frames"] = on_frames.detach() - entropy(wanted.flatten(0, 1))
-        return self.stage.frames * on_frames
+        return self.stage.frame_weight * on_frames
 
     # ------------------------------------------------------------------ measures
 
@@ -377,12 +377,12 @@ class Distillation:
         self._probe.load_state_dict(state.weights)
         self._probe.eval()
         measures = self.context.held_out.agreement(self._probe, self.context.front_end).measures()
-        if self.stage.frames and self.context.alone is not None:
-            measures["frames"] = self._frames_apart(self._probe)
+        if self.stage.frame_weight and self.context.clip_scores is not None:
+            measures["frames"] = self._frame_divergence(self._probe)
         return measures, False
 
     @torch.inference_mode()
-    def _frames_apart(self, network: Backbone) -> float:
+    def _frame_divergence(self, network: Backbone) -> float:
         """KL divergence of each step's scores from their targets on mixes of held-out clips, nats a step."""
         context = self.context
         assert context.held_out is not None
@@ -418,18 +418,18 @@ def make_optimizer(stage: Stage, network: Backbone) -> torch.optim.Optimizer:
     return torch.optim.AdamW([blocks, head], lr=stage.rate, weight_decay=stage.weight_decay, fused=True)
 
 
-def freeze_batch_norm(network: nn.Module, settled: bool) -> None:
-    """Let batch normalisation use its running statistics, and leave them as they are; or go back to batches.
+def freeze_batch_norm(network: nn.Module, frozen: bool) -> None:
+    """Let batch normalisation use its running statistics and keep them, or go back to those of the batch.
 
     Its weights are trained either way.
     """
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.train(not settled)
+            module.train(not frozen)
 
 
 def switch_dropout_off(network: nn.Module) -> None:
-    """Let a network in training keep all units: mixes never come twice, so none is learned by heart."""
+    """Switch dropout off in training: mixes never come twice, so none is learned by heart."""
     for module in network.modules():
         if isinstance(module, (nn.Dropout, DrawnDropout)):
             module.eval()

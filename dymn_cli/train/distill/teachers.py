@@ -18,7 +18,7 @@ from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import read_weights
 
-__all__ = ["LiveTeacher", "LoadedModel", "TeacherAnswer", "load_model", "matching_maps", "stage_channels"]
+__all__ = ["LiveTeacher", "LoadedModel", "TeacherOutput", "load_model", "matching_maps", "stage_channels"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,8 +49,8 @@ def load_model(name_or_path: str, device: torch.device) -> LoadedModel:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TeacherAnswer:
-    """What teachers say of a batch.
+class TeacherOutput:
+    """Output of the teachers for a batch.
 
     Args:
         logits: (n, n_classes), the mean over the teachers.
@@ -62,7 +62,7 @@ class TeacherAnswer:
 
 
 class LiveTeacher:
-    """Teachers that hear what the student hears.
+    """Teachers that run on the student's input.
 
     Args:
         models: one or more, with the same classes.
@@ -88,7 +88,7 @@ class LiveTeacher:
 
     @property
     def front_ends(self) -> tuple[FrontEndConfig, ...]:
-        """What the teachers hear through, each once."""
+        """Front ends of the teachers, each once."""
         return tuple(dict.fromkeys(model.header.front_end for model in self.models))
 
     def hinting(self, config: ModelConfig, front_end: FrontEndConfig) -> LoadedModel | None:
@@ -102,10 +102,10 @@ class LiveTeacher:
         return None if best is None or not best[0] else best[2]
 
     @torch.no_grad()
-    def answer(
+    def predict(
         self, mels: Mapping[FrontEndConfig, Tensor], *, hinting: LoadedModel | None = None
-    ) -> TeacherAnswer:
-        """Ask all teachers.
+    ) -> TeacherOutput:
+        """Mean logits of all teachers.
 
         Args:
             mels: (n, 1, n_mels, n_frames) for each front end of `front_ends`.
@@ -120,7 +120,7 @@ class LiveTeacher:
                 logits.append(model.network.forward_head(maps[-1])[0])
             else:
                 logits.append(model.network(mel)[0])
-        return TeacherAnswer(torch.stack([one.float() for one in logits]).mean(dim=0), maps)
+        return TeacherOutput(torch.stack([one.float() for one in logits]).mean(dim=0), maps)
 
 
 def stage_channels(config: ModelConfig) -> tuple[int, ...]:

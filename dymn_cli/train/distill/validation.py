@@ -37,7 +37,7 @@ def choose_clips(indices: NDArray[np.int64], most: int, seed: int) -> NDArray[np
 
 @dataclass(slots=True)
 class ValidationSet:
-    """Clips, each heard once: its first seconds, repeated where it is shorter.
+    """Held-out clips: the first seconds of each, repeated where it is shorter.
 
     Log-mels are kept in half precision, 256 kB a clip.
 
@@ -45,7 +45,7 @@ class ValidationSet:
         corpus: where the clips are.
         indices: which of them.
         device: where models compute.
-        window_s: seconds that are heard.
+        window_s: seconds of each.
     """
 
     corpus: Corpus
@@ -76,24 +76,24 @@ class ValidationSet:
     def logits(self, network: Backbone, front_end: FrontEndConfig) -> NDArray[np.float32]:
         """(n, n_classes) of a network, which is in evaluation mode."""
         mels = self.mels(front_end)
-        answers: list[NDArray[np.float32]] = []
+        logits: list[NDArray[np.float32]] = []
         with torch.inference_mode():
             for start in range(0, len(mels), BATCH):
                 batch = torch.from_numpy(mels[start : start + BATCH].astype(np.float32)).to(self.device)
-                answers.append(network(batch)[0].float().cpu().numpy())
-        return np.concatenate(answers)
+                logits.append(network(batch)[0].float().cpu().numpy())
+        return np.concatenate(logits)
 
-    def ask_teacher(self, teacher: LiveTeacher) -> None:
-        """Let live teachers say what is right."""
-        answers = [self.logits(model.network, model.header.front_end) for model in teacher.models]
-        self._teacher = np.mean(answers, axis=0, dtype=np.float32)
+    def use_teacher(self, teacher: LiveTeacher) -> None:
+        """Compute the reference logits with live teachers."""
+        logits = [self.logits(model.network, model.header.front_end) for model in teacher.models]
+        self._teacher = np.mean(logits, axis=0, dtype=np.float32)
 
-    def look_up(self, stored: Sequence[StoredLogits], rows: Sequence[NDArray[np.int64]]) -> None:
-        """Let logits that were computed before say what is right; `rows` are those of all clips."""
-        answers = [one.logits(row[self.indices]) for one, row in zip(stored, rows, strict=True)]
-        self._teacher = np.mean(answers, axis=0, dtype=np.float32)
+    def use_stored(self, stored: Sequence[StoredLogits], rows: Sequence[NDArray[np.int64]]) -> None:
+        """Take the reference logits from files; `rows` are those of all clips."""
+        logits = [one.logits(row[self.indices]) for one, row in zip(stored, rows, strict=True)]
+        self._teacher = np.mean(logits, axis=0, dtype=np.float32)
 
     def agreement(self, network: Backbone, front_end: FrontEndConfig) -> Agreement:
-        """How far a network says what the teacher says; the teacher must have been asked."""
+        """Agreement of a network with the teacher, whose logits must be there."""
         assert self._teacher is not None
         return agreement(self.logits(network, front_end), self._teacher)

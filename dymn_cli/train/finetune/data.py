@@ -1,4 +1,4 @@
-"""Recordings with labels, decoded once: excerpts to learn from, and windows to be judged by."""
+"""Recordings with labels, decoded once: excerpts for training, and windows for evaluation."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def open_labelled(
         dataset: what to decode.
         folder: where decoded audio lies (see `dymn_cli.datasets.audio_cache`).
         threads: that decode.
-        done: is told after each recording how many there are, and how many seconds this one has.
+        done: called after each recording with the number of all, and the seconds of this one.
 
     Returns:
         The recordings that could be decoded; the paths of the others, each with the reason.

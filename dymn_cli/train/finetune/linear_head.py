@@ -53,7 +53,7 @@ Losses = dict[float, float]  # by penalty
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Data:
-    """All that is learned from."""
+    """Embeddings and labels."""
 
     embeddings: Embeddings
     targets: NDArray[np.float64]
@@ -62,13 +62,13 @@ class _Data:
     def windows(
         self, examples: NDArray[np.intp]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-        """Embeddings of the windows of some examples, their targets, and what each counts."""
+        """Embeddings of the windows of some examples, their targets and weights."""
         values, owner = self.embeddings.rows(examples)
         share = 1.0 / np.bincount(owner)[owner]
         return values, self.targets[examples][owner], self.known[examples][owner] * share[:, None]
 
     def path(self, examples: NDArray[np.intp], penalties: Sequence[float]) -> Iterator[Linear]:
-        """The answers to penalties one after the other, each from the one before."""
+        """The fits for penalties one after the other, each begun at the one before."""
         values, targets, weights = self.windows(examples)
         scaling = Scaling.of(values, weights.max(axis=1))
         scaled, found = scaling.apply(values), None
@@ -100,7 +100,7 @@ def train_head(
     seed: int = 0,
     step: Step | None = None,
 ) -> Trained:
-    """Train a linear head, and judge it on what it has not seen.
+    """Train a linear head, and score each held-out recording with a head that has not seen it.
 
     The penalty is the one with the least cross-entropy on recordings held out for that alone: for a fold by
     the other folds, so that no figure of a recording depends on its own labels.
@@ -113,7 +113,7 @@ def train_head(
         name: of the new model.
         penalty: of squared weights; None to choose one of `PENALTIES`.
         seed: of what is drawn where settings are chosen in a part of the data.
-        step: is told how many of how many fits are done.
+        step: called with the number of fits that are done, and of all.
 
     Raises:
         UsageError: a penalty that is none.
@@ -149,7 +149,7 @@ class _Chooser:
 
     With three folds or more, these are the folds: what is held out of the figures and what is held out to
     choose are two of them, so each pair of folds is held out once, and used both ways. With fewer, folds are
-    made of what is learned from, or the data say what is for that.
+    made of the training recordings, or the data have a validation split.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class _Chooser:
         self._n_done = 0
 
     def best_for(self, fold: int | None) -> float:
-        """The best penalty for what is learned while a fold is held out; None for the final model."""
+        """The best penalty while a fold is held out; None for the final model."""
         if self._penalty is not None:
             return self._penalty
         n = self._plan.n_folds
@@ -185,7 +185,7 @@ class _Chooser:
         return list(_mean(list(self._losses.values())).items()) if self._losses else []
 
     def fit(self, examples: NDArray[np.intp], penalty: float) -> Linear:
-        """The answer for one penalty."""
+        """The fit for one penalty."""
         *_, last = self._data.path(examples, [*(one for one in PENALTIES if one > penalty), penalty])
         self._count()
         return last

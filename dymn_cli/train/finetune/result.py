@@ -1,4 +1,4 @@
-"""What training gives, whichever recipe: a model, and what it says of recordings that it had not seen."""
+"""The result of fine-tuning: a model, and scores of recordings by models that had not seen them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Trained:
         )
 
     def _learnable(self) -> NDArray[np.bool_]:
-        """(n_classes,) which classes were in what was learned from whenever one of theirs was held out."""
+        """(n_classes,) which classes were in the training set of each fold that holds them out."""
         targets = self.dataset.targets()
         folds = range(self.plan.n_folds)
         learned = np.stack([targets[self.plan.learned(fold)].any(axis=0) for fold in folds])

@@ -4,7 +4,7 @@ recordings ──▶ excerpts ──▶ gain ──▶ mixup ──▶ roll ─�
                (n, n_samples)                           (n, 1, n_mels, n_frames)
 
 The loss is the binary cross-entropy of each class by itself, also where a recording has exactly one: a score
-of dymn is a sigmoid, and says how sure it is of one class whatever the others do.
+of dymn is a sigmoid: the confidence in one class, whatever the others are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from dymn_cli.train.augment import (
     spec_augment,
 )
 from dymn_cli.train.inference import scores_of
-from dymn_cli.train.parallel import Losses, lanes_for
+from dymn_cli.train.parallel import Losses, shards_for
 from dymn_cli.train.sampler import EpochSampler
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from dymn_cli.frontend import FrontEndConfig
     from dymn_cli.model.backbone import Backbone
     from dymn_cli.train.finetune.data import LabelledAudio
-    from dymn_cli.train.finetune.recipe import TuningRecipe
+    from dymn_cli.train.finetune.recipe import FinetuneRecipe
     from dymn_cli.train.state import TrainState
 
-__all__ = ["FineTuning", "TuningBatch", "masked_loss", "measures_of"]
+__all__ = ["FinetuneBatch", "FinetuneTask", "masked_loss", "measures_of"]
 
 ORDER, BATCH, STRIPES = 0, 1, 2  # what a generator is for
 PURPOSES = 10  # numbers of purposes that a stage has for itself
@@ -55,7 +55,7 @@ CERTAIN = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TuningBatch:
+class FinetuneBatch:
     """The data of a step, on the CPU.
 
     Args:
@@ -76,11 +76,11 @@ class TuningBatch:
     limits_hz: tuple[float, float] | None = None
     number: int = 0
 
-    def part(self, number: int, size: int) -> TuningBatch:
+    def part(self, number: int, size: int) -> FinetuneBatch:
         """Recordings `number * size` and on; log-mels are mixed within a part only."""
         first = number * size
         mine = slice(first, first + size)
-        return TuningBatch(
+        return FinetuneBatch(
             self.samples[mine],
             self.present[mine],
             self.known[mine],
@@ -91,7 +91,7 @@ class TuningBatch:
         )
 
 
-class FineTuning:
+class FinetuneTask:
     """A training: all of it, or that of one fold.
 
     Args:
@@ -111,7 +111,7 @@ class FineTuning:
         audio: LabelledAudio,
         network: Backbone,
         front_end: FrontEndConfig,
-        recipe: TuningRecipe,
+        recipe: FinetuneRecipe,
         *,
         learned: NDArray[np.intp],
         watched: NDArray[np.intp],
@@ -131,13 +131,13 @@ class FineTuning:
         self._is_known = torch.from_numpy(known.astype(np.float32))
 
     @property
-    def lanes(self) -> int:
+    def shards(self) -> int:
         """Parts of a batch."""
-        return lanes_for(self._recipe.batch, self._recipe.lanes, self._device)
+        return shards_for(self._recipe.batch, self._recipe.shards, self._device)
 
     # ------------------------------------------------------------------ data
 
-    def batch(self, step: int) -> TuningBatch:
+    def batch(self, step: int) -> FinetuneBatch:
         """The data of a step: drawn from the seed, the stage and the step alone."""
         recipe = self._recipe
         generator = step_generator(self._seed, self._purpose + BATCH, step)
@@ -157,20 +157,20 @@ class FineTuning:
         partners_of_mels = share_of_mels = None
         if recipe.mixup:
             partners_of_mels, share_of_mels = mixing_partners(
-                generator, n, alpha=recipe.mixup, parts=self.lanes
+                generator, n, alpha=recipe.mixup, parts=self.shards
             )
             present, known = (mix_scores(one, partners_of_mels, share_of_mels) for one in (present, known))
         limits_hz = band_limits(generator) if recipe.perturb_bands else None
-        return TuningBatch(samples, present, known, partners_of_mels, share_of_mels, limits_hz)
+        return FinetuneBatch(samples, present, known, partners_of_mels, share_of_mels, limits_hz)
 
     # ------------------------------------------------------------------ loss
 
-    def parts(self, batch: TuningBatch) -> tuple[TuningBatch, ...]:
-        """The recordings of a batch, shared out to the lanes."""
-        size = len(batch.samples) // self.lanes
-        return tuple(batch.part(number, size) for number in range(self.lanes))
+    def parts(self, batch: FinetuneBatch) -> tuple[FinetuneBatch, ...]:
+        """The recordings of a batch, shared out to the shards."""
+        size = len(batch.samples) // self.shards
+        return tuple(batch.part(number, size) for number in range(self.shards))
 
-    def loss(self, batch: TuningBatch, step: int, network: nn.Module) -> Losses:
+    def loss(self, batch: FinetuneBatch, step: int, network: nn.Module) -> Losses:
         """Loss of a network on a batch, in nats per recording."""
         fmin_hz, fmax_hz = batch.limits_hz or (None, None)
         with torch.no_grad():
@@ -181,7 +181,7 @@ class FineTuning:
             if self._recipe.spec_augment:
                 mel = spec_augment(
                     mel,
-                    step_generator(self._seed, self._purpose + STRIPES, step * self.lanes + batch.number),
+                    step_generator(self._seed, self._purpose + STRIPES, step * self.shards + batch.number),
                     most_bands=round(MAX_BANDS * mel.shape[2]),
                     most_frames=round(MAX_FRAMES * mel.shape[3]),
                 )
@@ -191,7 +191,7 @@ class FineTuning:
     # ------------------------------------------------------------------ measures
 
     def evaluate(self, state: TrainState) -> tuple[dict[str, float], bool]:
-        """Measures on what is watched, and whether that is enough.
+        """Measures on the watched examples, and whether to stop.
 
         The notes of the state hold what was measured, the step of the best network, how many measurements
         ago that was, and whether the training has ended before its last step.

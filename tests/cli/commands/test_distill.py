@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 pytest.importorskip("torch")
 
 from dymn_cli.cli.app import run
-from dymn_cli.store.weights import sha256_of
+from dymn_cli.store.identity import identify
 
 TINY = '{"family": "dymn", "width": 0.1, "n_classes": 12}'
 
@@ -115,7 +115,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result(
 
     capfd.readouterr()
     assert run([*arguments, *length, "-o", str(tmp_path / "part.safetensors")]) == 0
-    assert "going on at stage 1, step" in capfd.readouterr().err
+    assert "going on at end-to-end, step" in capfd.readouterr().err
     # Its name is in the file; apart from it the two are the same bytes.
     one, other = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("whole", "part"))
     assert tensors(one) == tensors(other)
@@ -203,27 +203,35 @@ def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
     ("changed", "code", "words"),
     [
         (["-o", "s.safetensors", "--steps", "x"], 2, "--steps 'x' is not a number"),
-        (["-o", "s.safetensors", "--steps", "1", "--hours", "1"], 2, "both say how long"),
+        (["-o", "s.safetensors", "--steps", "1", "--hours", "1"], 2, "both set the length"),
         (["-o", "s.safetensors", "--steps", "1,2,3"], 2, "steps for 3 stages"),
         (["-o", "s.pt", "--steps", "1"], 2, "a student is a .safetensors file"),
-        (["--steps", "1"], 2, "where shall the student go?"),
-        (["-o", "s.safetensors", "--recipe", "large"], 2, "no recipe 'large'; small or paper"),
+        (["--steps", "1"], 2, "no output file for the student"),
+        (["-o", "s.safetensors", "--recipe", "large"], 2, "no recipe 'large'; small, small-further, paper"),
         (["-o", "s.safetensors", "--student", "dymn4"], 2, "no architecture 'dymn4'; nearest: dymn04"),
         (["-o", "s.safetensors", "--student", '{"widht": 1}'], 2, "unknown field widht"),
         (["-o", "s.safetensors", "--student", "none.json"], 3, "none.json: no such file"),
-        (["-o", "s.safetensors", "--manifest", "m.csv"], 2, "m.csv: which of its columns has the groups?"),
+        (["-o", "s.safetensors", "--manifest", "m.csv"], 2, "m.csv: no column of groups"),
         (["-o", "s.safetensors", "--holdout", "1.5"], 2, "cannot be held out"),
         (["-o", "s.safetensors", "--holdout", "source1,sauce2"], 2, "no group is called 'sauce2'"),
         (["-o", "s.safetensors", "--holdout", ","], 2, "neither a share nor names of groups"),
-        (["-o", "s.safetensors", "--frame-weight", "1"], 2, "frames can be taught where it is known"),
-        (["-o", "s.safetensors", "--frame-weight", "-1"], 2, "the weight of frames cannot be negative"),
+        (["-o", "s.safetensors", "--frame-weight", "1"], 2, "frame_weight needs [mixes]"),
+        (["-o", "s.safetensors", "--frame-weight", "-1"], 2, "frame_weight -1 is not at least 0"),
         (["-o", "s.safetensors", "--compare", "dymn05"], 2, "no model is called 'dymn05'"),
-        (["-o", "s.safetensors", "--batch", "1"], 2, "two clips at least"),
-        (["-o", "s.safetensors", "--label-share", "2"], 2, "not between 0 and 1"),
+        (["-o", "s.safetensors", "--batch", "1"], 2, "batch 1 is not at least 2"),
+        (["-o", "s.safetensors", "--label-share", "2"], 2, "label_weight 2 is not at most 1"),
         (["-o", "s.safetensors", "--blockwise", "1"], 2, "not a share"),
-        (["-o", "s.safetensors", "--rate", "-1"], 2, "not a positive number"),
-        (["-o", "s.safetensors", "--settled", "2"], 2, "the settled share of a stage is not in [0, 1]"),
-        (["-o", "s.safetensors", "--epochs", "0"], 2, "are no run"),
+        (["-o", "s.safetensors", "--rate", "-1"], 2, "rate -1 is not at least 0"),
+        (["-o", "s.safetensors", "--settled", "2"], 2, "frozen_norm_share 2 is not at most 1"),
+        (["-o", "s.safetensors", "--epochs", "0"], 2, "epochs 0: exactly one must be more than 0"),
+        (["-o", "s.safetensors", "--measure", "0"], 2, "measurements 0 is not at least 1"),
+        (["-o", "s.safetensors", "--blockwise", "0.5"], 2, "recipe paper does not train block by block"),
+        (["-o", "s.safetensors", "--set", "bacth=8"], 2, "there is no setting 'bacth'; nearest: batch"),
+        (["-o", "s.safetensors", "--set", "batch"], 2, "--set 'batch' is not KEY=VALUE"),
+        (["-o", "s.safetensors", "--set", "batch=x"], 2, "stages.1: batch 'x' is not a whole number"),
+        (["-o", "s.safetensors", "--recipe", "none.toml"], 3, "none.toml: no such file"),
+        (["-o", "s.safetensors", "--threads", "0"], 2, "--threads 0: at least 1"),
+        (["-o", "s.safetensors", "--checkpoint-every", "nan"], 2, "--checkpoint-every nan: at least 0"),
         (["-o", "s.safetensors", "--device", "cuda:77"], 4, "PyTorch has no device 'cuda:77'"),
         (["-o", "s.safetensors", "--device", "coreml"], 2, "--device coreml: nothing can be trained there"),
         (["-o", "s.safetensors", "--device", "gpu"], 2, "no device 'gpu'"),
@@ -260,13 +268,79 @@ def test_data_that_is_not_there(
     assert words in capfd.readouterr().err
 
 
+def shown(arguments: list[str], capfd: Any) -> str:
+    assert run(["distill", *arguments, "--show-recipe"]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+def test_a_recipe_is_shown_saved_edited_and_used(
+    arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(shown(["--recipe", "paper"], capfd))
+    assert shown(["--recipe", str(mine)], capfd) == mine.read_text()
+    changes = {
+        "batch = 120": "batch = 2",
+        "window_s = 10.0": "window_s = 0.5",
+        "measurements = 10": "measurements = 1",
+    }
+    text = mine.read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    mine.write_text(text)
+    options = ["--recipe", "paper", "--set", "batch=2", "--set", "window_s=0.5", "--set", "measurements=1"]
+    assert shown(["--recipe", str(mine)], capfd) == shown(options, capfd)
+    former = ["--recipe", "paper", "--batch", "2", "--window", "0.5", "--measure", "1"]
+    assert shown(["--recipe", str(mine)], capfd) == shown(former, capfd)
+
+    begin = arguments[: arguments.index("--recipe")]
+    end = arguments[arguments.index("--holdout") : arguments.index("--measure")]
+    out = tmp_path / "student.safetensors"
+    assert run([*begin, "--recipe", str(mine), *end, "-o", str(out), "--steps", "1"]) == 0
+    recipe = json.loads((tmp_path / "student.safetensors.train" / "run.json").read_text())["recipe"]
+    assert (recipe["mixup"], recipe["stages"][0]["batch"], recipe["stages"][0]["rate"]) == (0.3, 2, 2e-3)
+    other = [*begin, *options, "--set", "batch=4", *end, "-o", str(out), "--steps", "1", "--force"]
+    assert run(other) == 5
+    assert "holds a run with another recipe" in capfd.readouterr().err
+
+
+def test_a_trained_student_has_a_recipe_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    small, further = shown([], capfd), shown(["--init", "dymn04_kd"], capfd)
+    assert small == shown(["--recipe", "small"], capfd) != further
+    assert further == shown(["--recipe", "small-further"], capfd)
+    assert "blockwise" in small
+    assert 'mode = "blockwise"' not in further
+
+
+@pytest.mark.parametrize(
+    ("former", "settings"),
+    [
+        (["--rate", "1e-3"], ["stages.2.rate=1e-3"]),
+        (["--hints", "0.2"], ["stages.2.hint_weight=0.2"]),
+        (["--settled", "1"], ["stages.2.frozen_norm_share=1"]),
+        (["--frame-weight", "0"], ["frame_weight=0"]),
+        (["--label-share", "0"], ["label_weight=0"]),
+        (["--blockwise", "0.4"], ["stages.1.share=0.4", "stages.2.share=0.6"]),
+        (["--blockwise", "0"], ["stages.1.share=0", "stages.2.share=1"]),
+        (["--epochs", "3", "--clips-per-epoch", "50"], ["hours=0", "epochs=3", "clips_per_epoch=50"]),
+        (["--clips-per-epoch", "50"], ["hours=0", "epochs=200", "clips_per_epoch=50"]),
+    ],
+)
+def test_former_options_change_the_recipe(former: list[str], settings: list[str], capfd: Any) -> None:
+    changes = [word for setting in settings for word in ("--set", setting)]
+    assert shown(former, capfd) == shown(changes, capfd) != shown([], capfd)
+
+
 def test_the_hash_that_is_told_is_that_of_the_file(
     arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "student.safetensors"
     assert run([*arguments, "-o", str(out), "--steps", "1", "--holdout", "0"]) == 0
     printed = capfd.readouterr()
-    assert f"SHA-256 {sha256_of(out)[:12]}" in printed.err
+    assert f"SHA-256 {identify(out).sha256[:12]}" in printed.err
     assert printed.out == ""  # nothing is held out, so nothing is measured
 
 
@@ -278,7 +352,7 @@ def test_a_default_device_that_trains_nothing_leaves_the_cpu(
     out = tmp_path / "s.safetensors"
     assert run([*arguments, "-o", str(out), "--steps", "2"]) == 0
     assert out.is_file()
-    assert ("no place to train" in capfd.readouterr().err) == (device != "auto")
+    assert ("cannot train" in capfd.readouterr().err) == (device != "auto")
     assert json.loads((tmp_path / "s.safetensors.train" / "run.json").read_text())["device"] == "cpu"
 
 

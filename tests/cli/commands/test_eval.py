@@ -183,13 +183,13 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["sounds/0.wav"], 2, "what is really to be heard?"),
+        (["sounds/0.wav"], 2, "no ground truth; --truth FILE.csv"),
         (["none.wav", "--truth", "truth.csv"], 3, "none.wav: no such file"),
         (["sounds", "--truth", "none.csv"], 3, "none.csv: no such file"),
         (["sounds", "--truth", "empty.csv"], 3, "empty.csv: empty"),
         (["sounds", "--truth", "other.csv"], 3, "other.csv: says nothing of these recordings"),
         (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is no score between 0 and 1"),
-        (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio are judged one by one"),
+        (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio cannot be evaluated together"),
         (["sounds", "--truth", "truth.csv", "-f", "xml"], 2, "unknown format 'xml'"),
         (["sounds", "--truth", "truth.csv", "-o", "eval.xlsx"], 2, "eval.xlsx: which form?"),
         (["sounds", "--truth", "truth.csv", "--at-precision", 0], 2, "no share between 0 and 1"),

@@ -71,8 +71,8 @@ def results(folder: Path) -> list[bytes]:
     return [(folder / f"my.{end}").read_bytes() for end in ("safetensors", "thresholds.csv", "log.json")]
 
 
-def test_a_folder_becomes_a_model_like_any_other(dymn: Any, sounds: str) -> None:
-    ran = dymn("finetune", sounds, "-o", "my.safetensors", *TINY, "--folds", 2, "--header")
+def test_a_folder_becomes_a_model_like_any_other(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
+    ran = fake("finetune", sounds, "-o", "my.safetensors", *TINY, "--folds", 2, "--header")
     assert ran.returncode == 0, ran.err
     assert ran.rows[0][:4] == ["label", "mid", "n_positive", "average_precision"]
     assert [row[0] for row in ran.rows[1:]] == ["high", "low", "mid"]
@@ -89,7 +89,7 @@ def test_a_folder_becomes_a_model_like_any_other(dymn: Any, sounds: str) -> None
 
     tagged = dymn("tag", "-m", "my.safetensors", f"{sounds}/low/0.wav", "-k", 0)
     assert {row[5] for row in tagged.rows} == set(BANDS)
-    assert dymn("export", "my.safetensors", "-o", "my.onnx").returncode == 0
+    assert fake("export", "my.safetensors", "-o", "my.onnx").returncode == 0
     log = json.loads((dymn.cwd / "my.log.json").read_text())
     assert log["schema"] == "dymn.finetune/1"
     assert log["training"]["recipe"] == "end to end"
@@ -173,6 +173,28 @@ def test_bad_data_get_the_same_sentence_both_ways(
     assert not (dymn.cwd / "my.safetensors").exists()
 
 
+def test_a_recipe_is_shown_and_read_from_a_file(fake: Fake, home: Path, dymn: Any) -> None:
+    shown = fake("finetune", "--dataset", "esc50", "--show-recipe")
+    assert (shown.returncode, shown.err) == (0, "")
+    assert "rate = 4e-05 " in shown.out
+    (dymn.cwd / "mine.toml").write_text(shown.out.replace("epochs = 80 ", "epochs = 3 "))
+    former = ("--random-head", "--no-mixup", "--spec-augment", "--window", 2, "--batch", 64, "--rate", 4e-5)
+    settings = ("spec_augment=true", "window_s=2", "mixup=0", "mix_waves=0")
+    changes = [word for setting in settings for word in ("--set", setting)]
+    mine = fake("finetune", "--recipe", "mine.toml", *changes, "--show-recipe")
+    assert mine.out == fake("finetune", *former, "--epochs", 3, "--show-recipe").out
+    assert fake("finetune", "--show-recipe").out != mine.out
+
+
+def test_data_and_output_are_asked_for(fake: Fake, home: Path, dymn: Any) -> None:
+    for arguments, said in (
+        ([], "no data; give a folder with a sub-folder per class, or a table of labels"),
+        (["sounds"], "no output file for the model; -o my.safetensors"),
+    ):
+        ran = fake("finetune", *arguments)
+        assert (ran.returncode, ran.err) == (2, f"dymn: error: {said}\n")
+
+
 @pytest.mark.slow
 def test_recordings_that_are_broken_cost_only_themselves(
     fake: Fake, home: Path, dymn: Any, sounds: str
@@ -210,12 +232,17 @@ def test_partial_and_several_labels(fake: Fake, home: Path, dymn: Any, sounds: s
         (["--head-only", "--epochs", 3], 2, "--epochs is about end-to-end training; not with --head-only"),
         (["--head-only", "--no-mixup"], 2, "--mixup is about end-to-end training"),
         (["--penalty", 1], 2, "--penalty is about the last layer alone; add --head-only"),
-        (["--epochs", 0], 2, "0 epochs are no training"),
-        (["--batch", 1], 2, "a batch of 1: at least 2 recordings"),
-        (["--rate", "nan"], 2, "not a positive number"),
-        (["--window", 99], 2, "a window of 99 s is not between 0.5 and 60 s"),
+        (["--epochs", 0], 2, "recipe: epochs 0 is not at least 1"),
+        (["--batch", 1], 2, "recipe: batch 1 is not at least 2"),
+        (["--rate", "nan"], 2, "rate nan is not more than 0"),
+        (["--window", 99], 2, "window_s 99 is not at most 60"),
+        (["--set", "patience=-1"], 2, "patience -1 is not at least 0"),
+        (["--set", "epoch=3"], 2, "there is no setting 'epoch'; nearest: epochs"),
+        (["--head-only", "--set", "epochs=3"], 2, "--set is about end-to-end training"),
+        (["--head-only", "--threads", 1], 2, "--threads is about end-to-end training"),
+        (["--recipe", "gone.toml"], 3, "gone.toml: no such file"),
         (["--threads", 0], 2, "--threads 0: at least 1"),
-        (["--checkpoint-every", -1], 2, "--checkpoint-every -1 is no time"),
+        (["--checkpoint-every", -1], 2, "--checkpoint-every -1: at least 0"),
         (["--device", "gpu7"], 2, "no device 'gpu7'"),
         (["--work", "tiny.safetensors"], 5, "tiny.safetensors: file exists"),
     ],
@@ -254,15 +281,6 @@ def test_without_pytorch_only_the_last_layer_is_trained(dymn: Any, sounds: str) 
 
 
 @pytest.mark.slow
-def test_progress_on_a_terminal(dymn: Any, sounds: str) -> None:
-    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
-    assert ran.returncode == 0, ran.err
-    assert "loss" in ran.err
-    assert "clips/s" in ran.err
-    assert "mean average precision" in ran.out
-
-
-@pytest.mark.slow
 def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sounds: str) -> None:
     command = ("finetune", sounds, *TINY, "--holdout", 0.5, "--cache", "decoded", "-o", "my.safetensors")
     assert fake(*command).returncode == 0
@@ -277,18 +295,22 @@ def test_what_was_decoded_is_used_again(fake: Fake, home: Path, dymn: Any, sound
 
 @pytest.mark.slow
 def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: Any, sounds: str) -> None:
-    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, "--holdout", 0.5, columns=100)
+    long = ("--epochs", 30, "--holdout", 0.5)  # a bar appears after a second
+    ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", *TINY, *long, columns=100)
     assert ran.returncode == 0, ran.err
     assert re.search(r"about [\d.]+ (s|min) to go; --head-only would take about [\d.]+ (s|min)", ran.err)
-    assert re.search(r"epoch 1 of \d+, loss", ran.err)
+    assert re.search(r"epoch \d+ of 30, loss [\d.]+.*clips/s", ran.err)
+    assert "mean average precision" in ran.out
 
 
-def test_a_default_device_that_trains_nothing_leaves_the_cpu(dymn: Any, sounds: str) -> None:
-    ran = dymn(
-        "finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors", env={"DYMN_DEVICE": "coreml"}
-    )
+def test_a_default_device_that_trains_nothing_leaves_the_cpu(
+    fake: Fake, home: Path, sounds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYMN_DEVICE", "coreml")
+    ran = fake("finetune", sounds, *TINY, "--epochs", 1, "-o", "my.safetensors")
     assert ran.returncode == 0, ran.err
-    assert "DYMN_DEVICE=coreml is no place to train" in ran.err
-    refused = dymn("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
+    assert "DYMN_DEVICE=coreml cannot train" in ran.err
+    monkeypatch.delenv("DYMN_DEVICE")
+    refused = fake("finetune", sounds, *TINY, "-o", "other.safetensors", "--device", "coreml")
     assert refused.returncode == 2
     assert "--device coreml: nothing can be trained there" in refused.err

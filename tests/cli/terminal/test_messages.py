@@ -117,17 +117,17 @@ def test_a_stderr_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_bar_is_drawn_on_terminals_and_where_results_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
     def form(messages: Messages, *, shared: bool = False) -> str:
-        return type(messages.progress(10, shared_with_results=shared)).__name__
+        return type(messages.display(shared_with_results=shared)).__name__
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert form(Messages()) == "Bar"
-    assert form(Messages(), shared=True) == "Tally"
+    assert form(Messages(), shared=True) == "Display"
     assert form(Messages(progress_choice="always"), shared=True) == "Bar"
-    assert form(Messages(quiet=True)) == form(Messages(progress_choice="never")) == "Tally"
+    assert form(Messages(quiet=True)) == form(Messages(progress_choice="never")) == "Display"
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert form(Messages(progress_choice="always")) == "Lines"
-    assert form(Messages()) == "Tally", "cron mails every line"
-    assert form(Messages(quiet=True)) == form(Messages(progress_choice="never")) == "Tally"
+    assert form(Messages()) == "Display", "cron mails every line"
+    assert form(Messages(quiet=True)) == form(Messages(progress_choice="never")) == "Display"
 
 
 def test_a_dumb_terminal_has_a_width_of_its_own(dymn: Any, record: Callable[..., str]) -> None:

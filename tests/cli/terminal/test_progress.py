@@ -9,8 +9,7 @@ from itertools import pairwise
 import pytest
 from rich.progress import TextColumn, TimeElapsedColumn
 
-from dymn_cli.cli.terminal.bar import Bar
-from dymn_cli.cli.terminal.progress import Lines, Tally, span
+from dymn_cli.cli.terminal.progress import Bar, Lines, Tally, span
 
 
 class Clock:
@@ -28,7 +27,7 @@ def clock() -> Clock:
 
 
 def test_a_line_says_files_audio_speed_failures_and_what_is_left(clock: Clock) -> None:
-    tally = Tally(2_000, clock)
+    tally = Tally(2_000, clock=clock)
     for n in range(120):
         tally.advance(f"{n}.wav", 12.6 if n % 40 else 0.0, failed=n % 40 == 0)
     clock.now += 20
@@ -36,7 +35,7 @@ def test_a_line_says_files_audio_speed_failures_and_what_is_left(clock: Clock) -
 
 
 def test_what_an_earlier_run_did_counts_as_done_but_not_for_the_speed(clock: Clock) -> None:
-    tally = Tally(1_000, clock)
+    tally = Tally(1_000, clock=clock)
     for _ in range(900):
         tally.kept()
     for n in range(10):
@@ -46,7 +45,7 @@ def test_what_an_earlier_run_did_counts_as_done_but_not_for_the_speed(clock: Clo
 
 
 def test_a_long_file_shows_how_far_it_is(clock: Clock) -> None:
-    tally = Tally(1, clock)
+    tally = Tally(1, clock=clock)
     clock.now += 60
     tally.within("day.flac", 21_600.0, 86_400.0)
     assert tally.n_files == 0.25
@@ -58,21 +57,21 @@ def test_a_long_file_shows_how_far_it_is(clock: Clock) -> None:
 
 
 def test_without_a_total_or_a_beginning_nothing_is_promised(clock: Clock) -> None:
-    stream = Tally(None, clock)
+    stream = Tally(None, clock=clock)
     stream.advance("a", 3600.0)
     clock.now += 360
     assert stream.line() == "1 files, 1.00 h of audio, 10 × real time"
-    assert "left" not in Tally(10, clock).line()
+    assert "left" not in Tally(10, clock=clock).line()
 
 
 def test_a_claim_shorter_than_the_file_does_not_count_it_twice(clock: Clock) -> None:
-    tally = Tally(2, clock)
+    tally = Tally(2, clock=clock)
     tally.within("a.wav", 50.0, 10.0)
     assert tally.n_files == 1
 
 
 def test_the_summary_is_one_line(clock: Clock) -> None:
-    tally = Tally(2_000, clock)
+    tally = Tally(2_000, clock=clock)
     for n in range(2_000):
         tally.advance(str(n), 10.0, failed=n == 7)
     clock.now += 192
@@ -82,10 +81,10 @@ def test_the_summary_is_one_line(clock: Clock) -> None:
 def test_lines_come_after_ten_seconds_then_every_half_minute_then_more_rarely(clock: Clock) -> None:
     said: list[tuple[float, str]] = []
     begin = clock.now
-    with Lines(None, lambda line: said.append((clock.now - begin, line)), clock) as lines:
+    with Tally(None, Lines(lambda line: said.append((clock.now - begin, line))), clock) as tally:
         for n in range(3 * 3_600):
             clock.now += 1
-            lines.advance(str(n), 1.0)
+            tally.advance(str(n), 1.0)
     times = [at for at, _ in said]
     assert times[:4] == [10, 40, 70, 100]
     gaps = [later - earlier for earlier, later in pairwise(times)]
@@ -99,26 +98,25 @@ def test_a_bar_shows_one_time_and_says_which(
     monkeypatch: pytest.MonkeyPatch, clock: Clock, done_s: float, time: str
 ) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    bar = Bar(1, color=False)
-    bar._clock, bar._start = clock, clock.now
-    clock.now += 30
-    bar.within("a.wav", done_s, 120.0)
-    bar._progress.stop()
-    (task,) = bar._progress.tasks
-    shown = " ".join(
-        str(column.render(task)) for column in bar._progress.columns if isinstance(column, TextColumn)
-    )
+    bar = Bar(color=False)
+    with Tally(1, bar, clock) as tally:
+        clock.now += 30
+        tally.within("a.wav", done_s, 120.0)
+    drawn = bar._drawn
+    assert drawn is not None
+    (task,) = drawn.tasks
+    shown = " ".join(str(column.render(task)) for column in drawn.columns if isinstance(column, TextColumn))
     assert shown.endswith(f" × real time, {time}")
     assert "0:" not in shown
-    assert not any(isinstance(column, TimeElapsedColumn) for column in bar._progress.columns)
+    assert not any(isinstance(column, TimeElapsedColumn) for column in drawn.columns)
 
 
 def test_a_short_run_says_nothing_while_it_goes_on(clock: Clock) -> None:
     said: list[str] = []
-    with Lines(3, said.append, clock) as lines:
+    with Tally(3, Lines(said.append), clock) as tally:
         for n in range(3):
             clock.now += 3
-            lines.advance(str(n), 1.0)
+            tally.advance(str(n), 1.0)
     assert said == []
 
 

@@ -73,9 +73,9 @@ def test_clips_are_heard_alone_in_windows_of_ten_seconds(few: Few, live: LiveTea
 
 def test_they_are_heard_once(few: Few, live: LiveTeacher, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    first = score(few, live, tmp_path, heard=lambda n_done, n_all: told.append((n_done, n_all)))
+    first = score(few, live, tmp_path, done=lambda n_done, n_all: told.append((n_done, n_all)))
     assert told == [(4, 5)]
-    again = score(few, live, tmp_path, heard=lambda n_done, n_all: pytest.fail("heard again"))
+    again = score(few, live, tmp_path, done=lambda n_done, n_all: pytest.fail("heard again"))
     assert (first.logits == again.logits).all()
     (kept,) = tmp_path.iterdir()
     kept.write_bytes(kept.read_bytes()[:100])  # the rest of a full disk

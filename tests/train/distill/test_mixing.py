@@ -4,33 +4,34 @@ import dataclasses
 
 import numpy as np
 import pytest
+import sounds
 
 from dymn_cli.frontend import FrontEndConfig, LogMel
 from dymn_cli.train.distill.mixing import Mix, MixOptions, mix_log_mels
 
 FRONT_END = FrontEndConfig()
 PLAIN = MixOptions(
-    n_clips=(1.0,),
+    p_clips=(1.0,),
     gain_db=(0.0, 0.0),
     below_db=(0.0, 0.0),
-    join=0.0,
-    place_once=0.0,
-    alone=0.0,
-    reverse=0.0,
-    speed=1.0,
-    shift_bands=0,
-    wide=0.0,
-    tilt_db=0.0,
-    equalise=0.0,
-    limit=0.0,
-    reverb=0.0,
-    far=0.0,
-    noise=0.0,
+    p_join=0.0,
+    p_further_once=0.0,
+    p_first_once=0.0,
+    p_reverse=0.0,
+    max_speed=1.0,
+    max_shift_bands=0,
+    p_wide=0.0,
+    max_tilt_db=0.0,
+    p_equalizer=0.0,
+    p_band_limit=0.0,
+    p_reverb=0.0,
+    p_far=0.0,
+    p_noise=0.0,
 )
 
 
 def noise(seed: int, level: float = 0.1, seconds: float = 1.0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, level, round(32_000 * seconds)).astype(np.float32)
+    return sounds.noise(round(32_000 * seconds), level=level, seed=seed)
 
 
 def rows(samples: np.ndarray) -> np.ndarray:
@@ -76,15 +77,15 @@ def test_gain_is_in_decibels() -> None:
 
 def test_a_further_clip_lies_below_the_first() -> None:
     loud, soft = rows(noise(1, 0.5)), rows(noise(2, 0.001))
-    mixed = mix([soft, loud], below_db=(20.0, 20.0), place_once=0.0)
+    mixed = mix([soft, loud], below_db=(20.0, 20.0), p_further_once=0.0)
     assert power(mixed).mean() / power(mix([soft])).mean() == pytest.approx(1.01, abs=0.02)
 
 
 def test_a_longer_clip_is_cut_a_shorter_one_repeated_or_heard_once() -> None:
     long, short = rows(noise(1, seconds=3)), rows(noise(2, seconds=0.3))
     assert mix([long], n_frames=50).shape == (128, 50)
-    repeated = mix([short, short], place_once=0.0)
-    once = mix([short, short], place_once=1.0)
+    repeated = mix([short, short], p_further_once=0.0)
+    once = mix([short, short], p_further_once=1.0)
     energy = power(once).mean(axis=0)
     assert power(repeated).mean() > power(once).mean()
     assert (energy > 1.4 * np.median(energy)).sum() in range(20, 35)
@@ -95,7 +96,9 @@ def test_a_clip_alone_is_heard_in_one_stretch_with_quiet_around_it(seconds: floa
     floor = (np.log(1e-5) + 4.5) / 5
     lengths, starts = set(), set()
     for seed in range(20):
-        mixed = mix([rows(noise(1, seconds=seconds))], n_frames=200, seed=seed, alone=1.0, shortest=0.1)
+        mixed = mix(
+            [rows(noise(1, seconds=seconds))], n_frames=200, seed=seed, p_first_once=1.0, shortest_piece=0.1
+        )
         heard = np.flatnonzero((mixed > floor + 0.05).any(axis=0))
         assert len(heard) == heard[-1] - heard[0] + 1
         lengths.add(len(heard))
@@ -106,7 +109,7 @@ def test_a_clip_alone_is_heard_in_one_stretch_with_quiet_around_it(seconds: floa
 
 def test_bands_move_up_and_silence_moves_in() -> None:
     clip = rows(noise(0))
-    shifts = [mix([clip], seed=seed, shift_bands=3) for seed in range(12)]
+    shifts = [mix([clip], seed=seed, max_shift_bands=3) for seed in range(12)]
     floor = (np.log(1e-5) + 4.5) / 5
     empty = {(int((m[:4, 0] < floor + 0.01).sum()), int((m[-4:, 0] < floor + 0.01).sum())) for m in shifts}
     assert any(low >= 2 for low, _ in empty)
@@ -155,7 +158,7 @@ def rising(n_frames: int) -> np.ndarray:
 def test_one_clip_follows_the_other() -> None:
     joints = set()
     for seed in range(12):
-        mixed = whole_mix([tone(20, 400), tone(90, 400)], seed=seed, join=1.0)
+        mixed = whole_mix([tone(20, 400), tone(90, 400)], seed=seed, p_join=1.0)
         first, second = power(mixed.log_mel)[20] > 0.1, power(mixed.log_mel)[90] > 0.1
         joint = int(first.sum())
         assert first[:joint].all()
@@ -169,7 +172,7 @@ def test_one_clip_follows_the_other() -> None:
 
 def test_a_clip_runs_backwards() -> None:
     clip = rising(100)
-    mixed = whole_mix([clip], reverse=1.0, alone=1.0, shortest=1.0)
+    mixed = whole_mix([clip], p_reverse=1.0, p_first_once=1.0, shortest_piece=1.0)
     assert (np.diff(mixed.parts[0].frames) == -1).all()
     levels = power(mixed.log_mel).mean(axis=0)
     assert levels[0] > 1.9 * levels[-1]
@@ -177,7 +180,13 @@ def test_a_clip_runs_backwards() -> None:
 
 @pytest.mark.parametrize(("wide", "least", "most"), [(0.0, 1.15, 1.25), (1.0, 1.6, 2.0)])
 def test_speed_and_shift_have_a_usual_and_a_wide_limit(wide: float, least: float, most: float) -> None:
-    limits = {"speed": 1.25, "shift_bands": 5, "wide": wide, "widest_speed": 2.0, "widest_shift": 16}
+    limits = {
+        "max_speed": 1.25,
+        "max_shift_bands": 5,
+        "p_wide": wide,
+        "wide_max_speed": 2.0,
+        "wide_max_shift_bands": 16,
+    }
     paces, shifts = [], []
     for seed in range(40):
         mixed = whole_mix([tone(60, 400)], 100, seed, **limits)
@@ -194,7 +203,8 @@ def test_an_equaliser_is_smooth_and_differs_from_clip_to_clip() -> None:
     clip = rows(noise(0))
     plain = power(mix([clip])).mean(axis=1)
     gains = [
-        10 * np.log10(power(mix([clip], seed=seed, equalise=1.0)).mean(axis=1) / plain) for seed in range(12)
+        10 * np.log10(power(mix([clip], seed=seed, p_equalizer=1.0)).mean(axis=1) / plain)
+        for seed in range(12)
     ]
     # The level stays that of the first clip, so gains are compared within each mix.
     spreads = [float(np.std(one)) for one in gains]
@@ -206,7 +216,7 @@ def test_an_equaliser_is_smooth_and_differs_from_clip_to_clip() -> None:
 def test_reverberation_goes_on_after_a_sound_and_dies_away() -> None:
     tails = []
     for seed in range(8):
-        mixed = whole_mix([tone(40, 30)], 300, seed, alone=1.0, shortest=1.0, reverb=1.0)
+        mixed = whole_mix([tone(40, 30)], 300, seed, p_first_once=1.0, shortest_piece=1.0, p_reverb=1.0)
         level = power(mixed.log_mel)[40]
         start = int(np.flatnonzero(level > 0.3)[0])
         assert (level[:start] < 1e-4).all()
@@ -226,10 +236,10 @@ def test_far_sounds_are_dull_and_noisy() -> None:
     clip = rows(noise(0))
     dull = []
     for seed in range(8):
-        near, far = (power(mix([clip], seed=seed, far=p)).mean(axis=1) for p in (0.0, 1.0))
+        near, far = (power(mix([clip], seed=seed, p_far=p)).mean(axis=1) for p in (0.0, 1.0))
         ratio = far / near
         dull.append(ratio[110:].mean() / ratio[:10].mean())
-        scatter = power(mix([tone(20, 100)], seed=seed, far=1.0))
+        scatter = power(mix([tone(20, 100)], seed=seed, p_far=1.0))
         assert (scatter[60:] > 0).any()
     assert max(dull) < 0.7
     assert np.median(dull) < 0.3
@@ -249,6 +259,6 @@ def test_what_is_masked_is_not_audible() -> None:
 
 def test_what_lies_far_below_its_peak_is_not_audible() -> None:
     clip = np.concatenate([tone(20, 50), tone(20, 50, level=1e-4)])  # 40 dB below
-    (part,) = whole_mix([clip], alone=1.0, shortest=1.0).parts
+    (part,) = whole_mix([clip], p_first_once=1.0, shortest_piece=1.0).parts
     assert part.audible.tolist() == [1.0] * 50 + [0.0] * 50
     assert part.frames.tolist() == list(range(100))

@@ -23,47 +23,41 @@ from dymn_cli.model.config import ModelConfig  # noqa: E402
 from dymn_cli.store.weights import read_weights, save_weights  # noqa: E402
 from dymn_cli.train.distill.data import DataOptions, Prepared, TeacherSet, load_teachers, prepare  # noqa: E402
 from dymn_cli.train.distill.mixing import MixOptions  # noqa: E402
-from dymn_cli.train.distill.recipe import Recipe, paper, scaled_steps, small  # noqa: E402
-from dymn_cli.train.distill.run import Budget, DistillRun, RunOptions  # noqa: E402
+from dymn_cli.train.distill.recipe import Budget, Recipe, built_in  # noqa: E402
+from dymn_cli.train.distill.run import DistillRun  # noqa: E402
 from dymn_cli.train.distill.student import initial_student  # noqa: E402
-from dymn_cli.train.distill.task import Distillation  # noqa: E402
+from dymn_cli.train.distill.task import DistillTask  # noqa: E402
 from dymn_cli.train.distill.teachers import matching_maps  # noqa: E402
 from dymn_cli.train.distill.validation import ValidationSet  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
+from dymn_cli.train.run import RunOptions  # noqa: E402
 from dymn_cli.train.run_folder import claimed  # noqa: E402
 
 CPU = torch.device("cpu")
 GENTLE = MixOptions(
-    n_clips=(1.0,),
+    p_clips=(1.0,),
     gain_db=(-3.0, 3.0),
-    tilt_db=2.0,
-    limit=0.0,
-    shift_bands=0,
-    speed=1.0,
-    wide=0,
-    join=0,
-    reverse=0,
-    equalise=0,
-    reverb=0,
-    far=0,
-    alone=0,
-    noise=0,
+    max_tilt_db=2.0,
+    p_band_limit=0.0,
+    max_shift_bands=0,
+    max_speed=1.0,
+    p_wide=0,
+    p_join=0,
+    p_reverse=0,
+    p_equalizer=0,
+    p_reverb=0,
+    p_far=0,
+    p_first_once=0,
+    p_noise=0,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> object:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+SMALL, FURTHER, PAPER = (built_in(name).for_student(0.1) for name in ("small", "small-further", "paper"))
 
 
 def tiny(recipe: Recipe, **changes: object) -> Recipe:
     """The recipe in windows of half a second."""
     settings = {"batch": 4, "window_s": 0.5, **changes}
     stages = tuple(dataclasses.replace(stage, **settings) for stage in recipe.stages)
-    return dataclasses.replace(recipe, stages=stages)
+    return dataclasses.replace(recipe, stages=stages, measurements=1)
 
 
 @dataclasses.dataclass
@@ -83,15 +77,21 @@ class World:
             self.teachers,
             FrontEndConfig(),
             CPU,
-            seed=0,
             threads=1,
             tell=lambda line: None,
         )
 
     def run(
-        self, prepared: Prepared, work: str, steps: tuple[int, ...], *, seed: int = 0, **changes: object
+        self,
+        prepared: Prepared,
+        work: str,
+        steps: tuple[int, ...] = (),
+        *,
+        hours: float | None = None,
+        seed: int = 0,
+        **changes: object,
     ) -> DistillRun:
-        student, header, began_as = initial_student(
+        student = initial_student(
             self.student,
             "random",
             self.teachers.vocabulary,
@@ -99,9 +99,8 @@ class World:
             teacher=None,
             frames=prepared.context.recipe.has_frames,
         )
-        options = RunOptions(self.place / work, "tiny", Budget(steps=steps), seed=seed, evaluations=1)
-        options = dataclasses.replace(options, **changes)
-        return DistillRun(prepared, self.teachers, student, header, began_as, options, lambda line: None)
+        options = RunOptions(self.place / work, "tiny", seed=seed, **changes)
+        return DistillRun(prepared, student, Budget(hours, steps), options, lambda line: None)
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ class Silent:
 
 
 def weights(run: DistillRun) -> dict[str, np.ndarray]:
-    return {key: value.numpy().copy() for key, value in run.student.state_dict().items()}
+    return {key: value.numpy().copy() for key, value in run.network.state_dict().items()}
 
 
 def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -132,27 +131,27 @@ def stop_after(n: int) -> Callable[[], bool]:
 
 
 def test_the_loss_falls_and_the_agreement_rises(world: World) -> None:
-    recipe = dataclasses.replace(small(0.1), mixes=GENTLE)
+    recipe = dataclasses.replace(SMALL, mixes=GENTLE, measurements=1)
     blocks, whole = recipe.stages
     recipe = dataclasses.replace(
         recipe,
         stages=(
             dataclasses.replace(blocks, batch=6, window_s=1.0, rate=1e-2),
-            dataclasses.replace(whole, batch=6, window_s=1.0, rate=6e-3, average=0.9),
+            dataclasses.replace(whole, batch=6, window_s=1.0, rate=6e-3, ema_decay=0.9),
         ),
     )
     prepared = world.prepared(recipe)
     # Networks of random weights hear the length of a window: measured on windows like those it learns from.
     held_out = ValidationSet(prepared.context.corpus, prepared.context.held_out.indices, CPU, window_s=1.0)
-    held_out.ask_teacher(world.teachers.live)
+    held_out.use_teacher(world.teachers.live)
     prepared = dataclasses.replace(prepared, context=dataclasses.replace(prepared.context, held_out=held_out))
     run = world.run(prepared, "work", (15, 35))
-    for module in run.student.modules():
+    for module in run.network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.1  # fifty steps are too few for the usual one
-    before = held_out.agreement(run.student.eval(), FrontEndConfig())
+    before = held_out.agreement(run.network.eval(), FrontEndConfig())
     assert run.run(Silent()) == "finished"
-    after = held_out.agreement(run.student.eval(), FrontEndConfig())
+    after = held_out.agreement(run.network.eval(), FrontEndConfig())
     assert after.kl < 0.85 * before.kl
     assert after.rank > before.rank
     log = [json.loads(line) for line in (world.place / "work" / "log.jsonl").read_text().splitlines()]
@@ -167,7 +166,7 @@ def test_the_loss_falls_and_the_agreement_rises(world: World) -> None:
 
 @pytest.mark.slow
 def test_interrupting_and_resuming_changes_nothing(world: World) -> None:
-    prepared = world.prepared(tiny(small(0.1)))
+    prepared = world.prepared(tiny(SMALL))
     whole = world.run(prepared, "whole", (3, 4))
     assert whole.run(Silent()) == "finished"
 
@@ -191,7 +190,7 @@ def test_interrupting_and_resuming_changes_nothing(world: World) -> None:
 
 @pytest.mark.slow
 def test_another_seed_gives_another_student(world: World) -> None:
-    prepared = world.prepared(tiny(paper(0.1)))
+    prepared = world.prepared(tiny(PAPER))
     runs = [world.run(prepared, f"w{n}", (2,), seed=seed) for n, seed in enumerate((0, 0, 1))]
     for run in runs:
         run.run(Silent())
@@ -200,20 +199,20 @@ def test_another_seed_gives_another_student(world: World) -> None:
 
 
 def test_a_run_with_other_settings_is_refused(world: World) -> None:
-    prepared = world.prepared(tiny(paper(0.1)))
+    prepared = world.prepared(tiny(PAPER))
     world.run(prepared, "work", (2,)).run(Silent())
     with pytest.raises(OutputError, match="another seed"):
         world.run(prepared, "work", (2,), seed=1)
     with pytest.raises(OutputError, match="another budget"):
         world.run(prepared, "work", (3,))
-    other = world.prepared(tiny(paper(0.1), rate=1.0))
+    other = world.prepared(tiny(PAPER, rate=1.0))
     with pytest.raises(OutputError, match="another recipe"):
         world.run(other, "work", (2,))
     assert world.run(other, "work", (2,), resume=False).run(Silent()) == "finished"
 
 
 def test_one_run_at_a_time_has_the_folder(world: World) -> None:
-    prepared = world.prepared(tiny(paper(0.1)))
+    prepared = world.prepared(tiny(PAPER))
     run = world.run(prepared, "work", (2,))
     with claimed(world.place / "work"), pytest.raises(OutputError, match="another run is training there"):
         run.run(Silent())
@@ -225,7 +224,7 @@ def test_hours_end_each_stage_by_the_clock_and_go_on_where_they_were(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step takes 0.1 s here: 2 s are 5 steps of the first stage and 15 of the second."""
-    recipe = tiny(small(0.1))
+    recipe = tiny(SMALL)
     prepared = world.prepared(recipe)
     ticks = itertools.count()
     monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: 1000.0)
@@ -238,7 +237,7 @@ def test_hours_end_each_stage_by_the_clock_and_go_on_where_they_were(
             monkeypatch.setattr("dymn_cli.train.loop.time.monotonic", lambda: now)
 
     def run(seconds: float) -> DistillRun:
-        return world.run(prepared, "work", (1,), budget=Budget(hours=seconds / 3600))
+        return world.run(prepared, "work", hours=seconds / 3600)
 
     assert run(4.0).run(Watching(), stop_after(4)) == "interrupted"
     assert run(1.95).run(Watching(), stop_after(5)) == "interrupted"
@@ -258,7 +257,7 @@ def test_hours_end_each_stage_by_the_clock_and_go_on_where_they_were(
 
 
 def test_the_result_is_a_model_like_any_other(world: World) -> None:
-    recipe = dataclasses.replace(tiny(paper(0.1)), temperature=30.0)
+    recipe = dataclasses.replace(tiny(PAPER), temperature=30.0)
     run = world.run(world.prepared(recipe), "work", (2,))
     run.run(Silent())
     run.save_student(world.place / "student.safetensors")
@@ -269,12 +268,13 @@ def test_the_result_is_a_model_like_any_other(world: World) -> None:
     snapshot = read_weights(world.place / "work" / "student.safetensors")
     assert all((found.tensors[key] == value).all() for key, value in snapshot.tensors.items())
 
-    again, header, began_as = initial_student(
+    again = initial_student(
         None, str(world.place / "student.safetensors"), world.teachers.vocabulary, seed=9, teacher=None
     )
-    assert began_as == found.sha256
-    assert header.config == found.header.config
-    assert all(np.array_equal(again.state_dict()[key], value) for key, value in found.tensors.items())
+    assert again.began_as == found.sha256
+    assert again.header.config == found.header.config
+    state = again.network.state_dict()
+    assert all(np.array_equal(state[key], value) for key, value in found.tensors.items())
 
 
 def test_a_student_must_fit_its_weights_and_its_teachers(world: World, teacher: Path) -> None:
@@ -292,32 +292,32 @@ def test_a_student_must_fit_its_weights_and_its_teachers(world: World, teacher: 
 
 @pytest.mark.slow
 def test_blocks_learn_apart_from_each_other(world: World) -> None:
-    recipe = tiny(small(0.1))
+    recipe = tiny(SMALL)
     prepared = world.prepared(recipe)
     run = world.run(prepared, "work", (2, 2))
-    task = Distillation(prepared.context, run.student.train(), recipe.stages[0], number=0, n_steps=2)
-    parameters = list(run.student.stages[7].parameters())
+    task = DistillTask(prepared.context, run.network.train(), recipe.stages[0], number=0, n_steps=2)
+    parameters = list(run.network.stages[7].parameters())
     losses = task.loss(task.batch(0), 0, task.student)
     (gradient,) = torch.autograd.grad(losses.total, parameters[:1], retain_graph=True)
     with torch.no_grad():
-        for value in run.student.stages[6].parameters():
+        for value in run.network.stages[6].parameters():
             value.mul_(3.0)
     (again,) = torch.autograd.grad(task.loss(task.batch(0), 0, task.student).total, parameters[:1])
     assert torch.allclose(gradient, again, rtol=1e-3, atol=1e-5)
 
 
 def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: World) -> None:
-    recipe = dataclasses.replace(tiny(small(0.1)), mixes=GENTLE)
+    recipe = dataclasses.replace(tiny(SMALL), mixes=GENTLE)
     prepared = world.prepared(recipe)
-    student = world.run(prepared, "work", (1, 1)).student.train()
-    before = Distillation(prepared.context, student, recipe.stages[0], number=0, n_steps=1)
+    student = world.run(prepared, "work", (1, 1)).network.train()
+    before = DistillTask(prepared.context, student, recipe.stages[0], number=0, n_steps=1)
     batch = before.batch(0)
     first = before.loss(batch, 0, student)
     before.fit_start()
     fitted = before.loss(batch, 0, student)
     assert fitted.parts["hints"] < first.parts["hints"]
     assert fitted.parts["kl"] < 0.8 * first.parts["kl"]
-    scores, _, maps = before._taught(batch)
+    scores, _, maps = before._teacher_targets(batch)
     for number in (3, 9):
         stage, x = student.stages[number], maps[number - 1]
         assert torch.allclose(stage(x).mean(dim=(0, 2, 3)), maps[number].mean(dim=(0, 2, 3)), atol=0.5)
@@ -328,14 +328,14 @@ def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: Worl
 
 @pytest.mark.slow
 def test_the_temperature_falls_over_the_run(world: World) -> None:
-    recipe = dataclasses.replace(tiny(paper(0.1)), temperature=30.0, temperature_share=0.5)
+    recipe = dataclasses.replace(tiny(PAPER), temperature=30.0, temperature_share=0.5)
     prepared = world.prepared(recipe)
     run = world.run(prepared, "work", (8,))
-    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=8)
+    task = DistillTask(prepared.context, run.network, recipe.stages[0], number=0, n_steps=8)
     seen = []
     for step in (0, 2, 4, 7):
         task.loss(task.batch(step), step, task.student)
-        seen.append(run.student.layers[3].depth_conv.temperature)
+        seen.append(run.network.layers[3].depth_conv.temperature)
     assert seen == pytest.approx([30.0, 15.5, 1.0, 1.0])
 
 
@@ -345,10 +345,10 @@ def test_a_teacher_of_another_width_gives_scores_but_no_blocks(world: World, tea
         world.place / "wide.safetensors", dataclasses.replace(teaching.MN, width=0.5)
     )
     world.teachers = load_teachers([str(path)], [], CPU)
-    prepared = world.prepared(tiny(paper(0.1)))
+    prepared = world.prepared(tiny(PAPER))
     assert world.run(prepared, "work", (1,)).run(Silent()) == "finished"
     with pytest.raises(UsageError, match="student's channels in every block"):
-        world.run(world.prepared(tiny(small(0.1))), "other", (1, 1))
+        world.run(world.prepared(tiny(SMALL)), "other", (1, 1))
 
 
 @pytest.mark.slow
@@ -358,7 +358,7 @@ def test_an_ensemble_is_the_mean_of_its_logits(world: World, teacher: Path, teac
     answers = []
     for names in ([teacher], [second], [teacher, second]):
         live = load_teachers([str(name) for name in names], [], CPU).live
-        answers.append(live.answer({FrontEndConfig(): mel}).logits)
+        answers.append(live.predict({FrontEndConfig(): mel}).logits)
     assert torch.allclose((answers[0] + answers[1]) / 2, answers[2], atol=1e-5)
 
 
@@ -369,15 +369,18 @@ def test_maps_that_match() -> None:
 
 
 def test_steps_are_shared_out_to_the_stages() -> None:
-    assert scaled_steps(small(0.4).stages, 1000) == (250, 750)
-    assert scaled_steps(small(0.4).stages, 1) == (1, 1)
+    assert Budget(steps=(1000,)).steps_of(SMALL.stages) == (250, 750)
+    assert Budget(steps=(1,)).steps_of(SMALL.stages) == (1, 1)
+    assert Budget(steps=(3, 4)).steps_of(SMALL.stages) == (3, 4)
+    assert Budget.of(PAPER) == Budget(steps=(round(200 * 100_000 / 120),))
+    assert Budget.of(SMALL) == Budget(hours=1.0)
 
 
 # ------------------------------------------------------------------ frames
 
 
 def test_frames_are_learned_and_go_with_the_student(world: World) -> None:
-    recipe = dataclasses.replace(tiny(small(0.1)), mixes=GENTLE)
+    recipe = dataclasses.replace(tiny(SMALL), mixes=GENTLE)
     prepared = world.prepared(recipe)
     run = world.run(prepared, "work", (2, 6))
     before = weights(run)
@@ -393,14 +396,14 @@ def test_frames_are_learned_and_go_with_the_student(world: World) -> None:
 
 
 def test_a_steps_target_is_what_the_teacher_says_of_the_clip_alone(world: World) -> None:
-    recipe = dataclasses.replace(tiny(small(0.1), window_s=1.0), mixes=GENTLE)
+    recipe = dataclasses.replace(tiny(SMALL, window_s=1.0), mixes=GENTLE)
     prepared = world.prepared(recipe)
-    task = Distillation(
-        prepared.context, world.run(prepared, "w", (1, 1)).student, recipe.stages[1], number=1, n_steps=1
+    task = DistillTask(
+        prepared.context, world.run(prepared, "w", (1, 1)).network, recipe.stages[1], number=1, n_steps=1
     )
     batch = task.batch(0)
     assert batch.frames.shape == (4, 4, 12)
-    alone = prepared.context.alone
+    alone = prepared.context.clip_scores
     known = alone.scores(np.arange(len(alone.logits)))
     for frames in batch.frames.numpy():  # one clip each, all the time
         assert (np.abs(known - frames[1]).max(axis=1) < 1e-6).any()
@@ -411,15 +414,15 @@ def test_a_steps_target_is_what_the_teacher_says_of_the_clip_alone(world: World)
 
 @pytest.mark.slow
 def test_a_student_gets_a_frame_head_and_loses_one_that_is_not_trained(world: World) -> None:
-    run = world.run(world.prepared(tiny(paper(0.1))), "work", (1,))
+    run = world.run(world.prepared(tiny(PAPER)), "work", (1,))
     run.run(Silent())
     run.save_student(world.place / "plain.safetensors")
     vocabulary = world.teachers.vocabulary
 
     def begin(path: Path, *, frames: bool) -> tuple[torch.nn.Module, ModelConfig]:
-        student, header, _ = initial_student(None, str(path), vocabulary, seed=0, teacher=None, frames=frames)
-        assert student.config == header.config
-        return student, header.config
+        student = initial_student(None, str(path), vocabulary, seed=0, teacher=None, frames=frames)
+        assert student.network.config == student.header.config
+        return student.network, student.header.config
 
     given, config = begin(world.place / "plain.safetensors", frames=True)
     assert config.frame_head
@@ -440,7 +443,7 @@ def test_a_student_gets_a_frame_head_and_loses_one_that_is_not_trained(world: Wo
 
 @pytest.mark.slow
 def test_a_trained_student_keeps_its_statistics_and_all_its_units(world: World) -> None:
-    recipe = dataclasses.replace(tiny(small(0.1, continues=True)), fitted_start=False)
+    recipe = dataclasses.replace(tiny(FURTHER), fitted_start=False)
     assert [stage.mode for stage in recipe.stages] == ["end-to-end"]
     prepared = world.prepared(recipe)
     run = world.run(prepared, "work", (3,))
@@ -450,27 +453,27 @@ def test_a_trained_student_keeps_its_statistics_and_all_its_units(world: World) 
     assert all((after[key] == value).all() for key, value in before.items() if "running" in key)
     assert (after["in_c.1.weight"] != before["in_c.1.weight"]).any()
 
-    student = run.student.train()
-    task = Distillation(prepared.context, student, recipe.stages[0], number=0, n_steps=3)
+    student = run.network.train()
+    task = DistillTask(prepared.context, student, recipe.stages[0], number=0, n_steps=3)
     batch = task.batch(0)
     losses = {task.loss(batch, 0, student).total.item() for _ in range(3)}
     assert len(losses) == 1  # no dropout
 
 
 def test_frames_need_mixes() -> None:
-    with pytest.raises(UsageError, match="in mixes"):
-        tiny(paper(0.1), frames=0.5)
+    with pytest.raises(UsageError, match="frame_weight needs"):
+        tiny(PAPER, frame_weight=0.5)
 
 
 @pytest.mark.slow
 def test_rare_sounds_and_named_groups(world: World) -> None:
-    prepared = world.prepared(tiny(small(0.1)), holdout=("source3", "source7"))
+    prepared = world.prepared(tiny(SMALL), holdout=("source3", "source7"))
     assert prepared.split.held_out == ("source3", "source7")
     context = prepared.context
     assert {context.corpus.groups[int(n)] for n in context.held_out.indices} == {"source3", "source7"}
     drawn = np.bincount(context.sampler.draw(np.random.default_rng(0), 100_000), minlength=40)
     assert not drawn[[context.corpus.groups.index(f"source{n}") for n in (3, 7)]].any()
-    best = context.alone.best_classes()
+    best = context.clip_scores.best_classes()
     counts = np.bincount(best[prepared.training])
     for a, b in itertools.combinations(prepared.training, 2):
         if context.corpus.groups[a] == context.corpus.groups[b]:
@@ -490,18 +493,18 @@ def test_stored_logits_teach_as_in_the_paper(world: World, tmp_path: Path, sourc
     )
     world.teachers = load_teachers([str(tmp_path / "logits.npy")], [], CPU)
     world.student = dataclasses.replace(world.student, n_classes=527)
-    recipe = dataclasses.replace(tiny(paper(0.1)), mixup=0.0)
+    recipe = dataclasses.replace(tiny(PAPER), mixup=0.0)
     prepared = world.prepared(recipe)
     known_clips = {*prepared.training, *prepared.context.held_out.indices}
     assert len(known_clips) == len(names) - 6
     run = world.run(prepared, "work", (2,))
-    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=2)
+    task = DistillTask(prepared.context, run.network, recipe.stages[0], number=0, n_steps=2)
     known = torch.sigmoid(torch.from_numpy(matrix.astype(np.float32)))
     for row in task.batch(0).scores:
         assert (known - row).abs().amax(dim=1).min() < 1e-6
     assert run.run(Silent()) == "finished"
     with pytest.raises(UsageError, match="logits of mixes"):
-        world.prepared(tiny(small(0.1)))
+        world.prepared(tiny(SMALL))
 
 
 @pytest.mark.slow
@@ -513,9 +516,9 @@ def test_mixup_mixes_stored_scores_with_the_sounds(world: World, tmp_path: Path,
         "name,row\n" + "".join(f"{name},{n}\n" for n, name in enumerate(names))
     )
     world.teachers = load_teachers([str(tmp_path / "logits.npy")], [], CPU)
-    recipe = tiny(paper(0.1))
+    recipe = tiny(PAPER)
     prepared = world.prepared(recipe)
-    task = Distillation(prepared.context, None, recipe.stages[0], number=0, n_steps=2)
+    task = DistillTask(prepared.context, None, recipe.stages[0], number=0, n_steps=2)
     batch = task.batch(0)
     kept = torch.from_numpy(batch.share)
     first = batch.scores[:, 0]
@@ -527,7 +530,7 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
     (tmp_path / "labels.csv").write_text(
         "file,label\nsource0/take0.wav,class 3;class 4\nsource1/take1.wav,class 5\n"
     )
-    recipe = tiny(paper(0.1))
+    recipe = tiny(PAPER)
     prepared = world.prepared(recipe, labels=tmp_path / "labels.csv", holdout=0.0)
     corpus = prepared.context.corpus
     at = corpus.names.index("source0/take0.wav")
@@ -535,7 +538,7 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
     assert corpus.known.sum() == 2 * 12
     assert corpus.fingerprint != world.prepared(recipe, holdout=0.0).context.corpus.fingerprint
     run = world.run(prepared, "work", (1,))
-    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=1)
+    task = DistillTask(prepared.context, run.network, recipe.stages[0], number=0, n_steps=1)
     batch = next(batch for batch in map(task.batch, range(30)) if not batch.known.any())
     torch.manual_seed(0)
     unknown = task.loss(batch, 0, task.student).total.item()
@@ -543,7 +546,7 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
     without = task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.item()
     assert unknown == pytest.approx(without, rel=1e-5)
     with pytest.raises(UsageError, match="mixes, which have no labels"):
-        world.prepared(tiny(small(0.1)), labels=tmp_path / "labels.csv")
+        world.prepared(tiny(SMALL), labels=tmp_path / "labels.csv")
     (tmp_path / "labels.csv").write_text("file,label\nsource0/take0.wav,no such class\n")
     with pytest.raises(UsageError, match="no such class"):
         world.prepared(recipe, labels=tmp_path / "labels.csv")
@@ -562,11 +565,11 @@ def test_audioset_as_hdf5_teaches_with_its_labels(world: World, tmp_path: Path, 
             soundfile.write(buffer, teaching.sound(n, 1.0), 32_000, format="MP3")
             clips[n] = np.frombuffer(b"damaged" if n == 3 else buffer.getvalue(), np.uint8)
         file["target"] = np.packbits(labels, axis=1)
-    recipe = dataclasses.replace(tiny(paper(0.1)), mixup=0.0)
+    recipe = dataclasses.replace(tiny(PAPER), mixup=0.0)
     prepared = world.prepared(recipe, names=(str(tmp_path / "audioset.h5"),), holdout=0.25)
     assert 3 not in prepared.context.held_out.indices
     run = world.run(prepared, "work", (3,))
-    task = Distillation(prepared.context, run.student, recipe.stages[0], number=0, n_steps=3)
+    task = DistillTask(prepared.context, run.network, recipe.stages[0], number=0, n_steps=3)
     batch = task.batch(0)
     known = {tuple(row) for n, row in enumerate(labels.tolist()) if n != 3}
     assert {tuple(row) for row in batch.labels.int().tolist()} <= known
@@ -581,19 +584,19 @@ def test_audioset_as_hdf5_teaches_with_its_labels(world: World, tmp_path: Path, 
 
 def test_data_without_groups_to_hold_out(world: World) -> None:
     with pytest.raises(UsageError, match="one group"):
-        world.prepared(small(0.1), names=(str(world.data / "source0"),))
-    prepared = world.prepared(small(0.1), names=(str(world.data / "source0"),), group_by="file")
+        world.prepared(SMALL, names=(str(world.data / "source0"),))
+    prepared = world.prepared(SMALL, names=(str(world.data / "source0"),), group_by="file")
     assert len(prepared.split.held_out) == 1
 
 
 def test_a_column_of_groups_needs_a_manifest(world: World) -> None:
     with pytest.raises(UsageError, match="--group-by 'origin' is a column"):
-        world.prepared(small(0.1), group_by="origin")
+        world.prepared(SMALL, group_by="origin")
 
 
 def test_files_of_both_kinds_are_not_mixed(world: World) -> None:
     with pytest.raises(UsageError, match="cannot be mixed"):
-        world.prepared(small(0.1), names=(str(world.data), "audioset.h5"))
+        world.prepared(SMALL, names=(str(world.data), "audioset.h5"))
 
 
 def test_no_teacher_and_mixed_teachers(tmp_path: Path, teacher: Path) -> None:
@@ -608,7 +611,7 @@ def test_logits_of_other_clips(world: World, tmp_path: Path) -> None:
     (tmp_path / "logits.txt").write_text("someone else.wav\n")
     world.teachers = load_teachers([str(tmp_path / "logits.npy")], [], CPU)
     with pytest.raises(InputError, match="logits of none of the 40 clips"):
-        world.prepared(tiny(paper(0.1)))
+        world.prepared(tiny(PAPER))
 
 
 @pytest.mark.parametrize("budget", [{}, {"hours": 1.0, "steps": (1,)}, {"hours": 0.0}, {"steps": (0,)}])
@@ -619,12 +622,12 @@ def test_a_budget_is_hours_or_steps(budget: dict[str, object]) -> None:
 
 @pytest.mark.slow
 def test_batch_normalisation_settles_at_the_end(world: World) -> None:
-    recipe = tiny(small(0.1))
-    stage = dataclasses.replace(recipe.stages[1], settled=0.5)
+    recipe = tiny(SMALL)
+    stage = dataclasses.replace(recipe.stages[1], frozen_norm_share=0.5)
     recipe = dataclasses.replace(recipe, stages=(stage,))
     prepared = world.prepared(recipe)
-    student = world.run(prepared, "work", (4,)).student.train()
-    task = Distillation(prepared.context, student, stage, number=0, n_steps=4)
+    student = world.run(prepared, "work", (4,)).network.train()
+    task = DistillTask(prepared.context, student, stage, number=0, n_steps=4)
     norms = [module for module in student.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     changed = []
     for step in range(4):

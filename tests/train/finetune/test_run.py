@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +33,20 @@ from dymn_cli.train.distill.teachers import LoadedModel, load_model  # noqa: E40
 from dymn_cli.train.finetune.data import LabelledAudio, open_labelled  # noqa: E402
 from dymn_cli.train.finetune.forecast import Pace, Training, forecast_of, windows_of  # noqa: E402
 from dymn_cli.train.finetune.head_init import fit_head  # noqa: E402
-from dymn_cli.train.finetune.recipe import PUBLISHED, TuningRecipe, usual_recipe  # noqa: E402
+from dymn_cli.train.finetune.recipe import PUBLISHED, FinetuneRecipe, default_recipe  # noqa: E402
 from dymn_cli.train.finetune.result import Trained  # noqa: E402
-from dymn_cli.train.finetune.run import FinetuneOptions, FinetuneRun  # noqa: E402
-from dymn_cli.train.finetune.task import FineTuning, masked_loss  # noqa: E402
+from dymn_cli.train.finetune.run import FinetuneRun  # noqa: E402
+from dymn_cli.train.finetune.task import FinetuneTask, masked_loss  # noqa: E402
 from dymn_cli.train.inference import hidden_features, scores_of  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
+from dymn_cli.train.run import RunOptions  # noqa: E402
 from dymn_cli.train.sampler import EpochSampler  # noqa: E402
 
 RATE_HZ = 32_000
 CPU = torch.device("cpu")
 EACH = 4  # recordings of a kind
 N = 3 * EACH
-QUICK = TuningRecipe(epochs=2, batch=4, window_s=0.5, fit_head=False)
+QUICK = FinetuneRecipe(epochs=2, batch=4, window_s=0.5, fit_head=False)
 PLAIN = dataclasses.replace(QUICK, gain_db=0, roll_s=0, mix_waves=0, mixup=0, perturb_bands=False)
 
 
@@ -65,15 +66,6 @@ def clicks(seed: int, n: int) -> np.ndarray:
 
 
 SOUNDS: Mapping[str, Callable[[int, int], np.ndarray]] = {"clicks": clicks, "noise": noise, "tone": tone}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small networks are done before a second thread has begun."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +118,11 @@ def start(
     plan: Plan,
     base: LoadedModel,
     work: Path,
-    recipe: TuningRecipe = QUICK,
+    recipe: FinetuneRecipe = QUICK,
     **options: Any,
 ) -> tuple[FinetuneRun, Notes]:
     notes = Notes()
-    settings = FinetuneOptions(work, "mine", **options)
+    settings = RunOptions(work, "mine", **options)
     return FinetuneRun(audio, plan, base, recipe, settings, CPU, notes.lines.append), notes
 
 
@@ -139,7 +131,7 @@ def finished(
     plan: Plan,
     base: LoadedModel,
     work: Path,
-    recipe: TuningRecipe = QUICK,
+    recipe: FinetuneRecipe = QUICK,
     **options: Any,
 ) -> tuple[Trained, Notes]:
     run, notes = start(audio, plan, base, work, recipe, **options)
@@ -152,7 +144,7 @@ def finished(
 
 def test_classes_are_learned(audio: LabelledAudio, tmp_path: Path) -> None:
     base = load_model(str(weights_folder() / "dymn04_kd.safetensors"), CPU)
-    recipe = TuningRecipe(epochs=12, batch=4, window_s=0.7, rate=2e-3, fit_head=False)
+    recipe = FinetuneRecipe(epochs=12, batch=4, window_s=0.7, rate=2e-3, fit_head=False)
     plan = plan_of(audio.dataset, holdout=1 / 3)
     trained, notes = finished(audio, plan, base, tmp_path / "work", recipe)
     losses = [report.losses["loss"] for report in notes.steps]
@@ -233,9 +225,11 @@ def test_a_head_that_fits_needs_no_training(audio: LabelledAudio, tmp_path: Path
 # ---------------------------------------------------------------------- what it is learned from
 
 
-def task(audio: LabelledAudio, base: LoadedModel, recipe: TuningRecipe = QUICK, stage: int = 0) -> FineTuning:
+def task(
+    audio: LabelledAudio, base: LoadedModel, recipe: FinetuneRecipe = QUICK, stage: int = 0
+) -> FinetuneTask:
     everything = np.arange(len(audio.dataset.examples))
-    return FineTuning(
+    return FinetuneTask(
         audio,
         base.network,
         base.header.front_end,
@@ -304,8 +298,8 @@ def test_mixes_have_the_labels_of_their_parts(audio: LabelledAudio, tiny: Loaded
 def test_parts_of_a_batch_have_the_loss_of_the_whole(
     audio: LabelledAudio, tiny: LoadedModel, batch: int
 ) -> None:
-    tuning = task(audio, tiny, dataclasses.replace(PLAIN, mixup=0.3, batch=batch, lanes=4))
-    assert tuning.lanes == (4 if batch == 16 else 1)
+    tuning = task(audio, tiny, dataclasses.replace(PLAIN, mixup=0.3, batch=batch, shards=4))
+    assert tuning.shards == (4 if batch == 16 else 1)
     whole = tuning.batch(0)
     parts = tuning.parts(whole)
     network = build(tiny.header.config).eval()  # so that no normalisation looks at the other recordings
@@ -394,7 +388,7 @@ def same(one: Trained, other: Trained) -> bool:
     ids=["plain", "patience", "fitted"],
 )
 def test_an_interruption_changes_nothing(
-    audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path, recipe: TuningRecipe
+    audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path, recipe: FinetuneRecipe
 ) -> None:
     plan = plan_of(audio.dataset, folds=2)
     whole, notes = finished(audio, plan, tiny, tmp_path / "whole", recipe)
@@ -525,18 +519,18 @@ def test_it_is_said_how_long_all_trainings_will_take(
 
 
 def test_the_schedule_is_the_one_of_the_paper() -> None:
-    rates = TuningRecipe(rate=1.0).rates
+    rates = FinetuneRecipe(rate=1.0).rates
     assert rates.at(10 / 80) == pytest.approx(1.0)
     assert rates.at(5 / 80) == pytest.approx(math.exp(-5 * 0.25))
     assert rates.at((10 + 32.5) / 80) == pytest.approx(0.505)
     assert rates.at(76 / 80) == pytest.approx(0.01)
-    assert TuningRecipe(epochs=80, batch=16).n_steps(50) == 250
-    assert TuningRecipe(epochs=1, batch=64).n_steps(2) == 1
+    assert FinetuneRecipe(epochs=80, batch=16).n_steps(50) == 250
+    assert FinetuneRecipe(epochs=1, batch=64).n_steps(2) == 1
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_data_sets_have_their_published_rates(name: str) -> None:
-    recipe = usual_recipe(name)
+    recipe = default_recipe(name)
     assert (recipe.rate, recipe.batch) == PUBLISHED[name]
     assert (recipe.epochs, recipe.gain_db, recipe.roll_s, recipe.mixup) == (80, 7.0, 0.125, 0.3)
 
@@ -545,23 +539,24 @@ def test_published_data_sets_have_their_published_rates(name: str) -> None:
     ("changes", "message"),
     [
         ({"epochs": "20"}, "epochs '20' is not a whole number"),
-        ({"gain_db": -1}, "a gain of -1"),
-        ({"roll_s": math.inf}, "a shift of inf"),
-        ({"mix_waves": 1.5}, "a share of 1.5"),
-        ({"mixup": math.nan}, "a mixup of nan"),
-        ({"lanes": 0}, "at least 1"),
-        ({"epochs": 0}, "0 epochs are no training"),
-        ({"batch": 1}, "a batch of 1"),
-        ({"rate": math.nan}, "not a positive number"),
-        ({"rate": -1.0}, "not a positive number"),
-        ({"window_s": 0.1}, "a window of 0.1 s"),
-        ({"window_s": math.inf}, "a window"),
-        ({"patience": -1}, "a patience of -1"),
+        ({"gain_db": -1}, "gain_db -1 is not at least 0"),
+        ({"roll_s": math.inf}, "roll_s inf is not a finite number"),
+        ({"mix_waves": 1.5}, "mix_waves 1.5 is not at most 1"),
+        ({"mixup": math.nan}, "mixup nan is not at least 0"),
+        ({"shards": 0}, "shards 0 is not at least 1"),
+        ({"epochs": 0}, "epochs 0 is not at least 1"),
+        ({"batch": 1}, "batch 1 is not at least 2"),
+        ({"rate": math.nan}, "rate nan is not more than 0"),
+        ({"rate": -1.0}, "rate -1 is not more than 0"),
+        ({"window_s": 0.1}, "window_s 0.1 is not at least 0.5"),
+        ({"window_s": math.inf}, "window_s inf is not at most 60"),
+        ({"patience": -1}, "patience -1 is not at least 0"),
+        ({"fit_head": 1}, "fit_head 1 is neither true nor false"),
     ],
 )
 def test_a_recipe_that_makes_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        TuningRecipe(**changes)
+        FinetuneRecipe(**changes)
 
 
 @pytest.mark.parametrize(
@@ -571,12 +566,11 @@ def test_a_recipe_that_makes_no_sense(changes: dict[str, Any], message: str) -> 
         ({"seed": 1.5}, "seed 1.5 is not a whole number"),
         ({"checkpoint_every_s": math.nan}, "nan"),
         ({"checkpoint_every_s": "60"}, "'60' is not a number"),
-        ({"data_threads": 0}, "at least 1"),
     ],
 )
 def test_a_run_that_makes_no_sense(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        FinetuneOptions(tmp_path, "mine", **changes)
+        RunOptions(tmp_path, "mine", **changes)
 
 
 # ---------------------------------------------------------------------- how long it will take
@@ -602,11 +596,11 @@ def test_a_run_says_how_long_it_takes_and_is_not_changed_by_that(
 ) -> None:
     plan = plan_of(audio.dataset, folds=2)
     run, notes = start(audio, plan, tiny, tmp_path / "one")
-    before = {key: value.clone() for key, value in run._network.state_dict().items()}
+    before = {key: value.clone() for key, value in run.network.state_dict().items()}
     forecast = run.forecast()
     assert forecast.head_s > 0
     assert 0 < forecast.whole_s < 600
-    assert all(torch.equal(before[key], value) for key, value in run._network.state_dict().items())
+    assert all(torch.equal(before[key], value) for key, value in run.network.state_dict().items())
     assert notes.steps == []
     assert run.run(notes) == "finished"
     other, others = start(audio, plan, tiny, tmp_path / "two")

@@ -119,10 +119,10 @@ def _sources(names: list[str], url: str | None, file: str | None) -> dict[str, S
 
 
 def _pull(name: str, source: Source, messages: Messages, *, force: bool, repin: bool, keep: bool) -> Pulled:
-    from dymn_cli.cli.terminal.download_meter import meter
+    from dymn_cli.cli.terminal.progress import Download
     from dymn_cli.store.pull import pull as pull_model
 
-    with meter(name, messages) as watch:
+    with Download(name, messages.note, messages.display(in_logs=True)) as watch:
         try:
             return pull_model(name, source, test=self_test, watch=watch, force=force, repin=repin, keep=keep)
         except KeyboardInterrupt:

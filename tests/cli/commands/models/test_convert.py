@@ -160,7 +160,7 @@ def test_a_checkpoint_that_wants_more_than_tensors_is_refused_by_name(models, fo
         (["best.pt", "-o", "no/x.safetensors"], 5, "no folder"),
         (["best.pt", "--name", "x", "--embeddings", "--hop-ms", "0"], 2, "--hop-ms: '0' is not 1 or more"),
         (["best.pt", "--name", "x", "--embeddings", "--mels", "513"], 2, "--mels: '513' is not 512 or less"),
-        (["dymn04_as_mels_999.pt", "--name", "x"], 2, "dymn04_as_mels_999.pt: a log-mel as in its name"),
+        (["dymn04_as_mels_999.pt", "--name", "x"], 2, "dymn04_as_mels_999.pt: the log-mel that its name"),
         (["best.pt", "--name", "x", "--embeddings", "--temperature", "-1"], 2, "temperature"),
     ],
 )
@@ -238,7 +238,7 @@ def test_a_file_whose_weights_lie_beside_it_is_refused(models, onnx_file, folder
     )
     code, _, err = models("import", "two.onnx")
     assert code == 4
-    assert "one file with all its weights" in err
+    assert "a single file with all its weights" in err
     assert local.own_names() == ()
 
 

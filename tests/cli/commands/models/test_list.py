@@ -11,8 +11,9 @@ import pytest
 
 from dymn_cli.cli.app import run
 from dymn_cli.store import registry
+from dymn_cli.store.identity import identify
 from dymn_cli.store.registry import DEFAULT_MODEL, model_spec
-from dymn_cli.store.weights import read_weights, save_weights, sha256_of
+from dymn_cli.store.weights import read_weights, save_weights
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def test_list_as_json(dymn):
     assert document["schema"] == "dymn.models/1"
     (default,) = [model for model in document["models"] if model["default"]]
     assert default["name"] == DEFAULT_MODEL
-    assert default["sha256"] == sha256_of(model_spec(DEFAULT_MODEL).path)
+    assert default["sha256"] == identify(model_spec(DEFAULT_MODEL).path).sha256
     assert default["download"] is None
     (published,) = [model for model in document["models"] if model["name"] == "dymn20_as"]
     assert (published["state"], published["sha256"], published["size_bytes"]) == ("available", None, None)
@@ -158,7 +159,7 @@ def test_verify_finds_the_shipped_models_sound(dymn):
     ran = dymn("models", "verify")
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert [row[:2] for row in ran.rows] == [[DEFAULT_MODEL, "ok"]]  # of published ones none has been pulled
-    assert sha256_of(model_spec(DEFAULT_MODEL).path)[:12] in ran.rows[0][2]
+    assert identify(model_spec(DEFAULT_MODEL).path).sha256[:12] in ran.rows[0][2]
 
 
 def test_verify_asks_pytorch_too_where_it_is_installed(capsysbinary):

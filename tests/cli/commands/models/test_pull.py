@@ -13,8 +13,7 @@ from checkpoints import checkpoint_of
 from loopback import cut, length, page, redirect, slowly, stall, status
 
 from dymn_cli.cli.app import run
-from dymn_cli.cli.terminal import download_meter as meter_module
-from dymn_cli.cli.terminal.download_meter import Bar, Lines, Meter
+from dymn_cli.cli.terminal.progress import Bar, Download, Lines
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.store import local, registry
 from dymn_cli.store.registry import model_spec
@@ -79,7 +78,7 @@ def test_a_model_that_was_pulled_tags_embeds_and_verifies_without_torch(pull, dy
     ran = pull("mn01_as")
     assert (ran.returncode, ran.stdout) == (0, b"")
     told, ready = ran.err.splitlines()
-    assert "no hash of it is known" in told
+    assert "its hash is not known" in told
     assert re.fullmatch(r"dymn: mn01_as: ready, \d+ kB, a file without a published hash", ready)
     clip = record("a.wav", (81, 1))
     tagged = dymn("tag", clip, "-m", "mn01_as", "-k", 3)
@@ -182,7 +181,7 @@ def test_two_processes_at_once_fetch_it_once(pull, dymn, web, original):
     _, err = first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0)
     assert b"ready" in err
-    assert "waiting until it is done" in second.err
+    assert "waiting for another dymn process" in second.err
     assert "already here" in second.err
     assert len(web.asked) == 1
 
@@ -229,7 +228,7 @@ def test_wrong_bytes_are_refused_and_the_model_stays(here, web, original):
     web.serve(FILE, checkpoint_of(ARCHITECTURES["mn01"], seed=1))
     code, _, err = here("pull", "mn01_as", "--force")
     assert code == 4
-    assert "not what was seen first" in err
+    assert "not the file that was seen first" in err
     assert {
         name: (local.model_folder("mn01_as") / name).read_bytes() for name in files_of("mn01_as")
     } == before
@@ -278,7 +277,7 @@ def test_one_that_fails_does_not_keep_the_others_from_coming(here, web, original
         (["dymn04_kd"], "ships with dymn"),
         (["mn01_as", "mn02_as", "--url", "https://models.example/x"], "one file cannot be 2 models"),
         (["mn01_as", "mn02_as", "--from", "x.pt"], "one file cannot be 2 models"),
-        (["mn01_as", "--url", "ftp://models.example/x"], "no address of a file on the web"),
+        (["mn01_as", "--url", "ftp://models.example/x"], "not the address of a file on the web"),
         (["mn01_as", "--url", "https://models.example/x", "--from", "x.pt"], "exclude each other"),
         ([], "missing argument"),
     ],
@@ -359,20 +358,22 @@ class Clock:
 def test_lines_come_now_and_then_and_say_what_is_left():
     said: list[str] = []
     clock = Clock()
-    watch = Lines("mn10_as", said.append, clock)
+    watch = Download("mn10_as", said.append, Lines(said.append), clock)
     for clock.s in range(61):
         watch.at(10_000_000 + round(clock.s) * 100_000, 20_000_000)
     assert said == [
         "mn10_as: 11.0 MB of 20.0 MB, 100 kB/s, about 90 s left",
         "mn10_as: 14.0 MB of 20.0 MB, 100 kB/s, about 60 s left",
     ]
-    assert watch.line(5000, None).startswith("5.0 kB, ")
-    assert watch.line(20_000_000, 20_000_000) == "20.0 MB, checking it"
+    watch.at(5000, None)
+    assert watch.line().startswith("mn10_as: 5.0 kB, ")
+    watch.at(20_000_000, 20_000_000)
+    assert watch.line() == "mn10_as: 20.0 MB, checking it"
 
 
 def test_a_meter_for_nobody_passes_on_notes_alone():
     said: list[str] = []
-    with Meter("mn10_as", said.append) as watch:
+    with Download("mn10_as", said.append) as watch:
         watch.at(1, 2)
         watch.note("the server answers 503")
         watch.note("mn10_as: waiting")
@@ -380,9 +381,9 @@ def test_a_meter_for_nobody_passes_on_notes_alone():
 
 
 def test_a_bar_that_would_flash_is_not_drawn(monkeypatch):
-    def draw(self):
+    def draw(self, progress):
         raise AssertionError
 
-    monkeypatch.setattr(meter_module.Bar, "_begin", draw)
-    with Bar("mn10_as", print, color=False) as bar:
-        bar.at(5, 10)
+    monkeypatch.setattr(Bar, "_begin", draw)
+    with Download("mn10_as", print, Bar(color=False)) as watch:
+        watch.at(5, 10)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from dymn_cli.cli.app import run
+from dymn_cli.demo import demo_clips
+
+RATE_HZ = 8_000
+HEADER = "source,channel,start_s,end_s,label,mid,score,mean_score,n_windows\n"
+ROWS = (
+    "night.wav,mix,1.0,2.0,Owl,/m/09d5_,0.9,0.5,2\n"
+    "night.wav,mix,4.0,5.5,Dog,/m/0bt9lr,0.3125,0.25,2\n"
+    "night.wav,mix,6.0,6.5,Owl,/m/09d5_,0.5,0.25,2\n"
+)
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def dymn(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A night with two owls and a dog, and the program in its folder."""
+    monkeypatch.chdir(tmp_path)
+    samples = np.random.default_rng(1).integers(-9999, 9999, 10 * RATE_HZ, np.int16)
+    soundfile.write(tmp_path / "night.wav", samples, RATE_HZ)
+    Path("events.csv").write_text(HEADER + ROWS)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = run([str(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return call
+
+
+def clips(folder: str = "clips") -> list[str]:
+    return sorted(path.name for path in Path(folder).rglob("*.wav"))
+
+
+def test_the_sounds_become_files(dymn: Run) -> None:
+    code, out, said = dymn("cut", "events.csv", "-o", "clips/")
+    assert (code, out) == (0, "")
+    assert said == "dymn: 3 clips: clips/clips.csv\n"
+    assert clips() == [
+        "night_000001.000_000002.000_owl.wav",
+        "night_000004.000_000005.500_dog.wav",
+        "night_000006.000_000006.500_owl.wav",
+    ]
+    whole, _ = soundfile.read("night.wav", dtype="int16")
+    np.testing.assert_array_equal(
+        soundfile.read(f"clips/{clips()[1]}", dtype="int16")[0], whole[32_000:44_000]
+    )
+    with Path("clips/clips.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert list(first.values())[:6] == ["night.wav", "1.0", "2.0", "Owl", "0.9", clips()[0]]
+    assert (
+        dymn("cut", "events.csv", "-o", "clips/")[2]
+        == "dymn: 3 clips, 3 of them were there: clips/clips.csv\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "n_clips"),
+    [
+        (["-l", "owl"], 2),
+        (["-l", "Animal", "--descendants", "--exclude", "Dog"], 2),
+        (["-t", "0.4"], 2),
+        (["--best", "1"], 2),
+        (["--best", "1", "-l", "Owl"], 1),
+        (["--best", "1", "--sample", "random", "--seed", "3"], 2),
+        (["--min-length", "1.2"], 1),
+    ],
+)
+def test_only_some_are_cut(options: list[str], n_clips: int, dymn: Run) -> None:
+    assert dymn("cut", "events.csv", "-o", "clips", *options)[0] == 0
+    assert len(clips()) == n_clips
+
+
+def test_a_dry_run_prints_the_table(dymn: Run) -> None:
+    code, out, _ = dymn("cut", "events.csv", "--dry-run", "--pad", "0.5", "--per-label")
+    assert code == 0
+    assert out.splitlines()[1] == (
+        "night.wav,1.0,2.0,Owl,0.9,owl/night_000000.500_000002.500_owl.wav,mix,0.5,2.5"
+    )
+    assert len(out.splitlines()) == 4
+    assert sorted(path.name for path in Path().iterdir()) == ["events.csv", "night.wav"]
+
+
+def test_nothing_to_cut_says_why(dymn: Run) -> None:
+    code, out, said = dymn("cut", "events.csv", "-o", "clips", "-l", "Dog", "-t", "0.5")
+    assert (code, out) == (1, "")
+    assert "nothing to cut: no event of Dog passes -t 0.5; the best is 0.31 (Dog)" in said
+    code, _, said = dymn("cut", "events.csv", "-o", "clips", "--min-length", "9")
+    assert code == 1
+    assert "3 events too short to cut" in said and "nothing to cut: all are too short" in said
+    Path("empty.csv").write_text(HEADER)
+    code, _, said = dymn("cut", "empty.csv", "-o", "clips")
+    assert (code, "nothing to cut: the result has no event" in said) == (1, True)
+
+
+def test_a_missing_recording_costs_its_own_clips(dymn: Run) -> None:
+    Path("events.csv").write_text(HEADER + ROWS + ROWS.replace("night", "gone"))
+    code, _, said = dymn("cut", "events.csv", "-o", "clips")
+    assert code == 6
+    assert "failed: gone.wav: no such recording; --audio ROOT says where recordings are" in said
+    assert len(clips()) == 3
+    assert Path("clips/clips.csv.failures.csv").read_text().splitlines()[1].startswith("gone.wav,")
+    Path("events.csv").write_text(HEADER + ROWS.replace("night", "gone"))
+    assert dymn("cut", "events.csv", "-o", "none")[0] == 3
+
+
+def test_recordings_that_moved_are_found(dymn: Run) -> None:
+    Path("disk/2024").mkdir(parents=True)
+    Path("night.wav").rename("disk/2024/night.wav")
+    assert dymn("cut", "events.csv", "-o", "clips", "--audio", "disk")[0] == 0
+    assert len(clips()) == 3
+    code, _, said = dymn("cut", "events.csv", "-o", "clips", "--audio", "nowhere")
+    assert (code, "nowhere: no such file or folder" in said) == (3, True)
+
+
+def test_labels_of_audacity_are_cut_too(dymn: Run) -> None:
+    Path("night.txt").write_text("1.0\t2.0\tmy bird\n3.5\t4.0\tmy bird\n")
+    assert dymn("cut", "night.txt", "-o", "clips")[0] == 0
+    assert clips() == ["night_000001.000_000002.000_my-bird.wav", "night_000003.500_000004.000_my-bird.wav"]
+
+
+def test_what_makes_no_sense_is_refused(dymn: Run) -> None:
+    for arguments, said in (
+        ([], "no folder for the clips; -o clips/"),
+        (["-o", "c", "--best", "0"], "--best 0 leaves nothing to cut"),
+        (["-o", "c", "--sample", "random"], "--best N"),
+        (["-o", "c", "--best", "2", "--sample", "worst"], "no sample 'worst'"),
+        (["-o", "c", "--pad", "-1"], "--pad -1 is no length"),
+        (["-o", "c", "-f", "xyz"], "no clips as 'xyz'"),
+        (["-o", "c", "--per-label", "--mirror"], "two layouts"),
+        (["-o", "c", "--max-length", "0"], "leaves nothing"),
+    ):
+        code, out, err = dymn("cut", "events.csv", *arguments)
+        assert (code, out) == (2, ""), arguments
+        assert said in err
+    assert not Path("c").exists()
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+@pytest.mark.parametrize("windows", [[], ["--windows"]])
+def test_tags_are_cut_as_their_windows(name: str, windows: list[str], dymn: Run) -> None:
+    samples = np.random.default_rng(1).normal(0, 0.1, 20 * RATE_HZ)
+    soundfile.write("night.wav", samples, RATE_HZ)
+    assert dymn("tag", "night.wav", "-k", "1", "-o", f"tags.{name}", *windows)[0] == 0
+    assert dymn("cut", f"tags.{name}", "-o", "clips")[0] == 0
+    lengths = [soundfile.info(f"clips/{clip}").duration for clip in clips()]
+    assert lengths == ([10.0, 10.0] if windows else [20.0])
+
+
+def test_events_are_cut_while_they_are_found(dymn: Run) -> None:
+    siren = next(clip.path for clip in demo_clips() if clip.name == "siren")
+    Path("siren.flac").write_bytes(siren.read_bytes())
+    arguments = ("events", "siren.flac", "-o", "events.jsonl", "--cut", "clips", "--clip-pad", "0.25")
+    code, out, said = dymn(*arguments)
+    assert (code, out) == (0, "")
+    cut = {path.name: path.read_bytes() for path in Path("clips").iterdir()}
+    assert f"dymn: {len(cut) - 1} clips: clips/clips.csv" in said
+    assert len(cut) > 1
+    assert dymn("cut", "events.jsonl", "-o", "again", "--pad", "0.25")[0] == 0
+    again = {path.name: path.read_bytes() for path in Path("again").iterdir()}
+    assert cut == again
+    assert dymn(*arguments, "--force")[0] == 0
+    code, _, said = dymn("events", "siren.flac", "-f", "tsv", "--cut", "c", "--clip-format", "x")
+    assert (code, "no clips as 'x'" in said) == (2, True)
+    code, _, said = dymn("events", "-", "--cut", "c")
+    assert (code, "standard input comes once" in said) == (2, True)
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from dymn_cli.cli.app import run
+from dymn_cli.demo import demo_clips
+sys.exit(run(["cut", "events.csv", "-o", "clips"]))
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_full_disk_ends_the_run_and_leaves_whole_clips(dymn: Run) -> None:
+    ran = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, check=False)
+    assert ran.returncode == 5, ran.stderr
+    assert "the disk may be full; what is whole stays (1 clip), and a new run goes on" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert clips() == ["night_000001.000_000002.000_owl.wav"]
+    assert not [path for path in Path("clips").iterdir() if path.name.startswith(".")]
+    assert dymn("cut", "events.csv", "-o", "clips")[0] == 0
+    assert len(clips()) == 3
