@@ -77,7 +77,7 @@ def write_page(
         script=Markup(script),  # likewise
         data=Markup(_json(_data(report, sounds, lengths, sampling))),  # has no "<" and no "&"
         overview=report.overview,
-        length=_span(sum(length or 0.0 for length in lengths)),
+        length=_span(sum(filter(None, lengths))) if any(lengths) else "unknown",
         span=_span,
         shade=_shade,
         every=_every,

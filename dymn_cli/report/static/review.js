@@ -118,7 +118,7 @@ function showProgress() {
   $("storage").className = storageWorks ? "faint" : "warn";
   $("storage").textContent = !storageWorks
     ? "This browser keeps nothing for this page: export the decisions before you close it."
-    : `${plural(all, "decision")} in all, saved in this browser.${DATA.carried.length ? ` ${DATA.carried.length} from --review fit no event here; they are exported again.` : ""}`;
+    : `${all ? `${plural(all, "decision")} in all, saved` : "Decisions are saved"} in this browser.${DATA.carried.length ? ` ${DATA.carried.length} from --review fit no event here; they are exported again.` : ""}`;
 }
 
 function showQueue() {
