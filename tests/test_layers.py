@@ -78,6 +78,7 @@ PARTS = {
         "datasets.label_tables",
         "datasets.name_matching",
         "evaluation.event_metrics",
+        "evaluation.event_predictions",
     },
     "datasets": {*BASE, "labels", "audio", "frontend"},
     "evaluation": {*BASE, "labels", "audio", "store.registry", "tagging", "batch", "writers", "datasets"},

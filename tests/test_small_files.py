@@ -24,7 +24,7 @@ def readers() -> dict[str, Callable[[str], object]]:
     from dymn_cli.cli.commands.distill import _config
     from dymn_cli.datasets.label_tables import read_label_table
     from dymn_cli.datasets.recordings import groups_of_manifest
-    from dymn_cli.evaluation.ground_truth import read_label_map, read_truth
+    from dymn_cli.evaluation.ground_truth import read_ground_truth, read_label_map
     from dymn_cli.store.class_names import read_class_names
     from dymn_cli.store.index import read_index
     from dymn_cli.tagging.thresholds import read_thresholds
@@ -33,7 +33,7 @@ def readers() -> dict[str, Callable[[str], object]]:
     return {
         "thresholds": read_thresholds,
         "label table": read_label_table,
-        "truth": read_truth,
+        "truth": read_ground_truth,
         "label map": read_label_map,
         "class names": lambda path: read_class_names(Path(path)),
         "manifest": lambda path: groups_of_manifest(Path(path), "label"),

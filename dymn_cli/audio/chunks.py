@@ -3,8 +3,8 @@
     RIFF size WAVE   fmt    LIST    data size ┃ samples ... ┃ LIST    RIFF (another file behind this one)
 
 libsndfile believes the sizes in the headers. They are wrong where a program wrote into a pipe and could not
-go back, where a recorder lost power, where 32 bits have wrapped at 4 GiB, and they do not tell of a second
-file behind the first. Then a view shows the same samples behind a header that is right.
+go back, where a recorder lost power, or where 32 bits have wrapped at 4 GiB, and they do not show a second
+file behind the first. Then libsndfile is given the same samples behind a correct header.
 
 Sources: RIFF (Microsoft Multimedia Programming Interface 1.0), EBU Tech 3306 (RF64), Sony's Wave64, AIFF-C
 (Apple, 1991), the AU format of SunOS, Apple's Core Audio Format specification.
@@ -29,7 +29,7 @@ STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})
 WRAP = 1 << 32
 UNKNOWN_SIZE = (1 << 64) - 1
 LOOK = 1 << 16
-TRAILERS = (  # what stands behind samples, "_" for a space at the end
+TRAILERS = (  # chunks that follow samples, "_" for a space at the end
     b"LIST JUNK junk PAD_ FLLR fact PEAK bext iXML axml chna cue_ plst adtl smpl inst acid id3_ ID3_ "
     b"DISP cart umid minf elm1 regn _PMX afsp wamd guan SAUR SNDM levl link ResU strc labl note ltxt "
     b"mark MARK NAME AUTH ANNO COMT INST APPL MIDI AESD CHAN ID32 free strg info kuki pakt chan uuid "
@@ -67,7 +67,7 @@ class Piece:
     Args:
         container: name of the format.
         samples: where they are.
-        header: what a decoder is to see in front of them; empty where it may read the file itself.
+        header: what a decoder reads in front of them; empty where it reads the file itself.
         coding: number of the coding in WAV; 0 elsewhere.
         notes: what is wrong with the file.
         another: where another file starts behind it, or None.
@@ -82,7 +82,7 @@ class Piece:
 
     @property
     def parts(self) -> tuple[Part, Part]:
-        """What a decoder is to see."""
+        """What a decoder reads."""
         return self.header, self.samples
 
 
@@ -265,7 +265,7 @@ def _last_byte(window: ByteWindow, start: int) -> int:
 
 
 def _looks_like_samples(data: bytes, layout: _Layout) -> bool:
-    """Whether bytes behind the announced ones look like samples: text and random bytes do not."""
+    """Whether bytes beyond the claimed ones look like samples: text and random bytes do not."""
     width = layout.width
     n_text = len(data.translate(None, bytes(range(0x20, 0x7F)) + b"\r\n\t"))
     if n_text < len(data) // 10:

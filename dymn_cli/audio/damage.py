@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Adapter", "Damage", "seconds_text"]
 
-MAX_TOLD = 3  # gaps with a sentence each; of more, one sentence for all
+MAX_TOLD = 3  # more gaps than this share one sentence
 NEGLIGIBLE_S = 1e-4
 
 
 def seconds_text(seconds: float) -> str:
-    """A length as people say it: 3.2 ms, 10.2 s."""
+    """A duration for reading: 3.2 ms, 10.20 s."""
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 class Damage:
-    """Collects what cannot be decoded, and what else is wrong."""
+    """What is wrong with a source: the gaps that could not be decoded, and everything else."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []
@@ -34,17 +34,17 @@ class Damage:
         self.lost_s = 0.0  # seconds that are left out
 
     def note(self, text: str) -> None:
-        """Take a sentence, once."""
+        """Add a sentence, unless it is there already."""
         if text not in self._notes:
             self._notes.append(text)
 
     def gap(self, at_s: float, lost_s: float, *, is_silent: bool = False) -> None:
-        """Take a stretch that cannot be decoded: where in the source it was, and how long.
+        """Add a part of the source that cannot be decoded.
 
         Args:
-            at_s: where in the source.
+            at_s: where it starts in the source.
             lost_s: how long.
-            is_silent: the decoder gives silence instead, so that nothing behind it moves.
+            is_silent: the decoder gives silence instead, so that what follows keeps its time.
         """
         if lost_s < NEGLIGIBLE_S:
             return
@@ -55,7 +55,7 @@ class Damage:
             self._gaps.append((at_s, lost_s))
 
     def sentences(self) -> list[str]:
-        """All that is wrong so far."""
+        """All that is wrong so far, gaps first."""
         if self._n_gaps > MAX_TOLD:
             first_s = self._gaps[0][0]
             gaps = [
@@ -73,7 +73,7 @@ class Adapter:
     Args:
         rate_hz: of the start.
         channels: of the start.
-        damage: is told of changes.
+        damage: takes a note of the first change.
     """
 
     def __init__(self, rate_hz: int, channels: int, damage: Damage) -> None:
@@ -85,7 +85,7 @@ class Adapter:
         self._n_changes = 0
 
     def put(self, block: NDArray[np.float32], rate_hz: int, at_s: float) -> Iterator[NDArray[np.float32]]:
-        """Give (n, channels) samples as they should be; what a rate that has ended still owes comes first."""
+        """Convert (n, channels) samples; first comes what the filter still holds of the rate before."""
         if (rate_hz, block.shape[1]) != self._now:
             yield from self.flush()
             self._change(rate_hz, block.shape[1], at_s)
@@ -96,7 +96,7 @@ class Adapter:
             yield block
 
     def flush(self) -> Iterator[NDArray[np.float32]]:
-        """Give what the filter still holds."""
+        """What the filter still holds."""
         if self._resampler is not None:
             rest = self._resampler.resample_chunk(np.empty((0, self._channels), np.float32), last=True)
             self._resampler = None

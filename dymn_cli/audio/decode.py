@@ -4,12 +4,11 @@
                                             media   (m4a, AAC, WMA, video: where PyAV is installed)
                                             an array
 
-An AudioReader holds for all of them what a source must fulfil: rates, channels, finite samples, a least
-length, and as much audio as its header claims. Every failure is one of our errors.
+An AudioReader checks every source alike: rate, channels, finite samples, a minimum length, and as much audio
+as its header claims. Every failure is one of our errors.
 
 A few kilobytes may hold a day, since silence compresses to next to nothing. Such a file is a recording like
-any other, and no length is refused: memory does not grow with it, and how much time a source may take is
-for those to say who read many.
+any other, and no length is refused: memory does not grow with it, and the batch engine can limit the time.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ ARRAY_TYPES = {"f2", "f4", "f8", "i1", "u1", "i2", "i4"}
 
 
 class AudioReader:
-    """An open source: what it says of itself, and its samples, once, from the front to the end.
+    """An open source: its format, and its samples, read once from start to end.
 
     Args:
         decoder: where samples come from.
@@ -105,8 +104,8 @@ class AudioReader:
     def blocks(self, n_frames: int) -> Iterator[NDArray[np.float32]]:
         """Decode the rest of the source, block by block.
 
-        What does not decode is left out, and samples that no recording has (NaN, infinite or absurdly large)
-        are silence; `warnings`, complete after the last block, says so.
+        What does not decode is left out, and unusable samples (NaN, infinite or absurdly large) become
+        silence; `warnings`, complete after the last block, says so.
 
         Args:
             n_frames: at most so many samples per channel in a block.
@@ -116,7 +115,7 @@ class AudioReader:
 
         Raises:
             EmptyAudioError: the source ends before 50 ms.
-            CorruptAudioError: most of its samples are none; or, where that is to be refused, it is damaged.
+            CorruptAudioError: most of its samples are unusable; or it is damaged and `strict` is set.
             InputError: the file object that was given fails to read.
         """
         while len(block := self._decoder.read(n_frames)):
@@ -130,7 +129,7 @@ class AudioReader:
     def _silence_bad_samples(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = block.ravel()
         with np.errstate(invalid="ignore", over="ignore"):
-            # The quick way, over which a block of sound almost never falls: false for NaN and for overflow.
+            # The fast path, which almost every block takes: false for NaN and for overflow.
             if np.dot(samples, samples) <= LOUDEST or np.abs(samples).max() <= LOUDEST:
                 return block
             bad = ~(np.abs(block) <= LOUDEST)
@@ -144,7 +143,7 @@ class AudioReader:
         return np.where(bad, np.float32(0), block)
 
     def _faults(self) -> list[str]:
-        """What is wrong, as far as it has been read."""
+        """What is wrong with the part that was read."""
         faults = self._decoder.damage.sentences()
         if self._n_bad:
             was = "1 unusable sample was" if self._n_bad == 1 else f"{self._n_bad:,} unusable samples were"
@@ -167,7 +166,7 @@ class AudioReader:
                 f"{self.name}: {self.duration_s * 1000:.1f} ms of audio, at least {SHORTEST_MS} ms are needed"
             )
         if self._n_bad * 2 > self.frames_read * self.info.channels:
-            raise CorruptAudioError(f"{self.name}: most samples are none: {self._bad}")
+            raise CorruptAudioError(f"{self.name}: most samples are unusable: {self._bad}")
         if claimed is not None:
             lost_s, slack_s = self._decoder.damage.lost_s, self._decoder.slack_s
             missing_s = (claimed - self.frames_read) / rate
@@ -218,10 +217,10 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
         path = os.fsdecode(source)
         return _open_path(path, name or path, strict=strict)
     if isinstance(cast("object", source), io.TextIOBase):
-        raise UsageError("audio is read from binary files", hint="open the file with mode 'rb'")
+        raise UsageError("a text file: audio is binary", hint="open the file with mode 'rb'")
     if not hasattr(source, "read"):
         raise UsageError(
-            f"no audio source: {type(source).__name__}",
+            f"not an audio source: {type(source).__name__}",
             hint="give a path, a binary file object (io.BytesIO for bytes), or (array, rate_hz)",
         )
     own = getattr(source, "name", None)
@@ -266,7 +265,7 @@ def spool(
 
 
 def _require_room(n_bytes: int, n_new: int) -> None:
-    """See that the copy of an endless stream does not fill the disk, looking at it now and then."""
+    """Refuse to fill the disk with the copy of an endless stream; the disk is checked now and then."""
     if n_bytes <= SPOOL_BYTES or n_bytes % SPOOL_LOOK >= n_new:
         return
     folder = tempfile.gettempdir()
@@ -296,7 +295,7 @@ def _open_path(path: str, name: str, *, strict: bool) -> AudioReader:
 
 
 def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> AudioReader:
-    """Open what has bytes; an `owned` stream is ours to close, and nobody else moves its position."""
+    """Open a stream of bytes; an `owned` one is closed here, and only we move its position."""
     with contextlib.ExitStack() as opened:
         if owned:
             opened.callback(stream.close)
@@ -349,7 +348,7 @@ def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     try:
         if headers.is_all_zeros(stream):
             raise CorruptAudioError(
-                f"{name}: nothing but zero bytes: no sound was ever written to it"
+                f"{name}: nothing but zero bytes: no audio was ever written to it"
             ) from error
         if headers.lacks_mp4_index(stream):
             raise CorruptAudioError(
@@ -394,7 +393,7 @@ class ArrayDecoder:
         return block
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) -> AudioReader:

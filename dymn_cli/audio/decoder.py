@@ -19,21 +19,21 @@ class Decoder(Protocol):
     """What an AudioReader reads from: one for libsndfile, one for PyAV, one for arrays."""
 
     info: AudioInfo
-    slack_s: float  # the header may be wrong by this much before we speak of it
-    damage: Damage  # what is wrong with the source, as far as it has been read
+    slack_s: float  # a header may be off by this much without a warning
+    damage: Damage  # what is wrong with the part that was read
 
     def read(self, n_frames: int) -> NDArray[np.float32]:
         """The next (n, channels) float32 samples, n from 1 to `n_frames`; (0, channels) at the end."""
 
     def close(self) -> None:
-        """Let go of what the decoder has opened itself."""
+        """Close what the decoder itself opened."""
 
 
 def to_float32(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Samples as float32; integers are scaled so that their full range is [-1, 1)."""
     kind, n_bits = samples.dtype.kind, samples.dtype.itemsize * 8
     if kind == "f":
-        # What float32 cannot hold becomes infinite or NaN, which the reader refuses.
+        # What float32 cannot hold becomes infinite or NaN; the reader deals with both.
         with np.errstate(over="ignore", invalid="ignore"):
             return samples.astype(np.float32, copy=False)
     middle = 2.0 ** (n_bits - 1) if kind == "u" else 0.0

@@ -1,13 +1,12 @@
-"""From what the user names to the files to read: folders, lists of names, natural order.
+"""From names on the command line to the files to read: folders, lists of names, natural order.
 
 Names are data: a name may hold spaces, brackets, line ends or bytes that are no UTF-8 (kept as
 surrogate escapes, as `os.fsdecode` does). Names are held, a few hundred bytes each; audio never.
 
-In a folder, files count whose suffix is one of an audio or video format that this installation can read;
-hidden files and folders, pipes and devices are skipped; each folder is entered once, so that loops of
-symbolic links end. What looks like audio and is left out nevertheless is counted by its suffix. A file that
-is named itself is taken whatever it is called. A file that is reached twice (the same real path) is read
-once.
+In a folder, files count by their suffix: those of audio and video formats that this installation can read.
+Hidden files and folders, pipes and devices are skipped. Each folder is entered once, so loops of symbolic
+links end. Skipped files that look like audio are counted by suffix. A file that is named itself is read
+whatever its suffix. A file that is reached twice (the same real path) is read once.
 """
 
 from __future__ import annotations
@@ -62,11 +61,11 @@ DIGITS = re.compile(r"(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A source to read, or why a name that was given leads to none.
+    """A source to read, or the problem with a name that leads to none.
 
     Args:
         name: of the source.
-        problem: why there is none.
+        problem: why there is no source; None where there is one.
         n_folder: characters of the name that are the folder it was found in as given; 0 where it was named.
     """
 
@@ -76,9 +75,9 @@ class Found:
 
 
 class SkippedFiles:
-    """Counts, by suffix, the files of folders that look like audio and are left out for their names.
+    """Counts, by suffix, the files in folders that look like audio but are skipped for their names.
 
-    Where a suffix says nothing, the first bytes of a few files with it do.
+    For an unknown suffix, the first bytes of a few files decide.
     """
 
     def __init__(self) -> None:
@@ -87,7 +86,7 @@ class SkippedFiles:
         self._audio = MEDIA_SUFFIXES | OTHER_SUFFIXES
 
     def add(self, entry: os.DirEntry[str]) -> None:
-        """A file that is no source."""
+        """Count a file that is no source."""
         suffix = _suffix(entry.name)
         if suffix in self._audio or suffix in self._n_of or self._is_audio(entry, suffix):
             self._n_of[suffix] = self._n_of.get(suffix, 0) + 1
@@ -104,7 +103,7 @@ class SkippedFiles:
             return False
 
     def sentences(self) -> Iterator[tuple[str, str]]:
-        """What is left out, and what to do about it; nothing where nothing is."""
+        """What is skipped, and what to do about it, as (sentence, hint)."""
         media = [suffix for suffix in self._n_of if suffix in MEDIA_SUFFIXES]
         other = [suffix for suffix in self._n_of if suffix not in MEDIA_SUFFIXES]
         for suffixes, hint in (
@@ -118,7 +117,7 @@ class SkippedFiles:
 
 
 def _readable_suffixes() -> frozenset[str]:
-    """Those of the formats that this installation reads, or says what is needed for them."""
+    """Suffixes of formats that this installation reads, or names the package for."""
     return AUDIO_SUFFIXES | MEDIA_SUFFIXES if find_spec("av") is not None else AUDIO_SUFFIXES
 
 
@@ -135,7 +134,7 @@ def find(
         names: files, folders, or "-" for standard input.
         extensions: in folders, only these suffixes (lower case, without the dot); None for all known.
         recurse: also look into folders within folders.
-        skipped: counts what looks like audio and is no source, where `extensions` do not say what is.
+        skipped: counts what looks like audio and is no source; unused with `extensions`.
     """
     suffixes = extensions or _readable_suffixes()
     counting = skipped if extensions is None else None
@@ -149,7 +148,7 @@ def find(
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What counts in folders, and who counts the rest."""
+    """How folders are searched."""
 
     suffixes: frozenset[str]
     recurse: bool
@@ -208,7 +207,7 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
 
 
 def _real_path(entry: os.DirEntry[str], folder: str) -> str:
-    """Without asking the file system where no link is in the way: that takes longer than all else here."""
+    """The real path; the file system is asked only for links, since that takes longer than all else here."""
     return os.path.realpath(entry.path) if entry.is_symlink() else f"{folder}{os.sep}{entry.name}"
 
 
@@ -224,7 +223,7 @@ def _suffix(name: str) -> str:
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a pipe, a socket or a device, which might keep us waiting; a link to nothing is none."""
+    """Whether it is a pipe, a socket or a device, which might block; a dangling link is none of them."""
     try:
         return not entry.is_file() and os.path.exists(entry.path)  # noqa: PTH110
     except OSError:
@@ -253,7 +252,7 @@ def parse_extensions(text: str | None) -> frozenset[str] | None:
     """From "wav,.FLAC" to {"wav", "flac"}.
 
     Raises:
-        UsageError: there is no suffix in it.
+        UsageError: it names no suffix.
     """
     if text is None:
         return None
@@ -267,7 +266,7 @@ def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
     """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped.
 
     Raises:
-        UsageError: there are NUL bytes in lines, as in what `find -print0` writes, or a name without end.
+        UsageError: there are NUL bytes in lines, as `find -print0` writes them, or a name without end.
     """
     end = b"\0" if null else b"\n"
     rest = b""
@@ -275,7 +274,7 @@ def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
         *names, rest = (rest + chunk).split(end)
         yield from _decoded(names, null)
         if len(rest) > LONGEST_NAME:
-            raise UsageError("the list of names holds no names: one has no end", hint="is it a text file?")
+            raise UsageError("the list of names has a name that has no end", hint="is it a text file?")
     yield from _decoded([rest], null)
 
 

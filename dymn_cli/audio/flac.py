@@ -49,13 +49,13 @@ CRC8 = _crc8_table()
 
 
 class StreamInfo(NamedTuple):
-    """What a stream says of itself in front."""
+    """The STREAMINFO block of a stream."""
 
     block_size: int  # samples of a frame, where all have as many
     rate_hz: int
     channels: int
     bits: int
-    n_samples: int  # 0: not told
+    n_samples: int  # 0: unknown
     start: int  # where the first frame is
     raw: bytes
 
@@ -87,7 +87,7 @@ class Frame(NamedTuple):
 
 
 def stream_info(stream: BinaryIO, start: int) -> StreamInfo | None:
-    """What a stream says of itself; None where none starts there.
+    """The STREAMINFO of a stream; None where no stream starts there.
 
     Args:
         stream: the seekable file; its position is moved.
@@ -109,7 +109,7 @@ def stream_info(stream: BinaryIO, start: int) -> StreamInfo | None:
 
 
 def guessed_info(frame: Frame) -> StreamInfo | None:
-    """What a stream would say of itself whose front is lost; None where the frame does not tell it."""
+    """STREAMINFO for a stream whose start is lost; None where a frame does not tell enough."""
     if not (frame.rate_hz and frame.bits > 0):
         return None
     packed = frame.rate_hz << 44 | (frame.channels - 1) << 41 | (frame.bits - 1) << 36
@@ -159,7 +159,7 @@ def frame_at(stream: BinaryIO, offset: int) -> Frame | None:
 
 
 def first_frame(stream: BinaryIO, end: int) -> Frame | None:
-    """The first frame in front of `end` that another one follows in time; of what is left of a stream."""
+    """The first frame before `end` that another frame continues: where what is left of a stream starts."""
     before: list[Frame] = []
     for frame in frames(stream, 0, None):
         if frame.is_stream or frame.offset >= end:

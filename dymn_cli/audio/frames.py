@@ -3,11 +3,11 @@
     signal    |‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾‾|
     centres   0     hop   2 hop ...    n hop          as long as they are within the signal
     samples   centre − window/2 ... centre + window/2, mirrored at both ends of the signal
-    stands for the moments that are nearest to its centre: frames follow each other without a gap
+    start, end        halfway to the centres before and after: frames follow each other without a gap
 
-A frame is heard as a window of its own, so it does not depend on how the signal comes in, nor on its length
-but where it reaches over an end. Mirroring, a window of 160 ms and a hop of 50 ms are those that the authors
-of MN chose for the HEAR benchmark (github.com/fschmid56/EfficientAT_HEAR).
+Each frame is a window of its own: it depends neither on the sizes of the blocks that come in nor, unless it
+reaches over an end, on the length of the signal. Mirroring, a window of 160 ms and a hop of 50 ms are those
+that the authors of MN chose for the HEAR benchmark (github.com/fschmid56/EfficientAT_HEAR).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FramePlan:
     """How a source is cut into frames.
 
     Args:
-        window_s: seconds that a frame hears, 0.05 to 60.
+        window_s: length of a frame in seconds, 0.05 to 60.
         hop_s: seconds from one centre to the next, 0.01 to the window.
 
     Raises:
@@ -53,7 +53,7 @@ class FramePlan:
     def __post_init__(self) -> None:
         require_number("a frame of", self.window_s)
         require_number("a hop of", self.hop_s)
-        if not MIN_FRAME_S <= self.window_s <= MAX_WINDOW_S:  # so put, NaN fails
+        if not MIN_FRAME_S <= self.window_s <= MAX_WINDOW_S:  # written so that NaN fails
             raise UsageError(
                 f"a frame of {self.window_s:g} s is not between {MIN_FRAME_S:g} and {MAX_WINDOW_S:g} s"
             )
@@ -65,7 +65,7 @@ class FramePlan:
 
     @property
     def n_window(self) -> int:
-        """Samples that a frame hears, at 32 kHz."""
+        """Samples of a frame at 32 kHz."""
         return round(self.window_s * RATE_HZ)
 
     @property
@@ -74,18 +74,18 @@ class FramePlan:
         return round(self.hop_s * RATE_HZ)
 
     def n_frames(self, n_samples: int) -> int:
-        """Frames of a signal: one at its start, and one for each hop that it holds."""
+        """Frames of a signal: one at its start and one for each hop in it."""
         return n_samples // self.n_hop + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A moment of a source, and what surrounds it.
+    """A moment of a source and the samples around it.
 
     Args:
         start: position of its first sample, at 32 kHz; below 0 where it is mirrored at the start.
-        start_s: where the stretch that it stands for starts, in seconds.
-        end_s: where that ends.
+        start_s: start of the time that it stands for, in seconds.
+        end_s: end of that time.
         samples: (n_window,) float32, or (n_window, channels); not to be written to.
     """
 

@@ -1,11 +1,11 @@
-"""What stands in front of audio, and what must not come to a decoder.
+"""Tags in front of audio, and files that must not reach a decoder.
 
-ID3v2 tags in front of other formats than MP3 are left out: behind them libsndfile refuses some formats, and
-of others read from memory it loses as much sound at the end as the tags are long. In front of MP3 it leaves
-out large ones, which would be read into memory as a whole, up to 256 MiB.
+ID3v2 tags in front of other formats than MP3 are skipped: behind a tag libsndfile refuses some formats, and
+of others read from memory it loses as much audio at the end as the tag is long. In front of MP3, large tags
+are skipped: libsndfile would read them into memory as a whole, up to 256 MiB.
 
-Two kinds of files must not come to libsndfile at all, because it prints its complaints of them on standard
-output, where only results may go: MIDI sample dumps, and ALAC whose packet table is damaged.
+Two kinds of files must not reach libsndfile at all, because it prints its complaints about them on standard
+output, which is for results: MIDI sample dumps, and ALAC whose packet table is damaged.
 
 Sources: ID3v2.4 section 3.1, MIDI's Sample Dump Standard, Apple's Core Audio Format specification.
 """
@@ -17,15 +17,13 @@ from typing import BinaryIO
 
 from dymn_cli.audio.mpeg import id3v2_size
 from dymn_cli.audio.virtual_files import SplicedFile, read_at, size_of
-from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
+from dymn_cli.errors import CorruptAudioError, UnsupportedAudioError
 
 __all__ = [
     "after_tags",
-    "has_bad_packet_table",
-    "has_too_many_tags",
     "is_all_zeros",
     "is_for_media",
-    "is_sample_dump",
+    "is_other",
     "lacks_mp4_index",
     "require_harmless",
     "without_tags",
@@ -62,7 +60,7 @@ OTHER = (
 
 
 def without_tags(stream: BinaryIO) -> SplicedFile | None:
-    """Return a view that starts behind ID3v2 tags, or None where there are none or they do no harm.
+    """The file from behind its ID3v2 tags on; None where there are no tags or they do no harm.
 
     Args:
         stream: the seekable file; its position is left anywhere.
@@ -71,49 +69,6 @@ def without_tags(stream: BinaryIO) -> SplicedFile | None:
     if not start or (start <= LARGE_TAGS and read_at(stream, start, 4) not in UNTAGGED):
         return None
     return SplicedFile(stream, [range(start, max(start, size_of(stream)))])
-
-
-def has_too_many_tags(stream: BinaryIO) -> bool:
-    """Whether more ID3v2 tags follow one another in front than are followed here; libsndfile follows all.
-
-    Args:
-        stream: the seekable file; its position is left anywhere.
-    """
-    return read_at(stream, after_tags(stream), 3) == b"ID3"
-
-
-def is_sample_dump(stream: BinaryIO) -> bool:
-    """Whether libsndfile would take the file for a MIDI sample dump.
-
-    Args:
-        stream: the seekable file; its position is left anywhere.
-    """
-    head = read_at(stream, after_tags(stream), 4)
-    return len(head) == 4 and (head[0], head[1], head[3]) == SAMPLE_DUMP
-
-
-def has_bad_packet_table(stream: BinaryIO) -> bool:
-    """Whether a Core Audio file holds ALAC and its table of packet sizes cannot be right.
-
-    Args:
-        stream: the seekable file; its position is left anywhere.
-    """
-    head = read_at(stream, 0, 32)
-    if head[:4] != b"caff" or head[28:] != b"alac":
-        return False
-    position = 8  # after the file's header; chunks are a name, a size of 64 bits, and the data
-    for _ in range(MAX_CHUNKS):
-        chunk = read_at(stream, position, 12)
-        n_bytes = int.from_bytes(chunk[4:], "big")
-        if len(chunk) < 12:
-            return False
-        if chunk[:4] == b"pakt":
-            if n_bytes > MAX_PACKET_TABLE:
-                return True
-            sizes = read_at(stream, position + 12, n_bytes)[PACKET_TABLE_HEADER:]
-            return OVERLONG_NUMBER.search(sizes) is not None or sizes[-1:] > b"\x7f"
-        position += 12 + n_bytes
-    return True
 
 
 def after_tags(stream: BinaryIO, *, with_footers: bool = False) -> int:
@@ -133,20 +88,39 @@ def after_tags(stream: BinaryIO, *, with_footers: bool = False) -> int:
 
 
 def require_harmless(stream: BinaryIO, name: str) -> None:
-    """Refuse what must not come to libsndfile.
+    """Refuse what must not reach libsndfile.
 
     Raises:
         CorruptAudioError: hundreds of tags, or a damaged packet table.
         UnsupportedAudioError: a MIDI sample dump.
     """
-    objections: tuple[tuple[bool, type[InputError], str], ...] = (
-        (has_too_many_tags(stream), CorruptAudioError, "damaged: hundreds of tags in front of the audio"),
-        (is_sample_dump(stream), UnsupportedAudioError, "a MIDI sample dump, which is not read"),
-        (has_bad_packet_table(stream), CorruptAudioError, "damaged: its packet table does not add up"),
-    )
-    for objects, kind, reason in objections:
-        if objects:
-            raise kind(f"{name}: {reason}")
+    head = read_at(stream, after_tags(stream), 4)
+    if head[:3] == b"ID3":  # libsndfile would follow all of them
+        raise CorruptAudioError(f"{name}: damaged: hundreds of tags in front of the audio")
+    if len(head) == 4 and (head[0], head[1], head[3]) == SAMPLE_DUMP:
+        raise UnsupportedAudioError(f"{name}: a MIDI sample dump, which is not read")
+    if _has_bad_packet_table(stream):
+        raise CorruptAudioError(f"{name}: damaged: its packet table does not add up")
+
+
+def _has_bad_packet_table(stream: BinaryIO) -> bool:
+    """Whether a Core Audio file holds ALAC and its table of packet sizes cannot be right."""
+    head = read_at(stream, 0, 32)
+    if head[:4] != b"caff" or head[28:] != b"alac":
+        return False
+    position = 8  # after the file's header; chunks are a name, a size of 64 bits, and the data
+    for _ in range(MAX_CHUNKS):
+        chunk = read_at(stream, position, 12)
+        n_bytes = int.from_bytes(chunk[4:], "big")
+        if len(chunk) < 12:
+            return False
+        if chunk[:4] == b"pakt":
+            if n_bytes > MAX_PACKET_TABLE:
+                return True
+            sizes = read_at(stream, position + 12, n_bytes)[PACKET_TABLE_HEADER:]
+            return OVERLONG_NUMBER.search(sizes) is not None or sizes[-1:] > b"\x7f"
+        position += 12 + n_bytes
+    return True
 
 
 def is_for_media(stream: BinaryIO) -> bool:

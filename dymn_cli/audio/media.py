@@ -1,12 +1,11 @@
-"""PyAV (FFmpeg's libraries) as a decoder: m4a, AAC, WMA, the sound of videos, and what else it knows.
+"""PyAV (FFmpeg's libraries) as a decoder: m4a, AAC, WMA, the audio of videos, and more.
 
-Imported only where libsndfile cannot read a source. FFmpeg also knows playlists, which name other files
+Imported only where libsndfile cannot read a source. FFmpeg also reads playlists, which name other files
 and addresses; nothing but the source itself is ever opened here.
 
-FFmpeg also knows hundreds of formats of old games and devices, whose readers see little testing: some
-divide by a zero that stands in a header, which no Python survives. So only formats and codings are let in
-that people keep recordings in. Pictures are never decoded, not even to look at them: a video of a few
-bytes may claim gigabytes of pixels.
+FFmpeg reads hundreds of formats of old games and devices with little-tested code: some divide by a zero in a
+header, which ends the whole process. So only formats and codings that people keep recordings in are allowed.
+Pictures are never decoded, not even to look at them: a video of a few bytes may claim gigabytes of pixels.
 """
 
 from __future__ import annotations
@@ -36,21 +35,9 @@ FAILURES = (av.error.FFmpegError, OSError, ValueError)
 LAST_FRAME = 2048  # samples that the longest usual frame (HE-AAC) may reach beyond the end of its track
 MAX_LATE_STREAMS = 100
 MAX_FAILURES = 100  # packets in a row that cannot be read: then the rest is given up
-TELL_DURATION = {
-    "mov",
-    "matroska",
-    "asf",
-    "flv",
-    "avi",
-    "caf",
-    "w64",
-    "wav",
-    "aiff",
-    "ape",
-    "tta",
-    "wv",
-    "tak",
-}
+TELL_DURATION = (
+    "mov matroska asf flv avi caf w64 wav aiff ape tta wv tak"  # formats that say how long they are
+)
 CONTAINERS = (
     "mov matroska asf aac loas ac3 eac3 dts truehd mlp mp3 mpeg mpegts flv avi ogg wav w64 aiff au caf flac "
     "amr ape dsf iff mpc mpc8 tak tta wv"
@@ -78,12 +65,12 @@ class MediaDecoder:
     """Forward decoding of the first audio stream; a packet that does not decode is left out.
 
     Args:
-        stream: a seekable binary file; closed by whoever opened it.
+        stream: a seekable binary file; the caller closes it.
         name: what errors call the source.
 
     Raises:
         NotRecognisedError: FFmpeg finds no format in it.
-        UnsupportedAudioError: no sound in it, as in a silent video, or a coding not let in.
+        UnsupportedAudioError: no audio in it, as in a silent video, or a coding that is not allowed.
         EmptyAudioError: an audio stream without samples.
         CorruptAudioError: nothing of it decodes, or its index claims more than its bytes can hold.
         InputError: the file object fails to read.
@@ -125,7 +112,7 @@ class MediaDecoder:
             raise CorruptAudioError(f"{self._name}: damaged from the start")
         if first is None:
             raise EmptyAudioError(f"{self._name}: no samples")
-        # The first frame is asked, not the header: HE-AAC doubles the rate that its header names.
+        # The first frame counts, not the header: HE-AAC doubles the rate that its header names.
         rate_hz, samples = first
         container = self._container.format.name.split(",")[0]
         claimed_s = self._claimed_s(container)
@@ -136,8 +123,8 @@ class MediaDecoder:
         self._n_ready = sum(map(len, self._ready))
 
     def _claimed_s(self, container: str) -> Fraction | None:
-        """Seconds that the track has as its header says; None where FFmpeg only guesses it."""
-        if container not in TELL_DURATION:
+        """Seconds that the header claims for the track; None where FFmpeg only guesses."""
+        if container not in TELL_DURATION.split():
             return None
         stream = self._stream
         # A damaged header may tell a negative one.

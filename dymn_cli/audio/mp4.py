@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["require_plausible_index"]
 
 KNOWN = {b"ftyp", b"moov", b"moof", b"mdat", b"pnot", b"udta", b"styp", b"sidx", b"trak"}
-DATA = {b"mdat", b"free", b"skip", b"wide", b"idat"}  # which nobody looks into
-# FFmpeg finds tables in whatever box they are put, so they are not looked for by the rules either.
+DATA = {b"mdat", b"free", b"skip", b"wide", b"idat"}  # which hold no tables
+# FFmpeg finds tables in any box, also where none belongs, so all boxes are searched.
 TABLE = re.compile(rb"stsz|stz2|trun|cmov")
 MAX_BOXES = 2_000_000
 MAX_SAMPLES = 1 << 24  # four days of AAC at 48 kHz, 600 MB in FFmpeg
@@ -38,8 +38,8 @@ def require_plausible_index(stream: BinaryIO, name: str) -> None:
         name: what errors call the source.
 
     Raises:
-        CorruptAudioError: it does.
-        UnsupportedAudioError: its index is compressed, so that nobody knows.
+        CorruptAudioError: its index claims too many.
+        UnsupportedAudioError: its index is compressed and cannot be checked.
     """
     window = ByteWindow(stream)
     if not any(kind in KNOWN for kind, _, _ in _boxes(window)):

@@ -4,7 +4,7 @@
                └────────────── run ────────────────┘             └── run ──┘
 
 A run is what one decoder reads: frames of one version, layer, rate and number of channels. Whatever lies
-between them is left out. libsndfile would stop at more than 1 KiB that is no frame, at the length that it
+between them is left out. libsndfile would stop at more than 1 KiB of other bytes, at the length that it
 guesses from the bit rate of the first frame, or at the end of the first of several files in one.
 
 Sources: ISO/IEC 11172-3 and 13818-3, MPEG 2.5, the Xing/LAME tag, ID3v1, ID3v2.4 section 3.1, APEv2.
@@ -44,7 +44,7 @@ RATES = (44_100, 48_000, 32_000)
 
 
 class Header(NamedTuple):
-    """What the four bytes in front of a frame say."""
+    """The four bytes in front of a frame."""
 
     version: int  # 1, 2, or 4 for MPEG 2.5: what the rates of version 1 are divided by
     layer: int
@@ -169,7 +169,7 @@ class Walker:
                 lost = (n_junk + header.n_bytes) / header.n_bytes * header.n_samples / header.rate_hz
                 run.gaps.append((run.n_samples / header.rate_hz, lost))
             position = found
-            # The quick way, over the frames that are as they should be, with another one behind them.
+            # The fast path, over intact frames that another one follows.
             chunk, at, n_frames = window.get(position, SEARCH), 0, 0
             tag_at = 4 + header.side_size
             size = self._size(chunk[:4], kind, sizes)

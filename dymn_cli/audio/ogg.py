@@ -65,7 +65,7 @@ class Page:
     serial: int
     number: int
     lacing: bytes
-    is_intact: bool  # its checksum is right
+    is_intact: bool  # its checksum matches
 
     @property
     def body(self) -> int:
@@ -148,7 +148,7 @@ class Link:
         is_header = not self.n_samples and self.n_headers < N_HEADERS.get(self.codec, 2)
         missing = page.number - self.last_number - 1
         if not page.is_intact and not is_header:
-            return  # the next one tells by its number that this is missing
+            return  # the number of the next page shows that one is missing
         n_new = self._samples_of(page, window, keeps_packet=missing == 0 and n_junk == 0)
         if is_header:
             self.n_headers += sum(1 for length in page.lacing if length < 255)
@@ -204,7 +204,7 @@ class Link:
         return n_samples
 
     def view(self, stream: BinaryIO) -> VirtualFile:
-        """The file that libsndfile is to read."""
+        """The link as a file for libsndfile."""
         if self.codec == "FLAC":
             return self._flac(stream)
         return _Pages(stream, self)
@@ -281,7 +281,7 @@ class _Pages(VirtualFile):
 
 
 def links(stream: BinaryIO, start: int = 0) -> Iterator[Link]:
-    """The streams of sound in a file that follow one another; of several at a time, the first.
+    """The audio streams of a file, one after the other; of several at a time, the first.
 
     Args:
         stream: the seekable file; its position is moved.

@@ -1,10 +1,10 @@
-"""WAV as programs write it into a pipe: read as it comes, without a copy.
+"""WAV as programs write it into a pipe, read as it arrives, without a copy.
 
     ffmpeg -i rtsp://… -f wav - | dymn tag -
 
 A pipe cannot seek, so other formats are copied first (`dymn_cli.audio.decode.spool`). A program that writes
 WAV into a pipe cannot go back to fill in the size, and leaves a mark there: such a stream may be endless, and
-plain samples need no seeking. A stream whose header tells its size has 4 GiB at most, and is copied, too.
+plain samples need no seeking. A stream whose header has a size is 4 GiB at most, and is copied as well.
 
 Source: RIFF (Microsoft Multimedia Programming Interface 1.0), "WAVE".
 """
@@ -40,7 +40,7 @@ CODINGS = {
 
 
 class Pipe:
-    """A stream that cannot seek, whose first bytes can be looked at.
+    """A stream that cannot seek, whose first bytes can be read ahead.
 
     Args:
         stream: what is read.
@@ -57,8 +57,8 @@ class Pipe:
         """False."""
         return False
 
-    def look(self, n_bytes: int) -> bytes:
-        """The next `n_bytes`, fewer at the end; they are still to be read."""
+    def peek(self, n_bytes: int) -> bytes:
+        """The next `n_bytes`, fewer at the end, without consuming them."""
         while len(self._ahead) < n_bytes and (data := self._take(n_bytes - len(self._ahead))):
             self._ahead += data
         return self._ahead[:n_bytes]
@@ -85,11 +85,11 @@ class Pipe:
 
 
 class _Header(NamedTuple):
-    """What stands before the samples.
+    """What comes before the samples.
 
     Args:
         n_bytes: its length.
-        info: what it says.
+        info: the format that it describes.
         width: bytes of a sample.
         dtype: NumPy's name of it; of 24 bits, that of 32.
     """
@@ -121,7 +121,7 @@ class PipedWavDecoder:
         pipe.read(header.n_bytes)
 
     def read(self, n_frames: int) -> NDArray[np.float32]:
-        """The next (n, channels) float32 samples; what is left of a last one at the end is no sample."""
+        """The next (n, channels) float32 samples; an incomplete one at the end is dropped."""
         n_frame_bytes = self._width * self.info.channels
         data = bytearray()
         n_bytes = n_frames * n_frame_bytes
@@ -143,11 +143,11 @@ class PipedWavDecoder:
             raise InputError(os_error_text(f"{self._name}: cannot be read", exc)) from exc
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 def is_piped_wav(pipe: Pipe) -> bool:
-    """Whether it is a WAV stream of unknown length; nothing of it is read."""
+    """Whether it is a WAV stream of unknown length; nothing is consumed."""
     return _header(pipe) is not None
 
 
@@ -162,12 +162,12 @@ def open_piped_wav(pipe: Pipe, name: str) -> PipedWavDecoder | None:
 
 
 def _header(pipe: Pipe) -> _Header | None:
-    head = pipe.look(12)
+    head = pipe.peek(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
     position, form = 12, b""
     while position < MAX_HEAD:
-        head = pipe.look(position + 8)
+        head = pipe.peek(position + 8)
         if len(head) < position + 8:
             return None
         name, size = struct.unpack_from("<4sI", head, position)
@@ -177,7 +177,7 @@ def _header(pipe: Pipe) -> _Header | None:
         if position + size > MAX_HEAD:
             return None
         if name == b"fmt ":
-            form = pipe.look(position + size)[position:]
+            form = pipe.peek(position + size)[position:]
         position += size + size % 2
     else:
         return None

@@ -1,4 +1,4 @@
-"""From decoded blocks to 32 kHz, block by block, with soxr's HQ recipe: what the checkpoints heard.
+"""From decoded blocks to 32 kHz, block by block, with soxr's HQ recipe, as the checkpoints were trained.
 
 The published front end takes 32 kHz mono. Streamed and one-shot soxr give the same samples, and a source
 that has that rate already passes through untouched.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dymn_cli.audio.decode import AudioReader
 
     Resample = Callable[[Iterable[NDArray[np.float32]]], Iterator[NDArray[np.float32]]]
-    """Takes the blocks of a signal and gives them at 32 kHz: who does it, if not soxr."""
+    """A resampler in place of soxr: from the blocks of a signal to blocks at 32 kHz."""
 
 __all__ = ["RATE_HZ", "Response", "channels_32k", "response", "to_mono_32k"]
 
@@ -51,7 +51,7 @@ def to_mono_32k(
         reader: an open source; it is read to its end.
         channel: "mix" for the mean of the channels, or a channel's number from "0"; where the channels cancel
             each other in the mix, `reader.warnings` says so after the last block.
-        resample: does it instead of soxr.
+        resample: used instead of soxr.
 
     Returns:
         Blocks of (n,) float32, of bounded size whatever the rate.
@@ -69,7 +69,7 @@ def channels_32k(reader: AudioReader, resample: Resample | None = None) -> Itera
 
     Args:
         reader: an open source; it is read to its end.
-        resample: does it instead of soxr.
+        resample: used instead of soxr.
 
     Returns:
         Blocks of (n, channels) float32, of bounded size whatever the rate; while iterating, raises what
@@ -147,7 +147,7 @@ def _resampled(
         yield out
 
 
-# ---------------------------------------------------------------------- the same filter, for whoever else
+# ---------------------------------------------------------------------- the same filter, as a matrix
 
 
 class Response(NamedTuple):
@@ -171,7 +171,7 @@ def response(rate_hz: int) -> Response | None:
 
     Returns:
         None for 32 kHz, where there is nothing to do, and for rates in no simple ratio to it: their matrix
-        would be larger than it is worth.
+        would be too large to be worth it.
     """
     divisor = math.gcd(rate_hz, RATE_HZ)
     n_out, period = RATE_HZ // divisor, rate_hz // divisor
@@ -183,12 +183,12 @@ def response(rate_hz: int) -> Response | None:
     pulses = reach + distance * np.arange(period)
     signal = np.zeros(int(pulses[-1]) + reach + 1)
     signal[pulses] = 1.0
-    heard = soxr.resample(signal, rate_hz, RATE_HZ, quality=QUALITY)
+    measured = soxr.resample(signal, rate_hz, RATE_HZ, quality=QUALITY)
     filtered = np.zeros(2 * reach * n_out + 1)  # h, from −reach to reach samples of the input
     for pulse in pulses.tolist():
         first, last = -(-(pulse - reach) * n_out // period), (pulse + reach) * n_out // period
-        places = np.arange(first, min(last, len(heard) - 1) + 1)
-        filtered[places * period - pulse * n_out + reach * n_out] = heard[places]
+        places = np.arange(first, min(last, len(measured) - 1) + 1)
+        filtered[places * period - pulse * n_out + reach * n_out] = measured[places]
     rows = np.arange(period + 2 * reach)[:, np.newaxis] - reach
     places = np.arange(n_out) * period - rows * n_out + reach * n_out
     inside = (places >= 0) & (places < len(filtered))

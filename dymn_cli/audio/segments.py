@@ -48,9 +48,9 @@ class Segment:
 
     Args:
         decoder: reads it.
-        skip: samples at its start that were given already, or are the coder's delay.
-        lost_s: seconds that are missing in front of it.
-        n_given: samples that came of it.
+        skip: samples at its start to drop: read already, or the encoder's delay.
+        lost_s: seconds that are missing before it.
+        n_given: samples that it gave.
     """
 
     decoder: SoundfileDecoder
@@ -60,7 +60,7 @@ class Segment:
 
 
 class _File:
-    """What all ways to read a file need."""
+    """A file that is being read, whatever its format."""
 
     def __init__(self, stream: BinaryIO, name: str, damage: Damage, *, by_descriptor: bool) -> None:
         self.stream = stream
@@ -76,7 +76,7 @@ class _File:
     def spliced(
         self, parts: Iterator[Part] | tuple[Part, ...], container: str, *, is_endless: bool = False
     ) -> SoundfileDecoder:
-        """Parts of it."""
+        """A decoder of parts of it."""
         view = SplicedFile(self.stream, iter(parts), is_endless=is_endless)
         return SoundfileDecoder(view.as_file(), self.name, container=container, length_known=not is_endless)
 
@@ -89,10 +89,10 @@ class SegmentDecoder:
     """Forward reading of a file that libsndfile knows, over damaged spots.
 
     Args:
-        stream: a seekable binary file; closed by whoever opened it.
+        stream: a seekable binary file; the caller closes it.
         name: what errors call the source.
         by_descriptor: let libsndfile read from the stream's file descriptor.
-        damage: what is known to be wrong already.
+        damage: collects what is wrong; a new one by default.
 
     Raises:
         UnsupportedAudioError: libsndfile does not know the format.
@@ -302,7 +302,7 @@ def _segment(file: _File, decoder: SoundfileDecoder, skip: int = 0) -> Iterator[
 
 
 class _Flac:
-    """Reading a FLAC stream over damaged spots, and the streams behind it."""
+    """A FLAC stream with damaged spots, and the streams behind it."""
 
     def __init__(self, file: _File) -> None:
         self._file = file
@@ -375,7 +375,7 @@ class _Flac:
         )
 
     def _further(self) -> Iterator[tuple[Segment, flac.Frame, flac.StreamInfo]]:
-        """Where it goes on."""
+        """Where decoding can go on: a segment, its first frame and its stream."""
         file, silent, n_failures = self._file, None, 0
         for frame in flac.frames(file.stream, self._place, self._info):
             skip = lost = 0

@@ -1,6 +1,6 @@
 """libsndfile as a decoder: WAV, RF64, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF, W64, AU and more.
 
-Our own files are handed over as descriptors: a name of any bytes opens, no format is guessed from a
+Files that this package opened are handed over as descriptors: any name opens, no format is guessed from a
 suffix, and no Python runs while C decodes. Other file objects go through callbacks.
 """
 
@@ -71,7 +71,7 @@ class SoundfileDecoder:
     """Forward reading through libsndfile, to the end or to the first damaged spot.
 
     Args:
-        stream: a seekable binary file; closed by whoever opened it.
+        stream: a seekable binary file; the caller closes it.
         name: what errors call the source.
         by_descriptor: let libsndfile read from the stream's file descriptor.
         container: what to call the format, where the stream is a view of another one.
@@ -115,7 +115,7 @@ class SoundfileDecoder:
                 raise UnsupportedAudioError(f"{self._name}: not a known audio format") from exc
             if exc.code == UNIMPLEMENTED:
                 raise UnsupportedAudioError(
-                    f"{self._name}: a coding that libsndfile does not decode", hint=MEDIA_HINT
+                    f"{self._name}: a codec that libsndfile does not decode", hint=MEDIA_HINT
                 ) from exc
             raise CorruptAudioError(f"{self._name}: damaged: {_reason(exc)}") from exc
 
@@ -134,7 +134,7 @@ class SoundfileDecoder:
         return AudioInfo(sound.samplerate, sound.channels, n_frames, container, sound.subtype)
 
     def forget_length(self) -> None:
-        """Say nothing of the length: more follows."""
+        """Set the length to unknown: more follows."""
         self.info = replace(self.info, n_frames=None)
 
     @property
@@ -144,7 +144,7 @@ class SoundfileDecoder:
 
     @property
     def has_holes(self) -> bool:
-        """Whether an Ogg stream turned out to lack something, which libsndfile tells in its log only."""
+        """Whether an Ogg stream turned out to have gaps, which only libsndfile's log says."""
         log = self._sound.extra_info
         return any(text in log for text in OGG_DAMAGE)
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Part: TypeAlias = "bytes | range"
-"""Bytes of our own, or positions of the file."""
+"""Bytes to insert, or positions in the file."""
 
 ENDLESS = 1 << 40  # far beyond any MP3, and its frame count still fits 63 bits
 ID3V1_SIZE = 128
@@ -94,17 +94,17 @@ class ByteWindow:
 
 
 class VirtualFile(io.RawIOBase):
-    """A read-only file that is put together when it is read."""
+    """A read-only file whose bytes are collected as it is read."""
 
     def __init__(self) -> None:
         self._position = 0
 
     def length(self) -> int:
-        """The size that it has when it is asked."""
+        """Its size in bytes."""
         raise NotImplementedError
 
     def piece(self, position: int, n_bytes: int) -> bytes:
-        """One byte to `n_bytes` at a position; none at the end."""
+        """Between one and `n_bytes` bytes from a position on; none at the end."""
         raise NotImplementedError
 
     def as_file(self) -> BinaryIO:
@@ -148,7 +148,7 @@ class VirtualFile(io.RawIOBase):
 
 
 class ForeignFile(VirtualFile):
-    """A file object of somebody else's: whatever it raises becomes an InputError.
+    """A file object that the caller gave: whatever it raises becomes an InputError.
 
     Args:
         stream: the file object, which can seek.
@@ -167,7 +167,7 @@ class ForeignFile(VirtualFile):
         return self._size
 
     def piece(self, position: int, n_bytes: int) -> bytes:
-        """What it gives."""
+        """Bytes of the file object."""
         if position >= self._size:  # operating systems refuse positions that headers make up
             return b""
         try:
@@ -212,11 +212,11 @@ class GuardedFile(ForeignFile):
 
 
 class SplicedFile(VirtualFile):
-    """Parts of a file, and bytes of our own, one after the other.
+    """Parts of a file, and bytes in between, one after the other.
 
     Args:
-        stream: the seekable file; the view moves its position.
-        parts: are asked for as reading comes to them; neighbours that adjoin in the file count as one.
+        stream: the seekable file; its position is moved.
+        parts: taken as reading reaches them; those that adjoin in the file are joined.
         is_endless: claim a length that is never reached, for formats that guess where they end.
     """
 

@@ -52,7 +52,7 @@ class WindowPlan:
         require_number("a window of", self.window_s)
         if self.hop_s is not None:
             require_number("a hop of", self.hop_s)
-        if not MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S:  # so put, NaN fails
+        if not MIN_WINDOW_S <= self.window_s <= MAX_WINDOW_S:  # written so that NaN fails
             raise UsageError(
                 f"a window of {self.window_s:g} s is not between {MIN_WINDOW_S:g} and {MAX_WINDOW_S:g} s"
             )
@@ -146,7 +146,7 @@ def _short(buffer: SampleBuffer, plan: WindowPlan) -> Window:
 
 
 def require_audio(n_samples: int) -> None:
-    """Refuse a source that is too short to be heard.
+    """Refuse a source that is too short to analyse.
 
     Raises:
         EmptyAudioError: under 50 ms.

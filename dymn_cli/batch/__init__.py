@@ -1,1 +1,1 @@
-"""Many sources: finding them, in order."""
+"""Many sources: analysed in parallel, results written in order, runs that can be resumed."""

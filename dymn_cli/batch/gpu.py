@@ -1,7 +1,7 @@
 """One model on a GPU, and workers that feed it: decode, resample and log-mel there, the network here.
 
     worker: source ──▶ log-mels ─┐
-    worker: source ──▶ log-mels ─┼──▶ batches of windows, whoever they are of ──▶ network ──▶ results
+    worker: source ──▶ log-mels ─┼──▶ batches of windows, of all sources ──▶ network ──▶ results
     worker: source ──▶ log-mels ─┘
 
 Where the GPU computes log-mels as well, the workers send the samples of windows instead. They resample even
@@ -10,8 +10,8 @@ then, which costs them less than decoding does; by the same filter as the GPU wo
 
 A GPU wants many windows in a call, and a process for each worker would hold the model as often. So windows of
 different sources share a batch. Kernels may round differently for batches of other sizes, so all batches have
-one size, the last one filled up with zeros: what a window is answered does not depend on its neighbours as
-far as the runtime's kernels compute each row alike.
+one size, the last one filled up with zeros: the scores of a window do not depend on its neighbours as far as
+the runtime's kernels compute each row alike.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ NO_SAMPLES = np.empty(0, np.float32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding(Job):
-    """What a worker does that has no model: its parts are windows, as log-mels or as samples.
+    """The job of a worker without a model: its parts are windows, as log-mels or as samples.
 
     Args:
         front_ends: the numbers of each log-mel; empty where samples are wanted.
-        description: of the model that waits for them.
+        description: of the model that they are for.
     """
 
     front_ends: tuple[FrontEndConfig, ...]
@@ -56,7 +56,7 @@ class Decoding(Job):
 
     @classmethod
     def of(cls, job: Job, tagger: Tagger) -> Decoding:
-        """The first half of some work."""
+        """The part of a job that needs no model."""
         return cls(
             job.model,
             job.backend,
@@ -69,7 +69,7 @@ class Decoding(Job):
         )
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
-        """No model: what the workers need of one is that it has a name."""
+        """No model: the workers only need its name."""
         return self.description  # type: ignore[return-value]
 
     def run(
@@ -106,7 +106,7 @@ def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
 
 
 class _QueuedWindow(NamedTuple):
-    """A window that waits for its batch: all its log-mels in one row of numbers, or its samples."""
+    """A window that waits for its batch: all its log-mels in one row, or its samples."""
 
     name: str
     cut: Cut
@@ -127,7 +127,7 @@ class GpuEngine:
     """The engine with a model here and decoders in workers.
 
     Args:
-        job: what to find out.
+        job: what to do with each source.
         tagger: the model, on its device.
         pool: workers that do `Decoding.of(work, tagger)`.
     """
@@ -138,7 +138,7 @@ class GpuEngine:
         self._pool = pool
         self._queue: deque[_QueuedWindow] = deque()
         self._sources: dict[str, _Source] = {}
-        self._handle: Callable[[Message], None] = _nobody
+        self._handle: Callable[[Message], None] = _ignore
         self.description = ModelDescription.of(tagger)
 
     @property
@@ -161,7 +161,7 @@ class GpuEngine:
         self._pool.give(name, n_bytes)
 
     def step(self, handle: Callable[[Message], None]) -> None:
-        """Take what the decoders have, and ask the model as soon as a batch is full, or no more can come.
+        """Take what the decoders have; run the model on full batches, and on the rest at the end.
 
         Raises:
             DymnError: the model fails, or no worker can be started.
@@ -171,7 +171,7 @@ class GpuEngine:
             self._pool.step(self._take)
         if not self._pool.is_busy:
             while self._queue:
-                self._ask()
+                self._run_batch()
 
     def close(self) -> None:
         """End the workers and the threads."""
@@ -199,10 +199,10 @@ class GpuEngine:
             self._queue.append(_QueuedWindow(part.name, cut, n_samples, row))
         self._sources[part.name].n_waiting += len(header)
         while len(self._queue) >= self._tagger.batch_size:
-            self._ask()
+            self._run_batch()
 
-    def _ask(self) -> None:
-        """One call of the network, for the windows that have waited longest and are of one length."""
+    def _run_batch(self) -> None:
+        """Run the network once, on the windows that have waited longest and have one length."""
         n_samples = self._queue[0].n_samples
         batch: list[_QueuedWindow] = []
         while self._queue and self._queue[0].n_samples == n_samples and len(batch) < self._tagger.batch_size:
@@ -240,5 +240,5 @@ class GpuEngine:
         self._handle(Done(name, body, summary))
 
 
-def _nobody(message: Message) -> None:
-    """Whoever is told before the first step."""
+def _ignore(message: Message) -> None:
+    """The handler before the first step."""

@@ -59,12 +59,12 @@ __all__ = [
 LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, struct.error)
-"""What reading a record raises that is whole and was not written by dymn."""
+"""What reading a record raises whose checksum is right but whose content dymn did not write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to find out of every source.
+    """What to find out about every source.
 
     Args:
         model: name or path, or those of an ensemble.
@@ -75,9 +75,9 @@ class Job:
         keep_scores: keep all scores of each channel.
         keep_embedding: keep the embedding of each channel.
         keep_window_embeddings: keep the embedding of each window.
-        events: find events, and what counts as one; None for none.
+        events: what counts as an event; None to find none.
         concat: the embeddings of an ensemble's models are kept, one after the other.
-        tags: scores are wanted; without them, models that cannot tag will do.
+        tags: scores are wanted; without them, a model that cannot tag will do.
         max_input: bytes that standard input may have; None for what leaves room on the disk.
     """
 
@@ -95,10 +95,10 @@ class Job:
     max_input: int | None = None
 
     def open_tagger(self, threads: int | None = None) -> Tagger:
-        """The tagger that the work needs.
+        """Load the tagger for this job.
 
         Raises:
-            UsageError: an unknown model, or one that cannot do the work.
+            UsageError: an unknown model, or one that cannot do the job.
             ModelError: it cannot be loaded.
         """
         from dymn_cli.tagging.tagger import Tagger
@@ -153,7 +153,7 @@ class Job:
 
     @contextlib.contextmanager
     def source(self, name: str) -> Iterator[Source]:
-        """What is to be read for a name: for "-" standard input, or a copy where it has to seek and cannot.
+        """What to read for a name: for "-" standard input, or a copy of it where seeking is needed.
 
         Raises:
             InputError: standard input cannot be copied, or is too long.
@@ -233,11 +233,11 @@ class Summary:
 
 
 class ResultBuilder:
-    """What a source gives, joined as its windows come.
+    """Builds the result of a source from its windows, in order.
 
     Args:
-        tagger: knows the labels, and how sources are cut.
-        job: what is kept.
+        tagger: has the labels, and cuts sources.
+        job: says what is kept.
         name: of the source.
         emit: takes parts, in order.
     """
@@ -252,7 +252,7 @@ class ResultBuilder:
         self._detector = SourceDetector(job.events, tagger, source=name) if job.events is not None else None
 
     def add(self, row: ChannelWindow) -> None:
-        """Take the next window in."""
+        """Add the next window."""
         if row.channel not in self._channels:
             self._channels[row.channel] = Aggregator(self._job.options.aggregate)
         self._channels[row.channel].add(row.window)
@@ -264,7 +264,7 @@ class ResultBuilder:
             self._events += self._detector.add(row)
 
     def result(self, audio: AudioInfo, summary: Summary) -> tuple[bytes, Summary]:
-        """The body, once all windows are in, and what is told of it."""
+        """The body, once all windows are in, and its summary."""
         if self._detector is not None:
             self._events += self._detector.finish()
         if self._rows:
@@ -349,16 +349,15 @@ class StoredWindows(Collection[WindowTags]):
 class Reader:
     """Results back from a journal, as the writers take them.
 
-    A journal may have been written by anybody: what is not as `ResultBuilder` makes it is an OutputError.
+    Anybody may have written a journal: what `ResultBuilder` cannot have made is an OutputError.
 
     Args:
         journal: where they are.
-        job: what was found out.
+        job: what was done with each source.
         description: of the model that answered.
 
     Attributes:
-        damage: what could not be decoded of the sources that were read so far, in their order, by their
-            names; those that are sound are not in it.
+        damage: what could not be decoded, by the names of the sources read so far; intact ones are missing.
     """
 
     def __init__(self, journal: Journal, job: Job, description: ModelDescription) -> None:
@@ -375,10 +374,10 @@ class Reader:
         Raises:
             OutputError: the journal is damaged, or cannot be read.
         """
-        with self._sound(name):
+        with self._damage_as_error(name):
             body, parts = self._journal.result(name)
             header, values = decode(body, 1)
-            told, audio = self._told(name, header), _audio(header["audio"])
+            summary, audio = self._summary(name, header), _audio(header["audio"])
             clips = [(_text(channel), _count(n), self._tags(pairs)) for channel, n, pairs in header["clips"]]
             scores, embeddings = self._arrays(values[:, 0], len(clips))
         for n, (channel, n_windows, tags) in enumerate(clips):
@@ -387,13 +386,13 @@ class Reader:
                 source=name,
                 channel=channel,
                 audio=audio,
-                duration_s=told.seconds,
+                duration_s=summary.seconds,
                 tags=tags,
                 scores=scores[n],
                 embedding=embeddings[n],
                 n_windows=n_windows,
                 windows=StoredWindows(partial(self._windows, name, parts, channel), kept),
-                warnings=told.warnings,
+                warnings=summary.warnings,
                 model=self._model,
             )
 
@@ -403,15 +402,15 @@ class Reader:
         Raises:
             OutputError: the journal is damaged, or cannot be read.
         """
-        with self._sound(name):
+        with self._damage_as_error(name):
             header = _header_of(self._journal.result(name)[0])
-            told = self._told(name, header)
+            summary = self._summary(name, header)
             return SourceEvents(
                 source=name,
                 audio=_audio(header["audio"]),
-                duration_s=told.seconds,
+                duration_s=summary.seconds,
                 events=tuple(self._event(name, *cells) for cells in header["events"]),
-                warnings=told.warnings,
+                warnings=summary.warnings,
                 model=self._model,
             )
 
@@ -424,11 +423,11 @@ class Reader:
         if not self._job.keep_window_embeddings:
             yield [EmbeddingRow.of_clip(clip) for clip in self.clips(name)]
             return
-        with self._sound(name):
+        with self._damage_as_error(name):
             body, parts = self._journal.result(name)
-            warnings = self._told(name, _header_of(body)).warnings
+            warnings = self._summary(name, _header_of(body)).warnings
         for place in parts:
-            with self._sound(name):
+            with self._damage_as_error(name):
                 header, embeddings = _decode_checked(self._journal.part(place), self._size)
                 rows = [
                     EmbeddingRow(name, _text(channel), _number(start_s), _number(end_s), embedding, warnings)
@@ -437,14 +436,14 @@ class Reader:
             yield rows
 
     @contextlib.contextmanager
-    def _sound(self, name: str) -> Iterator[None]:
-        """Reads what `ResultBuilder` has made of a source; anything else is damage."""
+    def _damage_as_error(self, name: str) -> Iterator[None]:
+        """Turn errors in reading a result into one that calls the journal damaged."""
         try:
             yield
         except DAMAGE as exc:
             raise self._journal.damaged(name) from exc
 
-    def _told(self, name: str, header: Any) -> Summary:
+    def _summary(self, name: str, header: Any) -> Summary:
         warnings, damage = (tuple(map(_text, header[key])) for key in ("warnings", "damage"))
         if damage:
             self.damage[name] = damage
@@ -454,7 +453,7 @@ class Reader:
         self, flat: NDArray[np.float32], n_clips: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if not np.isfinite(flat).all():
-            raise ValueError("no number")
+            raise ValueError("not a finite number")
         n_classes = len(self._labels) if self._job.keep_scores else 0
         size = self._size if self._job.keep_embedding else 0
         scores = flat[: n_clips * n_classes].reshape(n_clips, n_classes)
@@ -462,7 +461,7 @@ class Reader:
 
     def _windows(self, name: str, parts: list[Place], wanted: str) -> Iterator[WindowTags]:
         for place in parts:
-            with self._sound(name):
+            with self._damage_as_error(name):
                 rows = _header_of(self._journal.part(place))
                 windows = [
                     WindowTags(_number(start_s), _number(end_s), self._tags(pairs))
@@ -508,7 +507,7 @@ class Reader:
 def _decode_checked(data: bytes, width: int) -> tuple[Any, NDArray[np.float32]]:
     header, values = decode(data, width)
     if not np.isfinite(values).all():
-        raise ValueError("no number")
+        raise ValueError("not a finite number")
     return header, values
 
 
@@ -520,17 +519,17 @@ def _audio(cells: Any) -> AudioInfo:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("no text")
+        raise TypeError("not text")
     return value
 
 
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError("no number")
+        raise TypeError("not a finite number")
     return value
 
 
 def _count(value: Any) -> int:
     if not isinstance(value, int) or value < 0:
-        raise TypeError("no count")
+        raise TypeError("not a count")
     return value

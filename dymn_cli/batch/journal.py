@@ -1,4 +1,4 @@
-"""What a run has found out so far, on disk, so that a killed run goes on where it stopped.
+"""The results of a run so far, on disk, so that a killed run resumes where it stopped.
 
 Layout of `OUT.journal` (numbers little-endian):
 
@@ -13,12 +13,11 @@ folder of the journal: its body is empty before the file appears, and holds its 
 afterwards. Only a file that is still the one of its R record may be replaced unasked.
 
 Why it is safe: records are only ever appended, so a kill can only tear the last one, and a torn record has a
-wrong length or a wrong CRC: opening cuts the file off before the first such record. A source counts as
-done only by its D record, which comes after its P records. The result itself (`OUT`) is written to a
-temporary file from these records and renamed when it is complete, so OUT is the whole or not there.
-Records are handed to the operating system one by one, so a kill costs what is in hand, and are synchronised
-every few seconds: a power cut costs these seconds of work. A disk that fills up costs the record that did
-not fit.
+wrong length or a wrong CRC: opening cuts the file off before the first such record. A source counts as done
+only by its D record, which comes after its P records. The result itself (`OUT`) is written to a temporary
+file from these records and renamed when it is complete, so OUT is the whole or not there. Records are handed
+to the operating system one by one, so a kill costs what is in hand, and are flushed to the disk every few
+seconds: a power cut costs these seconds of work. A disk that fills up costs the record that did not fit.
 
 What makes a record invalid: another size or modification time of the source (it is analysed again; the later
 record counts), and any difference in the fingerprint, which holds all that changes results (model hash,
@@ -65,7 +64,7 @@ Fingerprint = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells whether a source is still the one that was analysed."""
+    """Size and modification time of a source: whether it is still the file that was analysed."""
 
     size: int
     mtime_ns: int
@@ -93,7 +92,7 @@ class Journal:
 
     Args:
         file: unbuffered, readable and writable.
-        path: what to call it and to remove in the end; None for one that nobody continues.
+        path: what to call it and to remove in the end; None for one that is not resumed.
     """
 
     def __init__(self, file: io.RawIOBase | BinaryIO, path: Path | None) -> None:
@@ -108,7 +107,7 @@ class Journal:
 
     @classmethod
     def temporary(cls) -> Self:
-        """A journal that nobody continues: it holds results until they can be written in order.
+        """A journal for this run only: it holds results until they can be written in order.
 
         Raises:
             OutputError: there is no place for temporary files.
@@ -120,12 +119,12 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, fingerprint: Fingerprint, *, start_over: bool = False) -> Self:
-        """Open the journal of an output, continuing what is there.
+        """Open the journal of an output, and resume what is there.
 
         Args:
             path: of the journal.
             fingerprint: all that changes results.
-            start_over: forget what is there.
+            start_over: discard what is there.
 
         Raises:
             OutputError: it cannot be written, another run is using it, it has another fingerprint, or there
@@ -171,7 +170,7 @@ class Journal:
             self._written[name] = Stamp(*STAMP.unpack(body)) if body else None
 
     def _require_places(self, name: str, body: bytes, start: int) -> None:
-        """See that the parts which a D record names lie before it."""
+        """Check that the parts of a D record lie before it."""
         if len(body) < DONE_HEAD.size:
             raise self.damaged(name)
         n_parts = DONE_HEAD.unpack_from(body)[2]
@@ -182,7 +181,7 @@ class Journal:
                 raise self.damaged(name)
 
     def damaged(self, name: str) -> OutputError:
-        """What is wrong with a record that dymn did not write, whole as it is."""
+        """The error for a record whose checksum is right but whose content dymn did not write."""
         return OutputError(
             f"{self._path or 'a temporary file'}: what it holds of {name} is damaged",
             hint="--no-resume --force starts over, or choose another --out",
@@ -254,7 +253,7 @@ class Journal:
         self._done[name] = start
 
     def forget(self, names: Iterable[str]) -> None:
-        """Take back that these sources are done.
+        """Mark these sources as not done.
 
         Raises:
             OutputError: the disk is full, or fails.
@@ -274,7 +273,7 @@ class Journal:
         self._written[self._from_here(path)] = stamp
 
     def _from_here(self, path: str) -> str:
-        """How a file is called from the folder of the journal, wherever the program runs."""
+        """The path of a file relative to the folder of the journal."""
         with contextlib.suppress(ValueError):  # on another drive
             return os.path.relpath(path, "." if self._path is None else self._path.parent)
         return path
@@ -301,7 +300,7 @@ class Journal:
         self._end += len(data)
 
     def sync(self) -> None:
-        """See to it that what is recorded outlives a power cut."""
+        """Write to the disk, so that a power cut loses nothing recorded."""
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
@@ -356,7 +355,7 @@ class Journal:
         if data is None or len(data) < place.length:
             raise OutputError(
                 f"{self._path or 'a temporary file'}: cut short while it was in use",
-                hint="the same command goes on from what is left",
+                hint="run the same command again to go on from what is left",
             )
         return data
 
@@ -375,7 +374,7 @@ class Journal:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it outlives the run, so that another can go on."""
+        """Whether it outlives the run, so that another can resume it."""
         return self._path is not None
 
     def __len__(self) -> int:
@@ -385,12 +384,12 @@ class Journal:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Close it, and do not leave one behind that holds nothing."""
+        """Close it, and remove it if it is empty."""
         self.close(discard=not self._done)
 
 
 def _open_locked(path: Path) -> io.FileIO:
-    """The file of that name, made if there is none, and nobody else's until it is closed."""
+    """Open or make the file, locked until it is closed."""
     flags = os.O_RDWR | os.O_CREAT
     for flag in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
         flags |= getattr(os, flag, 0)
@@ -403,7 +402,7 @@ def _open_locked(path: Path) -> io.FileIO:
             raise OutputError(os_error_text(path, exc)) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
-            raise _no_file(path, "no regular file")
+            raise _no_file(path, "a pipe or a device")
         file = io.FileIO(number, "r+")
         try:
             _lock(file, path)
@@ -417,7 +416,7 @@ def _open_locked(path: Path) -> io.FileIO:
 
 
 def _no_file(path: Path, what: str) -> OutputError:
-    return OutputError(f"{path}: {what}, which no journal is", hint="move it away, or choose another --out")
+    return OutputError(f"{path}: {what}, not a journal", hint="move it away, or choose another --out")
 
 
 def _lock(file: io.FileIO, path: Path) -> None:
@@ -443,7 +442,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _change(key: str, then: object, now: object) -> str:
     was, is_ = _short(then), _short(now)
-    return f"{key} was {was}, is {is_}" if was != is_ else f"{key} is not what it was"
+    return f"{key} was {was}, is {is_}" if was != is_ else f"{key} has changed"
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The outputs of the shares of a job array, put together: byte for byte what one run over all would write.
+"""Merge the outputs of a job array's shares into what one run over all would write, byte for byte.
 
     dymn tag DIR --shard 1/3 -o 1.csv   (2/3, 3/3 likewise)
     dymn merge 1.csv 2.csv 3.csv -o all.csv
@@ -7,11 +7,11 @@ csv, tsv     the first one's line of column names, then the rows of all
 jsonl, json  the objects of all
 npy          the rows of all; the index with rows counted anew
 
-Provenance (`OUT.meta.json`, or in the objects) must be the same in all shares, and is that of the whole. What
-lies beside a share also says which one it is, so shares are put in their order, whatever the order they are
-given in; files that do not say it stay where they are given. No source may be in two of them. Lists of
-failures and of warnings (`OUT.failures.csv`, `OUT.warnings.csv`) are put together likewise. Files are read
-piece by piece: memory holds a number for each source, never results.
+Provenance (`OUT.meta.json`, or in the objects) must be the same in all shares, and becomes that of the whole.
+The file beside a share also says which one it is, so shares are sorted, in whatever order they are given;
+files that do not say it keep the order in which they are given. No source may be in two of them. Lists of
+failures and of warnings (`OUT.failures.csv`, `OUT.warnings.csv`) are merged likewise. Files are read piece by
+piece: memory holds a number for each source, never results.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was put together.
+    """A finished merge.
 
     Args:
         n_shares: how many files.
@@ -74,7 +74,7 @@ class Merged:
 def merge(
     shares: Sequence[str], whole: str, *, format_name: str | None = None, force: bool = False
 ) -> Merged:
-    """Put the outputs of shares together.
+    """Merge the outputs of shares.
 
     Args:
         shares: their files; in any order where they say which share they are.
@@ -83,7 +83,7 @@ def merge(
         force: replace what exists.
 
     Raises:
-        UsageError: fewer than two shares, one of them twice, or a format that cannot be put together.
+        UsageError: fewer than two shares, one of them twice, or a format that cannot be merged.
         InputError: a share cannot be read, is damaged or not complete, has a source that is in another one,
             or was not made as the first one was.
         OutputError: the whole exists or cannot be written.
@@ -114,12 +114,12 @@ def merge(
 
 def _require_distinct(shares: Sequence[str], whole: str) -> None:
     if len(shares) < 2:
-        raise UsageError("there is nothing to put together", hint="give the files of all shares, in order")
+        raise UsageError("nothing to merge", hint="give the files of all shares")
     seen: dict[str, str] = {}
     for share in shares:
         real = os.path.realpath(share)
         if not Path(share).exists():
-            raise InputError(f"{share}: no such file", hint="has this share been run to its end?")
+            raise InputError(f"{share}: no such file", hint="run this share to its end first")
         if real in seen:
             raise UsageError(f"{share} is given twice" if seen[real] == share else f"{share} is {seen[real]}")
         seen[real] = share
@@ -133,8 +133,8 @@ def _require_format(shares: Sequence[str], name: str) -> None:
         suffix = Path(share).suffix.removeprefix(".").lower()
         if suffix in MERGED_FORMATS and suffix != name:
             raise UsageError(
-                f"{share} is {suffix} by its name, and the whole would be {name}",
-                hint=f"shares are put together, not converted: -f {suffix}",
+                f"{share} is {suffix} by its name, but the output would be {name}",
+                hint=f"merge does not convert: use -f {suffix}",
             )
 
 
@@ -175,7 +175,7 @@ def _common_document(shares: Sequence[str], paths: Sequence[str], own: dict[str,
     documents = []
     for share, path, document in zip(shares, paths, found, strict=True):
         if document is None:
-            raise InputError(f"{path}: no such file, and other shares have theirs")
+            raise InputError(f"{path}: no such file, but other shares have theirs")
         documents.append({key: value for key, value in document.items() if key != "shard"} | own)
         _require_same(documents[-1], documents[0], share, shares[0])
     merged = json.dumps(documents[0], ensure_ascii=False, allow_nan=False, sort_keys=True, indent=2)
@@ -191,7 +191,7 @@ def _document(path: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise InputError(f"{path}: says nothing of how the share was made: it is damaged")
+        raise InputError(f"{path}: damaged: not a provenance file")
     return document
 
 
@@ -208,7 +208,7 @@ def _require_same(document: dict[str, Any], first: dict[str, Any], share: str, f
             _require_same(now, then, share, first_share)
             continue
         raise InputError(
-            f"{share} was not made as {first_share} was: {key} is {_short(now)}, there {_short(then)}",
+            f"{share} was made differently from {first_share}: {key} is {_short(now)}, not {_short(then)}",
             hint="run this share again with the options of the others",
         )
 
@@ -231,7 +231,7 @@ def _in_order(shares: Sequence[str], name: str) -> tuple[list[str], tuple[str, .
         place = places[share]
         if place is None:
             raise InputError(
-                f"{share} does not say which share it is, and {given[0]} does: is it the whole?",
+                f"{share} does not say which share it is, but {given[0]} does: is it a merged file?",
                 hint="give the shares of one run",
             )
         if place in of:
@@ -254,10 +254,10 @@ def _share_of(path: str) -> tuple[int, int] | None:
     if shard is None:
         return None
     if not (isinstance(shard, list) and len(shard) == 2 and all(type(n) is int for n in shard)):
-        raise InputError(f"{path}: does not say which share it is: it is damaged")
+        raise InputError(f"{path}: damaged: no valid share")
     index, count = shard
     if not 1 <= index <= count:
-        raise InputError(f"{path}: there is no share {index}/{count}: it is damaged")
+        raise InputError(f"{path}: damaged: there is no share {index}/{count}")
     return index, count
 
 
@@ -367,7 +367,7 @@ def _merge_rows(shares: Sequence[str], out: BinaryIO) -> None:
                 header = own
                 out.write(line)
             elif own != header:
-                raise InputError(f"{share} has not the columns of {shares[0]}")
+                raise InputError(f"{share}: other columns than {shares[0]}")
             elif not own:
                 out.write(line)
             _copy_lines(stream, out, share, line)
@@ -430,7 +430,9 @@ def _merge_json(shares: Sequence[str], out: BinaryIO) -> None:
                 continue
             stream.seek(max(0, size - 3))
             if size < 4 or not head.startswith(b"[") or stream.read() != b"\n]\n":
-                raise InputError(f"{share}: not a whole array of dymn", hint="run this share again")
+                raise InputError(
+                    f"{share}: not a complete array that dymn wrote", hint="run this share again"
+                )
             if not is_empty:
                 out.write(b",")
             is_empty = False
@@ -493,7 +495,7 @@ def _merge_npy(shares: Sequence[str], whole: str, *, force: bool) -> None:
         if matrix.n_columns != n_columns:
             raise InputError(
                 f"{matrix.path} has {matrix.n_columns} columns, {shares[0]} has {n_columns}",
-                hint="they are of different models",
+                hint="the shares are of different models",
             )
     shape = (sum(matrix.n_rows for matrix in matrices), n_columns)
     beside = (meta_of(whole, "npy"), index_of(whole))
@@ -532,7 +534,7 @@ def _renumber(matrix: _Matrix, first_row: int, out: BinaryIO, *, with_header: bo
                 n_rows += 1
             within_quotes ^= line.count(b'"') % 2 == 1
     if n_rows != matrix.n_rows:
-        raise InputError(f"{path}: {n_rows} rows, and the matrix has {matrix.n_rows}")
+        raise InputError(f"{path}: {n_rows} rows, but the matrix has {matrix.n_rows}")
 
 
 # ---------------------------------------------------------------------- failures and warnings
@@ -542,7 +544,7 @@ def _merge_lists(shares: Sequence[str], whole: str, kind: Kind, beside: Callable
     """One list of those that lie beside shares."""
     there = [beside(share) for share in shares if Path(beside(share)).is_file()]
     for name in there:
-        kind.require_replaceable(name)  # what is no such list is not put into one
+        kind.require_replaceable(name)  # a file that is no such list is not merged into one
     path = beside(whole)
     if not there:
         Path(path).unlink(missing_ok=True)  # of an earlier whole

@@ -1,4 +1,4 @@
-"""Workers in processes of their own: what happens to one of them costs the source that it had, no more.
+"""Worker processes: a crash of one costs the source that it had, no more.
 
 The parent hands out one source at a time to each worker and watches pipes, processes and the clock. Only a
 worker with a small source has its next one beforehand, so that it never waits for the parent; what waits
@@ -8,11 +8,11 @@ behind a source that ends its worker goes to another.
     worker ──▶ parent   ModelDescription (once) · Part* · Progress* · Done or Failed
 
 A worker that dies (a decoder that crashes, the kernel that takes its memory) or that is over the time limit
-and killed gives a failure for its source, and a new one takes its place. Workers do not hear Ctrl-C, keep
-away from the standard streams, and end when the parent is gone, however it went and whatever they are
-doing. Bodies travel as bytes, see `dymn_cli.batch.job`.
+and killed gives a failure for its source, and a new one takes its place. Workers ignore Ctrl-C, keep away
+from the standard streams, and end with the parent, however it ends and whatever they are doing. Bodies travel
+as bytes, see `dymn_cli.batch.job`.
 
-Standard input is the parent's: it is copied to a file, which is that of the worker from then on.
+Standard input belongs to the parent: it is copied to a file, which the worker opens instead.
 
 Neither side can wait for the other: two names fit into the pipe, and there are never more in it; a worker
 that sends a large part waits for a parent that only ever reads.
@@ -130,14 +130,14 @@ class _Worker:
         self.name, self.n_bytes, self.since = name, n_bytes, time.monotonic()
 
     def end(self) -> None:
-        """Note that it is through with its source."""
+        """Note that its source is done."""
         self.name, following, self.following = None, self.following, None
         if following is not None:
             self.begin(*following)
 
 
 class Pool:
-    """Workers for one kind of work; use it in a `with` statement.
+    """Workers for one job; use it in a `with` statement.
 
     Args:
         job: what they do with each source.
@@ -197,7 +197,7 @@ class Pool:
         min(free, key=lambda worker: worker.name is not None).take(name, n_bytes, copy)
 
     def _copied(self) -> str:
-        """The file that has all of standard input; the others wait until it is read."""
+        """The file with all of standard input; other sources wait until it is copied."""
         if self._stdin is None:
             try:
                 file = tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False)  # noqa: SIM115
@@ -209,7 +209,7 @@ class Pool:
         return self._stdin
 
     def step(self, handle: Callable[[Message], None]) -> None:
-        """Wait a moment for a worker to say something or to be lost, and pass on what there is.
+        """Wait a moment for messages of workers, or the loss of one, and hand them over.
 
         Raises:
             DymnError: the model fails, or no worker can be started.
@@ -220,7 +220,9 @@ class Pool:
             return
         ready = wait([worker.pipe for worker in self._workers], self._time_left())
         for number, worker in enumerate(self._workers):
-            is_alive = worker.process.is_alive()  # asked first: what a lost one has said before is heard
+            is_alive = (
+                worker.process.is_alive()
+            )  # asked first, so that the last messages of a lost one still arrive
             for message in self._messages_of(worker) if worker.pipe in ready or not is_alive else ():
                 handle(message)
             error = self._loss_of(worker, is_alive=is_alive)
@@ -282,7 +284,7 @@ class Pool:
             worker.process.join(KILL_TIMEOUT_S)
 
     def _loss_of(self, worker: _Worker, *, is_alive: bool) -> DymnError | None:
-        """Why the worker is of no use any more, or None."""
+        """Why the worker must be replaced, or None."""
         name, elapsed = worker.name, time.monotonic() - worker.since
         if worker.silent or not is_alive:
             return _death(name, worker.process.exitcode or 0)
@@ -329,15 +331,15 @@ class Pool:
 def _cannot_start() -> ModelError:
     return ModelError(
         "the worker processes end before they have loaded the model",
-        hint="not enough memory? -j 1 needs the least",
+        hint="if memory is short, -j 1 needs the least",
     )
 
 
 def _death(name: str | None, code: int) -> InputError:
-    """What is told of a source whose worker has ended."""
+    """The error for a source whose worker has ended."""
     if code >= 0:
         return InputError(f"{name}: its worker process ended with code {code}")
-    hint = "perhaps for want of memory: fewer workers (-j) need less" if -code == SIGKILL else None
+    hint = "out of memory, perhaps: fewer workers (-j) need less" if -code == SIGKILL else None
     return InputError(f"{name}: its worker process was ended by {_signal_name(-code)}", hint=hint)
 
 
@@ -350,7 +352,7 @@ def _signal_name(number: int) -> str:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Children inherit that Ctrl-C is held back: it is the parent that ends them, in order."""
+    """Start children with Ctrl-C blocked: the parent ends them, in order."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows: they end, and the parent is ending as well
         yield
         return
@@ -380,7 +382,7 @@ def _with_large_pages() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_main_module() -> Iterator[None]:
-    """Workers need nothing of the program that starts them: importing it again would cost 0.1 s each."""
+    """Workers do not need the program that starts them: importing it again would cost 0.1 s each."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
@@ -392,17 +394,17 @@ def _without_main_module() -> Iterator[None]:
 def attempt(
     tagger: Tagger, job: Job, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
 ) -> Done | Failed:
-    """Do the work for one source, whatever it may hold.
+    """Run a job on one source, and turn every error that is the source's into a failure.
 
     Args:
         tagger: loaded by `Job.open_tagger`.
         job: what to do.
         name: path, or "-" for standard input.
         part: takes the parts of the result, in order.
-        progress: takes how far it is.
+        progress: takes the progress.
 
     Raises:
-        DymnError: not the source fails, but the model or the place of the results.
+        DymnError: the model fails, or the place of the results.
     """
     try:
         body, summary = job.run(
@@ -433,7 +435,7 @@ def attempt(
 
 
 def _serve(pipe: Connection, job: Job, threads: int) -> None:
-    """The life of a worker: load the model, then one source after the other until the pipe closes."""
+    """Load the model, then analyse one source after the other until the pipe closes."""
     _leave_streams_alone()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
@@ -444,14 +446,14 @@ def _serve(pipe: Connection, job: Job, threads: int) -> None:
                 name, copy = pipe.recv()
                 if copy is not None:
                     sys.stdin = open(copy, encoding="latin-1")  # noqa: PTH123, SIM115 - to the end of the process
-                told = _ThrottledProgress(pipe)
-                pipe.send(attempt(tagger, job, name, pipe.send, told))
+                progress = _ThrottledProgress(pipe)
+                pipe.send(attempt(tagger, job, name, pipe.send, progress))
         except DymnError as error:
             pipe.send(error)
 
 
 def _leave_streams_alone() -> None:
-    """Standard input and output are the parent's: lists of names and results, not for libraries to touch."""
+    """Detach standard input and output: they are the parent's, and no library may touch them."""
     for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY)):
         nowhere = os.open(os.devnull, flags)
         os.dup2(nowhere, number)
@@ -459,7 +461,7 @@ def _leave_streams_alone() -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed closes no source's decoder: leave whatever is being done."""
+    """End at once when the parent is gone, whatever is being done."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -467,14 +469,14 @@ def _end_with_parent() -> None:
 
 
 class _ThrottledProgress:
-    """Tells how far it is, but not with every window."""
+    """Sends progress twice a second at most."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._told = time.monotonic()
+        self._last = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if now - self._told >= PROGRESS_EVERY_S:
-            self._told = now
+        if now - self._last >= PROGRESS_EVERY_S:
+            self._last = now
             self._pipe.send(progress)

@@ -2,14 +2,14 @@
 
     sources ──▶ in hand ──▶ workers (or this process) ──▶ journal ──▶ written in input order
 
-A result goes into the journal as soon as it is there and is written when all before it are written. So
-memory holds names and places, never results, the output does not depend on how many workers there are, and a
-run that is continued finds what was done in the journal.
+A result goes into the journal as soon as it is there, and is written when all before it are written. So
+memory holds names and places, never results; the output does not depend on the number of workers; and a
+resumed run finds what was done in the journal.
 
 Few and small files are done in this process: starting workers takes longer than they do. Then the windows of
 a file are spread over threads; with workers, the files are spread over processes, and one very long file
-among many keeps one core busy while the others do the rest. What a crash costs is a file where there are
-workers, and the run where there are none. With a model on a GPU, workers decode and feed it (see
+among many keeps one core busy while the others do the rest. A crash costs one file where there are workers,
+and the run where there are none. With a model on a GPU, workers decode and feed it (see
 `dymn_cli.batch.gpu`).
 """
 
@@ -45,7 +45,7 @@ Handler = Callable[[Message], None]
 
 
 class Engine(Protocol):
-    """Who does the work."""
+    """Analyses sources."""
 
     description: ModelDescription
 
@@ -64,7 +64,7 @@ class Engine(Protocol):
         ...
 
     def step(self, handle: Handler) -> None:
-        """Work, or wait, until there is something to say, and say it."""
+        """Work or wait until there are messages, and hand them over."""
         ...
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ def open_engine(
     """The engine for some sources: workers, unless the sources are few and small.
 
     Args:
-        job: what to find out.
+        job: what to do with each source.
         names: the sources, or None where they are not known beforehand.
         jobs: sources to be worked on at the same time, at most; where there are no workers, threads.
         threads: windows of one source computed at the same time; None for one where there are workers.
@@ -144,7 +144,7 @@ def _are_small(names: Sequence[str]) -> bool:
 
 
 class Watcher(Protocol):
-    """Who is told how the run goes."""
+    """Follows a run."""
 
     def kept(self, name: str) -> None:
         """A source was analysed in an earlier run."""
@@ -155,7 +155,7 @@ class Watcher(Protocol):
         ...
 
     def failed(self, failure: Failure) -> None:
-        """A source gave nothing."""
+        """A source failed."""
         ...
 
     def within(self, name: str, seconds: float, of_s: float | None) -> None:
@@ -227,7 +227,7 @@ class _Run:
         self.in_hand: dict[str, _InProgress] = {}
 
     def take(self) -> None:
-        """Give the source that waits its place, and to the engine unless it is known already."""
+        """Give the next source its place, and hand it to the engine unless the journal has it."""
         found, self.waiting = self.waiting, None
         if found is None:
             return
@@ -248,7 +248,7 @@ class _Run:
         self._write_ready()
 
     def handle(self, message: Message) -> None:
-        """Take in what the engine says."""
+        """Handle a message of the engine."""
         if isinstance(message, Progress):
             self.watcher.within(message.name, message.seconds, message.of_s)
             return
@@ -260,7 +260,7 @@ class _Run:
             self._failed(in_hand.slot, message.failure)
         else:
             if self.engine.has_room:
-                self.take()  # first, so that no worker waits for the disk: measured, 4 % of the time of two
+                self.take()  # first, so that no worker waits for the disk: 4 % of the time of two
             self.journal.add_done(message.name, in_hand.stamp, in_hand.parts, message.body)
             in_hand.slot.is_done = True
             self.outcome.n_done += 1
@@ -274,7 +274,7 @@ class _Run:
         self.watcher.failed(failure)
 
     def end(self) -> Outcome:
-        """How it went, its failures in the order of the sources, whoever was first."""
+        """The outcome, with failures in the order of the sources."""
         self.outcome.failures = [failure for _, failure in sorted(self.failed, key=itemgetter(0))]
         return self.outcome
 
@@ -288,10 +288,10 @@ class _Run:
 
 
 class Prefetcher(Iterator["Found"]):
-    """Sources that come through a pipe, read one ahead: a name that is yet to come holds up no result.
+    """Sources that come through a pipe, read one ahead: results are written while the next name is awaited.
 
     Args:
-        sources: read in a thread, which is left alone when nobody wants them any more.
+        sources: read in a thread, which is abandoned when no more are wanted.
     """
 
     def __init__(self, sources: Iterator[Found]) -> None:
@@ -348,8 +348,8 @@ def run(
         engine: who works.
         journal: keeps results until they can be written, and from an earlier run.
         write: writes the result of a source, which the journal has.
-        fail: writes that a source gave nothing.
-        watcher: is told how it goes, as it goes.
+        fail: writes that a source failed.
+        watcher: follows the run.
         fail_fast: stop at the first source that fails.
 
     Raises:

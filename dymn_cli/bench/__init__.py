@@ -1,1 +1,1 @@
-"""How fast it is, here: `run_bench` measures, `Report` says it."""
+"""Benchmark dymn on this machine: `run_bench` measures, a `Report` holds the figures."""

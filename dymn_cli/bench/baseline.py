@@ -1,18 +1,17 @@
-"""The reference way to run the published models, to compare with: one clip at a time, all in PyTorch.
+"""The reference way to run the published models: one clip at a time, all in PyTorch.
 
-What the example of the published models does, put together from the same libraries and from our own modules:
+It does what the example of the published models does, with the same libraries and our own modules:
 
     load      as `librosa.load(path, sr=32000)` does for files that libsndfile reads: all samples at once as
               float32, the mean over the channels, one call of soxr at its HQ setting
-    log-mel   pre-emphasis as a convolution, `torch.stft`, a product with a mel bank that is computed anew for
+    log-mel   pre-emphasis as a convolution, `torch.stft`, a product with a mel bank that is made anew for
               every clip, the logarithm
     model     the modules of `dymn_cli.model`, in eager mode, on as many threads as there are cores
-    answer    the sigmoid of the logits, the five best
+    tags      the sigmoid of the logits, the five best
 
-It is no straw man: librosa's own checks and copies are left out, no gradients are kept, and nothing is
-written. The mel bank is torchaudio's, as it is in the example; where torchaudio cannot be loaded it is ours,
-which is the same within 2e-5 and takes a fraction of a millisecond, too. torchaudio's wheels load beside the
-build of PyTorch that they were made for, and beside no other.
+The comparison is fair: librosa's own checks and copies are left out, no gradients are kept, and nothing is
+written. The mel bank is torchaudio's, as in the example. If torchaudio cannot be loaded (its wheels need the
+build of PyTorch that they were made for), it is ours, which is the same within 2e-5 and as fast.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ try:
     from dymn_cli.model.build import restore
 except ImportError as exc:
     raise BackendUnavailableError(
-        f"--baseline is PyTorch, which cannot be loaded: {exc}", hint="pip install 'dymn[torch]'"
+        f"--baseline needs PyTorch, which cannot be loaded: {exc}", hint="pip install 'dymn[torch]'"
     ) from exc
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ __all__ = ["Baseline", "load", "log_mel", "own_bank"]
 Bank: TypeAlias = Callable[[FrontEndConfig], torch.Tensor]
 
 BEST = 5
-WARP = {"vtln_low": 100.0, "vtln_high": -500.0, "vtln_warp_factor": 1.0}  # of vocal tracts: none
+WARP = {"vtln_low": 100.0, "vtln_high": -500.0, "vtln_warp_factor": 1.0}  # no warping of vocal tracts
 
 
 class Baseline:
@@ -59,7 +58,7 @@ class Baseline:
         threads: of PyTorch.
 
     Raises:
-        UsageError: a model that holds no PyTorch weights.
+        UsageError: a model without PyTorch weights.
         ModelError: the model cannot be loaded.
     """
 
@@ -67,7 +66,7 @@ class Baseline:
         found = resolve(model)
         if isinstance(found, Path) and found.suffix == ".onnx":
             raise UsageError(
-                f"{model}: --baseline runs the model in PyTorch, which needs its weights",
+                f"{model}: --baseline runs the model in PyTorch, which cannot read ONNX files",
                 hint="give a .safetensors file or the name of a model",
             )
         weights = read_weights(found)
@@ -79,7 +78,7 @@ class Baseline:
         self.bank, self.note = _choose_bank()
 
     def __call__(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """Scores (n_classes,) of a clip, and the classes of the best of them."""
+        """The scores (n_classes,) of a clip, and its best classes."""
         samples = load(path, self._front_end.rate_hz)
         with torch.no_grad():
             mels = log_mel(torch.from_numpy(samples)[None], self._front_end, self.bank)
@@ -89,7 +88,7 @@ class Baseline:
 
 
 def _choose_bank() -> tuple[Bank, str]:
-    """How the mel bank is made, and in words."""
+    """The function that makes the mel bank, and a note on it."""
     try:
         from torchaudio.compliance.kaldi import get_mel_banks
     except (ImportError, OSError, RuntimeError) as exc:
@@ -100,18 +99,18 @@ def _choose_bank() -> tuple[Bank, str]:
     def kaldi_bank(config: FrontEndConfig) -> torch.Tensor:
         low, high = config.fmin_hz, config.fmax_hz
         bank, _ = get_mel_banks(config.n_mels, config.n_fft, config.rate_hz, low, high, **WARP)
-        return F.pad(bank, (0, 1))  # torchaudio leaves out the last bin, whose weights are zero
+        return F.pad(bank, (0, 1))  # torchaudio omits the last bin, whose weights are zero
 
     return kaldi_bank, "with torchaudio's mel bank"
 
 
 def own_bank(config: FrontEndConfig) -> torch.Tensor:
-    """The mel bank (n_mels, n_bins), anew: `mel_bank` remembers it, the published front end does not."""
+    """The mel bank (n_mels, n_bins), made anew, as the published front end does; `mel_bank` remembers it."""
     return torch.tensor(mel_bank.__wrapped__(config), dtype=torch.float32)
 
 
 def log_mel(samples: torch.Tensor, config: FrontEndConfig, bank: Bank = own_bank) -> torch.Tensor:
-    """Log-mel (1, 1, n_mels, n_frames) of (1, n_samples), with all that it needs made on the way."""
+    """Log-mel (1, 1, n_mels, n_frames) of (1, n_samples), with all tables made anew."""
     emphasis = torch.tensor([[[-config.preemphasis, 1.0]]])
     spectrum = torch.stft(
         F.conv1d(samples[:, None], emphasis)[:, 0],
@@ -126,7 +125,7 @@ def log_mel(samples: torch.Tensor, config: FrontEndConfig, bank: Bank = own_bank
 
 
 def load(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """A file as (n,) float32 at that rate, mono."""
+    """Read a file as (n,) float32 samples, mono at that rate."""
     with soundfile.SoundFile(path) as sound:
         samples = sound.read(dtype="float32", always_2d=False).T
         file_rate_hz = sound.samplerate

@@ -1,18 +1,17 @@
-"""Make the scores of frames mean the same for every label: the calibration file of a model.
+"""Calibrate a model: make a score of frames mean the same for every label.
 
     python -m dymn_cli.bench.calibrate SOUNDS/ [MODEL] -o OUT.calibration.json
         [--labels FILE.csv | --said-by MODEL] [--rounds N]
 
-Sounds are put in known places of long recordings, as `dymn_cli.bench.placing` does, with new neighbours,
-levels and beds in each round. The model finds events in them with a threshold so low that most are wrong. An
-event is right if a sound that it meets accepts its label. From these pairs of score and verdict comes, by
-logistic regression, the chance that an event is right: on the scale of logits, a slope times the score plus a
-shift for each label. Shifts of labels with few events are held near the mean of all (a normal prior).
+Sounds are placed in long recordings, as in `dymn_cli.bench.placing`, with new neighbours, levels and
+backgrounds in each round. The model finds events in them with a threshold so low that most are wrong. An
+event is right if it overlaps a sound that accepts its label. Logistic regression then gives the chance that
+an event is right: on the scale of logits, a slope times the score plus a shift for each label. Shifts of
+labels with few events are kept near the mean (a normal prior).
 
-What goes into the file is how far a label is from the mean, so that scores stay on the scale that they have,
-and with them the thresholds: at any `--on`, events of each label are as often right as those of the average
-label were. Use recordings that the model has not learned from; a stronger model (`--said-by`) may say what
-they are where no table does.
+The file holds the difference of each label from the mean, so that scores and thresholds keep their scale: at
+any `--on`, events of each label are right as often as those of the average label were. Use recordings that
+the model has not learned from; a stronger model (`--said-by`) may label them if no table does.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit", "calibration_of", "fit", "trials"]
 
-LOW = 0.03  # threshold of the events that are looked at
+LOW = 0.03  # threshold of the events to learn from
 SPREAD = 1.0  # standard deviation of the prior of a shift, on the scale of logits
 SLOPES = (0.2, 5.0)
 MAX_STEPS = 100
@@ -71,15 +70,15 @@ def fit(
 
     Args:
         scores: (n,) of events, in (0, 1).
-        labels: (n,) of them, as indices.
-        right: (n,) whether they are.
+        labels: (n,) of the events, as indices.
+        right: (n,) whether each event is right.
         n_labels: of the model.
 
     Raises:
-        InputError: all events are right, or none is.
+        InputError: all events are right, or all are wrong.
     """
     if not right.any() or right.all():
-        raise InputError("all events are right, or none is: nothing can be learned from that")
+        raise InputError("all events are right or all are wrong: nothing can be learned", hint="add sounds")
     safe = np.clip(scores, TINY, 1 - TINY)
     logits = np.log(safe / (1 - safe))
     slope, mean = 1.0, 0.0
@@ -87,7 +86,7 @@ def fit(
     for _ in range(MAX_STEPS):
         chance = 1 / (1 + np.exp(-(slope * logits + mean + shifts[labels])))
         off, weight = right - chance, chance * (1 - chance)
-        # The shifts are eliminated: each has one equation, in itself and the two common numbers.
+        # Eliminate the shifts: each has one equation, in itself and the two common numbers.
         own = np.bincount(labels, weight, n_labels) + 1 / SPREAD**2
         own_slope = np.bincount(labels, weight * logits, n_labels)
         own_mean = own - 1 / SPREAD**2
@@ -99,7 +98,7 @@ def fit(
         both = np.stack([own_slope, own_mean])
         change = np.linalg.solve(matrix - (both / own) @ both.T, common - both @ (gradient / own))
         step = (gradient - change @ both) / own
-        size = max(1.0, float(np.abs(change).max()))  # no leap beyond what the quadratic is good for
+        size = max(1.0, float(np.abs(change).max()))  # no leap beyond where the quadratic holds
         slope, mean = slope + change[0] / size, mean + change[1] / size
         shifts = shifts + step / size
         if max(np.abs(change).max(), np.abs(step).max()) < 1e-8:
@@ -110,12 +109,12 @@ def fit(
 def trials(
     tagger: Tagger, folder: Path, speaker: Tagger, *, labels: Path | None, n_rounds: int, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Events in recordings that were put together: their scores, their labels, and whether they are right.
+    """Find events in recordings of placed sounds: their scores, labels, and whether they are right.
 
     Args:
         tagger: finds them, as `dymn events` does.
         folder: of sounds.
-        speaker: says what the sounds are where no table does.
+        speaker: labels the sounds if no table does.
         labels: the table.
         n_rounds: recordings of each bed.
         seed: of the recordings.
@@ -145,7 +144,7 @@ def trials(
 
 
 def calibration_of(fitted: Fit, vocabulary: Vocabulary) -> Calibration:
-    """How far each label is from the average one, on the scale of the model's own scores."""
+    """The difference of each label from the average one, on the scale of the model's scores."""
     shifts = (fitted.shifts - fitted.mean) / fitted.slope
     return Calibration(1.0, np.round(shifts, 4), np.ones(len(vocabulary), np.int64))
 
@@ -160,15 +159,15 @@ def main(
     n_rounds: int = 3,
     force: bool = False,
 ) -> str:
-    """Make a calibration file; gives a line about it.
+    """Make a calibration file; returns a line about it.
 
     Raises:
-        InputError: no sounds, or nothing that could be learned from.
+        InputError: no sounds, or nothing to learn from.
         OutputError: the file cannot be written.
     """
     check_target(out, force=force)
     with open_for_events(model, "frames") as tagger, Tagger(said_by or model) as speaker:
-        tagger.frames = dataclasses.replace(tagger.frames, calibration=None)  # one that it may have
+        tagger.frames = dataclasses.replace(tagger.frames, calibration=None)  # not its present one
         scores, indices, right = trials(tagger, folder, speaker, labels=labels, n_rounds=n_rounds)
         fitted = fit(scores, indices, right, len(tagger.vocabulary))
         made = calibration_of(fitted, tagger.vocabulary)

@@ -1,7 +1,7 @@
-"""The clips that are measured on: synthesised, so that everyone measures the same.
+"""Synthesise the clips of the benchmark, so that everyone measures the same.
 
-Ten seconds of 44.1 kHz stereo: tones that glide, each with its overtones and its place between the channels,
-over noise that falls off towards the treble. A coder has as much to do with it as with music.
+Ten seconds of 44.1 kHz stereo: gliding tones with overtones, each at its own place between the channels, over
+noise that falls off towards high frequencies. They are as hard to decode as music.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ RATE_HZ = 44_100
 N_ORIGINALS = 4
 N_VOICES = 3
 N_OVERTONES = 5
-# MP3 streams joined end to end are one, so a day of them is written as fast as the disk takes it. At a seam
-# the coder adds some milliseconds: with these, ten minutes are sixty windows and not one more.
+# MP3 streams joined end to end are one stream, so a day of audio is written at the speed of the disk. At each
+# seam the coder adds some milliseconds: with this length, ten minutes are exactly sixty windows.
 MINUTE_S = 59.9
-XING = struct.Struct(">III")  # flags, MPEG frames, bytes: after the mark of the first frame
-XING_SEARCH = 64  # bytes in which the mark stands
+XING = struct.Struct(">III")  # flags, MPEG frames, bytes: after the mark in the first frame
+XING_SEARCH = 64  # bytes that contain the mark
 
 
 def synthesise(duration_s: float, seed: int) -> NDArray[np.float32]:
-    """A sound of that length: (n, 2) float32 within [-1, 1]; the same for the same seed."""
+    """A sound of that length: (n, 2) float32 in [-1, 1], the same for the same seed."""
     rng = np.random.default_rng(seed)
     n_samples = round(duration_s * RATE_HZ)
     t = np.arange(n_samples) / RATE_HZ
@@ -60,7 +60,7 @@ def write_originals(folder: Path, formats: Sequence[str] = FORMATS) -> dict[str,
     """Write a few clips in each format.
 
     Raises:
-        OutputError: the folder takes no more.
+        OutputError: they cannot be written.
     """
     sounds = [synthesise(CLIP_S, seed) for seed in range(N_ORIGINALS)]
     written: dict[str, list[Path]] = {}
@@ -72,10 +72,10 @@ def write_originals(folder: Path, formats: Sequence[str] = FORMATS) -> dict[str,
 
 
 def copies(originals: Sequence[Path], folder: Path, n_clips: int) -> list[Path]:
-    """As many files as are wanted, each with the bytes of one of the originals.
+    """Write `n_clips` copies of the originals, unless they exist.
 
     Raises:
-        OutputError: the folder takes no more.
+        OutputError: they cannot be written.
     """
     paths = []
     try:
@@ -92,10 +92,10 @@ def copies(originals: Sequence[Path], folder: Path, n_clips: int) -> list[Path]:
 
 
 def write_long(path: Path, minutes: int) -> None:
-    """Write one long recording: the same minute again and again, in an MP3 stream that counts them all.
+    """Write one long recording: the same minute again and again, as one MP3 stream.
 
     Raises:
-        OutputError: the folder takes no more.
+        OutputError: it cannot be written.
     """
     minute = io.BytesIO()
     write_audio(minute, synthesise(MINUTE_S, seed=0), RATE_HZ, container="MP3")
@@ -104,8 +104,8 @@ def write_long(path: Path, minutes: int) -> None:
     try:
         if shutil.disk_usage(path.parent).free < 1.1 * minutes * len(stream):
             raise OutputError(
-                f"{path.parent}: no room for {minutes * len(stream) / 1e9:.1f} GB",
-                hint="TMPDIR names another place, --long a shorter recording",
+                f"{path.parent}: no space for {minutes * len(stream) / 1e9:.1f} GB",
+                hint="set TMPDIR to another place, or give --long fewer hours",
             )
         with path.open("wb") as file:
             file.write(head)
@@ -116,9 +116,9 @@ def write_long(path: Path, minutes: int) -> None:
 
 
 def _counting(stream: bytes, n_times: int) -> bytes:
-    """An MP3 stream whose Xing frame counts what is there when the stream follows again and again."""
+    """An MP3 stream whose Xing frame counts the frames and bytes of `n_times` such streams."""
     at = max(stream.find(mark, 0, XING_SEARCH) for mark in (b"Xing", b"Info"))
     flags, n_frames, n_bytes = XING.unpack_from(stream, at + 4)
-    # Each of the streams that follow has a frame more than it counts: its own Xing frame, which is silent.
+    # Each stream that follows has one frame more than it counts: its own Xing frame, which is silent.
     counts = XING.pack(flags, n_frames * n_times + n_times - 1, n_bytes * n_times)
     return b"".join((stream[: at + 4], counts, stream[at + 4 + XING.size :]))

@@ -1,7 +1,7 @@
-"""The batch engine as it runs for users, kept warm between rounds.
+"""The batch engine as users run it, kept warm between rounds.
 
-A round is a whole run: journal, workers or threads, results in order, a csv file. Only what happens once in
-the life of a program is left out: starting the workers and loading the model.
+A round is a whole run: journal, workers or threads, results in order, a csv file. It leaves out only what
+happens once in a program: starting the workers and loading the model.
 """
 
 from __future__ import annotations

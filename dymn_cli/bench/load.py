@@ -1,7 +1,7 @@
-"""What else the machine did while it was measured: figures of a busy machine are not its own.
+"""Measure how busy other programs keep the machine, as they spoil its figures.
 
-On Linux the kernel counts the time that all processors were busy, and each process's own; the difference is
-what others took. Elsewhere it is not known.
+On Linux the kernel counts the busy time of all processors and of each process; the difference is the time of
+other programs. On other systems it is unknown.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 __all__ = ["OtherLoad", "descendants"]
 
 IDLE, IOWAIT = 3, 4  # columns of the line "cpu" in /proc/stat, after user, nice, system
-BUSY_COLUMNS = 8  # up to steal; the guests' time behind it is counted in user already
+BUSY_COLUMNS = 8  # up to steal; the time of guests after it is part of user
 OWN_COLUMNS = slice(11, 15)  # utime, stime, cutime, cstime in /proc/PID/stat, after the name
 
 
 class OtherLoad:
-    """Counts from when it is made."""
+    """The load of other programs since this object was made."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._others = _others_s()
 
     def cores(self) -> float | None:
-        """How many processor cores others kept busy since then, on average; None where it is not known."""
+        """Processor cores that other programs kept busy, on average; None if unknown."""
         now = _others_s()
         elapsed = time.monotonic() - self._start
         if now is None or self._others is None or elapsed <= 0:
@@ -36,7 +36,7 @@ class OtherLoad:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, those that they have started, and so on; none off Linux."""
+    """The processes that a process started, directly or not; none on other systems than Linux."""
     with contextlib.suppress(OSError, ValueError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (task / "children").read_text("ascii").split()):
@@ -45,7 +45,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def _others_s() -> float | None:
-    """Processor seconds of everybody but us, since some time in the past."""
+    """Processor seconds of all other programs, since some time in the past."""
     try:
         own = sum(map(_ticks_of, (os.getpid(), *descendants(os.getpid()))))
         ticks = list(map(int, Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]))
@@ -56,7 +56,7 @@ def _others_s() -> float | None:
 
 
 def _ticks_of(pid: int) -> int:
-    """What a process has used, and those of its children that have ended; 0 if it is gone."""
+    """Ticks of a process and of its children that have ended; 0 if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the figures were measured on: no names of hosts or users, so that a report can be shown."""
+"""Describe the machine that was measured, without names of hosts or users, so that reports can be shared."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Machine:
     """Processor and software.
 
     Args:
-        cpu: model of the processor, as it names itself.
-        cores: those that this process may use.
+        cpu: model of the processor.
+        cores: that this process may use.
         system: operating system and instruction set.
         python: version.
         libraries: (name, version) of those that do the work.
@@ -35,7 +35,7 @@ class Machine:
 
 
 def this_machine(more_libraries: Sequence[str] = ()) -> Machine:
-    """The machine that this process runs on, with the versions of further libraries where they matter."""
+    """The machine that this process runs on, with the versions of these libraries, too."""
     return Machine(
         cpu=_cpu(),
         cores=usable_cores(),

@@ -1,4 +1,4 @@
-"""The whole benchmark, part by part; see `dymn_cli.bench.report` for what each part measures."""
+"""Run the whole benchmark; see `dymn_cli.bench.report` for what each part measures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dymn_cli.bench.machine import this_machine
 from dymn_cli.bench.processes import Finished, run_dymn
 from dymn_cli.bench.report import Figure, Report, Settings
 from dymn_cli.bench.rounds import Lap, Spread, interleaved, ratio
-from dymn_cli.bench.stages import COMMON_STAGES, Stages
+from dymn_cli.bench.stages import COMMON_STAGES, open_stages
 from dymn_cli.errors import UsageError
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL
@@ -39,14 +39,14 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 MB = 1e6
-LONG_MINUTES = 10  # the recording that is always measured, unless there is less time
+LONG_MINUTES = 10  # of the long recording, unless there is less time
 BASELINE_FORMATS = ("wav", "mp3")
 STAGES_SHARE, SPEED_SHARE, LENGTH_SHARE = 0.15, 0.6, 0.25  # of the seconds; --baseline adds its own
 BASELINE_SHARE = 0.5
-BASELINE_SLOWER = 6.0  # about how many times as long the reference takes: it gets fewer clips a round
+BASELINE_SLOWER = 6.0  # about how much slower the reference is: it gets fewer clips a round
 LARGEST_BATCH = 512
 LONGEST_H = 48  # 3 GB; MP3 counts its bytes in 32 bits
-FOLDER_CLIPS = 24  # at least: fewer files are done without workers
+FOLDER_CLIPS = 24  # at least, as fewer files are done without workers
 
 GAIN_OF_TWO = 1.8
 GAIN_ON_BASELINE = 4.0
@@ -56,15 +56,15 @@ MEMORY_MB = 400.0
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to measure, and how long.
+    """What to measure, and for how long.
 
     Args:
         model: name, or path of a .safetensors or .onnx file.
-        jobs: workers, where several are measured; None for one a core.
+        jobs: workers to compare with a single one; None for one a core.
         rounds: how often everything is measured.
-        seconds: about how long the rounds take together, not counting start-up, baseline and long files.
+        seconds: about how long all rounds take, without start-up, baseline and long files.
         baseline: also measure the reference way to run the model.
-        long_h: hours of a long recording to be measured as well, 0 for none.
+        long_h: also measure a recording of this many hours; 0 for none.
 
     Raises:
         UsageError: a value out of range.
@@ -83,21 +83,21 @@ class BenchOptions:
                 raise UsageError(f"{name} must be at least 1, not {count}")
         if not (math.isfinite(self.seconds) and self.seconds > 0):
             raise UsageError(f"--seconds must be more than 0, not {self.seconds:g}")
-        if not 0 <= self.long_h <= LONGEST_H:  # also for NaN
-            raise UsageError(f"--long {self.long_h:g} is not between 0 and {LONGEST_H} hours")
+        if not 0 <= self.long_h <= LONGEST_H:  # written so that NaN fails
+            raise UsageError(f"--long must be between 0 and {LONGEST_H} hours, not {self.long_h:g}")
 
 
 def run_bench(options: BenchOptions, tell: Callable[[str], None]) -> Report:
     """Measure this machine.
 
     Args:
-        options: what, and how long.
-        tell: is told what is being measured.
+        options: what to measure, and for how long.
+        tell: called with a line on what is measured now.
 
     Raises:
-        UsageError: no such model, or one that cannot be measured so.
+        UsageError: no such model, or one that cannot be measured like this.
         ModelError: it cannot be loaded.
-        OutputError: the temporary folder takes no clips.
+        OutputError: the clips cannot be written to the temporary folder.
     """
     with ExitStack() as stack:
         bench = _Bench(options, stack, tell)
@@ -126,7 +126,7 @@ def _version() -> str:
 
 
 class _Bench:
-    """One benchmark: its clips, its engines, and its parts one after the other."""
+    """One benchmark: its clips, its engines, and its parts in order."""
 
     def __init__(self, options: BenchOptions, stack: ExitStack, tell: Callable[[str], None]) -> None:
         self.options = options
@@ -154,7 +154,7 @@ class _Bench:
         return Baseline(self.options.model, threads=usable_cores())
 
     def _time_a_clip(self) -> float:
-        """Seconds of one core for a clip, roughly: so that the rounds can be as long as they should be."""
+        """Rough seconds of one core for a clip, from which the size of the rounds follows."""
         paths = [paths[0] for paths in self._originals.values()]
         for path in paths:
             self.tagger.tag(path)
@@ -164,7 +164,7 @@ class _Bench:
         return (time.perf_counter() - start) / len(paths)
 
     def _clips_for(self, share: float, runs_of_one_core: float) -> int:
-        """How many clips make a share of the seconds, as a multiple of the workers."""
+        """The number of clips that fill a share of the seconds, as a multiple of the workers."""
         each_s = self.options.seconds * share / self.options.rounds / runs_of_one_core
         n_clips = round(each_s / self._clip_s_taken / self.jobs) * self.jobs
         return min(max(n_clips, self.jobs), LARGEST_BATCH)
@@ -179,7 +179,7 @@ class _Bench:
 
     @property
     def other_cores(self) -> float | None:
-        """How many cores other programs kept busy during the laps that count; None where it is not known."""
+        """Cores that other programs kept busy during the laps that count; None if unknown."""
         total_s = sum(seconds for seconds, _ in self._disturbed)
         return sum(seconds * cores for seconds, cores in self._disturbed) / total_s if total_s else None
 
@@ -200,7 +200,7 @@ class _Bench:
 
     def figures(self) -> Iterator[Figure]:
         """Measure part by part."""
-        self._tell("measuring how it starts")
+        self._tell("measuring start-up")
         yield from self._start()
         self._tell("measuring the stages")
         stages = self._stages()
@@ -227,8 +227,8 @@ class _Bench:
     def _stages(self) -> dict[tuple[str, str], list[float]]:
         backend = open_backend(self.options.model, device="cpu", n_samples=WindowPlan().n_window)
         n_clips = self._clips_for(STAGES_SHARE, 2.0)
-        with Stages(self.tagger, backend, self._originals, self._folder, n_clips) as stages:
-            taken = self._seconds(stages.by_name)
+        with open_stages(self.tagger, backend, self._originals, self._folder, n_clips) as stages:
+            taken = self._seconds(stages)
         return {key: [seconds / n_clips for seconds in times] for key, times in taken.items()}
 
     def _speed(self, pools: Mapping[int, WarmEngine]) -> dict[tuple[str, int], list[float]]:
@@ -298,7 +298,7 @@ class _Bench:
     def _very_long(
         self, pool: WarmEngine, clips: Sequence[Path], hours_of_clips: float, path: Path
     ) -> Iterator[Figure]:
-        """One run of a whole program, with as many runs over short clips before it as after it."""
+        """One run of the program, between equal numbers of runs over short clips."""
         hours = self.options.long_h
         name = f"{hours:g} h"
         self._tell(f"measuring {name} in one file")

@@ -1,22 +1,22 @@
-"""How well `dymn events` finds sounds and their ends: known sounds in known places of a long recording.
+"""Measure how well `dymn events` finds known sounds at known times of a long recording, and their ends.
 
     python -m dymn_cli.bench.placing SOUNDS/ [MODEL ...] [--labels FILE.csv | --said-by MODEL] [--on X ...]
 
-Recordings in the folder that last 0.3 to 20 s are the sounds, at most five seconds of each; those of a minute
-and more, music and places, are heard behind them. There are two recordings: all sounds on a bed that is as
-good as silent, and all of them on noise, music and places.
+Recordings in the folder that last 0.3 to 20 s are the sounds, cut to five seconds; those of a minute or more,
+music and places, are the background. Two recordings are made: all sounds on an almost silent background, and
+all of them on noise, music and places.
 
-What a sound is, a table says (file,label; several rows or labels are several that will do), or a model that
-hears it alone: the labels that it is sure of, `--said-by`, or else the first model. A label is accepted for a
-sound if it is one of these, a kind of one, or what one is a kind of. A row of events is right if a sound that
-it meets accepts its label. Labels that the bed has by itself do not count.
+The labels of a sound are in a table (file,label; any one of several labels is right), or are those that a
+model, `--said-by` or else the first one, gives the sound alone with a high score. A label is accepted for a
+sound if it is one of these, a kind of one, or what one is a kind of. An event is right if it overlaps a sound
+that accepts its label. Labels that the background has by itself do not count.
 
-    found      share of the sounds that a right row meets
-    right      share of the rows that meet a sound and are right
-    off_s      median distance of the ends of found sounds from the right places, in seconds
-    start_s    median of how late they begin, and
-    end_s      of how late they end
-    gaps_min   rows a minute where no sound is
+    found      share of the sounds that a right event overlaps
+    right      share of the events that overlap a sound and are right
+    off_s      median distance of the ends of found sounds from the true ends, in seconds
+    start_s    median delay of their starts
+    end_s      median delay of their ends
+    gaps_min   events a minute where there is no sound
     psds1      see `dymn_cli.evaluation.event_metrics`; for the first label of each sound
 """
 
@@ -38,13 +38,12 @@ from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.discover import find
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.datasets.label_tables import read_label_table
-from dymn_cli.datasets.name_matching import match_names
+from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.errors import DymnError, InputError, UsageError
-from dymn_cli.evaluation.event_metrics import PSDS1, ladder_of_events, ladder_of_scores, psds, rocs_of
+from dymn_cli.evaluation.event_metrics import PSDS1, ladder_of_events, psds, rocs_of
+from dymn_cli.evaluation.event_predictions import find_events
 from dymn_cli.labels import Ontology
 from dymn_cli.tagging.event_options import EventOptions, Method, default_hop_s, default_window_s
-from dymn_cli.tagging.events import SourceDetector
-from dymn_cli.tagging.frame_events import FrameCurve
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger
 
@@ -57,25 +56,24 @@ if TYPE_CHECKING:
 __all__ = ["Placed", "Sound", "Verdict", "accepted", "judge", "open_for_events", "put_together", "sounds_in"]
 
 SHORTEST_S, LONGEST_S, MAX_S = 0.3, 20.0, 5.0
-SHORT_S = 1.5
 BEHIND_S, MAX_BEHIND_S = 60.0, 600.0
 MAX_BEHIND = 4
-SILENCE = 1e-2  # of the peak: what is quieter at the ends of a recording is no part of its sound
+SILENCE = 1e-2  # of the peak: quieter ends of a recording are cut off
 MAX_OF_A_LABEL = 4
 MAX_SOUNDS = 120
-GAP_S = (4.0, 11.0)  # from one sound to the next, at least and at most
+GAP_S = (4.0, 11.0)  # between two sounds, at least and at most
 SOUND_PEAK = (-24.0, -4.0)  # dB of full scale, at least and at most
 BED_RMS = {"quiet": 1e-4, "noisy": 0.01}
-SURE, SURE_SHARE = 0.1, 0.5  # what a model hears in a sound alone: this score, and this share of the highest
-LOW = 0.02  # of events that stand for all thresholds
+SURE, SURE_SHARE = 0.1, 0.5  # labels that a model gives a sound: this score, and this share of the highest
+LOW = 0.02  # threshold of the events that stand for all thresholds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sound:
-    """A sound to be placed.
+    """A sound to place.
 
     Args:
-        index: the label that it counts for.
+        index: its first label.
         accepted: the labels that are right for it.
         samples: (n,) at 32 kHz.
     """
@@ -87,7 +85,7 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A sound and where it was put."""
+    """The labels of a sound and its time in a recording."""
 
     index: int
     accepted: frozenset[int]
@@ -97,20 +95,17 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of the sounds.
+    """How well the events fit the sounds.
 
     Args:
         n_sounds: that were placed.
-        n_found: of them meet a row that is right.
-        n_rows: rows that meet a sound.
+        n_found: sounds that a right event overlaps.
+        n_rows: events that overlap a sound.
         n_right: of these are right.
-        n_gaps: rows that meet none.
-        off_s: median distance of the ends of found sounds from the right places, in seconds.
-        start_s: median of how late they begin.
-        end_s: median of how late they end.
-        n_pieces: sounds with several right rows of one label.
-        n_short: sounds of at most 1.5 s.
-        n_found_short: of these are found.
+        n_gaps: events that overlap none.
+        off_s: median distance of the ends of found sounds from the true ends, in seconds.
+        start_s: median delay of their starts.
+        end_s: median delay of their ends.
     """
 
     n_sounds: int
@@ -121,18 +116,15 @@ class Verdict:
     off_s: float
     start_s: float
     end_s: float
-    n_pieces: int
-    n_short: int
-    n_found_short: int
 
 
 def judge(placed: Sequence[Placed], events: Collection[Event], own: Collection[int] = frozenset()) -> Verdict:
-    """Compare events with what was put where.
+    """Compare events with the sounds that were placed.
 
     Args:
         placed: the sounds.
-        events: what was reported.
-        own: labels that the bed has by itself, which do not count.
+        events: that were found.
+        own: labels that the background has by itself, which do not count.
     """
     rows = [event for event in events if event.index not in own]
     right: list[list[Event]] = [[] for _ in placed]
@@ -149,11 +141,6 @@ def judge(placed: Sequence[Placed], events: Collection[Event], own: Collection[i
         for sound, own_rows in zip(placed, right, strict=True)
         if own_rows
     ]
-    short = [
-        bool(found)
-        for sound, found in zip(placed, right, strict=True)
-        if sound.end_s - sound.start_s <= SHORT_S
-    ]
     return Verdict(
         n_sounds=len(placed),
         n_found=len(late),
@@ -163,9 +150,6 @@ def judge(placed: Sequence[Placed], events: Collection[Event], own: Collection[i
         off_s=median(abs(off) for both in late for off in both) if late else math.nan,
         start_s=median(start for start, _ in late) if late else math.nan,
         end_s=median(end for _, end in late) if late else math.nan,
-        n_pieces=sum(max(Counter(e.index for e in found).values(), default=0) > 1 for found in right),
-        n_short=len(short),
-        n_found_short=sum(short),
     )
 
 
@@ -176,16 +160,16 @@ def _meet(event: Event, sound: Placed) -> bool:
 def put_together(
     sounds: Sequence[Sound], behind: Sequence[NDArray[np.float32]], *, bed: str = "quiet", seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Placed]]:
-    """A recording of all sounds with gaps between them, on a bed.
+    """Make a recording of all sounds with gaps between them, on a background.
 
     Args:
-        sounds: what to place, at levels that differ by up to 20 dB.
-        behind: (n,) samples at 32 kHz, each repeated as long as its stretch of a noisy bed lasts.
-        bed: "quiet" is white noise at -80 dB; "noisy" has stretches of noise and of what is given, at -40 dB.
+        sounds: to place, at levels that differ by up to 20 dB.
+        behind: (n,) samples at 32 kHz of backgrounds, each repeated to fill its part of a noisy bed.
+        bed: "quiet" is white noise at -80 dB; "noisy" has parts of noise and of the backgrounds, at -40 dB.
         seed: of order, gaps, levels and noise.
 
     Returns:
-        The recording, its bed alone, and what was put where.
+        The recording, its background alone, and the times of the sounds.
     """
     rng = np.random.default_rng(seed)
     order = [sounds[n] for n in rng.permutation(len(sounds))]
@@ -216,18 +200,18 @@ def _of_rms_1(samples: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.
     return (samples / rms if rms else samples).astype(np.float32)
 
 
-# ---------------------------------------------------------------------- what a sound is
+# ---------------------------------------------------------------------- labels of sounds
 
 
 def accepted(indices: Collection[int], vocabulary: Vocabulary) -> frozenset[int]:
-    """Those labels, their kinds, and what they are kinds of."""
+    """These labels, all kinds of them, and what they are kinds of."""
     ontology = Ontology.audioset()
     mids = {vocabulary[n].mid for n in indices}
     found = set(indices)
     for label in vocabulary:
         try:
             kinds = {kind.mid for kind in ontology.labels_under(label.mid)} if label.mid else set()
-        except UsageError:  # a label that is none of AudioSet's
+        except UsageError:  # not a label of AudioSet
             continue
         if kinds & mids:
             found.add(label.index)
@@ -239,18 +223,18 @@ def accepted(indices: Collection[int], vocabulary: Vocabulary) -> frozenset[int]
 def sounds_in(
     folder: Path, tagger: Tagger, *, labels: Path | None = None
 ) -> tuple[list[Sound], list[NDArray[np.float32]]]:
-    """The sounds of a folder, a few of each label, and what may be heard behind them.
+    """The sounds of a folder, a few of each label, and backgrounds.
 
     Args:
-        folder: is searched as every command does.
-        tagger: says what a sound is where no table does, and gives the vocabulary.
-        labels: a table that says it: see `dymn_cli.datasets.label_tables`.
+        folder: searched as by every command.
+        tagger: labels the sounds if no table does, and has the vocabulary.
+        labels: a table of labels: see `dymn_cli.datasets.label_tables`.
 
     Raises:
-        InputError: no sound, or a table that says nothing of them.
+        InputError: no sound, or a table without any of them.
     """
     paths = sorted(found.name for found in find([str(folder)]) if found.problem is None)
-    said = None if labels is None else _said(labels, paths, tagger.vocabulary)
+    said = None if labels is None else _labels_by_table(labels, paths, tagger.vocabulary)
     sounds: list[Sound] = []
     behind: list[NDArray[np.float32]] = []
     counts: Counter[int] = Counter()
@@ -263,38 +247,37 @@ def sounds_in(
         if not SHORTEST_S <= duration_s <= LONGEST_S:
             continue
         samples = samples[: round(MAX_S * RATE_HZ)]
-        own = _heard(tagger, samples) if said is None else said.get(path, ())
+        own = _labels_by_model(tagger, samples) if said is None else said.get(path, ())
         if own and counts[own[0]] < MAX_OF_A_LABEL:
             counts[own[0]] += 1
             if own not in known:
                 known[own] = accepted(own, tagger.vocabulary)
             sounds.append(Sound(own[0], known[own], samples))
     if not sounds:
-        raise InputError(f"{folder}: no sounds of {SHORTEST_S:g} to {LONGEST_S:g} s that are known")
+        raise InputError(f"{folder}: no sounds of {SHORTEST_S:g} to {LONGEST_S:g} s with known labels")
     return sounds, behind[:: max(1, len(behind) // MAX_BEHIND)][:MAX_BEHIND]
 
 
-def _heard(tagger: Tagger, samples: NDArray[np.float32]) -> tuple[int, ...]:
+def _labels_by_model(tagger: Tagger, samples: NDArray[np.float32]) -> tuple[int, ...]:
     tags = tagger.tag((samples, RATE_HZ), top=5).tags
     least = max(SURE, SURE_SHARE * tags[0].score)
     return tuple(tag.index for tag in tags if tag.score >= least)
 
 
-def _said(labels: Path, paths: Sequence[str], vocabulary: Vocabulary) -> Mapping[str, tuple[int, ...]]:
+def _labels_by_table(
+    labels: Path, paths: Sequence[str], vocabulary: Vocabulary
+) -> Mapping[str, tuple[int, ...]]:
     table = read_label_table(labels)
-    rows = match_names(paths, [row.name for row in table.rows])
-    said: dict[str, tuple[int, ...]] = {}
-    for path, n in zip(paths, rows, strict=True):
-        if n is not None:
-            words = table.rows[n].labels
-            said[path] = tuple(vocabulary.find(word).index for word in words)
-    if not said:
-        raise InputError(f"{labels}: says nothing of these sounds")
-    return said
+    rows = pair_names(table.path, paths, [row.source for row in table.rows])
+    return {
+        path: tuple(vocabulary.find(word).index for word in table.rows[n].labels)
+        for path, n in zip(paths, rows, strict=True)
+        if n is not None
+    }
 
 
 def _read(path: str) -> NDArray[np.float32]:
-    """Ten minutes of a recording at most, at 32 kHz without the silence at its ends; nothing if damaged."""
+    """At most ten minutes of a recording at 32 kHz, without silence at its ends; nothing if damaged."""
     blocks, n_samples = [np.zeros(0, np.float32)], 0
     try:
         with open_audio(path) as reader:
@@ -314,7 +297,7 @@ def _read(path: str) -> NDArray[np.float32]:
 
 
 def open_for_events(model: str, method: Method) -> Tagger:
-    """A tagger that cuts sources as `dymn events` does."""
+    """Open a tagger that cuts sources as `dymn events` does."""
     window_s = default_window_s(method)
     hop_s = default_hop_s(window_s, method)
     return Tagger(model, options=TagOptions(window_s=window_s, hop_s=hop_s, frame_scores=method == "frames"))
@@ -330,19 +313,19 @@ def main(
     methods: Sequence[Method] = ("windows", "frames"),
     seed: int = 0,
 ) -> Iterator[str]:
-    """Measure with the sounds of a folder: the lines of a table.
+    """Measure with the sounds of a folder; yields the lines of a table.
 
     Args:
         folder: of sounds.
-        models: to be measured.
-        labels: a table of what the sounds are.
-        said_by: or the model that says it; the first of `models` otherwise.
-        thresholds: `on` of the events; the default of the method is always among them.
-        methods: to be measured.
+        models: to measure.
+        labels: a table of the labels of the sounds.
+        said_by: or a model that labels them; the first of `models` by default.
+        thresholds: `on` of the events, besides the default of the method.
+        methods: to measure.
         seed: of the recordings.
 
     Raises:
-        InputError: no sound in it that is known.
+        InputError: no sound in the folder has a known label.
     """
     with Tagger(said_by or models[0]) as tagger:
         sounds, behind = sounds_in(folder, tagger, labels=labels)
@@ -351,7 +334,7 @@ def main(
     n_labels = len({sound.index for sound in sounds})
     yield f"# {len(sounds)} sounds of {n_labels} labels"
     columns = ("bed", "model", "method", "on", "found", "right", "off_s", "start_s", "end_s", "gaps_min")
-    yield "\t".join((*columns, "psds1", "pieces", "short", "found_short"))
+    yield "\t".join((*columns, "psds1"))
     for bed in ("quiet", "noisy") if behind else ("quiet",):
         recording, background, placed = put_together(sounds, behind, bed=bed, seed=seed)
         minutes = len(recording) / RATE_HZ / 60
@@ -360,56 +343,24 @@ def main(
                 default = EventOptions(method=method).on_score
                 wanted = [EventOptions(method=method, on=on) for on in sorted({default, *thresholds})]
                 with open_for_events(model, method) as tagger:
-                    area, found = _heard_in(tagger, recording, wanted, placed)
-                    own = _events(tagger, background, wanted)
+                    area, found = _found_in(tagger, recording, wanted, placed)
+                    own, _, _ = find_events(tagger, (background, RATE_HZ), wanted)
                 for options, events, of_bed in zip(wanted, found, own, strict=True):
                     verdict = judge(placed, events, {event.index for event in of_bed})
                     place = (bed, Path(model).stem, method, f"{options.on_score:g}")
                     yield "\t".join((*place, *_cells(verdict, minutes, area)))
 
 
-def _events(
-    tagger: Tagger,
-    samples: NDArray[np.float32],
-    wanted: Sequence[EventOptions],
-    curve: FrameCurve | None = None,
-) -> list[list[Event]]:
-    """Events by several options, from one pass over a recording; a curve takes its windows, too."""
-    with tagger.analyse((samples, RATE_HZ)) as analysis:
-        detectors = [SourceDetector(options, tagger, source=analysis.name) for options in wanted]
-        events: list[list[Event]] = [[] for _ in wanted]
-        for row in analysis:
-            if curve is not None:
-                curve.add(row.window)
-            for detector, found in zip(detectors, events, strict=True):
-                found += detector.add(row)
-    for detector, found in zip(detectors, events, strict=True):
-        found += detector.finish()
-    return events
-
-
-def _heard_in(
-    tagger: Tagger,
-    recording: NDArray[np.float32],
-    wanted: Sequence[EventOptions],
-    placed: Sequence[Placed],
+def _found_in(
+    tagger: Tagger, recording: NDArray[np.float32], wanted: Sequence[EventOptions], placed: Sequence[Placed]
 ) -> tuple[float, list[list[Event]]]:
-    """PSDS1 and events; PSDS1 by the scores of frames, or of events above a low threshold."""
+    """PSDS1 and the events; PSDS1 from scores of frames, or from events above a low threshold."""
     classes = sorted({sound.index for sound in placed})
-    method = wanted[0].method
+    source, method = (recording, RATE_HZ), wanted[0].method
     if method == "frames":
-        frames = tagger.frames
-        curve = FrameCurve(
-            frames.step_s,
-            np.array(classes, np.int64),
-            frame_head=frames.trained,
-            calibration=frames.calibration,
-        )
-        events = _events(tagger, recording, wanted, curve)
-        scores, edges = curve.finish()
-        ladders = {n: list(ladder_of_scores(scores[:, at], edges)) for at, n in enumerate(classes)}
+        events, ladders, _ = find_events(tagger, source, wanted, classes)
     else:
-        *events, low = _events(tagger, recording, [*wanted, EventOptions(method=method, on=LOW)])
+        (*events, low), _, _ = find_events(tagger, source, [*wanted, EventOptions(method=method, on=LOW)])
         by_class = {n: [event for event in low if event.index == n] for n in classes}
         ladders = {
             n: list(ladder_of_events([(e.start_s, e.end_s) for e in own], [e.score for e in own]))
@@ -426,8 +377,6 @@ def _cells(verdict: Verdict, minutes: float, area: float) -> Iterator[str]:
     for value in (verdict.off_s, verdict.start_s, verdict.end_s, verdict.n_gaps / minutes):
         yield f"{value:.2f}"
     yield f"{area:.3f}"
-    for number in (verdict.n_pieces, verdict.n_short, verdict.n_found_short):
-        yield str(number)
 
 
 def _arguments() -> argparse.Namespace:

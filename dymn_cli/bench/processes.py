@@ -1,10 +1,10 @@
-"""The program `dymn` in a process of its own: how long it takes, and how much memory.
+"""Run the program `dymn` in a process of its own, and measure its time and memory.
 
-Time is from starting the process to its end. Memory is what the operating system says when the process has
-ended (`ru_maxrss` of getrusage): the most that it, or the largest of its workers, held at any time. On Linux
-the sum over the process and its workers is watched as well, shared pages counted once (PSS).
+Time is from the start of the process to its end. Memory is what the operating system reports after the end
+(`ru_maxrss` of getrusage): the peak of the process or of its largest worker. On Linux the sum over all of
+them is watched as well, with shared pages counted once (PSS).
 
-A process begins as a copy of the one that starts it, and that copy counts as its own memory. So `dymn` is
+A process begins as a copy of the one that starts it, whose memory would count as its own. So `dymn` is
 started by a small process that does nothing else.
 """
 
@@ -47,8 +47,8 @@ class Finished:
 
     Args:
         seconds: from start to end.
-        largest_bytes: peak of the process or of its largest worker, or None where there is no getrusage.
-        total_bytes: peak of the sum over it and its workers, or None where it was not watched.
+        largest_bytes: peak of the process or of its largest worker; None without getrusage.
+        total_bytes: peak of the sum over it and its workers; None if not watched.
     """
 
     seconds: float
@@ -61,12 +61,12 @@ def run_dymn(*arguments: str, watch: bool = False) -> Finished:
 
     Args:
         *arguments: of the command line.
-        watch: also watch the memory of all its processes, where the system tells it.
+        watch: also watch the memory of all its processes, on Linux.
 
     Raises:
         DymnError: it fails.
     """
-    # Isolated and without site packages: the launcher is the smallest process that can do it.
+    # Isolated and without site packages, to keep the launcher as small as possible.
     launcher = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", LAUNCHER, sys.executable, "-c", PROGRAM, *arguments],
         stdin=subprocess.DEVNULL,
@@ -90,14 +90,14 @@ def run_dymn(*arguments: str, watch: bool = False) -> Finished:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, and the package is found wherever the process runs."""
+    """Our environment, with this package on the path wherever the process runs."""
     package = str(Path(__file__).resolve().parents[2])
     others = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": package if not others else f"{package}{os.pathsep}{others}"}
 
 
 class _MemoryWatcher:
-    """Looks at what a process has started, many times a second."""
+    """Watches the memory of all that a process has started, many times a second."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -107,7 +107,7 @@ class _MemoryWatcher:
         self._thread.start()
 
     def stop(self) -> int | None:
-        """The most that was seen, or None where the system tells nothing."""
+        """The peak; None if the system does not tell."""
         self._ended.set()
         self._thread.join()
         return self._most or None

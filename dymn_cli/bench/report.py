@@ -1,8 +1,8 @@
-"""What was measured, as figures that a table, tab-separated rows and JSON say alike.
+"""The figures of a benchmark, the same for a table, tab-separated rows and JSON.
 
     part     what                     format  workers   unit
     start    help, tag                                  s       a process, from start to end
-    memory   clip, folder, long ...   *                 MB      peak of that process, or of all its workers
+    memory   clip, folder, long ...   *                 MB      peak of that process, or of all its processes
     stages   decode ... write, rest   *       1         ms      of one core, for a clip of 10 s
     speed    clips                    *       1, N      1/s     end to end, the workers running already
     speed    realtime                 *       1, N      x       seconds of audio a second
@@ -16,6 +16,7 @@ Each figure is the median of the rounds, with the lowest and the highest.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,16 @@ COLUMNS = ("part", "what", "format", "workers", "value", "low", "high", "unit", 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing that was measured.
+    """One measured quantity.
 
     Args:
         part: of the benchmark.
-        what: was measured.
+        what: within that part.
         value: in that unit.
         unit: "s", "ms", "1/s", "x" (a ratio), "s/h", "MB", "".
-        form: format of the files, "" where it does not matter.
-        workers: processes or threads at work, None where it does not matter.
-        at_least: what dymn means to reach, None where there is no such goal.
+        form: format of the files; "" where it does not matter.
+        workers: processes or threads at work; None where it does not matter.
+        at_least: goal for the median; None without one.
         at_most: likewise.
     """
 
@@ -59,7 +60,7 @@ class Figure:
 
     @property
     def goal(self) -> str:
-        """The goal in words: ">= 4"."""
+        """The goal as text: ">= 4"."""
         if self.at_least is not None:
             return f">= {self.at_least:g}"
         return f"<= {self.at_most:g}" if self.at_most is not None else ""
@@ -73,7 +74,7 @@ class Figure:
 
     @property
     def cells(self) -> tuple[object, ...]:
-        """As a row of tsv, in the order of `COLUMNS`."""
+        """The figure as a row of tsv, in the order of `COLUMNS`."""
         reached = {True: "yes", False: "no", None: None}[self.reached]
         spread = (_short(self.value.median), _short(self.value.low), _short(self.value.high))
         return (
@@ -88,15 +89,13 @@ class Figure:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As an object; fields that do not apply are null."""
+        """The figure as a JSON object; fields that do not apply are null."""
         return {
             "part": self.part,
             "what": self.what,
             "format": self.form or None,
             "workers": self.workers,
-            "median": _short(self.value.median),
-            "low": _short(self.value.low),
-            "high": _short(self.value.high),
+            **{name: _short(value) for name, value in dataclasses.asdict(self.value).items()},
             "unit": self.unit,
             "at_least": self.at_least,
             "at_most": self.at_most,
@@ -105,17 +104,17 @@ class Figure:
 
 
 def _short(value: float) -> float:
-    """Four significant digits: no machine measures more."""
+    """Four significant digits: no measurement here is better."""
     return float(f"{value:.4g}")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How it was measured.
+    """The settings of a benchmark.
 
     Args:
         rounds: how often everything was measured.
-        n_clips: files in a run end to end, for each format.
+        n_clips: files in an end-to-end run, for each format.
         clip_s: seconds of a clip.
         rate_hz: of a clip.
         channels: of a clip.
@@ -132,15 +131,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of a benchmark.
+    """The result of a benchmark.
 
     Args:
         version: of dymn.
-        model: who was measured.
-        machine: on what.
-        settings: how.
+        model: that was measured.
+        machine: that it ran on.
+        settings: of the benchmark.
         figures: in the order of the table above.
-        other_cores: how many cores other programs kept busy while it was measured; None where unknown.
+        other_cores: cores that other programs kept busy meanwhile; None if unknown.
     """
 
     version: str
@@ -155,32 +154,14 @@ class Report:
         return (figure for figure in self.figures if figure.part == part)
 
     def to_json(self) -> dict[str, Any]:
-        """The whole document; its fields are a contract."""
-        machine, settings = self.machine, self.settings
+        """The report as a JSON object, whose fields are a contract."""
+        settings = dataclasses.asdict(self.settings)
         return {
             "schema": SCHEMA,
             "dymn": self.version,
-            "model": {
-                "name": self.model.name,
-                "sha256": self.model.sha256,
-                "backend": self.model.backend,
-                "provider": self.model.provider,
-            },
-            "machine": {
-                "cpu": machine.cpu,
-                "cores": machine.cores,
-                "system": machine.system,
-                "python": machine.python,
-                "libraries": dict(machine.libraries),
-            },
-            "settings": {
-                "rounds": settings.rounds,
-                "clips": settings.n_clips,
-                "clip_s": settings.clip_s,
-                "rate_hz": settings.rate_hz,
-                "channels": settings.channels,
-                "jobs": settings.jobs,
-            },
+            "model": {name: getattr(self.model, name) for name in ("name", "sha256", "backend", "provider")},
+            "machine": dataclasses.asdict(self.machine) | {"libraries": dict(self.machine.libraries)},
+            "settings": {name.removeprefix("n_"): value for name, value in settings.items()},
             "other_load_cores": None if self.other_cores is None else round(self.other_cores, 2),
             "figures": [figure.to_json() for figure in self.figures],
         }

@@ -1,9 +1,9 @@
-"""Measuring on a machine that is never quiet: in rounds, everything once a round, ratios within a round.
+"""Measure in rounds on a machine that is never quiet: everything once a round, ratios within a round.
 
-What else the machine does changes from second to second. Two things are compared by doing them one after the
-other, many times, and taking the median of the ratios of neighbours; a figure of its own is the median of the
-rounds, and the best and the worst round say how far to trust it. What was disturbed while it ran is done
-again, at once and at most twice; the least disturbed counts.
+The load of a machine changes from second to second. Two things are compared by running one after the other,
+many times, and taking the median of their ratios; a single figure is the median of the rounds, and the best
+and the worst round tell how far to trust it. A run that other programs disturbed is repeated at once, at most
+twice, and the least disturbed one counts.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 TRIES = 3
-QUIET_CORES = (
-    0.15  # that others keep busy; the kernel's clock does not tell less from nothing within a second
-)
+QUIET_CORES = 0.15  # busy with other programs; the kernel's clock cannot tell less from none within a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +30,9 @@ class Lap(Generic[T]):
     """One contender in one round.
 
     Args:
-        seconds: how long it took.
-        value: what it gave.
-        other_cores: how many cores other programs kept busy meanwhile; None where it is not known.
+        seconds: that it took.
+        value: that it returned.
+        other_cores: cores that other programs kept busy meanwhile; None if unknown.
     """
 
     seconds: float
@@ -44,7 +42,7 @@ class Lap(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A quantity as the rounds found it."""
+    """A quantity over the rounds."""
 
     median: float
     low: float
@@ -52,15 +50,15 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Median and extremes of at least one value."""
+        """The median and extremes of one or more values."""
         return cls(statistics.median(values), min(values), max(values))
 
     def scaled(self, factor: float) -> Spread:
-        """In another unit."""
+        """The quantity in another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
     def inverse(self, numerator: float = 1.0) -> Spread:
-        """From time to rate: `numerator` over each."""
+        """A rate from a time: `numerator` over each."""
         return Spread(numerator / self.median, numerator / self.high, numerator / self.low)
 
 
@@ -72,12 +70,12 @@ def interleaved(
 ) -> dict[K, list[Lap[T]]]:
     """The laps of each contender, round by round.
 
-    Every other round goes backwards, so that a machine that slows down evenly favours nobody.
+    Every other round runs backwards, so that a machine that slows down steadily favours nobody.
 
     Args:
         contenders: what to call.
         n_rounds: how often.
-        watch: starts to count what others do.
+        watch: starts to measure the load of other programs.
     """
     laps: dict[K, list[Lap[T]]] = {key: [] for key in contenders}
     for n in range(n_rounds):
@@ -100,5 +98,5 @@ def _least_disturbed(contender: Callable[[], T], watch: Callable[[], OtherLoad])
 
 
 def ratio(above: Sequence[float], below: Sequence[float], factor: float = 1.0) -> Spread:
-    """`factor` × above / below, as the rounds found it: each round's own ratio counts once."""
+    """`factor` × above / below over the rounds, from the ratio within each."""
     return Spread.of([factor * a / b for a, b in zip(above, below, strict=True)])

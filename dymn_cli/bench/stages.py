@@ -1,16 +1,16 @@
-"""The way of one clip, stage by stage, each on its own and on one core.
+"""The stages of tagging a clip, each measured alone on one core.
 
     decode ──▶ resample ──▶ log-mel ──▶ model ──▶ write
 
-Each stage gets what the one before it gives, held in memory, so that its time is its own. What a whole run
-takes beyond the sum is the rest: cutting windows, travelling between processes, the journal, Python.
+Each stage takes the output of the one before from memory, so that its time is its own. What a whole run takes
+beyond their sum is the rest: cutting windows, sending data between processes, the journal, Python.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,81 +24,62 @@ from dymn_cli.writers import Provenance, WriterOptions, open_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
     from dymn_cli.runtime.base import Backend
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["COMMON_STAGES", "Stages"]
+__all__ = ["COMMON_STAGES", "open_stages"]
 
 COMMON_STAGES = ("resample", "log-mel", "model", "write")
-"""Those that have the same to do whatever the file was; decoding differs by format."""
+"""The stages that do not depend on the format of the file; decoding does."""
 
 Stage = Callable[[], object]
 Item = TypeVar("Item")
 
-BLOCK_FRAMES = BLOCK_VALUES // 2  # what the tagger decodes at once of a stereo file
+BLOCK_FRAMES = BLOCK_VALUES // 2  # that the tagger decodes at once from a stereo file
 
 
-class Stages:
-    """The stages of some clips as things to call; use it in a `with` statement.
+@contextmanager
+def open_stages(
+    tagger: Tagger, backend: Backend, clips: Mapping[str, Sequence[Path]], folder: Path, n_clips: int
+) -> Iterator[dict[tuple[str, str], Stage]]:
+    """The stages of some clips, each as a function that takes `n_clips` clips through it.
 
     Args:
         tagger: with one thread.
         backend: the model, loaded.
-        clips: format → files of about one length.
+        clips: files of about the same length, by format.
         folder: for the results that are written.
-        n_clips: how many clips one call does.
+        n_clips: how many clips one call takes.
+
+    Returns:
+        The functions by stage and format; the format is "" where it does not matter.
     """
 
-    def __init__(
-        self,
-        tagger: Tagger,
-        backend: Backend,
-        clips: Mapping[str, Sequence[Path]],
-        folder: Path,
-        n_clips: int,
-    ) -> None:
-        self._opened = ExitStack()
-        self._n_clips = n_clips
-        first = next(iter(clips.values()))
-        sounds = [_decoded(path) for path in first]
-        signals = [np.concatenate(list(_resampled(sound))) for sound in sounds]
-        log_mel = LogMel(backend.header.front_end)
-        mels = [log_mel(signal) for signal in signals]
-        results = [tagger.tag(path, name=path.name) for path in first]
-        writing = WriterOptions(provenance=Provenance("", tagger.model))
-        writer = self._opened.enter_context(open_tags(str(folder / "stages.csv"), "csv", writing, force=True))
-        self._stages: dict[tuple[str, str], Stage] = {
-            **{("decode", form): self._over(paths, _decode) for form, paths in clips.items()},
-            ("resample", ""): self._over(sounds, lambda sound: [len(block) for block in _resampled(sound)]),
-            ("log-mel", ""): self._over(signals, log_mel),
-            ("model", ""): self._over(mels, backend.run),
-            ("write", ""): self._over(results, writer.write),
-        }
-
-    @property
-    def by_name(self) -> Mapping[tuple[str, str], Stage]:
-        """(stage, format) → what does it for `n_clips` clips; the format is "" where it does not matter."""
-        return self._stages
-
-    def _over(self, items: Sequence[Item], work: Callable[[Item], object]) -> Stage:
+    def over(items: Sequence[Item], work: Callable[[Item], object]) -> Stage:
         def call() -> None:
-            for item in itertools.islice(itertools.cycle(items), self._n_clips):
+            for item in itertools.islice(itertools.cycle(items), n_clips):
                 work(item)
 
         return call
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.close()
+    first = next(iter(clips.values()))
+    sounds = [_decoded(path) for path in first]
+    signals = [np.concatenate(list(_resampled(sound))) for sound in sounds]
+    log_mel = LogMel(backend.header.front_end)
+    mels = [log_mel(signal) for signal in signals]
+    results = [tagger.tag(path, name=path.name) for path in first]
+    options = WriterOptions(provenance=Provenance("", tagger.model))
+    with open_tags(str(folder / "stages.csv"), "csv", options, force=True) as writer:
+        yield {
+            **{("decode", form): over(paths, _decode) for form, paths in clips.items()},
+            ("resample", ""): over(sounds, lambda sound: [len(block) for block in _resampled(sound)]),
+            ("log-mel", ""): over(signals, log_mel),
+            ("model", ""): over(mels, backend.run),
+            ("write", ""): over(results, writer.write),
+        }
 
 
 def _decode(path: Path) -> int:

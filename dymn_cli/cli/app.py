@@ -52,12 +52,12 @@ HELP = """Tag audio from the shell: AudioSet labels, sound events and embeddings
   dymn tag clip.wav
   dymn embed recordings/ --out emb.npy
 
-Each command explains itself: dymn tag -h.
+Help for a command: dymn tag -h.
 """
 
-EPILOG = """Environment: DYMN_MODEL, DYMN_BACKEND, DYMN_DEVICE and DYMN_JOBS set defaults; DYMN_HOME is
-where pulled models lie; DYMN_MIRROR is where they come from; DYMN_OFFLINE=1 forbids the network;
-DYMN_CACHE_GB limits what training keeps of decoded audio; DYMN_DEBUG=1 shows traces; NO_COLOR and
+EPILOG = """Environment: DYMN_MODEL, DYMN_BACKEND, DYMN_DEVICE and DYMN_JOBS set defaults; DYMN_HOME is the
+folder of pulled models, DYMN_MIRROR the address they come from; DYMN_OFFLINE=1 forbids the network;
+DYMN_CACHE_GB limits the decoded audio that training keeps; DYMN_DEBUG=1 shows traces; NO_COLOR and
 FORCE_COLOR are respected. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 input, 4 model, 5 output, 6
 some inputs failed, 70 a bug, 130 interrupted."""
 

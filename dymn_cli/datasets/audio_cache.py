@@ -1,19 +1,18 @@
-"""Recordings decoded once: 32 kHz samples or log-mels, a file on disk for each, read through a memory map.
+"""A cache of decoded recordings: 32 kHz samples or log-mels, one file each, read through a memory map.
 
     FOLDER/KE/KEY.clips     rows of a recording: int16 samples, or float16 frames of n_mels; then the lengths
-                            of its pieces as JSON, and the length of that in eight bytes
+                            of its pieces as JSON, and the length of that JSON in eight bytes
 
-The key is a hash of the form of this file, the kind, the front end, and where the recording lies, its size
-and time of change: a changed recording has another key, whoever needs a recording finds it, and one more in
-a folder is one more to decode. Entries are written under another name and renamed, never altered. Recordings
-longer than a minute are cut into pieces of a minute: neither decoding nor reading needs memory that grows
-with them.
+The key is a hash of this format, the kind, the front end, and the recording's path, size and modification
+time. A changed recording gets another key; a new one in a folder is all that is decoded. Entries are written
+under another name and renamed, never altered. Recordings longer than a minute are cut into pieces of a
+minute, so that neither decoding nor reading needs memory that grows with their length.
 
-The entries of a folder take `cache_limit` bytes at most, or what one run needs: when a run has found or made
-its own, those that were not used for the longest time go. An entry that another run removed meanwhile is made
-again. What cannot be decoded leaves no entry: another version or a new codec may read it.
+The entries of a folder take `cache_limit` bytes at most, or what one run needs: once a run has its entries,
+the least recently used ones are deleted. An entry that another run deleted meanwhile is made again. A
+recording that cannot be decoded leaves no entry: another version or a new codec may read it.
 
-Half precision costs a log-mel at most 5e-4 of its value, far less than what training adds as noise.
+Half precision changes a log-mel by at most 5e-4 of its value, far less than the noise that training adds.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ __all__ = [
     "ClipCache",
     "Decoded",
     "Kind",
+    "as_float",
     "cache_limit",
     "cache_use",
     "cut_or_repeat",
@@ -63,18 +63,24 @@ _Result = TypeVar("_Result")
 
 SCHEMA = "dymn.clips/2"
 SUFFIX = ".clips"
-CLIPS_FOLDER = "clips"  # of the cache folder, where no other is named
+CLIPS_FOLDER = "clips"  # below the cache folder, unless the user names another
 LIMIT_VARIABLE = "DYMN_CACHE_GB"
 USUAL_LIMIT_GB = 20.0
 PIECE_S = 60
-FULL_SCALE = 32_768  # so that recordings of 16 bits at 32 kHz are kept as they are
-SHORTEST = RATE_HZ // 20  # samples; what is left of a cut recording may be less, and says nothing then
-N_TAIL = 8  # bytes of the length of the JSON
+FULL_SCALE = 32_768  # keeps recordings of 16 bits at 32 kHz unchanged
+SHORTEST = RATE_HZ // 20  # samples; a shorter rest of a cut recording is dropped
+N_TAIL = 8  # bytes that hold the length of the JSON
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A recording (by number), or a minute of a long one: rows of the recording's entry."""
+    """A recording, or a minute of a long one.
+
+    Args:
+        recording: its number.
+        start: the first of its rows in the entry of the recording.
+        length: rows.
+    """
 
     recording: int
     start: int
@@ -82,7 +88,7 @@ class Clip:
 
 
 class _Entries:
-    """The files of a folder that are of one kind and front end."""
+    """The entries of a folder for one kind and front end."""
 
     def __init__(self, folder: Path, kind: Kind, front_end: FrontEndConfig) -> None:
         self._folder = folder
@@ -93,7 +99,7 @@ class _Entries:
         self._width = () if kind == "samples" else (front_end.n_mels,)
 
     def fingerprint_of(self, recordings: Sequence[Recording], decoded: Sequence[int]) -> str:
-        """16 hexadecimal digits that change with the recordings, and with which of them could be decoded."""
+        """16 hexadecimal digits that change with the recordings and with which of them were decoded."""
         digest = hashlib.sha256(self._form.encode())
         numbers = set(decoded)
         for number, recording in enumerate(recordings):
@@ -102,13 +108,13 @@ class _Entries:
         return digest.hexdigest()[:16]
 
     def place_of(self, recording: Recording) -> Path:
-        """Where the entry of a recording is, or would be."""
+        """The path of a recording's entry, whether it exists or not."""
         known = f"{self._form}{os.path.realpath(recording.path)}\0{_status(recording)}"
         key = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self._folder / key[:2] / f"{key}{SUFFIX}"
 
     def lengths_of(self, place: Path) -> list[int] | None:
-        """Rows of each piece; None where there is no entry, or a damaged one."""
+        """Rows of each piece; None if the entry is missing or damaged."""
         try:
             with place.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -123,8 +129,8 @@ class _Entries:
             fits = index["schema"] == SCHEMA and sum(lengths) * self._n_row_bytes == n_rows_bytes
             if not (fits and lengths and min(lengths) > 0):
                 return None
-            with contextlib.suppress(OSError):  # in a cache that may only be read
-                os.utime(place)  # it was used
+            with contextlib.suppress(OSError):  # the cache may be read-only
+                os.utime(place)  # mark it as used
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return lengths
@@ -134,7 +140,7 @@ class _Entries:
         return np.memmap(place, self._dtype, "r", shape=(n_rows, *self._width))
 
     def make(self, recording: Recording, place: Path) -> tuple[list[int], float]:
-        """Decode a recording: rows of each piece, and how many seconds it has.
+        """Decode a recording; returns the rows of each piece and the seconds in all.
 
         Raises:
             InputError: it cannot be decoded.
@@ -158,14 +164,14 @@ class _Entries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipCache:
-    """What was decoded.
+    """Decoded recordings.
 
     Args:
-        fingerprint: of what it was made from.
+        fingerprint: changes with the recordings and with which of them were decoded.
         clips: in the order of the recordings.
-        skipped: number of each recording that gave nothing, with the reason.
-        recordings: what was decoded, and what was not.
-        entries: the files that rows are in.
+        skipped: number of each recording that could not be decoded, with the reason.
+        recordings: all recordings, decoded or not.
+        entries: the files that hold the rows.
         places: the file of each recording.
     """
 
@@ -178,19 +184,19 @@ class ClipCache:
 
     @property
     def kind(self) -> Kind:
-        """Whether samples are kept, or log-mels."""
+        """What the rows are: samples or log-mels."""
         return self.entries.kind
 
     @property
     def front_end(self) -> FrontEndConfig:
-        """What log-mels were made with."""
+        """The front end of the log-mels."""
         return self.entries.front_end
 
     def window(self, index: int, start: int, length: int) -> NDArray[Any]:
-        """Rows of a clip from a place on; fewer than asked for where it ends.
+        """`length` rows of a clip from `start` on; fewer at its end.
 
         Raises:
-            InputError: the recording has to be decoded anew, and is no longer what it was.
+            InputError: the recording must be decoded again, and has changed.
         """
         clip = self.clips[index]
         start = min(max(start, 0), clip.length)
@@ -198,15 +204,15 @@ class ClipCache:
         return np.array(rows[clip.start + start : clip.start + min(start + length, clip.length)])
 
     def recording(self, number: int, n_rows: int) -> NDArray[Any]:
-        """The first rows of a recording, all pieces one after the other: on disk.
+        """The first rows of a recording, across its pieces, as a memory map.
 
         Raises:
-            InputError: it has to be decoded anew, and is no longer what it was.
+            InputError: it must be decoded again, and has changed.
         """
         recording, place = self.recordings[number], self.places[number]
         try:
             return self.entries.rows(place, n_rows)
-        except FileNotFoundError:  # another run needed the room
+        except FileNotFoundError:  # another run needed the space
             if self.entries.place_of(recording) != place:
                 raise InputError(f"{recording.name}: it has changed since the run began") from None
             _as_output_error(place.parent, lambda: self.entries.make(recording, place))
@@ -214,7 +220,7 @@ class ClipCache:
 
     @property
     def seconds(self) -> float:
-        """All audio in it."""
+        """Seconds of all clips together."""
         per_s = RATE_HZ if self.kind == "samples" else RATE_HZ / self.front_end.n_hop
         return sum(clip.length for clip in self.clips) / per_s
 
@@ -228,21 +234,21 @@ def open_cache(
     threads: int = 2,
     done: Decoded = lambda n_all, seconds: None,
 ) -> ClipCache:
-    """The decoded recordings: those that are in the cache, and the others decoded now.
+    """Open a cache of recordings; those that are not in it are decoded now.
 
     Args:
         recordings: what to decode.
-        folder: where entries lie; made if need be.
+        folder: for the entries; made if missing.
         kind: "samples" at 32 kHz, or "log-mels".
         front_end: of the log-mels.
         threads: that decode.
-        done: where something is decoded, it is told after each recording how many there are, and how many
-            seconds were decoded of this one.
+        done: called after each recording with the number of recordings and the seconds decoded of this one,
+            unless all are in the cache.
 
     Raises:
-        InputError: not one of the recordings can be decoded.
+        InputError: no recording can be decoded.
         OutputError: the cache cannot be written.
-        UsageError: `cache_limit` has no meaning.
+        UsageError: DYMN_CACHE_GB is no number.
     """
     limit = cache_limit()
     entries = _Entries(folder, kind, front_end)
@@ -270,13 +276,12 @@ def _as_output_error(place: Path, work: Callable[[], _Result]) -> _Result:
         return work()
     except OSError as exc:
         raise OutputError(
-            os_error_text(place, exc),
-            hint="--cache DIR puts the decoded audio elsewhere",
+            os_error_text(place, exc), hint="choose another place for decoded audio with --cache DIR"
         ) from exc
 
 
 def _status(recording: Recording) -> str:
-    """Files are told apart by size and time of change, without being read."""
+    """Size and modification time, by which files are told apart without reading them."""
     try:
         status = os.stat(recording.path)  # noqa: PTH116 - names may be bytes that no Path prints
     except OSError:
@@ -284,11 +289,11 @@ def _status(recording: Recording) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-# ---------------------------------------------------------------------- how much there may be
+# ---------------------------------------------------------------------- size of the cache
 
 
 class CacheUse(NamedTuple):
-    """How many entries a folder has, and the bytes that they take."""
+    """The number of entries in a folder, and the bytes that they take."""
 
     n_entries: int
     n_bytes: int
@@ -298,7 +303,7 @@ def cache_limit() -> int:
     """Bytes that the entries of a folder may take: DYMN_CACHE_GB, by default 20 GB.
 
     Raises:
-        UsageError: that is no number from 0.
+        UsageError: DYMN_CACHE_GB is no number, or below 0.
     """
     text = os.environ.get(LIMIT_VARIABLE)
     if not text:
@@ -308,23 +313,23 @@ def cache_limit() -> int:
     except ValueError:
         limit_gb = math.nan
     if not (math.isfinite(limit_gb) and limit_gb >= 0):
-        raise UsageError(f"{LIMIT_VARIABLE}={text} is no number of gigabytes", hint="for example 20")
+        raise UsageError(f"{LIMIT_VARIABLE}={text} is not a number of gigabytes", hint="for example 20")
     return round(limit_gb * 1e9)
 
 
 def cache_use(folder: Path) -> CacheUse:
-    """What is in a folder of decoded audio; nothing where it is not there."""
+    """The size of a folder of decoded audio; zero if there is none."""
     sizes = [size for _, size, _ in _stats(_files(folder))]
     return CacheUse(len(sizes), sum(sizes))
 
 
 def remove_oldest(files: Sequence[Path], limit: int, *, spare: set[Path]) -> None:
-    """Delete files, those first that were not used for the longest time, until the rest takes `limit` bytes.
+    """Delete the least recently used files until the rest takes `limit` bytes at most.
 
     Args:
-        files: all there are.
+        files: all files that count.
         limit: bytes.
-        spare: those among them that are needed, whatever they take.
+        spare: files to keep, whatever they take.
     """
     found = sorted(_stats(files))
     n_bytes = sum(size for _, size, _ in found)
@@ -339,7 +344,7 @@ def remove_oldest(files: Sequence[Path], limit: int, *, spare: set[Path]) -> Non
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed runs have begun to write."""
+    """Delete what killed runs left half-written."""
     for part in folder.glob("[0-9a-f][0-9a-f]"):
         remove_parts(part)
 
@@ -349,7 +354,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _stats(files: Sequence[Path]) -> Iterator[tuple[int, int, Path]]:
-    """When each was used last, its bytes, and its name."""
+    """When each file was last used, its bytes, and its path."""
     for path in files:
         with contextlib.suppress(OSError):
             status = path.stat()
@@ -366,7 +371,7 @@ def _fill(
     threads: int,
     done: Decoded,
 ) -> tuple[dict[int, list[int]], dict[int, str]]:
-    """Rows of the pieces of each recording by its number, and why others have none."""
+    """Rows of the pieces of each recording by its number, and the reasons why others have none."""
     lengths: dict[int, list[int]] = {}
     skipped: dict[int, str] = {}
     missing: list[int] = []
@@ -415,14 +420,14 @@ def _fill(
 
 
 def decode_clip(recording: Recording, number: int) -> NDArray[np.float32]:
-    """(n,) samples of a recording's clip of that number, from 0, decoded anew.
+    """Decode one clip of a recording, by its number from 0: (n,) samples.
 
     Raises:
-        InputError: it is damaged, or no longer there.
+        InputError: it is damaged or gone.
     """
     piece = next(itertools.islice(_pieces(recording), number, None), None)
     if piece is None:
-        raise InputError(f"{recording.name}: it has become shorter")
+        raise InputError(f"{recording.name}: it is shorter than before")
     return piece
 
 
@@ -443,7 +448,7 @@ def _pieces(recording: Recording) -> Iterator[NDArray[np.float32]]:
         if len(rest) >= SHORTEST:
             yield rest
         elif is_first:
-            raise InputError(f"{recording.name}: {len(rest) / RATE_HZ * 1000:.1f} ms of audio are too few")
+            raise InputError(f"{recording.name}: {len(rest) / RATE_HZ * 1000:.1f} ms of audio are too short")
 
 
 def _rows(samples: NDArray[np.float32], kind: Kind, log_mel: LogMel) -> NDArray[Any]:
@@ -456,6 +461,7 @@ def _rows(samples: NDArray[np.float32], kind: Kind, log_mel: LogMel) -> NDArray[
 
 
 def as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Cached samples as float32 in [-1, 1]."""
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / np.float32(FULL_SCALE)
     return samples.astype(np.float32, copy=False)
@@ -464,7 +470,7 @@ def as_float(samples: NDArray[Any]) -> NDArray[np.float32]:
 def cut_or_repeat(
     samples: NDArray[Any], n_samples: int, generator: np.random.Generator | None = None
 ) -> NDArray[np.float32]:
-    """A window of a clip: a piece of a longer one, from anywhere or the start; a shorter one repeated."""
+    """A window of n_samples: cut from a longer clip at random (or its start), or a shorter clip repeated."""
     if len(samples) >= n_samples:
         first = 0 if generator is None else int(generator.integers(0, len(samples) - n_samples + 1))
         return as_float(samples[first : first + n_samples])

@@ -1,10 +1,10 @@
-"""AudioSet as it is usually packed: HDF5 files of MP3 bytes.
+"""Read AudioSet from HDF5 files of MP3 bytes, as it is usually packed.
 
     audio_name   (n,) names, "Y" + video id + ".mp3"
     mp3          (n,) variable-length bytes, one MP3 file each
     target       (n, ceil(n_classes / 8)) uint8, labels as packed bits; may be missing
 
-A clip is decoded when it is wanted: all of AudioSet would fill a terabyte as samples.
+Clips are decoded on demand: all of AudioSet would fill a terabyte as samples.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["Hdf5Clips", "PackedLabels", "datasets_of", "field_of", "is_hdf5", "o
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 SELF_CONTAINED = "all datasets must lie in the file itself"
-MAX_DEFLATED = 1_032  # bytes that deflate makes of one, at most
-FREE_BYTES = 16 << 20  # of a dataset nothing of which needs to be stored
+MAX_DEFLATED = 1_032  # bytes that one byte of deflate can expand to
+FREE_BYTES = 16 << 20  # that a dataset may have without storing any
 LARGEST_CHUNK = 1 << 30
 
 
 def is_hdf5(name: str) -> bool:
-    """Whether a name is that of an HDF5 file."""
+    """Whether a file name ends as that of an HDF5 file."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -44,7 +44,7 @@ def open_hdf5(path: str) -> Any:
 
     Raises:
         BackendUnavailableError: h5py is not installed.
-        InputError: it is missing or no HDF5 file.
+        InputError: it is missing, or not an HDF5 file.
     """
     try:
         import h5py  # type: ignore[import-untyped]
@@ -58,7 +58,7 @@ def open_hdf5(path: str) -> Any:
 
 
 def datasets_of(file: Any) -> list[Any]:
-    """All datasets of an open file, however deep.
+    """All datasets of an open file, at any depth.
 
     Raises:
         InputError: one of them is not in the file itself: see `field_of`.
@@ -71,13 +71,13 @@ def datasets_of(file: Any) -> list[Any]:
 
 
 def field_of(file: Any, name: str) -> Any:
-    """A dataset of an open file by its name; None where there is none.
+    """A dataset of an open file by its name; None if there is none.
 
-    HDF5 can have a dataset whose values lie in another file, anywhere on this machine, and one whose shape is
-    of terabytes of which nothing is written. Neither is what a data set is packed as.
+    An HDF5 dataset may keep its values in any other file of this machine, or claim a shape of terabytes that
+    nobody wrote. Both are refused.
 
     Raises:
-        InputError: it is such a dataset, or none.
+        InputError: it is such a dataset, or no dataset at all.
     """
     import h5py
 
@@ -89,7 +89,7 @@ def field_of(file: Any, name: str) -> Any:
         raise InputError(f"{where} is a link to another place", hint=SELF_CONTAINED)
     dataset = file[name]
     if not hasattr(dataset, "dtype"):
-        raise InputError(f"{where} is no dataset")
+        raise InputError(f"{where} is not a dataset")
     _require_inside(dataset, where)
     return dataset
 
@@ -100,11 +100,11 @@ def _require_inside(dataset: Any, where: str) -> None:
     n_bytes = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
     n_chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
     if n_chunk > LARGEST_CHUNK or n_bytes > MAX_DEFLATED * dataset.id.get_storage_size() + FREE_BYTES:
-        raise InputError(f"{where}: its shape {list(dataset.shape)} is not what the file holds")
+        raise InputError(f"{where}: its shape {list(dataset.shape)} is larger than what the file holds")
 
 
 class PackedLabels:
-    """Labels of clips, eight to a byte until they are asked for."""
+    """Labels of clips, kept as packed bits."""
 
     def __init__(self, packed: NDArray[np.uint8], n_classes: int) -> None:
         self._packed = packed
@@ -119,7 +119,7 @@ class PackedLabels:
 
 
 class Hdf5Clips:
-    """The clips of one or more files, one after the other.
+    """The clips of one or more files, in order.
 
     Args:
         paths: of the files.
@@ -127,7 +127,7 @@ class Hdf5Clips:
 
     Attributes:
         names: of the clips.
-        labels: of the clips, or None where not every file has them.
+        labels: of the clips; None unless every file has them.
 
     Raises:
         InputError: a file is unreadable, lacks a field, or has no clips.
@@ -159,14 +159,14 @@ class Hdf5Clips:
             if fields["target"] is not None:
                 packed.append(_packed(fields["target"], len(raw), n_classes, path))
         if not names:
-            raise InputError(f"{', '.join(paths)}: no clips in there")
+            raise InputError(f"{', '.join(paths)}: no clips")
         self.names = tuple(names)
         self._starts = np.array(starts)
         whole = len(packed) == len(self._files)
         self.labels = PackedLabels(np.concatenate(packed), n_classes) if whole else None
 
     def decode(self, index: int) -> NDArray[np.float32]:
-        """(n,) samples of a clip, mono at 32 kHz.
+        """Decode a clip: (n,) samples, mono at 32 kHz.
 
         Raises:
             InputError: it is damaged.

@@ -1,11 +1,10 @@
-"""Data to learn from: recordings with labels, from a folder, a table, or a published data set.
+"""Data sets: recordings with labels, from a folder, a table, or a published data set.
 
-    folder   a sub-folder per class; above these, if wanted, folders train, val and test
+    folder   a sub-folder per class, or folders train, val and test with a sub-folder per class each
     table    a CSV in any form of `label_tables`; names are relative to it, or to another folder
-    layout   a published data set as its archives unpack: see `layouts`
+    layout   a published data set as its archives unpack: see `published`
 
-Recordings that are not there are counted, not fatal: a data set is rarely whole. What makes no sense is an
-error of one sentence.
+Missing recordings are counted and left out: a data set is rarely complete.
 """
 
 from __future__ import annotations
@@ -28,31 +27,10 @@ from dymn_cli.errors import InputError, UsageError, os_error_text
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Example", "Task", "assemble", "folder_rows", "listed", "read_folder", "read_table"]
+__all__ = ["Dataset", "Task", "assemble", "folder_rows", "listed", "read_folder", "read_table"]
 
 Task = Literal["auto", "one", "many"]
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A recording and what is known of it.
-
-    Args:
-        path: of the file.
-        labels: the classes that it has, as indices.
-        absent: the classes that it is known not to have; None for all others.
-        fold: of the data's own cross-validation, or "".
-        split: of the data's own split: "train", "val", "test" or "".
-        group: examples of one group belong on one side of a split; "" for one of its own.
-    """
-
-    path: str
-    labels: tuple[int, ...]
-    absent: tuple[int, ...] | None = None
-    fold: str = ""
-    split: str = ""
-    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +38,41 @@ class Dataset:
     """Recordings with labels.
 
     Args:
-        name: what to call it.
+        name: what messages call it.
         classes: names of the classes, in the order of the outputs.
         mids: their AudioSet ids, "" where there is none.
-        examples: the recordings, in a fixed order.
-        is_multilabel: whether a recording may have several classes, or none (multi-label), not always one.
-        missing: names of recordings that have labels and are not there.
-        notes: a line each: what is worth knowing about the data.
+        examples: the recordings with their files as sources, in a fixed order.
+        is_multilabel: whether a recording may have several classes or none, not always exactly one.
+        missing: labelled recordings whose files are missing.
+        notes: remarks for the user, a line each.
     """
 
     name: str
     classes: tuple[str, ...]
     mids: tuple[str, ...]
-    examples: tuple[Example, ...]
+    examples: tuple[LabelRow, ...]
     is_multilabel: bool
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def targets(self) -> NDArray[np.bool_]:
         """Which example has which class: (n_examples, n_classes)."""
+        index = {label: n for n, label in enumerate(self.classes)}
         table = np.zeros((len(self.examples), len(self.classes)), bool)
         for row, example in zip(table, self.examples, strict=True):
-            row[list(example.labels)] = True
+            row[[index[label] for label in example.labels]] = True
         return table
 
     def known(self) -> NDArray[np.bool_]:
-        """Of which example it is known whether it has which class: (n_examples, n_classes)."""
-        table = np.ones((len(self.examples), len(self.classes)), bool)
+        """Where it is known whether an example has a class: (n_examples, n_classes)."""
+        index = {label: n for n, label in enumerate(self.classes)}
+        table = self.targets()
         for row, example in zip(table, self.examples, strict=True):
-            if example.absent is not None:
-                row[:] = False
-                row[[*example.labels, *example.absent]] = True
+            row[slice(None) if example.absent is None else [index[label] for label in example.absent]] = True
         return table
 
     def only(self, kept: Sequence[int]) -> Dataset:
-        """The same without some of the examples: those that are kept, by their place."""
+        """The data set with some of the examples alone, given by their place."""
         return dataclasses.replace(self, examples=tuple(self.examples[n] for n in kept))
 
 
@@ -109,7 +87,7 @@ def read_folder(folder: str | Path, *, task: Task = "auto") -> Dataset:
 
 
 def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
-    """The recordings in a folder that has a sub-folder per class, and what is worth knowing.
+    """The recordings in a folder that has a sub-folder per class, and remarks for the user.
 
     Raises:
         InputError: it cannot be read, or has no recordings in sub-folders.
@@ -118,7 +96,7 @@ def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
     notes: list[str] = []
     parts = {name: name for name in inner}
     if len(inner) > 1 and all(name.lower() in SPLITS for name in inner):
-        notes.append(f"the folders {listed(inner)} are taken for parts of the data")
+        notes.append(f"the folders {listed(inner)} are used as parts of the data")
         parts = {
             os.path.join(part, name): part  # noqa: PTH118 - names may be bytes that no Path holds
             for part in inner
@@ -138,16 +116,18 @@ def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
         for name in files:
             # A file that several classes link to has all of them.
             real = os.path.realpath(name)
-            before = rows.get(real, LabelRow(name, (), split=split))
+            before = rows.get(real, LabelRow(name, split=split))
             if before.split != split:
-                raise InputError(f"{name}: the same recording as {before.name}, in another part of the data")
+                raise InputError(
+                    f"{name}: the same recording as {before.source}, in another part of the data"
+                )
             labels = tuple(dict.fromkeys((*before.labels, label)))
-            rows[real] = LabelRow(before.name, labels, split=split)
+            rows[real] = LabelRow(before.source, labels, split=split)
     if empty:
         notes.append(f"no audio in {listed(empty)}: left out")
     if not rows:
         raise InputError(
-            f"{top}: no class in this folder", hint="it wants a sub-folder of recordings for each class"
+            f"{top}: no class in this folder", hint="put the recordings of each class into a sub-folder"
         )
     return list(rows.values()), notes
 
@@ -157,25 +137,25 @@ def read_table(path: str | Path, *, audio: str | Path | None = None, task: Task 
 
     Args:
         path: of the table.
-        audio: the folder that its names are relative to, or somewhere under which they are; the folder of
-            the table by default.
+        audio: the folder that its names are relative to, or that holds the files at any depth; by default the
+            folder of the table.
         task: whether a recording has one label or may have several.
 
     Raises:
         InputError: it cannot be read, makes no sense, or leads to no recordings.
     """
     table = read_label_table(path)
-    notes = [f"recordings with several rows, whose labels are joined: {table.n_repeated}"] * bool(
+    notes = [f"recordings with several rows, whose labels are merged: {table.n_repeated}"] * bool(
         table.n_repeated and table.form == "plain"
     )
     base = str(audio) if audio is not None else os.path.dirname(table.path)  # noqa: PTH120
     within: dict[str, str] = {}
     if audio is not None:
         files = [found.name for found in find([base]) if found.problem is None]
-        matched = match_names(files, [row.name for row in table.rows], videos=table.form == "audioset")
+        matched = match_names(files, [row.source for row in table.rows], videos=table.form == "audioset")
         for name, row in zip(files, matched, strict=True):
             if row is not None:
-                within.setdefault(table.rows[row].name, name)
+                within.setdefault(table.rows[row].source, name)
         unnamed = len(files) - len(within)
         if unnamed:
             notes.append(f"files in {base} without a label, which are left out: {unnamed}")
@@ -198,12 +178,12 @@ def assemble(
     """Make a data set of rows.
 
     Args:
-        name: what to call it.
+        name: what messages call it.
         rows: one a recording.
         locate: the file of a recording by its name, or None where there is none.
         classes: in the order of the outputs; by default those of the rows, in natural order.
         task: whether a recording has one label or may have several.
-        notes: what is worth knowing so far.
+        notes: remarks for the user so far.
 
     Raises:
         InputError: fewer than two classes, hardly any recording is there, the task does not fit, or a
@@ -214,53 +194,53 @@ def assemble(
     order = tuple(classes) if classes is not None else tuple(sorted(named, key=natural_key))
     if len(order) < 2:
         only = f"only the class {order[0]!r}" if order else "no labels at all"
-        raise InputError(
-            f"{name}: {only}; to tell sounds apart takes two", hint="add a class of other sounds"
-        )
+        raise InputError(f"{name}: {only}, where two or more are needed", hint="add a class of other sounds")
     index = {label: n for n, label in enumerate(order)}
     if named - index.keys():
-        raise InputError(
-            f"{name}: labels that are none of its classes: {listed(sorted(named - index.keys()))}"
-        )
-    paths = {row.name: locate(row.name) for row in rows}
-    missing = [row.name for row in rows if paths[row.name] is None]
+        raise InputError(f"{name}: labels outside its classes: {listed(sorted(named - index.keys()))}")
+    paths = {row.source: locate(row.source) for row in rows}
+    missing = [row.source for row in rows if paths[row.source] is None]
     joined, n_joined = merge_rows(
-        name, (row for row in rows if paths[row.name] is not None), lambda known: _file(paths[known] or "")
+        name, (row for row in rows if paths[row.source] is not None), lambda known: _file(paths[known] or "")
     )
     examples = []
     for row in joined:
-        path = paths[row.name] or ""
-        labels = tuple(sorted(index[label] for label in row.labels))
-        absent = None if row.absent is None else tuple(sorted(index[label] for label in row.absent))
-        examples.append(Example(path, labels, absent, row.fold, row.split, row.group))
+        labels = tuple(sorted(row.labels, key=index.__getitem__))
+        examples.append(
+            dataclasses.replace(
+                row,
+                source=paths[row.source] or "",
+                labels=labels,
+                mids=tuple(mids.get(label, "") for label in labels) if mids else (),
+            )
+        )
     if len(missing) > len(rows) / 2:
         raise InputError(
-            f"{name}: {len(missing)} of {len(rows)} recordings are not there, the first is {missing[0]}",
-            hint="say where they are: --audio DIR",
+            f"{name}: {len(missing)} of {len(rows)} recordings are missing, the first is {missing[0]}",
+            hint="name their folder with --audio DIR",
         )
-    several, words = _several(name, examples, order, task)
+    is_multilabel, words = _is_multilabel(name, examples, task)
     if n_joined:
-        words.append(f"recordings that are listed under several names, whose labels are joined: {n_joined}")
-    unused = [order[n] for n, count in enumerate(_counts(examples, len(order))) if not count]
+        words.append(f"recordings that are listed under several names, whose labels are merged: {n_joined}")
+    used = {label for example in examples for label in example.labels}
+    unused = [label for label in order if label not in used]
     if unused:
         words.append(f"no recording of {listed(unused)}")
         if len(order) - len(unused) < 2:
-            raise InputError(f"{name}: recordings of one class only; to tell sounds apart takes two")
+            raise InputError(f"{name}: recordings of one class only, where two or more are needed")
     return Dataset(
         name,
         order,
         tuple(mids.get(label, "") for label in order),
         tuple(examples),
-        several,
+        is_multilabel,
         tuple(missing),
         (*notes, *words),
     )
 
 
-def _several(
-    name: str, examples: Sequence[Example], classes: Sequence[str], task: Task
-) -> tuple[bool, list[str]]:
-    """Whether the task is multi-label, and what is to be said of it."""
+def _is_multilabel(name: str, examples: Sequence[LabelRow], task: Task) -> tuple[bool, list[str]]:
+    """Whether the task is multi-label, and remarks for the user."""
     if task not in ("auto", "one", "many"):
         raise UsageError(f"no task {task!r}", hint="auto, one (label a recording) or many")
     numbers = Counter(min(len(example.labels), 2) for example in examples)
@@ -268,10 +248,10 @@ def _several(
     fits_one = numbers[1] == len(examples) and not partial
     if task == "one" and not fits_one:
         odd = next((e for e in examples if len(e.labels) != 1), examples[0])
-        what = ", ".join(classes[n] for n in odd.labels) or "none"
+        what = ", ".join(odd.labels) or "none"
         raise InputError(
             f"{name}: recordings without a label: {numbers[0]}, with several: {numbers[2]};"
-            f" {odd.path} has {what}",
+            f" {odd.source} has {what}",
             hint="--task many takes them as they are",
         )
     if fits_one:
@@ -280,13 +260,8 @@ def _several(
     if numbers[2]:
         words.append(f"{numbers[2]} of {len(examples)} recordings have several labels")
     if numbers[0] and not partial:
-        words.append(f"recordings without a label, examples of none of the classes: {numbers[0]}")
+        words.append(f"recordings without a label, examples of no class: {numbers[0]}")
     return True, words
-
-
-def _counts(examples: Iterable[Example], n_classes: int) -> list[int]:
-    counts = Counter(label for example in examples for label in example.labels)
-    return [counts[n] for n in range(n_classes)]
 
 
 def _folders(top: str) -> list[str]:
@@ -300,12 +275,12 @@ def _folders(top: str) -> list[str]:
 
 
 def _file(path: str) -> str:
-    """What is the same for all names of a file."""
+    """The same path for all names of a file."""
     return os.path.normcase(os.path.realpath(path))
 
 
 def _file_of(path: str) -> str | None:
-    """The path if a file is there, or with the suffix that a table left out."""
+    """The file at a path, or with the suffix that a table left out; None where there is none."""
     for suffix in ("", *SUFFIXES):
         if os.path.isfile(path + suffix):  # noqa: PTH113 - names may be bytes that no Path holds
             return path + suffix
@@ -313,7 +288,7 @@ def _file_of(path: str) -> str | None:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Some names and how many there are besides: "a, b and 3 more"."""
+    """Names in a line, cut where there are many: "a, b and 3 more"."""
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"

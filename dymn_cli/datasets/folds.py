@@ -1,7 +1,7 @@
-"""Which recordings a model is judged on that it has not seen: folds, or a part that is held out.
+"""Divide a data set into what a model learns from and what it is evaluated on: folds or a held-out part.
 
-The data's own folds or split are used where there are any. Else folds are made: seeded, with about the same
-share of each class in each (stratified), and with recordings of one group on one side.
+The data's own folds or split are used if there are any. Otherwise folds are made: seeded and stratified, each
+with about the same share of each class, and never with parts of one group in two folds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Plan", "make_folds", "plan_of"]
 
 DEFAULT_FOLDS = 5
 MAX_HELD_OUT = 0.5
-MAX_PARTS = 20  # that the data are divided into to hold out a share
+MAX_PARTS = 20  # that the data is divided into to hold out a share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,11 +33,11 @@ class Plan:
     """How a data set is divided.
 
     Args:
-        part: (n_examples,) the fold of each example, from 0. Each fold is held out once; what is in none
-            (-1) is always learned from.
-        n_folds: how many folds there are; with one, it is held out of the final model, too.
-        validation: (n_examples,) which of those that are learned from may choose settings; where none is
-            marked, they are chosen by folds.
+        part: (n_examples,) the fold of each example, from 0. Each fold is held out once; examples in none
+            (-1) are always learned from.
+        n_folds: number of folds; a single one is held out of the final model, too.
+        validation: (n_examples,) which of the examples to learn from choose the settings; if none is marked,
+            they are chosen by folds.
         words: the plan in words.
     """
 
@@ -56,58 +56,58 @@ class Plan:
 
     @property
     def final(self) -> NDArray[np.intp]:
-        """The examples that the final model learns from: all, but for a part that is held out for good."""
+        """The examples that the final model learns from: all but a single held-out part."""
         return np.arange(len(self.part)) if self.n_folds > 1 else self.learned(0)
 
 
 def plan_of(
     dataset: Dataset, *, folds: int | None = None, holdout: float | None = None, seed: int = 0
 ) -> Plan:
-    """The plan for a data set.
+    """Plan how to divide a data set.
 
     Args:
-        dataset: what is divided.
-        folds: make so many folds, whatever the data say of themselves.
-        holdout: hold out this share instead, whatever they say.
-        seed: of what is drawn.
+        dataset: what to divide.
+        folds: make this many folds, ignoring those of the data.
+        holdout: hold out this share instead, ignoring the split of the data.
+        seed: of the random draw.
 
     Raises:
-        UsageError: both at once, a value out of range, or too little data for it.
+        UsageError: both options, a value out of range, or too little data.
     """
     n = len(dataset.examples)
-    nobody = np.zeros(n, bool)
+    no_validation = np.zeros(n, bool)
     if folds is not None and holdout is not None:
-        raise UsageError("--folds and --holdout are two ways to divide the data", hint="give one of them")
+        raise UsageError("--folds and --holdout exclude each other", hint="give one of them")
     if holdout is not None:
         return _part_held_out(dataset, holdout, seed)
     if folds is not None:
         if folds < 2:
-            raise UsageError(f"--folds {folds}: at least 2")
+            raise UsageError(f"--folds {folds}: must be at least 2")
         n_groups = len(set(_groups(dataset)))
         if n_groups < folds and n_groups > 1:
-            raise UsageError(f"--folds {folds}: there are {n_groups} recordings, or groups of them")
+            raise UsageError(f"--folds {folds}: only {n_groups} recordings, or groups of them")
         return _made(dataset, folds, seed)
     own = sorted({e.fold for e in dataset.examples} - {""}, key=natural_key)
     if len(own) > 1:
         index = {name: number for number, name in enumerate(own)}
         part = np.array([index.get(e.fold, -1) for e in dataset.examples])
-        return Plan(part, len(own), nobody, f"the {len(own)} folds of the data")
+        return Plan(part, len(own), no_validation, f"the {len(own)} folds of the data")
     split = np.array([e.split for e in dataset.examples])
     if (split == "train").any() and (split != "train").any():
         held_name = "test" if (split == "test").any() else "val"
         n_held = int(np.sum(split == held_name))
         words = f"its own split: {n - n_held} to learn from, {n_held} held out"
-        validation = split == "val" if held_name == "test" else nobody
+        validation = split == "val" if held_name == "test" else no_validation
         return Plan(np.where(split == held_name, 0, -1), 1, validation, words)
     return _made(dataset, DEFAULT_FOLDS, seed)
 
 
 def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
-    if not 0 < share <= MAX_HELD_OUT:  # so put, NaN fails
+    if not 0 < share <= MAX_HELD_OUT:  # written so that NaN fails
         raise UsageError(
-            f"--holdout {share:g} is no share above 0 and up to {MAX_HELD_OUT:g}", hint="for example 0.2"
+            f"--holdout {share:g}: must be above 0 and at most {MAX_HELD_OUT:g}", hint="for example 0.2"
         )
-    # Few large folds are spread over the classes better than many small ones.
+    # Few large folds balance the classes better than many small ones.
     groups = _groups(dataset)
     most = min(MAX_PARTS, max(len(set(groups)) // 2, 3))
     fraction = Fraction(share).limit_denominator(most) or Fraction(1, round(1 / share))
@@ -119,7 +119,7 @@ def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
         n_groups = len(set(groups))
         raise UsageError(
             f"--holdout {share:g}: {len(groups)} recordings in {n_groups} group{'s'[: n_groups > 1]}"
-            " cannot be divided so",
+            " cannot be divided like that",
             hint="add recordings, or groups of them",
         )
     words = f"{_percent(is_held)} of the recordings are held out (seed {seed})"
@@ -133,7 +133,7 @@ def _made(dataset: Dataset, folds: int, seed: int) -> Plan:
         raise UsageError(f"{dataset.name}: {n_groups} recording cannot be divided", hint="add recordings")
     if dataset.targets().sum(axis=0).max() < 2:
         raise UsageError(
-            f"{dataset.name}: no class has two recordings, one to learn from and one to judge by",
+            f"{dataset.name}: no class has two recordings, one to learn from and one to evaluate on",
             hint="add recordings",
         )
     count = min(folds, n_groups)
@@ -146,12 +146,12 @@ def _made(dataset: Dataset, folds: int, seed: int) -> Plan:
 def make_folds(targets: NDArray[np.bool_], groups: Sequence[str], count: int, seed: int) -> NDArray[np.intp]:
     """The fold of each row, from 0.
 
-    Groups go one by one, the large ones first, to where their classes are the rarest so far.
+    Each group, the largest first, goes to the fold in which its classes are the rarest so far.
 
     Args:
         targets: (n, n_classes).
-        groups: (n,) rows of the same group share a fold.
-        count: how many folds.
+        groups: (n,) rows of one group share a fold.
+        count: number of folds.
         seed: of the order of groups of the same size.
     """
     rng = np.random.default_rng(seed)
@@ -159,7 +159,7 @@ def make_folds(targets: NDArray[np.bool_], groups: Sequence[str], count: int, se
     number = {name: n for n, name in enumerate(names)}
     of_row = np.array([number[name] for name in groups])
     sizes = np.bincount(of_row, minlength=len(names))
-    # A last column of ones: rows without any class are spread, too.
+    # A last column of ones spreads rows without any class, too.
     table = np.column_stack([targets, np.ones(len(targets))])
     per_group = np.zeros((len(names), table.shape[1]))
     np.add.at(per_group, of_row, table)

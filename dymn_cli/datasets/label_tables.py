@@ -1,39 +1,43 @@
-"""Which labels a recording has, as a table says it: the forms in which people keep that.
+"""Read tables of labels in the forms that people and data sets have them.
 
     plain      file,label[;label…][,fold][,split][,group]    an empty label: none of the classes
-    AudioSet   # YTID, start_seconds, end_seconds, positive_labels    ids in one quoted cell, "#" for comments
-    FSD50K     fname,labels,mids[,split]                     names and ids with commas in between
+    review     source,label,decision…                        decision: keep, reject, or empty where undecided
+    AudioSet   # YTID, start_seconds, end_seconds, positive_labels    ids in one quoted cell
+    FSD50K     fname,labels,mids[,split]                     names and ids separated by commas
     ESC-50     filename,fold,target,category,esc10,src_file,take
     TAU        filename<TAB>scene_label[<TAB>identifier<TAB>source_label]
-    OpenMIC    sample_key,instrument,relevance[,num_responses]   a row a pair; pairs without one are not known
+    OpenMIC    sample_key,instrument,relevance[,num_responses]   one pair a row; the other pairs are unknown
 
-The form is read from the first line. Cells are separated by commas, tabs or semicolons, whichever the first
-line has. A file that has several rows gets the labels of all of them, however they spell its name.
+The names of the columns tell the form; see `tables` for separators and comments. The rows of a recording are
+merged, however they spell its name.
+
+A review says of each label that a program proposed whether a person kept it. A recording has the labels that
+were kept in it. Once anything is rejected, what nobody decided about is unknown, not absent.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import posixpath
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from dymn_cli.datasets.tables import Table, small_table
 from dymn_cli.errors import InputError
-from dymn_cli.small_files import LARGE, read_small_text
+from dymn_cli.small_files import LARGE
 
-__all__ = ["Form", "LabelRow", "LabelTable", "merge_rows", "read_label_table"]
+__all__ = ["Form", "LabelRow", "LabelTable", "merge_rows", "read_label_table", "was_kept"]
 
-Form = Literal["plain", "audioset", "fsd50k", "esc50", "tau", "openmic"]
+Form = Literal["plain", "review", "audioset", "fsd50k", "esc50", "tau", "openmic"]
 
 FILE_COLUMNS = ("file", "filename", "path", "fname", "name", "source", "audio")
 LABEL_COLUMNS = ("label", "labels", "class", "classes", "category", "tag", "tags")
 GROUP_COLUMNS = ("group", "recording", "src_file", "identifier")
-EXPECTED = "a plain one has the columns file,label and, where wanted, fold, split, group"
-PRESENT_FROM = 0.5  # the relevance at which an instrument of OpenMIC counts as heard
+EXPECTED = "a plain table has the columns file,label and, if you like, fold, split, group"
+PRESENT_FROM = 0.5  # relevance from which an instrument of OpenMIC counts as present
+DECISIONS = {"keep": True, "reject": False, "": None}
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -47,29 +51,35 @@ SPLITS = {
     "evaluate": "test",
     "evaluation": "test",
 }
-"""How splits are called, and what each means."""
+"""Names of splits, and which split each means."""
 MISSING = {"nan", "none", "null", "n/a"}  # what other programs write into an empty cell
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """What a table says of one recording.
+    """What is known of a recording, or of a stretch of it.
 
     Args:
-        name: of the recording, as the table spells it.
+        source: the recording: the name that a table has for it, or the path of its file.
         labels: that it has: names, or ids where the table has no names.
         mids: their AudioSet ids; empty where the table has none.
         absent: labels that it is known not to have; None for all others.
+        start_s: where the stretch begins, in seconds.
+        end_s: where it ends; infinity for the end of the recording.
+        score: in [0, 1]; None where the table has none.
         fold: of a cross-validation, or "".
         split: "train", "val", "test" or "".
-        group: recordings of one group belong on one side of a split; "" for one of its own.
-        line: of the table, from 1.
+        group: recordings of one group belong on one side of a split; "" for a group of its own.
+        line: of the table, from 1; 0 where there is no table.
     """
 
-    name: str
-    labels: tuple[str, ...]
+    source: str
+    labels: tuple[str, ...] = ()
     mids: tuple[str, ...] = ()
     absent: tuple[str, ...] | None = None
+    start_s: float = 0.0
+    end_s: float = math.inf
+    score: float | None = None
     fold: str = ""
     split: str = ""
     group: str = ""
@@ -93,145 +103,157 @@ class LabelTable:
     n_repeated: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Sheet:
-    """The cells of a file, by the names of their columns."""
-
-    path: str
-    columns: tuple[str, ...]
-    lines: Sequence[tuple[int, list[str]]]
-
-    def __iter__(self) -> Iterator[tuple[int, dict[str, str]]]:
-        for line, cells in self.lines:
-            if len(cells) > len(self.columns):
-                raise InputError(
-                    f"{self.path}, line {line}: {len(cells)} cells for {len(self.columns)} columns",
-                    hint='cells with commas stand in quotes: "a, b"',
-                )
-            padded = [cell.strip() for cell in cells] + [""] * (len(self.columns) - len(cells))
-            yield line, dict(zip(self.columns, padded, strict=True))
-
-    def first(self, names: Iterable[str]) -> str | None:
-        """The first of these columns that there is."""
-        return next((name for name in names if name in self.columns), None)
-
-
 def read_label_table(path: str | Path) -> LabelTable:
     """Read a table of labels in any of the forms.
 
     Raises:
         InputError: it cannot be read, is empty, has none of the forms, or a row makes no sense.
     """
-    name = str(path)
-    sheet = _read_sheet(name)
-    columns = set(sheet.columns)
+    table = small_table(str(path), InputError, limit=LARGE)
+    table = replace(table, columns=tuple(name.lower() for name in table.columns))
+    columns = set(table.columns)
     form: Form
+    rows: Iterable[LabelRow]
     if "ytid" in columns:
-        form, rows = "audioset", _audioset(sheet)
+        form, rows = "audioset", _audioset(table)
     elif {"fname", "labels", "mids"} <= columns:
-        form, rows = "fsd50k", _fsd50k(sheet)
+        form, rows = "fsd50k", _fsd50k(table)
     elif {"filename", "fold", "category"} <= columns:
-        form, rows = "esc50", _single(sheet, "filename", "category")
+        form, rows = "esc50", _single(table, "filename", "category")
     elif {"filename", "scene_label"} <= columns:
-        form, rows = "tau", _single(sheet, "filename", "scene_label")
+        form, rows = "tau", _single(table, "filename", "scene_label")
     elif {"sample_key", "instrument", "relevance"} <= columns:
-        form, rows = "openmic", _openmic(sheet)
+        form, rows = "openmic", _openmic(table)
+    elif "decision" in columns:
+        form, rows = "review", _review(table)
     else:
-        form, rows = "plain", _plain(sheet)
-    merged, n_repeated = merge_rows(name, rows, _plain_name)
+        form, rows = "plain", _plain(table)
+    merged, n_repeated = merge_rows(table.path, rows, _plain_name)
     if not merged:
-        raise InputError(f"{name}: no recordings in this table, only a first line")
-    return LabelTable(name, form, merged, n_repeated)
+        raise InputError(f"{path}: no recordings in this table, only a header")
+    return LabelTable(table.path, form, merged, n_repeated)
 
 
 # ---------------------------------------------------------------------- the forms
 
 
-def _plain(sheet: _Sheet) -> Iterator[LabelRow]:
-    file, label = sheet.first(FILE_COLUMNS), sheet.first(LABEL_COLUMNS)
-    if file is None or label is None:
-        missing = "file" if file is None else "label"
-        found = ", ".join(sheet.columns[:6])
-        raise InputError(f"{sheet.path}: no column of {missing}s among {found}", hint=EXPECTED)
-    for line, cells in sheet:
-        labels = tuple(part.strip() for part in cells[label].split(";") if part.strip())
-        decision = cells.get("decision", "keep").lower()
-        if decision not in ("keep", "reject", ""):
-            raise InputError(
-                f"{sheet.path}, line {line}: the decision is {decision!r}, neither keep nor reject"
-            )
-        if not decision:  # a reviewer has not looked at it
-            continue
-        if decision == "reject":
-            labels = ()
+def _plain(table: Table) -> Iterator[LabelRow]:
+    file, label = _file_and_label(table)
+    for line, cells in table:
+        labels = _parts(cells[label], ";")
         for text in labels:
             if text.lower() in MISSING:
                 raise InputError(
-                    f"{sheet.path}, line {line}: the label is {text!r}, which stands for a missing value",
+                    f"{table.at(line)}: the label is {text!r}, which stands for a missing value",
                     hint="leave the cell empty where a recording has none of the labels",
                 )
-        yield _row(sheet, line, cells, cells[file], labels)
+        yield _row(table, line, cells, cells[file], labels)
 
 
-def _single(sheet: _Sheet, file: str, label: str) -> Iterator[LabelRow]:
-    for line, cells in sheet:
+def _file_and_label(table: Table) -> tuple[str, str]:
+    file, label = table.first(FILE_COLUMNS), table.first(LABEL_COLUMNS)
+    if file is None or label is None:
+        missing = "file" if file is None else "label"
+        found = ", ".join(table.columns[:6])
+        raise InputError(f"{table.path}: no column of {missing}s among {found}", hint=EXPECTED)
+    return file, label
+
+
+def _review(table: Table) -> list[LabelRow]:
+    file, label = _file_and_label(table)
+    decided: list[tuple[bool, LabelRow]] = []
+    for line, cells in table:
+        kept = was_kept(cells["decision"], table.at(line))
+        if kept is None:
+            continue
         if not cells[label]:
-            raise InputError(f"{sheet.path}, line {line}: no {label}")
-        yield _row(sheet, line, cells, cells[file], (cells[label],))
+            raise InputError(f"{table.at(line)}: no label")
+        decided.append((kept, _row(table, line, cells, cells[file], (cells[label],))))
+    if not decided:
+        raise InputError(f"{table.path}: nothing in this review is decided", hint="keep or reject some rows")
+    if all(kept for kept, _ in decided):
+        return [row for _, row in decided]
+    found = {(_plain_name(row.source), row.labels) for kept, row in decided if kept}
+    # A label that was kept somewhere in a recording is in it, wherever else it was rejected.
+    return [
+        replace(row, absent=())
+        if (_plain_name(row.source), row.labels) in found
+        else replace(row, labels=(), absent=row.labels)
+        for _, row in decided
+    ]
 
 
-def _audioset(sheet: _Sheet) -> Iterator[LabelRow]:
-    for line, cells in sheet:
+def was_kept(decision: str, where: str) -> bool | None:
+    """Whether a reviewer kept a row; None where nothing is decided.
+
+    Raises:
+        InputError: the cell says something else.
+    """
+    try:
+        return DECISIONS[decision.strip().lower()]
+    except KeyError:
+        raise InputError(f"{where}: the decision is {decision!r}, neither keep nor reject") from None
+
+
+def _single(table: Table, file: str, label: str) -> Iterator[LabelRow]:
+    for line, cells in table:
+        if not cells[label]:
+            raise InputError(f"{table.at(line)}: no {label}")
+        yield _row(table, line, cells, cells[file], (cells[label],))
+
+
+def _audioset(table: Table) -> Iterator[LabelRow]:
+    for line, cells in table:
         mids = _parts(cells["positive_labels"], ",")
         if not mids or not all(mid.startswith("/") for mid in mids):
-            raise InputError(
-                f"{sheet.path}, line {line}: {cells['positive_labels']!r} is no list of AudioSet ids"
-            )
-        yield _row(sheet, line, cells, cells["ytid"], mids, mids)
+            raise InputError(f"{table.at(line)}: {cells['positive_labels']!r} is not a list of AudioSet ids")
+        yield _row(table, line, cells, cells["ytid"], mids, mids)
 
 
-def _fsd50k(sheet: _Sheet) -> Iterator[LabelRow]:
-    for line, cells in sheet:
+def _fsd50k(table: Table) -> Iterator[LabelRow]:
+    for line, cells in table:
         labels, mids = _parts(cells["labels"], ","), _parts(cells["mids"], ",")
         if not labels or len(labels) != len(mids):
-            raise InputError(f"{sheet.path}, line {line}: {len(labels)} labels and {len(mids)} mids")
-        yield _row(sheet, line, cells, cells["fname"], labels, mids)
+            raise InputError(f"{table.at(line)}: {len(labels)} labels and {len(mids)} mids")
+        yield _row(table, line, cells, cells["fname"], labels, mids)
 
 
-def _openmic(sheet: _Sheet) -> Iterator[LabelRow]:
-    for line, cells in sheet:
+def _openmic(table: Table) -> Iterator[LabelRow]:
+    for line, cells in table:
         try:
             relevance = float(cells["relevance"])
         except ValueError:
-            relevance = float("nan")
+            relevance = math.nan
         if not 0 <= relevance <= 1:
-            raise InputError(
-                f"{sheet.path}, line {line}: {cells['relevance']!r} is no relevance between 0 and 1"
-            )
+            raise InputError(f"{table.at(line)}: {cells['relevance']!r} is not a relevance between 0 and 1")
         pair = (cells["instrument"],)
         present = relevance >= PRESENT_FROM
-        yield LabelRow(
-            cells["sample_key"], pair if present else (), absent=() if present else pair, line=line
-        )
+        row = _row(table, line, cells, cells["sample_key"], pair if present else ())
+        yield replace(row, absent=() if present else pair)
 
 
 def _row(
-    sheet: _Sheet,
+    table: Table,
     line: int,
     cells: dict[str, str],
-    name: str,
+    source: str,
     labels: tuple[str, ...],
     mids: tuple[str, ...] = (),
 ) -> LabelRow:
-    if not name:
-        raise InputError(f"{sheet.path}, line {line}: no name of a file")
+    if not source:
+        raise InputError(f"{table.at(line)}: no file name")
     fold, split = cells.get("fold", ""), cells.get("split", "")
     if split and split.lower() not in SPLITS:
         # Whatever else it is called, it is a part of the data to be held out in turn.
         fold, split = fold or split, ""
-    group = next((cells[key] for key in GROUP_COLUMNS if cells.get(key)), "")
     return LabelRow(
-        name, tuple(dict.fromkeys(labels)), mids, None, fold, SPLITS.get(split.lower(), ""), group, line
+        source,
+        labels,
+        mids,
+        fold=fold,
+        split=SPLITS.get(split.lower(), ""),
+        group=next((cells[key] for key in GROUP_COLUMNS if cells.get(key)), ""),
+        line=line,
     )
 
 
@@ -239,10 +261,16 @@ def _parts(text: str, separator: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(separator) if part.strip()))
 
 
-@dataclass(slots=True)
-class _Gathered:
-    """Rows of one recording."""
+def _plain_name(name: str) -> str:
+    """A path without what says nothing: `./a//b.wav` and `c/../a/b.wav` are `a/b.wav`."""
+    return posixpath.normpath(name.replace("\\", "/"))
 
+
+# ---------------------------------------------------------------------- rows of one recording
+
+
+@dataclass(slots=True)
+class _Merged:
     first: LabelRow
     n: int = 0
     labels: dict[str, str] = field(default_factory=dict)
@@ -252,7 +280,7 @@ class _Gathered:
 def merge_rows(
     path: str, rows: Iterable[LabelRow], recording_of: Callable[[str], str]
 ) -> tuple[tuple[LabelRow, ...], int]:
-    """One row a recording, named as its first is.
+    """Merge the rows of each recording into one, which is named as the first of them.
 
     Args:
         path: of the table.
@@ -265,86 +293,37 @@ def merge_rows(
     Raises:
         InputError: rows of one recording disagree about its fold, split or group.
     """
-    gathered: dict[str, _Gathered] = {}
+    merged: dict[str, _Merged] = {}
     for row in rows:
-        known = gathered.setdefault(recording_of(row.name), _Gathered(row))
+        one = merged.setdefault(recording_of(row.source), _Merged(row))
         for what, here, there in (
-            ("fold", (row.fold, row.split), (known.first.fold, known.first.split)),
-            ("group", row.group, known.first.group),
+            ("fold", (row.fold, row.split), (one.first.fold, one.first.split)),
+            ("group", row.group, one.first.group),
         ):
             if here != there:
-                raise InputError(f"{_where(path, row)}: {row.name} is in another {what} {_first(known, row)}")
-        known.n += 1
+                raise InputError(
+                    f"{path}{f', line {row.line}' if row.line else ''}: {row.source} is in another {what}"
+                    f" {_place(one.first, row)}"
+                )
+        one.n += 1
         for label, mid in zip(row.labels, row.mids or ("",) * len(row.labels), strict=True):
-            known.labels[label] = mid
-            known.absent.pop(label, None)  # of several answers the last one counts
+            one.labels[label] = mid
+            one.absent.pop(label, None)  # of rows that contradict each other the last one counts
         for label in row.absent or ():
-            known.labels.pop(label, None)
-            known.absent[label] = None
-    merged = tuple(
-        LabelRow(
-            known.first.name,
-            tuple(known.labels),
-            tuple(known.labels.values()) if known.first.mids else (),
-            None if known.first.absent is None else tuple(known.absent),
-            known.first.fold,
-            known.first.split,
-            known.first.group,
-            known.first.line,
+            one.labels.pop(label, None)
+            one.absent[label] = None
+    result = tuple(
+        replace(
+            one.first,
+            labels=tuple(one.labels),
+            mids=tuple(one.labels.values()) if one.first.mids else (),
+            absent=None if one.first.absent is None else tuple(one.absent),
         )
-        for known in gathered.values()
+        for one in merged.values()
     )
-    return merged, sum(known.n > 1 for known in gathered.values())
+    return result, sum(one.n > 1 for one in merged.values())
 
 
-def _where(path: str, row: LabelRow) -> str:
-    return f"{path}, line {row.line}" if row.line else path
-
-
-def _first(known: _Gathered, row: LabelRow) -> str:
-    other = "" if known.first.name == row.name else f", as {known.first.name}"
-    return f"on line {known.first.line}{other}" if known.first.line else f"elsewhere{other}"
-
-
-def _plain_name(name: str) -> str:
-    """A path without what says nothing: `./a//b.wav` and `c/../a/b.wav` are `a/b.wav`."""
-    return posixpath.normpath(name.replace("\\", "/"))
-
-
-# ---------------------------------------------------------------------- the file
-
-
-def _read_sheet(path: str) -> _Sheet:
-    # Names of files may hold bytes that are no UTF-8: they come back as they are.
-    text = read_small_text(path, InputError, max_bytes=LARGE, errors="surrogateescape")
-    if "\0" in text:
-        raise InputError(f"{path}: not a table of text", hint=EXPECTED)
-    header, body, n_before = _header(path, text)
-    separator = next((char for char in ("\t", ",", ";") if char in header), ",")
-    columns = tuple(cell.strip().lower() for cell in next(csv.reader([header], delimiter=separator)))
-    if len(set(columns)) < len(columns):
-        raise InputError(f"{path}: two columns have the same name")
-    reader = csv.reader(
-        io.StringIO(body, newline=""), delimiter=separator, skipinitialspace=True, strict=True
-    )
-    try:
-        lines = [
-            (reader.line_num + n_before, cells)
-            for cells in reader
-            if any(cell.strip() for cell in cells) and not cells[0].startswith("#")
-        ]
-    except csv.Error as exc:
-        raise InputError(f"{path}, line {reader.line_num + n_before}: not a table: {exc}") from exc
-    return _Sheet(path, columns, lines)
-
-
-def _header(path: str, text: str) -> tuple[str, str, int]:
-    """The line that names the columns, what follows it, and how many lines came up to it."""
-    lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
-    for n, line in enumerate(lines):
-        bare = line.strip().lstrip("#").strip()
-        names_columns = "ytid" in (cell.strip().lower() for cell in bare.split(","))
-        if not bare or (line.startswith("#") and not names_columns):
-            continue
-        return bare, "".join(lines[n + 1 :]), n + 1
-    raise InputError(f"{path}: empty", hint=EXPECTED)
+def _place(first: LabelRow, row: LabelRow) -> str:
+    other = "" if first.source == row.source else f", as {first.source}"
+    return f"on line {first.line}{other}" if first.line else f"elsewhere{other}"

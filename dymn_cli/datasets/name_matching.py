@@ -1,11 +1,11 @@
-"""Which recording a name in a table means: tables and results spell the same file in different ways.
+"""Find the recording that a name in a table means: tables and results spell the same file in different ways.
 
 A table may say `64760`, `audio/dog.wav`, `/data/x/dog.wav` or the id of a video; a result may say
 `FSD50K.dev_audio/64760.wav`, `/mnt/y/audio/dog.wav` or `Y-0RWZT-miFs.wav`. Two names mean the same recording
 where one path ends with the other, their suffixes aside if one has none.
 
-Where that fits nothing at all (the recordings have moved), the last part of the path decides, if it is the
-name of one recording only on either side.
+Where that matches nothing at all (the recordings have moved), the last part of the path decides, if it is
+unique on either side.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-__all__ = ["NameIndex", "match_names"]
+from dymn_cli.errors import InputError
+
+__all__ = ["match_names", "pair_names"]
 
 VIDEO = re.compile(r"[A-Za-z0-9_-]{11}(?:[_.-].*)?")
 
 
 def match_names(sources: Sequence[str], names: Sequence[str], *, videos: bool = False) -> list[int | None]:
-    """For each source the row of a table that means it, or None.
+    """The row of a table for each source, or None.
 
     Args:
         sources: names of files.
         names: of the rows.
-        videos: rows are ids of videos, which names of files begin with.
+        videos: the names are ids of videos, with which file names begin.
     """
-    index = NameIndex(names, videos=videos)
+    index = _NameIndex(names, videos=videos)
     rows = [index.find(source) for source in sources]
     if any(row is not None for row in rows):
         return rows
@@ -41,13 +43,38 @@ def match_names(sources: Sequence[str], names: Sequence[str], *, videos: bool = 
     ]
 
 
-class NameIndex:
-    """Finds the row of a table by the name of a file.
+def pair_names(
+    table: str, sources: Sequence[str], names: Sequence[str], *, videos: bool = False
+) -> list[int | None]:
+    """The row of a table for each source, or None, where at least one must match and no two the same row.
 
     Args:
-        names: of the rows, in order.
-        videos: they are ids of videos, which names of files begin with.
+        table: what errors call the table.
+        sources: names of files.
+        names: of the rows; at least one.
+        videos: the names are ids of videos, with which file names begin.
+
+    Raises:
+        InputError: no source matches, or two match the same row.
     """
+    rows = match_names(sources, names, videos=videos)
+    source_of: dict[int, str] = {}
+    for source, row in zip(sources, rows, strict=True):
+        if row is not None and source_of.setdefault(row, source) != source:
+            raise InputError(
+                f"{table}: {names[row]} matches both {source_of[row]} and {source}",
+                hint="give longer paths in the table",
+            )
+    if not source_of:
+        raise InputError(
+            f"{table}: no row matches a recording: the table has names like {names[0]},"
+            f" the recordings like {sources[0] if sources else 'none'}"
+        )
+    return rows
+
+
+class _NameIndex:
+    """Finds the row of a table by the name of a file."""
 
     def __init__(self, names: Iterable[str], *, videos: bool = False) -> None:
         self._videos = videos
@@ -58,10 +85,7 @@ class NameIndex:
                 self._by_last.setdefault(key, []).append(row)
 
     def find(self, name: str) -> int | None:
-        """The row that means this file: the one whose path agrees with it the longest, or None.
-
-        None as well where several rows agree equally long: then it is not known which is meant.
-        """
+        """The row whose path has the longest end in common with this file's; None for none, or for a tie."""
         parts = _parts(name)
         rows = self._by_last.get(parts[-1]) or self._by_last.get(_stem(parts[-1])) or []
         if not rows and self._videos:
@@ -79,12 +103,12 @@ class NameIndex:
         if shorter > 1 and own[-shorter:-1] != parts[-shorter:-1]:
             return 0
         if own[-1] != parts[-1] and "." in own[-1] and _suffix(own[-1]) != _suffix(parts[-1]):
-            # Other suffixes: the same recording in another format, unless a better row is there.
+            # Another suffix: the same recording in another format, unless there is a better row.
             return shorter
         return shorter + 1
 
     def _of_video(self, stem: str) -> list[int]:
-        """Rows of AudioSet: its files are called by a video's id, often with Y before or times behind."""
+        """Rows of AudioSet: file names begin with a video's id, often after a Y and with times behind."""
         found = VIDEO.fullmatch(stem) or VIDEO.fullmatch(stem.removeprefix("Y"))
         beginnings = {stem[:11], stem[1:12]} if found else set()
         return [row for beginning in sorted(beginnings) for row in self._by_last.get(beginning, [])]

@@ -1,13 +1,11 @@
-"""From the names on the command line to recordings, their groups, and a split that keeps groups together.
+"""Find the recordings that the user names, their groups, and a split that keeps groups together.
 
-A group is what must not be torn apart when some of the data is held out: excerpts of one recording, or all
-files of one source. By default it is the folder that a file lies in.
+A group holds what must stay on one side when some of the data is held out: excerpts of one recording, or all
+files of one origin. By default it is the folder of a file.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +15,14 @@ from pathlib import Path
 
 from dymn_cli.audio.discover import find
 from dymn_cli.datasets.seeding import step_generator
+from dymn_cli.datasets.tables import small_table
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.small_files import LARGE, read_small_text
+from dymn_cli.small_files import LARGE
 
 __all__ = ["Recording", "Split", "find_recordings", "groups_of_manifest", "named_split", "split_groups"]
 
 PATH_COLUMNS = ("path", "file", "filename", "fname")
-OVERSHOOT = 1.5  # a group that would take the held-out share beyond so many times what is wanted stays out
+OVERSHOOT = 1.5  # no group may take the held-out part beyond this many times the share
 SPLITTING = 101  # a purpose of `step_generator`
 
 
@@ -33,8 +32,8 @@ class Recording:
 
     Args:
         name: relative to the folder it was found in; the file name where it was given itself.
-        path: where it lies.
-        group: what it must not be separated from.
+        path: of the file.
+        group: recordings of one group stay on one side of a split.
     """
 
     name: str
@@ -48,18 +47,18 @@ def find_recordings(
     groups: Mapping[str, str] | None = None,
     extensions: frozenset[str] | None = None,
 ) -> tuple[list[Recording], list[InputError]]:
-    """The recordings that files and folders lead to, in the order of the names.
+    """Find the recordings of files and folders, in the order of the names.
 
     Args:
         names: files and folders.
-        groups: real path → group, where a manifest says it; others are grouped by folder.
-        extensions: in folders, only files that end so.
+        groups: real path → group, from a manifest; other recordings are grouped by folder.
+        extensions: in folders, only files with one of these.
 
     Returns:
-        The recordings, and why some of the names lead to none.
+        The recordings, and the errors of names without any.
 
     Raises:
-        InputError: not a single recording.
+        InputError: there is no recording at all.
     """
     recordings, problems = [], []
     for found in find(names, extensions=extensions):
@@ -77,56 +76,51 @@ def find_recordings(
         raise (
             problems[0]
             if problems
-            else InputError("no audio files there", hint="name a folder of recordings")
+            else InputError("no audio files found", hint="name a folder of recordings")
         )
     return recordings, problems
 
 
 def groups_of_manifest(manifest: Path, column: str) -> dict[str, str]:
-    """Real path → group, from a CSV with a column of paths (relative to the CSV) and one of groups.
+    """Real path → group, from a table with a column of paths, relative to the table, and one of groups.
 
     Raises:
         InputError: it cannot be read, or has no column of paths.
-        UsageError: it has no such column of groups.
+        UsageError: it has no column of that name.
     """
-    text = read_small_text(manifest, InputError, max_bytes=LARGE)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        columns = reader.fieldnames or []
-        paths = next((name for name in PATH_COLUMNS if name in columns), None)
-        if paths is None:
-            raise InputError(f"{manifest}: no column of paths", hint=f"one of {', '.join(PATH_COLUMNS)}")
-        if column not in columns:
-            raise UsageError(
-                f"{manifest}: no column {column!r}",
-                hint=f"--group-by folder, or one of {', '.join(columns)}",
-            )
-        return {
-            os.path.realpath(manifest.parent / row[paths]): row[column]
-            for row in reader
-            if row.get(paths) and row.get(column)
-        }
-    except (ValueError, csv.Error) as exc:  # ValueError: a path with a zero byte
-        raise InputError(f"{manifest}: not a table of paths: {exc}") from exc
+    table = small_table(str(manifest), InputError, limit=LARGE)
+    paths = table.first(PATH_COLUMNS)
+    if paths is None:
+        raise InputError(f"{manifest}: no column of paths", hint=f"one of {', '.join(PATH_COLUMNS)}")
+    if column not in table.columns:
+        raise UsageError(
+            f"{manifest}: no column {column!r}",
+            hint=f"--group-by folder, or one of {', '.join(table.columns)}",
+        )
+    return {
+        os.path.realpath(manifest.parent / row[paths]): row[column]
+        for _, row in table
+        if row[paths] and row[column]
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which groups are learnt from, and which are kept to see what was learnt."""
+    """The groups to learn from and those that are held out."""
 
     training: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
 def named_split(groups: Iterable[str], names: Sequence[str]) -> Split:
-    """Hold out the groups that go by some names.
+    """Hold out groups by name.
 
     Args:
         groups: the group of each item.
-        names: of groups, or of folders above or below them: "animalia" is "corpus/animalia/cats", too.
+        names: of groups, or of folders in their names: "animalia" also means "corpus/animalia/cats".
 
     Raises:
-        UsageError: a name that no group goes by.
+        UsageError: no group has that name.
     """
     there = sorted(set(groups))
     held: set[str] = set()
@@ -136,7 +130,7 @@ def named_split(groups: Iterable[str], names: Sequence[str]) -> Split:
         if not found:
             near = get_close_matches(name, [part for group in there for part in group.split("/")], n=3)
             raise UsageError(
-                f"no group is called {name!r}, so it cannot be held out",
+                f"no group {name!r} to hold out",
                 hint=f"{'nearest' if near else 'groups here'}: {', '.join(near or there[:3])}",
             )
         held |= found
@@ -148,14 +142,14 @@ def split_groups(groups: Iterable[str], share: float, seed: int) -> Split:
 
     Args:
         groups: the group of each item.
-        share: of the items, in [0, 1]; with 0 none is held out, with 1 all of them.
+        share: of the items, in [0, 1]; 0 holds out none, 1 all of them.
         seed: of the draw.
 
     Raises:
-        UsageError: a share outside that range, or one group only, which cannot be in both parts.
+        UsageError: a share outside that range, or a single group, which cannot be divided.
     """
     if not 0 <= share <= 1:
-        raise UsageError(f"a share of {share:g} cannot be held out: it must be from 0 to 1")
+        raise UsageError(f"cannot hold out a share of {share:g}: it must be between 0 and 1")
     counts = Counter(groups)
     names = sorted(counts)
     if share == 0:
@@ -164,7 +158,7 @@ def split_groups(groups: Iterable[str], share: float, seed: int) -> Split:
         return Split((), tuple(names))
     if len(names) < 2:
         raise UsageError(
-            "nothing can be held out: all recordings are of one group",
+            "cannot hold anything out: all recordings are in one group",
             hint="--holdout 0, or --group-by file",
         )
     wanted = share * counts.total()
@@ -175,7 +169,7 @@ def split_groups(groups: Iterable[str], share: float, seed: int) -> Split:
         if n_held < wanted and n_held + counts[name] <= OVERSHOOT * wanted:
             held.append(name)
             n_held += counts[name]
-    if not held:  # each is larger than what is wanted
+    if not held:  # each group is too large
         held = [min(order, key=lambda name: counts[name])]
     kept = set(held)
     return Split(tuple(name for name in names if name not in kept), tuple(sorted(kept)))

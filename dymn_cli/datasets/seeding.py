@@ -1,4 +1,4 @@
-"""Random numbers that depend on a seed, a purpose and a step alone."""
+"""Random numbers that depend only on a seed, a purpose and a step."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["step_generator"]
 
 
 def step_generator(seed: int, purpose: int, step: int) -> np.random.Generator:
-    """A generator of its own for a step of a purpose (a stage, a split, …)."""
+    """A separate generator for each step of each purpose (a stage, a split, …)."""
     return np.random.default_rng([seed, purpose, step])

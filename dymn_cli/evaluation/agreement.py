@@ -1,15 +1,15 @@
-"""How far a student says what its teacher says: the measures of a distillation, on held-out recordings.
+"""Measure how closely a student follows its teacher, on held-out recordings.
 
 KL        Σ over classes of p ln(p/q) + (1 − p) ln((1 − p)/(1 − q)), mean over clips, nats; p is the teacher's
-top-1     share of clips on which both have the same class on top
-top-5     share of clips whose top class, for the teacher, is among the five highest of the student
+top-1     share of clips with the same top class for both
+top-5     share of clips whose top class for the teacher is among the student's five highest
 rank      Spearman's rank correlation of the classes' scores, mean over clips
-entropy   of the teacher, Σ over classes of the binary entropy, mean over clips, nats: what KL compares to
+entropy   of the teacher, Σ over classes of the binary entropy, mean over clips, nats: the scale of KL
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ N_TOP = 5
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The measures, over a number of clips."""
+    """The measures over a number of clips."""
 
     n_clips: int
     kl: float
@@ -34,14 +34,8 @@ class Agreement:
     teacher_entropy: float
 
     def measures(self) -> dict[str, float]:
-        """By name, as logs and tables have them."""
-        return {
-            "kl": self.kl,
-            "top1": self.top1,
-            "top5": self.top5,
-            "rank": self.rank,
-            "teacher_entropy": self.teacher_entropy,
-        }
+        """The measures by name, for logs and tables."""
+        return {name: value for name, value in asdict(self).items() if name != "n_clips"}
 
 
 def agreement(student: NDArray[np.floating], teacher: NDArray[np.floating]) -> Agreement:
@@ -83,7 +77,7 @@ def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 0; equal values share the mean of theirs."""
+    """Ranks from 0; equal values share the mean of their ranks."""
     _, number, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return (last - (count + 1) / 2)[number]

@@ -1,7 +1,7 @@
-"""How good scores are against the truth: by class, and over all of them.
+"""Evaluate scores against ground truth, per class and overall.
 
-Means are over the classes that some recording has and some has not; the others have no figure, and are
-counted. A score that is not known to be right or wrong (a partly labelled recording) counts for nothing.
+Means are over the classes that at least one recording has; the other classes are listed. Where it is
+unknown whether a recording has a label, its score does not count.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ SCHEMA = "dymn.eval/1"
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
-    """How one class is heard.
+    """The metrics of one class.
 
     Args:
         label: its name.
         mid: its AudioSet id, or "".
         n_positive: recordings that have it.
-        n_known: recordings of which it is known.
+        n_known: recordings where it is known.
         average_precision: see `metrics`.
-        auc: ROC AUC; NaN where every recording has the class.
+        auc: ROC AUC; NaN if every recording has the class.
         d_prime: from the AUC.
-        threshold: the best one by what was asked for.
+        threshold: the best one by the rule of the evaluation.
     """
 
     label: str
@@ -52,7 +52,7 @@ class ClassResult:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """What recordings of one class were taken for: rows are the truth, columns the highest score."""
+    """Counts of recordings: rows are their true class, columns the class with the highest score."""
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
@@ -60,23 +60,23 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures.
+    """The metrics of a model or a result.
 
     Args:
         n_clips: recordings.
         n_labels: classes that have scores.
-        classes: the results of those that can be judged, in the model's order.
-        without: names of classes that cannot: no recording has them, or none could be learned from.
+        classes: the results of those that can be evaluated, in the model's order.
+        without: names of the other classes: no recording has them, or none could be learned from.
         mean_average_precision: mean over `classes`.
         mean_auc: likewise.
         d_prime: from the mean AUC, as for AudioSet.
-        accuracy: share of recordings whose highest score is right; NaN where labels are partly known.
+        accuracy: share of recordings whose highest score is right; NaN if labels are partly known.
         accuracy_among: likewise among the classes that some recording has.
-        n_labelled: recordings with a label, which accuracy is about.
-        bins: see `metrics.reliability`; over all scores.
+        n_labelled: recordings with a label, to which accuracy refers.
+        bins: over all scores; see `metrics.reliability`.
         calibration_error: likewise.
-        threshold_rule: what thresholds are chosen by.
-        confusion: where each recording has one label.
+        threshold_rule: how thresholds are chosen.
+        confusion: None unless each recording has one label.
     """
 
     n_clips: int
@@ -100,7 +100,7 @@ class Evaluation:
         return [(one.mid, one.label, one.threshold.value) for one in self.classes]
 
     def document(self) -> dict[str, Any]:
-        """The figures as a JSON object; what has no value is null."""
+        """The metrics as a JSON object; NaN and infinity are null."""
         return {
             "schema": SCHEMA,
             "n_clips": self.n_clips,
@@ -147,7 +147,7 @@ class Evaluation:
 
 
 def finite(value: float) -> float | None:
-    """The value to six digits, or None where it is none."""
+    """The value to six digits; None for NaN and infinity."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
@@ -160,21 +160,21 @@ def evaluate(
     judged: NDArray[np.bool_] | None = None,
     precision: float | None = None,
 ) -> Evaluation:
-    """Judge scores.
+    """Evaluate scores.
 
     Args:
         scores: (n_clips, n_labels) in [0, 1].
         truth: (n_clips, n_labels) which recording has which class.
         labels: (mid, name) of each class.
         known: (n_clips, n_labels) where the truth is known; None for everywhere.
-        judged: (n_labels,) the classes whose scores mean something; None for all.
+        judged: (n_labels,) the classes to evaluate; None for all.
         precision: choose thresholds that reach it; None for those with the best F1.
 
     Raises:
-        InputError: no class can be judged, or a score is no number between 0 and 1.
+        InputError: no class can be evaluated, or a score is not between 0 and 1.
     """
     if not len(scores):
-        raise InputError("no recordings to judge")
+        raise InputError("no recordings to evaluate")
     if not ((scores >= 0) & (scores <= 1)).all():  # NaN fails here, too
         row, column = np.argwhere(~((scores >= 0) & (scores <= 1)))[0]
         raise InputError(f"the score of {labels[column][1]} is {scores[row, column]}, not between 0 and 1")
@@ -184,7 +184,7 @@ def evaluate(
     among = (positives > 0) & (np.ones(len(labels), bool) if judged is None else judged)
     numbers = np.flatnonzero(among).tolist()
     if not numbers:
-        raise InputError("no recording has any of the classes, so there is nothing to judge")
+        raise InputError("no recording has any of the classes: nothing to evaluate")
     classes = []
     for n in numbers:
         rows = known[:, n]
@@ -222,7 +222,7 @@ def evaluate(
 
 
 def _accuracy(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Share of rows whose highest score is right; of equal ones each counts for its share."""
+    """Share of rows whose highest score is right; scores that tie for it count in equal parts."""
     highest = scores == scores.max(axis=1, keepdims=True)
     return float(np.mean((highest & truth).sum(axis=1) / highest.sum(axis=1)))
 

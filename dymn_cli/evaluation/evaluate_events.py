@@ -1,7 +1,7 @@
-"""How good events are against true ones: by class, and over all of them.
+"""Evaluate events against true events, per class and overall.
 
-Classes are those that some recording truly has; events of other labels are counted, but not judged, because
-nobody has said where those sounds are. Means are over classes.
+Classes are the labels of the true events; detections of other labels are counted but not evaluated, because
+nobody has marked where those sounds are. Means are over classes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dymn_cli.datasets.dataset import listed
-from dymn_cli.datasets.name_matching import match_names
+from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.evaluation.evaluate import finite
 from dymn_cli.evaluation.event_metrics import (
@@ -26,22 +25,25 @@ from dymn_cli.evaluation.event_metrics import (
     psds,
     rocs_of,
 )
+from dymn_cli.evaluation.ground_truth import labels_meant, unknown_labels
 from dymn_cli.labels import Vocabulary
 
 if TYPE_CHECKING:
-    from dymn_cli.evaluation.event_tables import EventRow, EventTable
+    from dymn_cli.datasets.label_tables import LabelRow
+    from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
+    from dymn_cli.labels import Label
 
 __all__ = [
     "FROM_EVENTS",
     "FROM_FRAMES",
     "ClassEvents",
+    "Detections",
     "EventEvaluation",
-    "Heard",
     "Pairing",
     "TrueEvents",
+    "detections_in",
     "evaluate_events",
-    "heard_of_rows",
     "pair",
     "true_events",
     "vocabulary_of",
@@ -56,13 +58,13 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class TrueEvents:
-    """What is really to be heard, in the words of a vocabulary.
+    """The true events of recordings, in the labels of a vocabulary.
 
     Args:
         name: of the table.
         classes: the labels that occur, as (label, mid).
         events: by recording, then by the number of the class.
-        ignored: words that are no label of the vocabulary.
+        ignored: words that mean no label of the vocabulary.
     """
 
     name: str
@@ -72,13 +74,13 @@ class TrueEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was reported of one recording.
+class Detections:
+    """The detections in one recording.
 
     Args:
         events: by the number of the class.
-        ladders: likewise, what each threshold gives.
-        n_other: events of labels that are no class.
+        ladders: likewise, the detections at each threshold.
+        n_other: detections of labels that are no class.
     """
 
     events: dict[int, list[Span]] = field(default_factory=dict)
@@ -88,12 +90,12 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Which recording of the truth each source is.
+    """Sources matched to the recordings of the ground truth.
 
     Args:
-        of_source: by source.
-        without_truth: sources that the truth says nothing of.
-        without_source: recordings of the truth that no source is.
+        of_source: the recording of each source.
+        without_truth: sources that are not in the ground truth.
+        without_source: recordings of the ground truth without a source.
     """
 
     of_source: dict[str, str]
@@ -103,14 +105,14 @@ class Pairing:
 
 @dataclass(frozen=True, slots=True)
 class ClassEvents:
-    """How well the events of one class are found.
+    """The metrics of one class.
 
     Args:
         label: its name.
         mid: its AudioSet id, or "".
         by_ends: event-based counts.
         by_intersection: intersection-based counts.
-        psds1: area under its own curve, in scenario 1; NaN where nothing is known of lengths.
+        psds1: area under its own curve, in scenario 1; NaN if durations are unknown.
         psds2: likewise in scenario 2.
     """
 
@@ -124,16 +126,16 @@ class ClassEvents:
 
 @dataclass(frozen=True, slots=True)
 class EventEvaluation:
-    """The figures.
+    """The metrics of a model or a result.
 
     Args:
-        n_recordings: that were judged.
-        duration_s: of them together; NaN where it is not known.
-        classes: the results of each.
+        n_recordings: that were evaluated.
+        duration_s: of all recordings together; NaN if unknown.
+        classes: the metrics of each.
         psds1: over all classes.
         psds2: likewise.
-        curve: what the curves of PSDS were made of.
-        n_other: events of labels that are no class.
+        curve: what the curves of PSDS are made from, in words.
+        n_other: detections of labels that are no class.
     """
 
     n_recordings: int
@@ -165,7 +167,7 @@ class EventEvaluation:
         return sum((one.by_intersection for one in self.classes), Counts())
 
     def document(self) -> dict[str, Any]:
-        """The figures as a JSON object; what has no value is null."""
+        """The metrics as a JSON object; NaN is null."""
         return {
             "schema": SCHEMA,
             "n_recordings": self.n_recordings,
@@ -209,7 +211,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-# ---------------------------------------------------------------------- bringing both together
+# ---------------------------------------------------------------------- matching
 
 
 def true_events(
@@ -219,115 +221,79 @@ def true_events(
     mapping: LabelMap | None = None,
     ignore_unknown: bool = False,
 ) -> TrueEvents:
-    """The events of a table in the words of a vocabulary.
+    """The events of a table in the labels of a vocabulary.
 
     Args:
-        table: what is to be heard.
-        vocabulary: the labels that are reported.
-        mapping: from words to labels; a word may stand for several, or for none.
-        ignore_unknown: drop events whose label is none of the vocabulary.
+        table: the true events.
+        vocabulary: the labels that may be detected.
+        mapping: from words to labels; a word may mean several, or none.
+        ignore_unknown: drop events whose word means no label.
 
     Raises:
-        UsageError: labels of the truth are none of the vocabulary.
+        UsageError: a word that means no label.
         InputError: no event is left.
     """
-    numbers: dict[str, tuple[int, ...]] = {}
-    classes: dict[tuple[str, str], int] = {}
-    unknown: dict[str, None] = {}
-    events: dict[str, dict[int, list[Span]]] = {}
-    for source, rows in table.rows.items():
-        own = events.setdefault(source, {})
-        for row in rows:
-            word = row.mid or row.label
-            if word not in numbers:
-                found = _labels(row, vocabulary, mapping or {})
-                if found is None:
-                    unknown[row.label] = None
-                numbers[word] = tuple(classes.setdefault(one, len(classes)) for one in found or ())
-            for n in numbers[word]:
-                own.setdefault(n, []).append((row.start_s, row.end_s))
+    rows = [row for own in table.rows.values() for row in own]
+    meant, unknown = labels_meant(rows, vocabulary, mapping or {})
     if unknown and not ignore_unknown:
-        several = "labels are" if len(unknown) > 1 else "label is"
-        raise UsageError(
-            f"{table.name}: {len(unknown)} {several} none of the model's: {listed(tuple(unknown), 8)}",
-            hint="--map FILE.csv (columns truth,label) says what is meant, --ignore-unknown leaves them out",
-        )
+        raise unknown_labels(table.name, unknown, vocabulary)
+    classes = dict.fromkeys((label.name, label.mid) for row in rows for label in meant[row.labels[0]])
     if not classes:
         raise InputError(f"{table.name}: no event whose label the model has")
+    numbers = {name: n for n, (name, _) in enumerate(classes)}
+    events: dict[str, dict[int, list[Span]]] = {source: {} for source in table.rows}
+    for source, own in table.rows.items():
+        for row in own:
+            for label in meant[row.labels[0]]:
+                events[source].setdefault(numbers[label.name], []).append((row.start_s, row.end_s))
     return TrueEvents(table.name, tuple(classes), events, tuple(unknown))
 
 
-def _labels(row: EventRow, vocabulary: Vocabulary, mapping: LabelMap) -> list[tuple[str, str]] | None:
-    """The labels that a row stands for; None where its word is unknown."""
-    for word in (row.label, row.mid):
-        if word and word in mapping:
-            return [(label.name, label.mid) for label in map(vocabulary.find, mapping[word])]
-    for word in (row.mid, row.label):
-        if word:
-            try:
-                label = vocabulary.find(word)
-            except UsageError:
-                continue
-            return [(label.name, label.mid)]
-    return None
-
-
 def vocabulary_of(reported: EventTable, truth: EventTable) -> Vocabulary:
-    """The labels that a finished result speaks of: AudioSet's, or else all words that occur."""
+    """The labels of a finished result: AudioSet's, or the words that occur if one is not AudioSet's."""
+    words = {row.labels[0]: None for table in (reported, truth) for own in table.rows.values() for row in own}
     audioset = Vocabulary.audioset()
-    rows = [row for own in reported.rows.values() for row in own]
     try:
-        for word in {row.mid or row.label for row in rows}:
-            audioset.find(word)
+        for own in reported.rows.values():
+            for row in own:
+                _label_of(row, audioset)
     except UsageError:
-        rows += [row for own in truth.rows.values() for row in own]
-        return Vocabulary.from_names(dict.fromkeys(row.label for row in rows))
+        return Vocabulary.from_names(words)
     return audioset
 
 
+def _label_of(row: LabelRow, vocabulary: Vocabulary) -> Label:
+    return vocabulary.find(row.mids[0] if row.mids else row.labels[0])
+
+
 def pair(truth: TrueEvents, sources: Sequence[str]) -> Pairing:
-    """Find out which recording of the truth each source is.
+    """Match sources to the recordings of the ground truth.
 
     Raises:
-        InputError: none is any, or two are the same.
+        InputError: none matches, or two match the same one.
     """
     names = list(truth.events)
-    found = match_names(sources, names)
-    of_source: dict[str, str] = {}
-    source_of: dict[str, str] = {}
-    for source, row in zip(sources, found, strict=True):
-        if row is None:
-            continue
-        name = names[row]
-        twin = source_of.setdefault(name, source)
-        if twin != source:
-            raise InputError(
-                f"{truth.name}: {name} may mean {twin} and {source}", hint="give longer paths there"
-            )
-        of_source[source] = name
-    if not of_source:
-        raise InputError(
-            f"{truth.name}: says nothing of these recordings: it has names like {names[0]},"
-            f" they have names like {sources[0] if sources else 'none'}"
-        )
+    found = pair_names(truth.name, sources, names)
+    of_source = {source: names[row] for source, row in zip(sources, found, strict=True) if row is not None}
+    paired = set(of_source.values())
     return Pairing(
         of_source,
         tuple(source for source in sources if source not in of_source),
-        tuple(name for name in names if name not in source_of),
+        tuple(name for name in names if name not in paired),
     )
 
 
-def heard_of_rows(rows: Sequence[EventRow], truth: TrueEvents, vocabulary: Vocabulary) -> Heard:
-    """The reported events of a recording; thresholds choose among them by their scores."""
+def detections_in(rows: Sequence[LabelRow], truth: TrueEvents, vocabulary: Vocabulary) -> Detections:
+    """The detections in a recording from rows of a result; without a score, a row counts at any threshold."""
     numbers = {label: n for n, (label, _) in enumerate(truth.classes)}
     events: dict[int, list[Span]] = {}
     scores: dict[int, list[float]] = {}
     n_other = 0
     for row in rows:
         try:
-            name = vocabulary.find(row.mid or row.label).name
+            name = _label_of(row, vocabulary).name
         except UsageError:
-            name = row.label
+            name = row.labels[0]
         n = numbers.get(name)
         if n is None:
             n_other += 1
@@ -335,36 +301,36 @@ def heard_of_rows(rows: Sequence[EventRow], truth: TrueEvents, vocabulary: Vocab
         events.setdefault(n, []).append((row.start_s, row.end_s))
         scores.setdefault(n, []).append(1.0 if row.score is None else row.score)
     ladders = {n: list(ladder_of_events(spans, scores[n])) for n, spans in events.items()}
-    return Heard(events, ladders, n_other)
+    return Detections(events, ladders, n_other)
 
 
-# ---------------------------------------------------------------------- figures
+# ---------------------------------------------------------------------- metrics
 
 
 def evaluate_events(
-    truth: TrueEvents, heard: Mapping[str, Heard], *, duration_s: float = math.nan, curve: str
+    truth: TrueEvents, found: Mapping[str, Detections], *, duration_s: float = math.nan, curve: str
 ) -> EventEvaluation:
-    """Judge events.
+    """Evaluate detections.
 
     Args:
-        truth: what is to be heard.
-        heard: what was reported, by recording of the truth; others are not judged.
-        duration_s: of these recordings together; NaN where it is not known.
-        curve: what the ladders were made of, in words.
+        truth: the true events.
+        found: the detections, by recording of the ground truth; other recordings are not evaluated.
+        duration_s: of these recordings together; NaN if unknown.
+        curve: what the ladders are made from, in words.
 
     Raises:
-        InputError: none of them has an event.
+        InputError: none of the recordings has a true event.
     """
-    true = {name: truth.events[name] for name in heard}
+    true = {name: truth.events[name] for name in found}
     classes = [n for n in range(len(truth.classes)) if any(n in own for own in true.values())]
     if not classes:
-        raise InputError(f"{truth.name}: no event in the recordings that are judged")
-    pairs = [(true[name], one.ladders) for name, one in heard.items()]
+        raise InputError(f"{truth.name}: no event in the recordings to evaluate")
+    pairs = [(true[name], one.ladders) for name, one in found.items()]
     known = duration_s > 0
     rocs = [rocs_of(pairs, classes, duration_s, settings) if known else {} for settings in (PSDS1, PSDS2)]
     results = []
     for n in classes:
-        spans = [(true[name].get(n, []), one.events.get(n, [])) for name, one in heard.items()]
+        spans = [(true[name].get(n, []), one.events.get(n, [])) for name, one in found.items()]
         areas = [roc[n].area(PSDS1.max_fpr) if known else math.nan for roc in rocs]
         results.append(
             ClassEvents(
@@ -375,11 +341,11 @@ def evaluate_events(
             )
         )
     return EventEvaluation(
-        n_recordings=len(heard),
+        n_recordings=len(found),
         duration_s=duration_s,
         classes=tuple(results),
         psds1=psds(rocs[0], PSDS1) if known else math.nan,
         psds2=psds(rocs[1], PSDS2) if known else math.nan,
         curve=curve,
-        n_other=sum(one.n_other for one in heard.values()),
+        n_other=sum(one.n_other for one in found.values()),
     )

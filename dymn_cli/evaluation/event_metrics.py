@@ -1,17 +1,17 @@
-"""The measures that event detectors are judged by, in NumPy.
+"""Metrics of event detection, in NumPy.
 
-    event-based F1         an event is right if both of its ends are near those of a true one of its class:
+    event-based F1         a detection is right if both of its ends are near those of a true one of its class:
                            the onset within 200 ms, the offset within 200 ms or a fifth of the true length
                            (Mesaros, Heittola and Virtanen, Applied Sciences 6, 2016)
-    intersection-based F1  a reported event is right if enough of it lies in true events of its class (DTC); a
-                           true one is found if right events cover enough of it (GTC)
+    intersection-based F1  a detection is right if enough of it lies in true events of its class (DTC); a true
+                           event is found if right detections cover enough of it (GTC)
     PSDS                   area under the curve of found events over false alarms an hour, up to 100, for all
                            thresholds (Bilen et al., ICASSP 2020; the exact curve of Ebbers, Serizel and
                            Haeb-Umbach, ICASSP 2022; settings of DCASE 2021, task 4)
 
-PSDS needs to know what each threshold gives. `ladder_of_scores` says it exactly for a curve of scores: as the
-threshold falls, stretches appear, grow and meet. `ladder_of_events` says it for finished events that have a
-score: there the threshold only chooses among them.
+PSDS needs the detections at every threshold. A ladder lists them: one rung for each score, with what changes
+when the threshold falls to it. `ladder_of_scores` is exact for a curve of scores, in which events appear,
+grow and merge; `ladder_of_events` takes finished events, among which the threshold only chooses.
 
 Times are compared as whole microseconds, so that an end right on a collar counts on every machine.
 """
@@ -52,11 +52,11 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Collar:
-    """How far the ends of an event may be off.
+    """How far the ends of a detection may be from those of the true event.
 
     Args:
-        onset_s: seconds, either way.
-        offset_s: seconds, either way.
+        onset_s: seconds before or after.
+        offset_s: seconds before or after.
         offset_share: or this share of the true event's length, if that is more.
     """
 
@@ -67,12 +67,12 @@ class Collar:
 
 @dataclass(frozen=True, slots=True)
 class PsdsSettings:
-    """What a polyphonic sound detection score counts.
+    """Settings of a polyphonic sound detection score.
 
     Args:
-        dtc: share of a reported event that must lie in true events of its class.
-        gtc: share of a true event that must be covered by such events.
-        cttc: a false event with this share in true events of another class is a cross trigger.
+        dtc: share of a detection that must lie in true events of its class.
+        gtc: share of a true event that such detections must cover.
+        cttc: a false detection with this share in true events of another class is a cross trigger.
         alpha_ct: weight of cross triggers beside false alarms.
         alpha_st: weight of the spread between classes.
         max_fpr: false alarms an hour up to which the area counts.
@@ -87,10 +87,10 @@ class PsdsSettings:
 
 
 PSDS1 = PsdsSettings(dtc=0.7, gtc=0.7)
-"""Where exactly is the sound? Scenario 1 of DCASE."""
+"""Scenario 1 of DCASE: precise localisation counts."""
 
 PSDS2 = PsdsSettings(dtc=0.1, gtc=0.1, cttc=0.3, alpha_ct=0.5)
-"""Which sound is it? Scenario 2 of DCASE."""
+"""Scenario 2 of DCASE: the right class counts more than precise ends."""
 
 INTERSECTION = (0.5, 0.5)
 """DTC and GTC of the intersection-based F1."""
@@ -98,12 +98,12 @@ INTERSECTION = (0.5, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was found of one class, or of all.
+    """Counts of one class, or of all.
 
     Args:
-        n_true: events that there are.
-        n_found: of these are found.
-        n_false: reported events that are wrong.
+        n_true: true events.
+        n_found: true events that are found.
+        n_false: detections that are wrong.
     """
 
     n_true: int = 0
@@ -115,18 +115,18 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """How much of what is reported is right; NaN where nothing is reported."""
+        """Share of the detections that are right; NaN without any."""
         n_reported = self.n_found + self.n_false
         return self.n_found / n_reported if n_reported else math.nan
 
     @property
     def recall(self) -> float:
-        """How much of what there is is found; NaN where there is nothing."""
+        """Share of the true events that are found; NaN without any."""
         return self.n_found / self.n_true if self.n_true else math.nan
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both; NaN where there is nothing, neither true nor reported."""
+        """The harmonic mean of both; NaN without true events and detections."""
         total = self.n_found + self.n_false + self.n_true
         return 2 * self.n_found / total if total else math.nan
 
@@ -137,7 +137,7 @@ Spans = Sequence[tuple[float, float]]
 def event_counts(true: Spans, reported: Spans, collar: Collar | None = None) -> Counts:
     """Compare the events of one class in one recording by their ends.
 
-    Each true event is found by one reported one at most; as many as possible are.
+    Each detection finds one true event at most, and as many as possible are found.
 
     Args:
         true: (onset, offset) in seconds.
@@ -162,8 +162,8 @@ def event_counts(true: Spans, reported: Spans, collar: Collar | None = None) -> 
 
 def _most_pairs(choices: Sequence[Sequence[int]]) -> int:
     """The size of the largest matching of a bipartite graph, by augmenting paths (breadth first)."""
-    holder: dict[int, int] = {}  # of each taken right, its left
-    held: dict[int, int] = {}  # and the other way round
+    holder: dict[int, int] = {}  # right: its left
+    held: dict[int, int] = {}  # left: its right
     for first in range(len(choices)):
         came_by: dict[int, int] = {}  # right: the left that it was reached from
         waiting = deque([first])
@@ -189,7 +189,7 @@ def _most_pairs(choices: Sequence[Sequence[int]]) -> int:
 def intersection_counts(
     true: Spans, reported: Spans, *, dtc: float = INTERSECTION[0], gtc: float = INTERSECTION[1]
 ) -> Counts:
-    """Compare the events of one class in one recording by what they have in common.
+    """Compare the events of one class in one recording by their overlap.
 
     Args:
         true: (onset, offset) in seconds.
@@ -207,12 +207,12 @@ def intersection_counts(
 
 
 class Rung(NamedTuple):
-    """What changes when the threshold falls to a score: stretches in whole microseconds.
+    """What changes when the threshold falls to a score: events in whole microseconds.
 
     Args:
         score: the threshold.
-        gone: stretches that have grown into others.
-        come: stretches that are reported from here on.
+        gone: events that have grown into others.
+        come: events that are detected from here on.
     """
 
     score: float
@@ -221,7 +221,7 @@ class Rung(NamedTuple):
 
 
 def ladder_of_scores(scores: NDArray[np.floating], edges_s: NDArray[np.floating]) -> Iterator[Rung]:
-    """The ladder of a curve: for each threshold, an event is a run of steps that reach it.
+    """The ladder of a curve of scores: at each threshold, an event is a run of steps that reach it.
 
     Args:
         scores: (n,) of one class in one recording.
@@ -261,7 +261,7 @@ def ladder_of_scores(scores: NDArray[np.floating], edges_s: NDArray[np.floating]
 
 
 def ladder_of_events(spans: Spans, scores: Sequence[float]) -> Iterator[Rung]:
-    """The ladder of finished events: for each threshold, those whose score reaches it.
+    """The ladder of finished events: at each threshold, those whose score reaches it.
 
     Args:
         spans: (onset, offset) in seconds, of one class in one recording.
@@ -276,11 +276,11 @@ def ladder_of_events(spans: Spans, scores: Sequence[float]) -> Iterator[Rung]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roc:
-    """What each threshold gives for one class, the fewest false alarms first.
+    """The operating curve of one class over all thresholds, the fewest false alarms first.
 
     Args:
         fpr: (k,) effective false alarms an hour.
-        tpr: (k,) share of the true events that are found; it never falls.
+        tpr: (k,) share of the true events that are found, never decreasing.
     """
 
     fpr: NDArray[np.float64]
@@ -302,10 +302,10 @@ def rocs_of(
     """The curve of each class over all recordings.
 
     Args:
-        recordings: of each its true events by class, and its ladders by class; a class may be missing.
-        classes: those that are judged.
+        recordings: the true events and the ladders of each, by class; a class may be missing.
+        classes: to evaluate.
         duration_s: of all recordings together.
-        settings: what counts.
+        settings: of PSDS.
     """
     truths = [_Truth({n: true[n] for n in classes if n in true}) for true, _ in recordings]
     lengths = {n: sum(truth.length_us(n) for truth in truths) / US for n in classes}
@@ -313,7 +313,7 @@ def rocs_of(
     rocs = {}
     for n in classes:
         others = [other for other in classes if other != n]
-        changes: list[tuple[float, int, int, float]] = []  # score, and what comes: found, false, cross rate
+        changes: list[tuple[float, int, int, float]] = []  # score; change of found, false, cross rate
         for truth, (_, ladders) in zip(truths, recordings, strict=True):
             tally = _Tally(truth, n, settings)
             for rung in ladders.get(n, ()):
@@ -334,11 +334,11 @@ def rocs_of(
 
 
 def psds(rocs: Mapping[int, Roc], settings: PsdsSettings) -> float:
-    """The score over all classes: the area under the mean of their curves less their spread.
+    """PSDS over all classes: the area under the mean of their curves less their spread.
 
     Args:
-        rocs: of `rocs_of`; at least one.
-        settings: those that the curves were made with.
+        rocs: from `rocs_of`; at least one.
+        settings: with which the curves were made.
     """
     fpr = np.unique(np.concatenate([roc.fpr for roc in rocs.values()]))
     steps = [np.searchsorted(roc.fpr, fpr, side="right") - 1 for roc in rocs.values()]
@@ -381,7 +381,7 @@ class _Truth:
         self.last_end = np.maximum.accumulate(self.end)  # of this one and all before
 
     def near(self, start: int, end: int) -> slice:
-        """Where those stand that may have something in common with a stretch."""
+        """The events that may overlap a stretch of time."""
         return slice(
             int(np.searchsorted(self.last_end, start, side="right")),
             int(np.searchsorted(self.start, end, side="left")),
@@ -396,12 +396,12 @@ class _Truth:
 
 
 class _Tally:
-    """Counts what the reported events of one class find; they may be taken back.
+    """Counts what the detections of one class find; a detection may be taken back.
 
     Attributes:
         n_found: true events that are covered.
-        n_false: reported events that lie elsewhere.
-        cross: by other class, how many of the false ones lie in its events.
+        n_false: detections that lie elsewhere.
+        cross: false detections that lie in events of another class, by class.
     """
 
     def __init__(self, truth: _Truth, n: int, settings: PsdsSettings) -> None:
@@ -414,7 +414,7 @@ class _Tally:
         self.cross: Counter[int] = Counter()
 
     def put(self, start: int, end: int, sign: int) -> None:
-        """Report an event (1), or take it back (-1)."""
+        """Count a detection (1), or take it back (-1)."""
         near = self._truth.near(start, end)
         if near.start >= near.stop:
             self.n_false += sign

@@ -1,4 +1,4 @@
-"""What a model reports of a recording, at its threshold and at all of them."""
+"""Find events in recordings with a model, at its threshold and at all others."""
 
 from __future__ import annotations
 
@@ -6,57 +6,88 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.evaluation.evaluate_events import Heard
+from dymn_cli.evaluation.evaluate_events import Detections
 from dymn_cli.evaluation.event_metrics import ladder_of_scores
 from dymn_cli.tagging.events import SourceDetector
 from dymn_cli.tagging.frame_events import FrameCurve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dymn_cli.audio.decode import Source
     from dymn_cli.evaluation.evaluate_events import TrueEvents
+    from dymn_cli.evaluation.event_metrics import Rung
+    from dymn_cli.results import Event
     from dymn_cli.tagging.event_options import EventOptions
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["hear"]
+__all__ = ["detect", "find_events"]
 
 
-def hear(tagger: Tagger, source: Source, truth: TrueEvents, options: EventOptions) -> tuple[Heard, float]:
-    """Find the events of a source, and what each threshold would report of the classes of the truth.
+def detect(
+    tagger: Tagger, source: Source, truth: TrueEvents, options: EventOptions
+) -> tuple[Detections, float]:
+    """Find the events of a source, and those of the classes of the ground truth at every threshold.
 
-    At any threshold, an event is there a run of steps that reach it: neither `off` nor gaps count.
+    For the latter an event is a run of steps that reach the threshold: neither `off` nor gaps count.
 
     Args:
-        tagger: its options ask for frame scores.
-        source: one channel of it is heard.
-        truth: says which classes are judged.
+        tagger: with frame scores.
+        source: of one channel.
+        truth: has the classes.
         options: what counts as an event.
 
     Returns:
-        What was reported, and how many seconds were heard.
+        The detections, and the seconds of audio.
 
     Raises:
         InputError: the source cannot be used.
     """
     numbers = {label: n for n, (label, _) in enumerate(truth.classes)}
-    columns = np.array([tagger.vocabulary.find(mid or label).index for label, mid in truth.classes], np.int64)
-    frames = tagger.frames
-    curve = FrameCurve(frames.step_s, columns, frame_head=frames.trained, calibration=frames.calibration)
-    heard = Heard()
-    with tagger.analyse(source) as analysis:
-        detector = SourceDetector(options, tagger, source=analysis.name)
-        found = []
-        for row in analysis:
-            found += detector.add(row)
-            curve.add(row.window)
-        found += detector.finish()
-    n_other = 0
+    indices = [tagger.vocabulary.find(mid or label).index for label, mid in truth.classes]
+    (found,), ladders, duration_s = find_events(tagger, source, [options], indices)
+    events: dict[int, list[tuple[float, float]]] = {}
     for event in found:
-        n = numbers.get(event.label)
-        if n is None:
-            n_other += 1
-        else:
-            heard.events.setdefault(n, []).append((event.start_s, event.end_s))
-    scores, edges = curve.finish()
-    for n in range(len(columns)):
-        heard.ladders[n] = list(ladder_of_scores(scores[:, n], edges))
-    return Heard(heard.events, heard.ladders, n_other), analysis.duration_s
+        if event.label in numbers:
+            events.setdefault(numbers[event.label], []).append((event.start_s, event.end_s))
+    n_other = len(found) - sum(map(len, events.values()))
+    return Detections(events, {n: ladders[index] for n, index in enumerate(indices)}, n_other), duration_s
+
+
+def find_events(
+    tagger: Tagger, source: Source, every: Sequence[EventOptions], classes: Sequence[int] = ()
+) -> tuple[list[list[Event]], dict[int, list[Rung]], float]:
+    """Find the events of a source by several options at once.
+
+    Args:
+        tagger: with frame scores, if there are classes.
+        source: of one channel.
+        every: the options.
+        classes: labels, as indices, whose events at every threshold are wanted, too.
+
+    Returns:
+        The events for each of the options, the ladder of each class, and the seconds of audio.
+
+    Raises:
+        InputError: the source cannot be used.
+    """
+    curve = None
+    if classes:
+        frames = tagger.frames
+        columns = np.array(classes, np.int64)
+        curve = FrameCurve(frames.step_s, columns, frame_head=frames.trained, calibration=frames.calibration)
+    with tagger.analyse(source) as analysis:
+        detectors = [SourceDetector(options, tagger, source=analysis.name) for options in every]
+        found: list[list[Event]] = [[] for _ in every]
+        for row in analysis:
+            for detector, events in zip(detectors, found, strict=True):
+                events += detector.add(row)
+            if curve is not None:
+                curve.add(row.window)
+        for detector, events in zip(detectors, found, strict=True):
+            events += detector.finish()
+    ladders: dict[int, list[Rung]] = {}
+    if curve is not None:
+        scores, edges = curve.finish()
+        ladders = {n: list(ladder_of_scores(scores[:, at], edges)) for at, n in enumerate(classes)}
+    return found, ladders, analysis.duration_s

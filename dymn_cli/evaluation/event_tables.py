@@ -1,35 +1,35 @@
-"""Events out of a table: results of `dymn events`, and what people or other programs have marked.
+"""Read events from tables: results of `dymn events`, and what people or other programs have marked.
 
-    csv, tsv, json, jsonl, parquet     as `dymn events` writes them; csv also as a report exports decisions
+    csv, tsv, json, jsonl, parquet     as `dymn events` writes them; csv also with a column `decision`
     sed                                filename, onset, offset, event_label: DCASE's table
     raven, audacity                    selection tables and label tracks
-    kaleidoscope, rttm                 rows for review, and a line an event
+    kaleidoscope, rttm                 rows for review, and one event a line
 
-Which one a file is, its beginning says, not its name. A label track says nowhere whose it is: it belongs to
-the recording that is called as it is, `street.txt` or `street.wav.audacity.txt` to `street.wav`.
+The beginning of a file tells its form, not its name. A label track does not name its recording: it belongs to
+the recording of the same name, `street.txt` or `street.wav.audacity.txt` to `street.wav`.
+
+In a table with decisions, only events that a person kept count; a recording all of whose events were rejected
+has none.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dymn_cli.datasets.label_tables import LabelRow, was_kept
+from dymn_cli.datasets.tables import cells_of, read_table, stream_lines
 from dymn_cli.errors import InputError, OutputError, os_error_text
-from dymn_cli.evaluation.score_files import cells_of, objects_of, score_of, source_of, unescaped
+from dymn_cli.evaluation.score_files import objects_of, score_of, source_of, unescaped
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+__all__ = ["TABLE_SUFFIXES", "EventTable", "event_form", "read_events", "tables_in"]
 
-__all__ = ["TABLE_SUFFIXES", "EventRow", "EventTable", "event_form", "read_events", "tables_in"]
-
-HEAD = 1 << 16  # bytes that say what a file is
+HEAD = 1 << 16  # bytes that tell the form of a file
 OWN_COLUMNS = ["source", "channel", "start_s", "end_s", "label", "score"]
 RTTM_TYPES = frozenset({
     "A/P", "CB", "EDIT", "FILLER", "IP", "LEXEME", "NON-LEX", "NON-SPEECH", "NOSCORE", "NO_RT_METADATA",
@@ -43,38 +43,19 @@ EMPTY = {"audacity": TRACK_SUFFIXES, "tsv": (".tsv",), "rttm": (".rttm",)}
 
 
 @dataclass(frozen=True, slots=True)
-class EventRow:
-    """A stretch of a recording, and what it is.
-
-    Args:
-        start_s: where it begins, in seconds.
-        end_s: where it ends.
-        label: a name, an id or a slug.
-        mid: its AudioSet id, "" where the table has none.
-        score: in [0, 1]; None where the table has none.
-    """
-
-    start_s: float
-    end_s: float
-    label: str
-    mid: str = ""
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class EventTable:
     """Events of recordings.
 
     Args:
-        name: what to call it.
-        rows: by recording; one without events has none.
-        durations: seconds of the recordings that the table says the length of.
+        name: what messages call it.
+        rows: the events of each recording, with one label each; none where it has no event.
+        durations: seconds of the recordings whose length the table gives.
         failed: recordings that gave no result.
         complete: whether recordings without events are named, too.
     """
 
     name: str
-    rows: dict[str, list[EventRow]]
+    rows: dict[str, list[LabelRow]]
     durations: dict[str, float]
     failed: tuple[str, ...]
     complete: bool
@@ -82,12 +63,11 @@ class EventTable:
 
 @dataclass(slots=True)
 class _Gathering:
-    """Events as they are read."""
+    """Events while they are read."""
 
-    rows: dict[str, list[EventRow]] = field(default_factory=dict)
+    rows: dict[str, list[LabelRow]] = field(default_factory=dict)
     durations: dict[str, float] = field(default_factory=dict)
     failed: dict[str, None] = field(default_factory=dict)
-    complete: bool = True
 
     def source(self, name: str) -> None:
         self.rows.setdefault(name, [])
@@ -106,10 +86,12 @@ class _Gathering:
         start_s, end_s = _time(start, where), _time(end, where)
         if end_s < start_s:
             raise InputError(f"{where}: the event ends at {end_s:g} s, before it begins ({start_s:g} s)")
-        if not label.strip() and not mid:
+        label = label.strip() or mid
+        if not label:
             raise InputError(f"{where}: no label")
         value = None if score is None or score == "" else score_of(score, where)
-        self.rows.setdefault(source, []).append(EventRow(start_s, end_s, label.strip(), mid, value))
+        row = LabelRow(source, (label,), (mid,) if mid else (), start_s=start_s, end_s=end_s, score=value)
+        self.rows.setdefault(source, []).append(row)
 
 
 def event_form(path: str | Path) -> str | None:
@@ -144,9 +126,13 @@ def _form_of(first: str, text: str, path: str) -> str | None:
         return "sed"
     if "Begin Time (s)" in tabs and "End Time (s)" in tabs:
         return "raven"
-    commas = next(csv.reader(io.StringIO(first)), [])
+    commas = next(csv.reader([first]), [])
     if commas[:5] == ["source", "channel", "start_s", "end_s", "label"]:
         return "csv"
+    if {"source", "start_s", "end_s", "label", "decision"} <= set(commas) and "rank" not in commas:
+        cells = next(csv.reader(text.split("\n", 2)[1:2]), [])
+        has_times = cells[commas.index("start_s") : commas.index("start_s") + 1] not in ([], [""])
+        return "csv" if has_times else None
     if {"IN FILE", "OFFSET", "DURATION"} <= set(commas):
         return "kaleidoscope"
     if tabs == OWN_COLUMNS:
@@ -164,23 +150,24 @@ def _form_of(first: str, text: str, path: str) -> str | None:
 
 
 def read_events(paths: Sequence[str]) -> EventTable:
-    """Read tables of events; several are taken for parts of one, a folder for the tables in it.
+    """Read tables of events; several are parts of one, and a folder stands for the tables in it.
 
     Raises:
-        InputError: one cannot be read, is no table of events, or holds a time or score that is none.
+        InputError: one cannot be read, is no table of events, or has a bad time or score.
     """
     gathering = _Gathering()
+    complete = True
     for path in _files(paths):
         form = event_form(path)
         if form is None:
             raise InputError(
-                f"{path}: no table of events", hint="a result of dymn events, or sed, raven, audacity"
+                f"{path}: not a table of events", hint="give a result of dymn events, or sed, raven, audacity"
             )
         _READERS[form](path, gathering)
-        gathering.complete &= form in ("json", "audacity")
+        complete &= form in ("json", "audacity")
     name = paths[0] if len(paths) == 1 else f"{paths[0]} and others"
     failed = tuple(source for source in gathering.failed if source not in gathering.rows)
-    return EventTable(name, gathering.rows, gathering.durations, failed, gathering.complete)
+    return EventTable(name, gathering.rows, gathering.durations, failed, complete)
 
 
 def tables_in(folder: str) -> list[str]:
@@ -200,7 +187,7 @@ def _files(paths: Sequence[str]) -> Iterator[str]:
             continue
         found = tables_in(path)
         if not found:
-            raise InputError(f"{path}: no table of events in it")
+            raise InputError(f"{path}: no table of events in this folder")
         yield from found
 
 
@@ -212,29 +199,27 @@ def _may_be_table(path: str) -> bool:
 # ---------------------------------------------------------------------- one reader a form
 
 
-def _read_rows(path: str, gathering: _Gathering) -> None:
-    """Our csv and tsv."""
-    is_csv = event_form(path) == "csv"
-    header: list[str] | None = None
-    for line, cells in cells_of(path, "," if is_csv else "\t"):
-        if header is None:
-            header = cells if cells[:2] == ["source", "channel"] else OWN_COLUMNS
-            if header is cells:
-                continue
-        where = _whole(path, line, cells, header)
-        one = dict(zip(header, cells, strict=True))
-        source, label = one["source"], one["label"]
-        if not is_csv:
-            source, label = unescaped(source), unescaped(label)
-        decision = one.get("decision", "keep").strip().lower()
-        if decision not in ("keep", "reject", ""):
-            raise InputError(f"{where}: the decision is {decision!r}, neither keep nor reject")
-        if decision != "keep":  # a reviewer says that it is not there, or nothing
-            if decision:
-                gathering.source(source)
-            continue
-        times = one["start_s"], one["end_s"]
-        gathering.add(source, *times, label, where, mid=one.get("mid", ""), score=one.get("score"))
+def _read_csv(path: str, gathering: _Gathering) -> None:
+    table = read_table(path, ",")
+    for line, row in table:
+        where = table.at(line)
+        kept = was_kept(row.get("decision", "keep"), where)
+        if kept is not None:
+            gathering.source(row["source"])
+        if kept:
+            _add_row(row, where, gathering)
+
+
+def _read_tsv(path: str, gathering: _Gathering) -> None:
+    table = read_table(path, "\t", columns=OWN_COLUMNS)
+    for line, row in table:
+        names = {name: unescaped(row[name]) for name in ("source", "label")}
+        _add_row(row | names, table.at(line), gathering)
+
+
+def _add_row(row: dict[str, str], where: str, gathering: _Gathering) -> None:
+    times = row["start_s"], row["end_s"]
+    gathering.add(row["source"], *times, row["label"], where, mid=row.get("mid", ""), score=row.get("score"))
 
 
 def _read_objects(path: str, gathering: _Gathering) -> None:
@@ -244,7 +229,7 @@ def _read_objects(path: str, gathering: _Gathering) -> None:
             gathering.failed[source_of(one, where)] = None
             continue
         if schema != "dymn.events/1":
-            raise InputError(f"{where}: no result of dymn events, but {str(schema)[:40]}")
+            raise InputError(f"{where}: not a result of dymn events, but {str(schema)[:40]}")
         source = source_of(one, where)
         gathering.source(source)
         try:
@@ -259,54 +244,39 @@ def _read_objects(path: str, gathering: _Gathering) -> None:
 
 def _read_sed(path: str, gathering: _Gathering) -> None:
     """A row without times and label says that the recording has no event."""
-    header: list[str] | None = None
-    for line, cells in cells_of(path, "\t"):
-        if header is None:
-            header = cells
-            continue
-        short = [*cells, *[""] * (len(header) - len(cells))]  # editors drop empty cells at the end
-        where = _whole(path, line, short, header)
-        one = dict(zip(header, short, strict=True))
-        gathering.source(one["filename"])
-        if any(one.get(name, "").strip() for name in ("onset", "offset", "event_label")):
-            times = one["onset"], one["offset"]
-            gathering.add(one["filename"], *times, one["event_label"], where, score=one.get("score"))
+    table = read_table(path, "\t", pad=True)
+    for line, row in table:
+        source, times, label = row["filename"], (row.get("onset", ""), row.get("offset", "")), "event_label"
+        gathering.source(source)
+        if any(cell.strip() for cell in (*times, row.get(label, ""))):
+            gathering.add(source, *times, row[label], table.at(line), score=row.get("score"))
 
 
 def _read_raven(path: str, gathering: _Gathering) -> None:
-    """The label is the annotation, or what else a table calls it; several recordings have their offsets."""
-    header: list[str] = []
-    for line, cells in cells_of(path, "\t"):
-        if not header:
-            header = [cell.strip() for cell in cells]
-            label = _column(
-                header, ("Annotation", "Label", "label", "Species", "Tags", "Common Name", "Class")
-            )
-            source = _column(header, ("Begin Path", "Begin File"))
-            if label is None:
-                raise InputError(f"{path}: no column with labels", hint="Annotation, Label or Species")
-            continue
-        short = [*cells, *[""] * (len(header) - len(cells))]
-        where = _whole(path, line, short, header)
-        one = dict(zip(header, short, strict=True))
-        if one.get("View", "").startswith("Waveform"):
-            continue  # Raven lists a selection once for each view
-        begin, end = _time(one["Begin Time (s)"], where), _time(one["End Time (s)"], where)
-        name = _track_of(path) if source is None else one[source]
-        if source is not None and one.get("File Offset (s)", "").strip():
-            offset = _time(one["File Offset (s)"], where)
-            begin, end = offset, offset + (end - begin)
-        text = one[label or ""]
-        if text.strip():
-            gathering.add(name, begin, end, text, where, score=one.get("Score", one.get("Confidence")))
-    if not header or source is None:
+    """The label is the annotation or a column like it; in tables of several files, times are file offsets."""
+    table = read_table(path, "\t", pad=True)
+    table = replace(table, columns=tuple(name.strip() for name in table.columns))
+    label, source = table.first(RAVEN_LABELS), table.first(("Begin Path", "Begin File"))
+    if label is None:
+        raise InputError(f"{path}: no column with labels", hint="Annotation, Label or Species")
+    if source is None:
         gathering.source(_track_of(path))
+    for line, row in table:
+        where = table.at(line)
+        if row.get("View", "").startswith("Waveform") or not row[label].strip():
+            continue  # Raven lists a selection once for each view
+        begin, end = _time(row["Begin Time (s)"], where), _time(row["End Time (s)"], where)
+        name = _track_of(path) if source is None else row[source]
+        if source is not None and row.get("File Offset (s)", "").strip():
+            offset = _time(row["File Offset (s)"], where)
+            begin, end = offset, offset + (end - begin)
+        gathering.add(name, begin, end, row[label], where, score=row.get("Score", row.get("Confidence")))
 
 
 def _read_audacity(path: str, gathering: _Gathering) -> None:
     name = _track_of(path)
     gathering.source(name)
-    for line, cells in cells_of(path, "\t"):
+    for line, cells in cells_of(stream_lines(path), path, "\t", quotes=False):
         if cells[0] == "\\":
             continue  # the frequencies of the label before
         where = f"{path}, line {line}"
@@ -318,33 +288,29 @@ def _read_audacity(path: str, gathering: _Gathering) -> None:
 
 
 def _read_kaleidoscope(path: str, gathering: _Gathering) -> None:
-    """What a person has said counts, else what a program has."""
-    header: list[str] = []
-    for line, cells in cells_of(path, ","):
-        if not header:
-            header = cells
-            label = _column(header, ("TOP1MATCH", "AUTO ID", "common_name"))
-            continue
-        where = _whole(path, line, cells, header)
-        one = dict(zip(header, cells, strict=True))
-        parts = (one.get("INDIR", ""), one.get("FOLDER", ""), one["IN FILE"])
+    """What a person wrote counts, else what the program found."""
+    table = read_table(path, ",")
+    label = table.first(("TOP1MATCH", "AUTO ID", "common_name"))
+    for line, row in table:
+        where = table.at(line)
+        parts = (row.get("INDIR", ""), row.get("FOLDER", ""), row["IN FILE"])
         source = "/".join(part.rstrip("/") if part != "/" else "" for part in parts if part)
-        text = one.get("MANUAL ID", "").strip() or (one[label] if label else "")
-        begin_s = _time(one["OFFSET"], where)
-        end_s = begin_s + _time(one["DURATION"], where)
+        text = row.get("MANUAL ID", "").strip() or (row[label] if label else "")
+        begin_s = _time(row["OFFSET"], where)
+        end_s = begin_s + _time(row["DURATION"], where)
         gathering.source(source)
         if text.strip():
-            gathering.add(source, begin_s, end_s, text, where, score=one.get("SCORE", one.get("confidence")))
+            gathering.add(source, begin_s, end_s, text, where, score=row.get("SCORE", row.get("confidence")))
 
 
 def _read_rttm(path: str, gathering: _Gathering) -> None:
-    for line, (text,) in _lines(path):
+    for line, text in enumerate(stream_lines(path), start=1):
         words = text.split()
         if not words or words[0].startswith(";"):
             continue
         where = f"{path}, line {line}"
         if len(words) not in (9, 10) or words[0] not in RTTM_TYPES:
-            raise InputError(f"{where}: no line of RTTM: {len(words)} fields of 9 or 10")
+            raise InputError(f"{where}: not a line of RTTM: {len(words)} fields, not 9 or 10")
         name, label = (_unquoted(words[n]) for n in (1, 7))
         if words[3] == "<NA>":
             continue  # about a whole recording
@@ -363,7 +329,7 @@ def _read_parquet(path: str, gathering: _Gathering) -> None:
     try:
         rows = pyarrow.parquet.read_table(path, columns=wanted).to_pylist()
     except (pyarrow.ArrowException, OSError, KeyError) as exc:
-        raise InputError(f"{path}: no result of dymn events") from exc
+        raise InputError(f"{path}: not a result of dymn events") from exc
     for n, one in enumerate(rows, start=1):
         where = f"{path}, row {n}"
         source = source_of({name: one[name] for name in wanted[:2] if one.get(name) is not None}, where)
@@ -371,12 +337,12 @@ def _read_parquet(path: str, gathering: _Gathering) -> None:
             times = one["start_s"], one["end_s"]
             gathering.add(source, *times, one["label"], where, mid=one["mid"] or "", score=one["score"])
         except (KeyError, AttributeError) as exc:
-            raise InputError(f"{path}: no result of dymn events") from exc
+            raise InputError(f"{path}: not a result of dymn events") from exc
 
 
 _READERS: dict[str, Callable[[str, _Gathering], None]] = {
-    "csv": _read_rows,
-    "tsv": _read_rows,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
     "json": _read_objects,
     "sed": _read_sed,
     "raven": _read_raven,
@@ -389,32 +355,8 @@ _READERS: dict[str, Callable[[str, _Gathering], None]] = {
 
 def _unquoted(text: str) -> str:
     """A field of RTTM with its blanks: `%20` is one."""
-    raw = re.sub(
-        rb"%([0-9A-Fa-f]{2})",
-        lambda found: bytes([int(found[1], 16)]),
-        text.encode("utf-8", "surrogateescape"),
-    )
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _lines(path: str) -> Iterator[tuple[int, tuple[str]]]:
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:  # noqa: PTH123
-            for line, text in enumerate(file, start=1):
-                yield line, (text,)
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
-
-
-def _whole(path: str, line: int, cells: Sequence[str], header: Sequence[str]) -> str:
-    """Where a row stands, once it is known to have a cell for each column."""
-    if len(cells) != len(header):
-        raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
-    return f"{path}, line {line}"
-
-
-def _column(header: Iterable[str], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in header), None)
+    raw = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes.fromhex(found[1].decode()), os.fsencode(text))
+    return os.fsdecode(raw)
 
 
 def _track_of(path: str) -> str:
@@ -431,7 +373,7 @@ def _time(text: object, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is no time in seconds")
+        raise InputError(f"{where}: {text!r} is not a time in seconds")
     return value
 
 

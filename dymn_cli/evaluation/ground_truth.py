@@ -1,24 +1,23 @@
-"""What is really to be heard: labels of recordings, brought into the model's words.
+"""Ground truth: the labels that recordings really have, in the words of a model.
 
-A table or a folder says which labels a recording has, in names, ids or slugs of its own. They are matched to
-the labels of a model; where words differ, a map says which label is meant:
+A table or a folder has labels in names, ids or slugs of its own. They are matched to the labels of a model;
+where words differ, a map says which label is meant:
 
     truth,label
     rooster,"Chicken, rooster"
     clock_tick,Tick-tock
-    silence,                        an empty label: not to be judged
+    silence,                        an empty label: not evaluated
 
-A recording that has a label which stands for none of the model's is either an error, or (`ignore_unknown`)
-loses that label; one that loses all of its labels is left out.
+A label that the model does not have is an error, or is left out (`ignore_unknown`); so is a recording that
+loses all of its labels by that.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,16 +26,25 @@ import numpy as np
 
 from dymn_cli.datasets.dataset import Dataset, folder_rows, listed
 from dymn_cli.datasets.label_tables import LabelRow, read_label_table
-from dymn_cli.datasets.name_matching import match_names
+from dymn_cli.datasets.name_matching import pair_names
+from dymn_cli.datasets.tables import small_table
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.small_files import read_small_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.labels import Vocabulary
+    from dymn_cli.labels import Label, Vocabulary
 
-__all__ = ["GroundTruth", "Matched", "match", "read_label_map", "read_truth"]
+__all__ = [
+    "GroundTruth",
+    "LabelMap",
+    "Matched",
+    "labels_meant",
+    "match",
+    "read_ground_truth",
+    "read_label_map",
+    "unknown_labels",
+]
 
 LabelMap = Mapping[str, tuple[str, ...]]
 
@@ -46,10 +54,10 @@ class GroundTruth:
     """Labels of recordings in words of their own.
 
     Args:
-        name: what to call it.
+        name: what messages call it.
         rows: one a recording.
-        videos: names are ids of videos.
-        notes: a line each.
+        videos: sources are ids of videos.
+        notes: remarks for the user, a line each.
     """
 
     name: str
@@ -59,26 +67,13 @@ class GroundTruth:
 
     @classmethod
     def of(cls, dataset: Dataset) -> GroundTruth:
-        """The truth about a data set."""
-        words = dataset.classes
-        mids = dataset.mids if any(dataset.mids) else ("",) * len(words)
-        rows = [
-            LabelRow(
-                example.path,
-                tuple(words[n] for n in example.labels),
-                tuple(mids[n] for n in example.labels),
-                None if example.absent is None else tuple(words[n] for n in example.absent),
-                example.fold,
-                example.split,
-            )
-            for example in dataset.examples
-        ]
+        """The ground truth of a data set."""
         gone = dataset.missing
-        notes = [f"recordings that are not there: {len(gone)}, the first is {gone[0]}"] if gone else []
-        return cls(dataset.name, tuple(rows), notes=(*dataset.notes, *notes))
+        notes = [f"missing recordings: {len(gone)}, the first is {gone[0]}"] if gone else []
+        return cls(dataset.name, dataset.examples, notes=(*dataset.notes, *notes))
 
     def only(self, part: str) -> GroundTruth:
-        """The truth about one part or fold of the data.
+        """The rows of one part or fold of the data.
 
         Raises:
             UsageError: there is no such part.
@@ -94,15 +89,15 @@ class GroundTruth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matched:
-    """Truth and recordings, brought together.
+    """Ground truth matched to recordings.
 
     Args:
-        recordings: which of the recordings can be judged, as indices.
+        recordings: which of the recordings can be evaluated, as indices.
         truth: (n, n_labels) which of these has which label.
         known: (n, n_labels) where that is known; None for everywhere.
-        without_truth: recordings that the truth says nothing of.
-        without_recording: names in the truth that no recording has.
-        ignored: labels of the truth that are none of the model's.
+        without_truth: recordings that are not in the ground truth.
+        without_recording: sources of the ground truth without a recording.
+        ignored: labels of the ground truth that the model does not have.
         n_dropped: recordings that have such labels only.
     """
 
@@ -115,50 +110,42 @@ class Matched:
     n_dropped: int
 
     def only(self, kept: NDArray[np.intp]) -> Matched:
-        """The same without some of the recordings: those that are kept, by their place among them."""
+        """The match with some of its recordings alone, given by their place among them."""
         known = None if self.known is None else self.known[kept]
         return dataclasses.replace(
             self, recordings=self.recordings[kept], truth=self.truth[kept], known=known
         )
 
 
-def read_truth(path: str | Path) -> GroundTruth:
+def read_ground_truth(path: str | Path) -> GroundTruth:
     """Read a table of labels, or a folder with a sub-folder per label.
 
     Raises:
-        InputError: it cannot be read, or says nothing.
+        InputError: it cannot be read, or has no labels.
     """
     if os.path.isdir(path):  # noqa: PTH112 - names may be bytes that no Path holds
         rows, notes = folder_rows(str(path))
-        # Its own place does not matter: the recordings may have been tagged elsewhere.
-        inner = (dataclasses.replace(row, name=os.path.relpath(row.name, path)) for row in rows)
+        # The place of the folder does not matter: the recordings may have been tagged elsewhere.
+        inner = (dataclasses.replace(row, source=os.path.relpath(row.source, path)) for row in rows)
         return GroundTruth(str(path), tuple(inner), notes=tuple(notes))
     table = read_label_table(path)
     return GroundTruth(table.path, table.rows, table.form == "audioset")
 
 
 def read_label_map(path: str | Path) -> LabelMap:
-    """Read a CSV with columns `truth,label`; a word with several rows means all of their labels.
+    """Read a table with columns `truth,label`; a word with several rows means all of their labels.
 
     Raises:
         UsageError: it cannot be read, or lacks a column.
     """
+    table = small_table(str(path), UsageError, errors="strict")
+    if not {"truth", "label"} <= set(table.columns):
+        raise UsageError(f"{path}: the first line must name the columns truth,label")
     found: dict[str, tuple[str, ...]] = {}
-    text = read_small_text(path, UsageError)
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="more", skipinitialspace=True)
-    try:
-        if not {"truth", "label"} <= set(reader.fieldnames or ()):
-            raise UsageError(f"{path}: the first line must name the columns truth,label")
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            if "more" in row:
-                raise UsageError(f"{where}: more cells than columns", hint='"a, b" with quotes')
-            word, label = (row["truth"] or "").strip(), (row["label"] or "").strip()
-            if not word:
-                raise UsageError(f"{where}: no word of the truth")
-            found[word] = found.get(word, ()) + ((label,) if label else ())
-    except csv.Error as exc:
-        raise UsageError(f"{path}: not a CSV file: {exc}") from exc
+    for line, row in table:
+        if not row["truth"]:
+            raise UsageError(f"{table.at(line)}: no word in the column truth")
+        found[row["truth"]] = found.get(row["truth"], ()) + ((row["label"],) if row["label"] else ())
     return found
 
 
@@ -170,98 +157,90 @@ def match(
     mapping: LabelMap | None = None,
     ignore_unknown: bool = False,
 ) -> Matched:
-    """Bring truth and recordings together.
+    """Match ground truth to recordings.
 
     Args:
-        truth: what is to be heard.
+        truth: the labels that recordings really have.
         sources: names of the recordings that have scores.
         vocabulary: the labels that have scores.
-        mapping: from the truth's words to labels.
-        ignore_unknown: drop labels that are none of the vocabulary.
+        mapping: from words of the ground truth to labels.
+        ignore_unknown: drop labels that are not in the vocabulary.
 
     Raises:
-        InputError: no recording has a truth, or one has two.
-        UsageError: labels of the truth are none of the vocabulary.
+        InputError: no recording has a row, or two have the same one.
+        UsageError: labels that are not in the vocabulary.
     """
-    found = match_names(sources, [row.name for row in truth.rows], videos=truth.videos)
-    pairs = [(source, row) for source, row in enumerate(found) if row is not None]
-    if not pairs:
-        raise InputError(
-            f"{truth.name}: says nothing of these recordings: it has names like {truth.rows[0].name},"
-            f" they have names like {sources[0]}"
-        )
-    first_of: dict[int, int] = {}
-    for source, row in pairs:
-        if row in first_of:
-            raise InputError(
-                f"{truth.name}: {truth.rows[row].name} may mean {sources[first_of[row]]}"
-                f" and {sources[source]}",
-                hint="give longer paths in the truth",
-            )
-        first_of[row] = source
-    rows = [truth.rows[row] for _, row in pairs]
-    places, unknown = _places(rows, vocabulary, mapping or {})
+    found = pair_names(truth.name, sources, [row.source for row in truth.rows], videos=truth.videos)
+    rows = [truth.rows[row] for row in found if row is not None]
+    labels_of, unknown = labels_meant(rows, vocabulary, mapping or {})
     if unknown and not ignore_unknown:
-        raise _unknown(truth.name, unknown, vocabulary)
+        raise unknown_labels(truth.name, unknown, vocabulary)
+    places = {word: [label.index for label in labels] for word, labels in labels_of.items()}
     labels = np.zeros((len(rows), len(vocabulary)), bool)
     known = np.ones(labels.shape, bool)
     kept = np.ones(len(rows), bool)
-    for n, said in enumerate(rows):
-        own = [place for word in said.labels for place in places[word]]
+    for n, row in enumerate(rows):
+        own = [place for word in row.labels for place in places[word]]
         labels[n, own] = True
-        kept[n] = bool(own) or not said.labels
-        if said.absent is not None:
+        kept[n] = bool(own) or not row.labels
+        if row.absent is not None:
             known[n] = False
-            known[n, [*own, *(place for word in said.absent for place in places[word])]] = True
+            known[n, [*own, *(place for word in row.absent for place in places[word])]] = True
     if not kept.any():
         raise InputError(f"{truth.name}: no recording has a label that the model has")
-    has_row = {row for _, row in pairs}
+    with_recording = set(found)
     return Matched(
-        np.array([source for source, _ in pairs], np.intp)[kept],
+        np.array([n for n, row in enumerate(found) if row is not None], np.intp)[kept],
         labels[kept],
         None if known.all() else known[kept],
         tuple(source for source, row in zip(sources, found, strict=True) if row is None),
-        tuple(row.name for n, row in enumerate(truth.rows) if n not in has_row),
+        tuple(row.source for n, row in enumerate(truth.rows) if n not in with_recording),
         tuple(unknown),
         int((~kept).sum()),
     )
 
 
-def _places(
-    rows: Sequence[LabelRow], vocabulary: Vocabulary, mapping: LabelMap
-) -> tuple[dict[str, list[int]], list[str]]:
-    """Which labels each word of the truth stands for, and the words that stand for none."""
+def labels_meant(
+    rows: Iterable[LabelRow], vocabulary: Vocabulary, mapping: LabelMap
+) -> tuple[dict[str, list[Label]], list[str]]:
+    """The labels that each word of some rows means, and the words that mean none.
+
+    Args:
+        rows: with words of their own.
+        vocabulary: the labels that a word may mean, by name, id or slug.
+        mapping: what words mean instead; a word may mean several labels, or none.
+    """
     mids: dict[str, str] = {}
     for row in rows:
-        mids.update(zip(row.labels, row.mids, strict=False))
-        mids.update({word: mids.get(word, "") for word in (*row.labels, *(row.absent or ()))})
-    places: dict[str, list[int]] = {}
+        for word, mid in itertools.zip_longest((*row.labels, *(row.absent or ())), row.mids, fillvalue=""):
+            mids[word] = mid or mids.get(word, "")
+    meant: dict[str, list[Label]] = {}
     unknown = []
     for word, mid in mids.items():
         if word in mapping or (mid and mid in mapping):
-            meant = mapping[word] if word in mapping else mapping[mid]
-            places[word] = [vocabulary.find(label).index for label in meant]
+            meant[word] = [vocabulary.find(label) for label in mapping[word if word in mapping else mid]]
             continue
-        places[word] = []
+        meant[word] = []
         for spelling in filter(None, (mid, word)):
             try:
-                places[word] = [vocabulary.find(spelling).index]
+                meant[word] = [vocabulary.find(spelling)]
                 break
             except UsageError:
                 continue
         else:
             unknown.append(word)
-    return places, unknown
+    return meant, unknown
 
 
-def _unknown(name: str, unknown: Sequence[str], vocabulary: Vocabulary) -> UsageError:
-    several = "labels are" if len(unknown) > 1 else "label is"
+def unknown_labels(name: str, unknown: Sequence[str], vocabulary: Vocabulary) -> UsageError:
+    """The error for words that mean no label of the vocabulary."""
     near = ""
     try:
         vocabulary.find(unknown[0])
     except UsageError as exc:
         near = f" ({unknown[0]}: {exc.hint})" if exc.hint else ""
     return UsageError(
-        f"{name}: {len(unknown)} {several} none of the model's: {listed(unknown, 8)}{near}",
-        hint="--map FILE.csv (columns truth,label) says what is meant, --ignore-unknown leaves them out",
+        f"{name}: {len(unknown)} label{'s'[: len(unknown) > 1]} unknown to the model:"
+        f" {listed(unknown, 8)}{near}",
+        hint="map them with --map FILE.csv (columns truth,label), or leave them out with --ignore-unknown",
     )

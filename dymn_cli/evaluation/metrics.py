@@ -1,10 +1,10 @@
-"""The measures that taggers are judged by, in NumPy.
+"""Metrics of taggers, in NumPy.
 
     average precision   mean of the precision at each recording that has the class, by descending score
-    ROC AUC             how often a recording with the class has the higher score of a pair; ties count half
+    ROC AUC             chance that a recording with the class scores higher than one without; ties count half
     d′                  √2 · Φ⁻¹(AUC), as for AudioSet (Hershey et al., ICASSP 2017)
 
-Equal scores cannot be told apart, so they enter together: the figures do not depend on the order of files.
+Equal scores form one threshold together, so the metrics do not depend on the order of files.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Bin", "Curve", "average_precision", "curve_of", "d_prime", "reliabil
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """What each threshold does: one entry for each different score, the highest first.
+    """What each threshold gives: one entry for each different score, the highest first.
 
     Args:
         thresholds: (k,) the scores.
-        hits: (k,) recordings with the class at or above them.
-        alarms: (k,) recordings without it at or above them.
+        hits: (k,) recordings with the class that score as much or more.
+        alarms: (k,) recordings without it that score as much or more.
     """
 
     thresholds: NDArray[np.float64]
@@ -38,17 +38,17 @@ class Curve:
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """(k,) how many of what is reported is right."""
+        """(k,) share of the reported recordings that have the class."""
         return np.asarray(self.hits / (self.hits + self.alarms))
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """(k,) how much of what there is is reported."""
+        """(k,) share of the recordings with the class that are reported."""
         return np.asarray(self.hits / self.hits[-1])
 
     @property
     def f1(self) -> NDArray[np.float64]:
-        """(k,) the harmonic mean of both."""
+        """(k,) the harmonic mean of precision and recall."""
         return np.asarray(2 * self.hits / (self.hits + self.alarms + self.hits[-1]))
 
 
@@ -83,7 +83,7 @@ def roc_auc(curve: Curve) -> float:
 
 
 def d_prime(auc: float) -> float:
-    """The distance of two normal distributions with this AUC, in standard deviations; infinite at 0 and 1."""
+    """The distance between two normal distributions with this AUC, in standard deviations; ±∞ at 0 and 1."""
     if math.isnan(auc):
         return math.nan
     if auc <= 0 or auc >= 1:
@@ -93,12 +93,12 @@ def d_prime(auc: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Scores between two bounds: how high they are in the mean, and how often they are right.
+    """Scores between two bounds: their mean, and how often they are right.
 
     Args:
         low: bound, included.
         high: bound, included in the last bin only.
-        count: scores between them.
+        count: of scores in the bin.
         mean_score: of these.
         share: of these that belong to a class the recording has.
     """
@@ -113,15 +113,16 @@ class Bin:
 def reliability(
     scores: NDArray[np.floating], truth: NDArray[np.bool_], *, n_bins: int = 10
 ) -> tuple[tuple[Bin, ...], float]:
-    """Whether scores are probabilities: bins that hold any, and how far they are off.
+    """Compare scores to probabilities, in bins.
 
     Args:
         scores: (n,) in [0, 1].
-        truth: (n,).
+        truth: (n,) whether each is right.
         n_bins: of the same width.
 
     Returns:
-        The bins, and the expected calibration error: the mean over all scores of what their bin is off.
+        The bins that are not empty, and the expected calibration error: the mean over all scores of the
+        difference between mean score and share of their bin.
     """
     which = np.minimum((np.asarray(scores, np.float64) * n_bins).astype(int), n_bins - 1)
     counts = np.bincount(which, minlength=n_bins)

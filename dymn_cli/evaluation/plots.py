@@ -1,7 +1,7 @@
-"""Pictures of an evaluation: average precision by class, reliability of scores, and what is taken for what.
+"""Plot an evaluation: average precision by class, reliability of scores, and confusions.
 
-They need matplotlib, which `pip install 'dymn[train]'` brings. Nothing is shown on a screen: a picture is a
-file, and equal figures give equal files.
+Plots need matplotlib, which `pip install 'dymn[train]'` brings. A plot is a file, never a window, and equal
+evaluations give equal files.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ LONGEST_NAME = 34
 
 
 def check_picture(out: str) -> None:
-    """Say before any work is done that a picture cannot be drawn.
+    """Check, before any work is done, that a plot can be drawn.
 
     Raises:
         UsageError: its name ends with none of `PICTURES`.
         BackendUnavailableError: matplotlib is missing.
     """
     if _format(out) not in PICTURES:
-        raise UsageError(f"{out}: no kind of picture", hint=f"a name that ends with .{', .'.join(PICTURES)}")
+        raise UsageError(
+            f"{out}: not a kind of picture", hint=f"use a name ending in .{', .'.join(PICTURES)}"
+        )
     try:
         import matplotlib  # noqa: F401
     except ImportError as exc:
@@ -47,13 +49,13 @@ def check_picture(out: str) -> None:
 
 
 def draw_evaluation(evaluation: Evaluation, out: str, *, title: str, force: bool = False) -> None:
-    """Draw an evaluation into a file.
+    """Plot an evaluation to a file.
 
     Args:
-        evaluation: the figures.
-        out: path; its suffix says which kind of picture.
-        title: what was judged.
-        force: replace what exists.
+        evaluation: what to plot.
+        out: path; its suffix is the kind of picture.
+        title: what was evaluated.
+        force: replace an existing file.
 
     Raises:
         UsageError, BackendUnavailableError: see `check_picture`.
@@ -65,7 +67,7 @@ def draw_evaluation(evaluation: Evaluation, out: str, *, title: str, force: bool
     kind = _format(out)
     style = mpl.rc_context(
         {
-            "svg.hashsalt": "dymn",  # names of its parts, else drawn by lot
+            "svg.hashsalt": "dymn",  # else names of its parts are random
             "font.size": 9,
             "axes.axisbelow": True,
             "text.parse_math": False,  # a label with two dollar signs is no formula
@@ -75,7 +77,7 @@ def draw_evaluation(evaluation: Evaluation, out: str, *, title: str, force: bool
         warnings.simplefilter("ignore")  # a font that lacks a letter of a label draws a box
         figure = _figure(evaluation, title)
         picture = io.BytesIO()
-        # No date, so that equal figures give equal files.
+        # No date, so that equal evaluations give equal files.
         metadata = {"png": {"Software": "dymn"}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
         figure.savefig(picture, format=kind, dpi=150, metadata=metadata[kind])
     with open_target(out, force=force) as target:
@@ -105,7 +107,7 @@ def _figure(evaluation: Evaluation, title: str) -> Figure:
 
 
 def _shown(classes: tuple[ClassResult, ...]) -> list[ClassResult | None]:
-    """The classes by average precision; of very many the best and the worst, with a gap between."""
+    """The classes by average precision; if too many, the best and the worst with a gap between them."""
     ranked = sorted(classes, key=lambda one: (-one.average_precision, one.label))
     if len(ranked) <= MAX_BARS:
         return list(ranked)
@@ -137,7 +139,7 @@ def _bars(axes: Axes, shown: list[ClassResult | None], evaluation: Evaluation) -
         axes.text(0.5, shown.index(None), f"⋮ {between} more", va="center", ha="center", color=GREY)
     axes.set_xlim(0, 1)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("average precision (recordings with the class in brackets)")
+    axes.set_xlabel("average precision (in brackets: recordings with the class)")
     axes.set_title(f"{len(evaluation.classes)} classes, mean {mean:.3f} (dashed)", fontsize=10)
     axes.grid(axis="x", color="#e3e5e8")
     for side in ("top", "right", "left"):
@@ -149,7 +151,7 @@ def _reliability(axes: Axes, evaluation: Evaluation) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     most = max(one.count for one in evaluation.bins)
     for one in evaluation.bins:
-        # How many scores a bin holds spans decades: what is rare is drawn faint, not small.
+        # The counts of bins span decades: small ones are drawn faint, not small.
         axes.plot(
             one.mean_score,
             one.share,
@@ -179,8 +181,8 @@ def _reliability(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_xlim(-0.02, 1.06)
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlabel("score")
-    axes.set_ylabel("how often it is right")
-    axes.set_title(f"Reliability (off by {evaluation.calibration_error:.3f} in the mean)", fontsize=10)
+    axes.set_ylabel("share that is right")
+    axes.set_title(f"Reliability (mean error {evaluation.calibration_error:.3f})", fontsize=10)
     axes.grid(color="#e3e5e8")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -215,9 +217,9 @@ def _matrix(axes: Axes, evaluation: Evaluation) -> None:
                     fontsize=size - 1,
                     color="white" if shares[row][column] > 0.5 else "black",
                 )
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("is")
-    axes.set_title(f"Highest score right: {evaluation.accuracy_among:.1%}", fontsize=10)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"Accuracy {evaluation.accuracy_among:.1%}", fontsize=10)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)

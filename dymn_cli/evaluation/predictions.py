@@ -1,9 +1,9 @@
-"""A model's answers to recordings, computed on all cores and remembered.
+"""Predict scores or embeddings of recordings on all cores, and remember them.
 
-What was computed once is kept in the cache folder, under `answers/`, in a journal for each kind of work: the
-model's hash, how recordings are cut, and what is kept. A record counts while the recording has the same size
-and time of modification; see `dymn_cli.batch.journal` for why a killed run loses nothing but what was in
-hand. The folder may be deleted at any time.
+Predictions are kept in the cache folder, under `predictions/`, in a journal for each combination of model
+hash, window length and kind. A record counts while its recording has the same size and modification time. A
+killed run loses only the recordings in hand (see `dymn_cli.batch.journal`), and the folder may be deleted at
+any time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Embeddings", "Predictions", "job_for", "open_predictions"]
 
-FOLDER = "answers"
+FOLDER = "predictions"
 
 
 def job_for(
@@ -63,18 +63,18 @@ def job_for(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """Embeddings of recordings by window.
+    """Embeddings of the windows of recordings.
 
     Args:
-        values: (n_windows, embedding_size) float32, those of a recording together.
-        start: (n_recordings + 1,) where the windows of each recording begin, and where all end.
+        values: (n_windows, embedding_size) float32, recording by recording.
+        start: (n_recordings + 1,) where the windows of each recording begin, and where the last ones end.
     """
 
     values: NDArray[np.float32]
     start: NDArray[np.intp]
 
     def rows(self, recordings: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """The windows of some recordings, and which of these each belongs to, counted from 0."""
+        """The windows of some recordings, and the place of each window's recording among them."""
         counts = np.diff(self.start)[recordings]
         owner = np.repeat(np.arange(len(recordings)), counts)
         first = np.repeat(self.start[recordings] - np.cumsum(counts) + counts, counts)
@@ -83,12 +83,12 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model said of recordings.
+    """Predictions of a model for recordings.
 
     Args:
         description: about the model.
-        failures: recordings that gave nothing.
-        n_remembered: recordings that were known from an earlier run.
+        failures: recordings without a prediction.
+        n_remembered: recordings that an earlier run predicted.
     """
 
     description: ModelDescription
@@ -98,19 +98,19 @@ class Predictions:
     _reader: Reader
 
     @property
-    def answered(self) -> tuple[int, ...]:
-        """Which of the recordings have an answer."""
+    def done(self) -> tuple[int, ...]:
+        """The recordings that have a prediction, by their place."""
         failed = {failure.source for failure in self.failures}
         return tuple(n for n, name in enumerate(self._names) if name not in failed)
 
     def scores(self) -> NDArray[np.float32]:
-        """(n, n_classes) of those that have an answer."""
-        return np.stack([next(self._reader.clips(self._names[n])).scores for n in self.answered])
+        """(n, n_classes) scores of the recordings in `done`."""
+        return np.stack([next(self._reader.clips(self._names[n])).scores for n in self.done])
 
     def embeddings(self) -> Embeddings:
-        """The embeddings of those that have an answer."""
+        """The embeddings of the recordings in `done`."""
         values, counts = [], []
-        for n in self.answered:
+        for n in self.done:
             rows = [row.embedding for part in self._reader.embedding_rows(self._names[n]) for row in part]
             values += rows
             counts.append(len(rows))
@@ -121,7 +121,7 @@ class Predictions:
 def open_predictions(
     names: Sequence[str], job: Job, *, jobs: int, threads: int | None, watcher: Watcher
 ) -> Iterator[Predictions]:
-    """Ask a model about recordings; those that it was asked about before are not computed again.
+    """Predict recordings with a model; those of earlier runs are not computed again.
 
     Args:
         names: of files, each once.
@@ -178,12 +178,12 @@ def _open_journal(job: Job, description: ModelDescription) -> Journal:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return Journal.temporary()  # without a place to remember, everything is computed anew
+        return Journal.temporary()  # nothing can be remembered
     path = folder / f"{name}.journal"
     with contextlib.suppress(OSError):
-        os.utime(path)  # it is used
+        os.utime(path)  # mark it as used
     remove_oldest(list(folder.glob("*.journal")), cache_limit(), spare=set())
     try:
         return Journal.open(path, fingerprint)
-    except OutputError:  # another run has it, or it is damaged: neither is in the way of this one
+    except OutputError:  # another run has it, or it is damaged: this run can do without
         return Journal.temporary()

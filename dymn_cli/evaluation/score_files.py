@@ -1,23 +1,24 @@
-"""Scores out of a finished result of `dymn tag`: csv, tsv, jsonl or json, in any layout.
+"""Read scores from a finished result of `dymn tag`: csv, tsv, jsonl or json, in any layout.
 
-A recording with several windows or channels gets the highest of their scores. Results that keep the best
-labels only (`-k 5`) have gaps: these count as 0, and that is said.
+A recording with several windows or channels gets the highest of their scores. Results with the best labels
+only (`-k 5`) have gaps: these count as 0, and a note says so.
 """
 
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dymn_cli.datasets.tables import Table, read_table
 from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.labels import Label, Vocabulary
 from dymn_cli.small_files import LARGE, bounded_lines, read_small_text
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SUFFIXES",
     "ScoreTable",
-    "cells_of",
     "objects_of",
     "read_scores",
     "score_of",
@@ -40,7 +40,6 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 TSV_COLUMNS = ["source", "channel", "start_s", "end_s", "rank", "label", "score"]
 PLACE = ("source", "channel", "start_s", "end_s")
 TSV_ESCAPES = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\\\": "\\"}
-LARGEST_CELL = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +50,8 @@ class ScoreTable:
         sources: names of the recordings, in the order of the result.
         vocabulary: the labels.
         scores: (n_sources, n_labels) float32; 0 where the result has none.
-        failed: recordings that gave none.
-        notes: a line each: what is worth knowing about the result.
+        failed: recordings without scores.
+        notes: remarks for the user, a line each.
     """
 
     sources: tuple[str, ...]
@@ -63,7 +62,7 @@ class ScoreTable:
 
 
 class _Gathering:
-    """Scores as they are read, by recording and label."""
+    """Scores while they are read, by recording and label."""
 
     def __init__(self) -> None:
         self.sources: dict[str, int] = {}
@@ -75,7 +74,7 @@ class _Gathering:
         self._places: dict[int, tuple[object, ...]] = {}
 
     def label(self, name: str, mid: str = "") -> int:
-        """The place of a label, which is new if need be."""
+        """The column of a label, added if new."""
         if mid:
             self.mids[name] = mid
         return self.labels.setdefault(name, len(self.labels))
@@ -83,7 +82,7 @@ class _Gathering:
     def add(
         self, source: str, place: tuple[object, ...], labels: Sequence[int], scores: Sequence[float]
     ) -> None:
-        """Some scores of a recording, from one place in it."""
+        """Add scores of a recording, from one place in it."""
         number = self.sources.setdefault(source, len(self.sources))
         if self._places.setdefault(number, place) != place:
             self.several.add(number)
@@ -99,10 +98,10 @@ class _Gathering:
 
 
 def read_scores(paths: Sequence[str]) -> ScoreTable:
-    """Read finished results; several are taken for parts of one.
+    """Read finished results; several are parts of one.
 
     Raises:
-        InputError: one cannot be read, is no result with scores, or holds a score that is none.
+        InputError: one cannot be read, has no scores, or has a bad score.
         UsageError: a name that ends with none of `SUFFIXES`.
     """
     gathering = _Gathering()
@@ -147,7 +146,7 @@ def _reader_of(path: str) -> Callable[[str, _Gathering], None]:
     suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
     readers = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_objects, ".json": _read_objects}
     if suffix not in readers:
-        raise UsageError(f"{path}: no result that can be judged", hint=f"one of {', '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: not a result that can be evaluated", hint=f"one of {', '.join(SUFFIXES)}")
     return readers[suffix]
 
 
@@ -155,129 +154,70 @@ def _reader_of(path: str) -> Callable[[str, _Gathering], None]:
 
 
 def _read_csv(path: str, gathering: _Gathering) -> None:
-    lines = cells_of(path, ",")
-    header = next(lines, (0, []))[1]
-    if header[:4] == list(PLACE) and {"label", "score"} <= set(header):
-        _long(path, header, lines, gathering)
-    elif header[:2] == ["source", "duration_s"] and "label_1" in header:
-        _wide(path, header, lines, gathering)
-    elif header[:4] == list(PLACE) and len(header) > len(PLACE) and header[4] != "e0":
-        _matrix(path, header, lines, gathering)
+    table = read_table(path, ",")
+    columns = table.columns
+    if columns[:4] == PLACE and {"label", "score"} <= set(columns):
+        _long(table, gathering)
+    elif columns[:2] == ("source", "duration_s") and "label_1" in columns:
+        _wide(table, gathering)
+    elif columns[:4] == PLACE and len(columns) > len(PLACE) and columns[4] != "e0":
+        _matrix(table, gathering)
     else:
-        raise InputError(f"{path}: no result of dymn tag: its first line is {','.join(header[:5])!r}")
+        raise InputError(f"{path}: not a result of dymn tag: its first line is {','.join(columns[:5])!r}")
 
 
 def _read_tsv(path: str, gathering: _Gathering) -> None:
-    lines = cells_of(path, "\t")
-    first = next(lines, None)
-    if first is None:
-        return
-    if first[1] != TSV_COLUMNS:
-
-        def again() -> Iterator[tuple[int, list[str]]]:
-            yield first
-            yield from lines
-
-        _long(path, TSV_COLUMNS, again(), gathering)
-    else:
-        _long(path, TSV_COLUMNS, lines, gathering)
+    _long(read_table(path, "\t", columns=TSV_COLUMNS), gathering)
 
 
-def cells_of(path: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table that have any cells, and the number of the line where each ends.
-
-    Raises:
-        InputError: it cannot be read, or is no table.
-    """
-    csv.field_size_limit(LARGEST_CELL)
-    try:
-        with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = (
-                csv.reader(bounded_lines(file, path, InputError), strict=True)
-                if separator == ","
-                else csv.reader(
-                    bounded_lines(file, path, InputError), delimiter=separator, quoting=csv.QUOTE_NONE
-                )
-            )
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
-    except csv.Error as exc:
-        raise InputError(f"{path}: not a table: {exc}") from exc
-
-
-Lines = Iterable[tuple[int, list[str]]]
-
-
-def _long(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> None:
-    column = {name: n for n, name in enumerate(header)}
-    has_mid = "mid" in column
-    for line, cells in lines:
-        if len(cells) != len(header):
-            raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
-        source, name = cells[column["source"]], cells[column["label"]]
-        if path.lower().endswith(".tsv"):
+def _long(table: Table, gathering: _Gathering) -> None:
+    is_tsv = table.path.lower().endswith(".tsv")
+    for line, row in table:
+        source, name = row["source"], row["label"]
+        if is_tsv:
             source, name = unescaped(source), unescaped(name)
-        label = gathering.label(name, cells[column["mid"]] if has_mid else "")
-        place = (cells[column["channel"]], cells[column["start_s"]])
-        gathering.add(source, place, [label], [score_of(cells[column["score"]], f"{path}, line {line}")])
+        label = gathering.label(name, row.get("mid", ""))
+        score = score_of(row["score"], table.at(line))
+        gathering.add(source, (row["channel"], row["start_s"]), [label], [score])
 
 
-def _wide(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> None:
-    pairs = [
-        (header.index(f"label_{n}"), header.index(f"score_{n}"))
-        for n in range(1, len(header))
-        if f"label_{n}" in header
-    ]
-    for line, cells in lines:
-        if len(cells) != len(header):
-            raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
-        given = [(cells[label], cells[score]) for label, score in pairs if cells[label]]
-        where = f"{path}, line {line}"
-        place = tuple(cells[header.index("channel")] for _ in range("channel" in header))
+def _wide(table: Table, gathering: _Gathering) -> None:
+    numbers = [n for n in range(1, len(table.columns)) if f"label_{n}" in table.columns]
+    for line, row in table:
+        given = [(row[f"label_{n}"], row[f"score_{n}"]) for n in numbers if row[f"label_{n}"]]
         labels = [gathering.label(label) for label, _ in given]
-        gathering.add(cells[0], place, labels, [score_of(score, where) for _, score in given])
+        scores = [score_of(score, table.at(line)) for _, score in given]
+        gathering.add(row["source"], (row.get("channel"),), labels, scores)
 
 
-def _matrix(path: str, header: list[str], lines: Lines, gathering: _Gathering) -> None:
-    labels = [gathering.label(name) for name in header[len(PLACE) :]]
-    if len(set(labels)) < len(labels):
-        raise InputError(f"{path}: two columns have the same name")
-    for line, cells in lines:
-        if len(cells) != len(header):
-            raise InputError(f"{path}, line {line}: {len(cells)} cells for {len(header)} columns")
-        where = f"{path}, line {line}"
-        scores = [score_of(text, where) for text in cells[len(PLACE) :]]
-        gathering.add(cells[0], (cells[1], cells[2]), labels, scores)
+def _matrix(table: Table, gathering: _Gathering) -> None:
+    names = table.columns[len(PLACE) :]
+    if len(set(names)) < len(names):
+        raise InputError(f"{table.path}: two columns have the same name")
+    labels = [gathering.label(name) for name in names]
+    for line, row in table:
+        scores = [score_of(row[name], table.at(line)) for name in names]
+        gathering.add(row["source"], (row["channel"], row["start_s"]), labels, scores)
 
 
 def score_of(text: object, where: str) -> float:
     """A score as a number.
 
     Raises:
-        InputError: it is none between 0 and 1.
+        InputError: it is not between 0 and 1.
     """
     try:
-        value = float(text)  # type: ignore[arg-type]  # whatever is no number is said below
+        value = float(text)  # type: ignore[arg-type]  # refused below if it is no number
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value <= 1:
-        raise InputError(f"{where}: {text!r} is no score between 0 and 1")
+        raise InputError(f"{where}: {text!r} is not a score between 0 and 1")
     return value
 
 
 def unescaped(text: str) -> str:
-    """A cell of our tsv without its escapes."""
-    if "\\" not in text:
-        return text
-    parts, at = [], 0
-    while at < len(text):
-        pair = text[at : at + 2]
-        parts.append(TSV_ESCAPES.get(pair, text[at]))
-        at += 2 if pair in TSV_ESCAPES else 1
-    return "".join(parts)
+    """A cell of tsv without its escapes."""
+    return re.sub(r"\\[tnr\\]", lambda found: TSV_ESCAPES[found[0]], text)
 
 
 # ---------------------------------------------------------------------- objects
@@ -289,7 +229,7 @@ def _read_objects(path: str, gathering: _Gathering) -> None:
 
 
 def objects_of(path: str) -> Iterator[tuple[Any, str]]:
-    """The objects of a json or jsonl result, and where each stands.
+    """The objects of a json or jsonl result, each with its place in the file.
 
     Raises:
         InputError: it cannot be read, or is not JSON.
@@ -322,7 +262,7 @@ def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
         gathering.failed[source_of(one, where)] = None
         return
     if schema != "dymn.clip/1":
-        raise InputError(f"{where}: no result of dymn tag, but {str(schema)[:40]}")
+        raise InputError(f"{where}: not a result of dymn tag, but {str(schema)[:40]}")
     try:
         tags = [(tag["label"], tag.get("mid") or "", tag["score"]) for tag in one["tags"]]
         place = (one.get("channel", "mix"),)
@@ -333,10 +273,10 @@ def _add_object(one: Any, where: str, gathering: _Gathering) -> None:
 
 
 def source_of(one: dict[str, Any], where: str) -> str:
-    """The source that an object of a result is about.
+    """The source of an object of a result.
 
     Raises:
-        InputError: it does not say.
+        InputError: it has none.
     """
     try:
         if "source_b64" in one:

@@ -1,7 +1,7 @@
-"""From a score when to report a class: thresholds by the results on known recordings.
+"""Choose the threshold of each class from scores of labelled recordings.
 
-A threshold lies between two scores, half-way and as short as it can be written, so that it survives
-rounding and separates recordings that are yet to come best.
+A threshold lies half-way between two scores and has as few digits as possible, so that it survives rounding
+and has the best chance to separate new recordings.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "Threshold", "at_precision", "best_f1", "thresholds_csv", "write_thresholds"]
 
 NEVER = 1.0
-"""The threshold of a class that does not reach the wanted precision anywhere."""
+"""The threshold of a class that reaches the wanted precision nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The lowest score at which a class is reported, and what that gives on the recordings it is from.
+    """The lowest score at which a class is reported, and the quality that this gives.
 
     Args:
         value: in [0, 1].
-        precision: how much of what is reported is right; NaN where nothing is.
-        recall: how much of what there is is reported.
+        precision: NaN if nothing is reported.
+        recall: share of the recordings with the class that are reported.
         f1: the harmonic mean of both.
     """
 
@@ -43,12 +43,12 @@ class Threshold:
 
 
 def best_f1(curve: Curve) -> Threshold:
-    """The threshold with the largest F1; of several the highest."""
+    """The threshold with the largest F1; the highest of several."""
     return _at(curve, int(np.argmax(curve.f1)))
 
 
 def at_precision(curve: Curve, wanted: float) -> Threshold:
-    """The lowest threshold with this precision or more; `NEVER` where there is none."""
+    """The lowest threshold with at least this precision; `NEVER` if there is none."""
     good = np.flatnonzero(curve.precision >= wanted)
     return _at(curve, int(good[-1])) if len(good) else Threshold(NEVER, math.nan, 0.0, 0.0)
 
@@ -62,7 +62,7 @@ def _at(curve: Curve, n: int) -> Threshold:
 
 
 def between(low: float, high: float) -> float:
-    """A short number above `low` and not above `high`, near the middle, also in single precision."""
+    """A short number near the middle, above `low` and not above `high`, also in single precision."""
     middle = (low + high) / 2
     for digits in range(1, 9):
         value = float(f"{middle:.{digits}g}")
@@ -82,6 +82,6 @@ def write_thresholds(out: str, thresholds: Iterable[tuple[str, str, float]], *, 
 
 
 def thresholds_csv(thresholds: Iterable[tuple[str, str, float]]) -> bytes:
-    """The lines of such a file."""
+    """The content of a thresholds file."""
     rows = ((mid, label, f"{value:.9g}") for mid, label, value in thresholds)
     return b"".join(map(csv_line, (("mid", "label", "threshold"), *rows)))

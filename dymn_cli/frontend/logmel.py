@@ -83,7 +83,7 @@ class _MelSum:
 class _Workspace:
     """A thread's arrays for one chunk.
 
-    Frames are as long as the transform, with zeros after the Hann window that nobody writes to: NumPy takes
+    Frames are as long as the transform, with zeros after the Hann window that stay as they are: NumPy takes
     a third longer where it has to fill shorter ones up itself.
     """
 

@@ -30,7 +30,7 @@ MEL_FACTOR = 1127.0  # puts 1,000 Hz at 1,000 mel
 
 @dataclass(frozen=True, slots=True)
 class FrontEndConfig:
-    """What a network was trained to hear through; the defaults are those of the published models.
+    """The numbers of a front end; the defaults are those of the published models.
 
     The published variants `hop_N` and `mels_N` differ in `n_hop` (N ms) and `n_mels` only.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dymn_cli.errors import UsageError
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingWriter, EventWriter, TagWriter, WriterOptions
@@ -41,6 +41,18 @@ __all__ = [
     "tag_writer",
 ]
 
+
+def _parquet(kind: str) -> Callable[..., Any]:
+    """A writer of `to_parquet`, which is loaded when its format is chosen."""
+
+    def make(*arguments: object) -> Any:
+        from dymn_cli.writers import to_parquet
+
+        return getattr(to_parquet, kind)(*arguments)
+
+    return make
+
+
 _SPAN_WRITERS: dict[str, type[SpanWriter]] = {
     kind.format_name: kind for kind in (AudacityLabels, RavenSelections, SrtSubtitles, VttSubtitles)
 }
@@ -54,6 +66,12 @@ _TAG_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], TagWriter]] = {
     "json": JsonTags,
     "jsonl": JsonlTags,
     **_SPAN_WRITERS,
+    "parquet": _parquet("ParquetTags"),
+}
+_TAG_LAYOUTS: dict[str, dict[str, Callable[[BinaryIO, WriterOptions], TagWriter]]] = {
+    "long": _TAG_WRITERS,
+    "wide": {"csv": WideCsvTags},
+    "matrix": {"csv": MatrixCsvTags, "parquet": _parquet("ParquetMatrix")},
 }
 _EVENT_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], EventWriter]] = {
     "tsv": TsvEvents,
@@ -61,16 +79,18 @@ _EVENT_WRITERS: dict[str, Callable[[BinaryIO, WriterOptions], EventWriter]] = {
     "json": JsonTags,
     "jsonl": JsonlTags,
     **_EVENT_SPAN_WRITERS,
+    "parquet": _parquet("ParquetEvents"),
 }
 _EMBEDDING_WRITERS: dict[str, Callable[[BinaryIO, EmbeddingOptions], EmbeddingWriter]] = {
     "jsonl": JsonlEmbeddings,
     "csv": CsvEmbeddings,
     "tsv": TsvEmbeddings,
+    "parquet": _parquet("ParquetEmbeddings"),
 }
 
-TAG_FORMATS = ("table", *_TAG_WRITERS, "parquet")
-EVENT_FORMATS = ("table", *_EVENT_WRITERS, "parquet")
-EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS, "parquet")
+TAG_FORMATS = ("table", *_TAG_WRITERS)
+EVENT_FORMATS = ("table", *_EVENT_WRITERS)
+EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS)
 
 WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_EVENT_SPAN_WRITERS})
 """Formats that have no place for what made them: a file beside them says it."""
@@ -137,23 +157,15 @@ def tag_writer(
     """
     known = _known(name, name, TAG_FORMATS)
     _check_safe(known, options.csv_safe)
-    if options.layout == "wide":
-        if known != "csv":
-            raise UsageError(f"the format {known} has no wide layout", hint="--format csv has one")
-        return WideCsvTags(stream, options)
-    if options.layout == "matrix" and known not in ("csv", "parquet"):
-        raise UsageError(f"the format {known} has no matrix layout", hint="--format csv and parquet have one")
-    if known == "parquet":
-        from dymn_cli.writers.to_parquet import ParquetMatrix, ParquetTags
-
-        return (ParquetMatrix if options.layout == "matrix" else ParquetTags)(stream, options)
-    if options.layout == "matrix":
-        return MatrixCsvTags(stream, options)
-    if known == "table":
+    if known == "table" and options.layout == "long":
         from dymn_cli.writers.to_table import TableTags
 
         return TableTags(stream, options, console)
-    return _TAG_WRITERS[known](stream, options)
+    writers = _TAG_LAYOUTS[options.layout]
+    if known not in writers:
+        hint = f"--format {' and '.join(writers)} {'has' if len(writers) == 1 else 'have'} one"
+        raise UsageError(f"the format {known} has no {options.layout} layout", hint=hint)
+    return writers[known](stream, options)
 
 
 def event_writer(
@@ -173,10 +185,6 @@ def event_writer(
     """
     known = _known(name, name, EVENT_FORMATS)
     _check_safe(known, options.csv_safe)
-    if known == "parquet":
-        from dymn_cli.writers.to_parquet import ParquetEvents
-
-        return ParquetEvents(stream, options)
     if known == "table":
         from dymn_cli.writers.to_table import TableEvents
 
@@ -211,10 +219,6 @@ def embedding_writer(
         from dymn_cli.writers.to_npy import NpyEmbeddings
 
         return NpyEmbeddings(stream, options, index)
-    if known == "parquet":
-        from dymn_cli.writers.to_parquet import ParquetEmbeddings
-
-        return ParquetEmbeddings(stream, options)
     return _EMBEDDING_WRITERS[known](stream, options)
 
 

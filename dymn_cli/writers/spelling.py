@@ -7,9 +7,10 @@ in base64, a terminal neither control characters nor anything that it cannot sho
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 
-__all__ = ["counted", "name_bytes", "readable", "seconds", "visible", "visible_rows"]
+__all__ = ["counted", "name_bytes", "readable", "seconds", "stand_in", "visible", "visible_rows"]
 
 _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls of terminals and text, surrogates, separators
@@ -32,6 +33,12 @@ def name_bytes(text: str) -> bytes:
 def readable(text: str) -> str:
     """The same text as valid Unicode: U+FFFD stands for each byte that is no UTF-8."""
     return name_bytes(text).decode("utf-8", "replace")
+
+
+def stand_in(name: str) -> tuple[str, str | None]:
+    """The name of a source as valid Unicode, and its bytes in base64 where that says less than they do."""
+    shown, raw = readable(name), name_bytes(name)
+    return shown, None if shown.encode("utf-8") == raw else base64.b64encode(raw).decode("ascii")
 
 
 def visible(text: str, encoding: str = "utf-8") -> str:

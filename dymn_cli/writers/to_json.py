@@ -11,7 +11,6 @@ not occur.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from dymn_cli.writers.base import (
     WriterOptions,
 )
 from dymn_cli.writers.meta import model_object
-from dymn_cli.writers.spelling import name_bytes, readable, seconds
+from dymn_cli.writers.spelling import readable, seconds, stand_in
 
 __all__ = ["JsonTags", "JsonlEmbeddings", "JsonlTags", "error_object", "source_fields"]
 
@@ -94,10 +93,8 @@ def error_object(failure: Failure) -> JsonObject:
 
 def source_fields(source: str) -> JsonObject:
     """The name of a source as valid Unicode, and its bytes where that says less than they do."""
-    shown, raw = readable(source), name_bytes(source)
-    if shown.encode("utf-8") == raw:
-        return {"source": shown}
-    return {"source": shown, "source_b64": base64.b64encode(raw).decode("ascii")}
+    shown, encoded = stand_in(source)
+    return {"source": shown} if encoded is None else {"source": shown, "source_b64": encoded}
 
 
 def _audio_fields(result: ClipResult | SourceEvents) -> JsonObject:

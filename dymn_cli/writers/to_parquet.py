@@ -16,7 +16,6 @@ is complete, because its directory comes last.
 
 from __future__ import annotations
 
-import base64
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar
@@ -25,7 +24,7 @@ from dymn_cli.errors import OutputError
 from dymn_cli.results import ClipResult, SourceEvents
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Provenance, Writer, WriterOptions
 from dymn_cli.writers.meta import meta_document
-from dymn_cli.writers.spelling import name_bytes, readable, seconds
+from dymn_cli.writers.spelling import seconds, stand_in
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -234,9 +233,7 @@ def _or_null(value: float) -> float | None:
 
 
 def _place(source: str, channel: str, start_s: float, end_s: float) -> Row:
-    shown, raw = readable(source), name_bytes(source)
-    encoded = None if shown.encode("utf-8") == raw else base64.b64encode(raw).decode("ascii")
-    return shown, encoded, channel, seconds(start_s), seconds(end_s)
+    return *stand_in(source), channel, seconds(start_s), seconds(end_s)
 
 
 def _pyarrow() -> tuple[ModuleType, ModuleType]:

@@ -307,7 +307,9 @@ def test_samples_that_no_recording_has_are_silence_and_located(tmp_path: Path, b
 def test_a_double_beyond_float_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "huge.wav"
     soundfile.write(path, np.full(4_000, 1e200), 8_000, subtype="DOUBLE")
-    with pytest.raises(CorruptAudioError, match=r"most samples are none: the first is infinite, at 0\.000 s"):
+    with pytest.raises(
+        CorruptAudioError, match=r"most samples are unusable: the first is infinite, at 0\.000 s"
+    ):
         drain(open_audio(path))
 
 

@@ -104,7 +104,7 @@ OTHER_MODEL = dataclasses.replace(MADE, model=dataclasses.replace(MODEL, sha256=
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "npy"])
 @pytest.mark.parametrize(
-    ("made", "what"), [(OTHER_WINDOW, "window_s is 5.0, there 10.0"), (OTHER_MODEL, "sha256 is")]
+    ("made", "what"), [(OTHER_WINDOW, "window_s is 5.0, not 10.0"), (OTHER_MODEL, "sha256 is")]
 )
 def test_shares_of_other_options_or_models_are_refused(
     tmp_path: Path, suffix: str, made: Provenance, what: str
@@ -224,7 +224,7 @@ def test_a_share_that_was_cut_short_is_refused(tmp_path: Path, suffix: str) -> N
     shares = [write(tmp_path / f"{n}.{suffix}", [f"{n}.wav"], suffix) for n in range(3)]
     path = Path(shares[1])
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(InputError, match=r"1\.\w+: (cut short|not a whole)"):
+    with pytest.raises(InputError, match=r"1\.\w+: (cut short|not a complete)"):
         merge(shares, str(tmp_path / f"all.{suffix}"))
     assert files(tmp_path, "all") == {}
 
@@ -238,7 +238,7 @@ def test_matrices_of_other_widths_are_refused(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
     one, two = (write(tmp_path / f"{n}.csv", [f"{n}.wav"], "csv") for n in (1, 2))
     whole = str(tmp_path / "all.csv")
-    with pytest.raises(UsageError, match="nothing to put together"):
+    with pytest.raises(UsageError, match="nothing to merge"):
         merge([one], whole)
     with pytest.raises(UsageError, match="given twice"):
         merge([one, two, one], whole)
@@ -268,7 +268,7 @@ def test_a_list_of_failures_of_an_earlier_whole_goes(tmp_path: Path) -> None:
 def test_the_whole_is_of_the_format_of_its_shares(tmp_path: Path) -> None:
     shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv") for n in (0, 1)]
     for whole, form in (("all.jsonl", None), ("all.csv", "jsonl")):
-        with pytest.raises(UsageError, match=r"0\.csv is csv by its name, and the whole would be jsonl"):
+        with pytest.raises(UsageError, match=r"0\.csv is csv by its name, but the output would be jsonl"):
             merge(shares, str(tmp_path / whole), format_name=form)
 
 

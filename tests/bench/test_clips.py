@@ -78,7 +78,7 @@ def test_a_long_recording_that_does_not_fit_is_refused(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 99, 1))
-    with pytest.raises(OutputError, match="no room") as caught:
+    with pytest.raises(OutputError, match="no space") as caught:
         write_long(tmp_path / "long.mp3", 1)
     assert "--long" in (caught.value.hint or "")
     assert not (tmp_path / "long.mp3").exists()

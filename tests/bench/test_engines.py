@@ -11,7 +11,7 @@ import pytest
 from dymn_cli.batch.job import Job
 from dymn_cli.batch.run import InProcess
 from dymn_cli.bench.engines import WarmEngine
-from dymn_cli.bench.stages import COMMON_STAGES, Stages
+from dymn_cli.bench.stages import COMMON_STAGES, open_stages
 from dymn_cli.errors import InputError
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.tagging.options import TagOptions
@@ -59,13 +59,13 @@ def test_stages_do_as_many_clips_as_they_say(
 ) -> None:
     clips = {form: originals[form][:2] for form in ("wav", "ogg")}
     backend = open_backend("dymn04_kd", n_samples=320_000)
-    with Stages(tagger, backend, clips, tmp_path, n_clips=3) as stages:
-        assert set(stages.by_name) == {
+    with open_stages(tagger, backend, clips, tmp_path, n_clips=3) as stages:
+        assert set(stages) == {
             ("decode", "wav"),
             ("decode", "ogg"),
             *((what, "") for what in COMMON_STAGES),
         }
-        for stage in stages.by_name.values():
+        for stage in stages.values():
             stage()
     sources = [row["source"] for row in rows(tmp_path / "stages.csv") if row["rank"] == "1"]
     assert sources == ["original-0.wav", "original-1.wav", "original-0.wav"]

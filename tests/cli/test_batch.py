@@ -594,6 +594,6 @@ def test_hundreds_of_failures_do_not_flood_the_terminal(dymn) -> None:
     ran = dymn("tag", "bad", *CUT, "-o", "t.csv")
     assert ran.returncode == 6
     assert ran.err.count("dymn: failed: ") == 20
-    assert "what failed is listed in t.csv.failures.csv" in ran.err
+    assert "failed inputs are listed in t.csv.failures.csv" in ran.err
     assert len(rows_of(dymn.cwd / "t.csv.failures.csv")) == 60
     assert dymn("tag", "bad", *CUT, "-o", "t.csv", "-v").err.count("dymn: failed: ") == 60

@@ -49,6 +49,14 @@ def test_each_command_explains_itself_by_a_summary_and_two_examples(
     assert not set("{}") & set(usage)
 
 
+@pytest.mark.parametrize("words", [("tag",), ("events",), ("embed",)], ids=" ".join)
+def test_the_help_of_an_analysis_fits_two_screens(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(fake(*words, "-h").out.splitlines()) <= 100
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=IDS)
 def test_each_option_is_explained_and_shown(fake: Fake, words: tuple[str, ...]) -> None:
     shown = fake(*words, "-h").out
@@ -159,7 +167,7 @@ def test_a_second_model_is_no_ensemble_where_one_is_taken(fake: Fake, words: lis
 def test_an_empty_text_is_not_taken_for_a_file_or_a_folder(fake: Fake, words: list[str], called: str) -> None:
     ran = fake(*words)
     assert (ran.returncode, ran.stdout) == (2, b"")
-    assert ran.err.startswith(f"dymn: error: {called} is an empty text; ")
+    assert ran.err.startswith(f"dymn: error: {called} is empty; ")
     assert ran.err.count("\n") == 1
 
 

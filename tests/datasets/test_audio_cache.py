@@ -297,7 +297,7 @@ def test_nothing_else_in_the_folder_is_touched(folder: Path, monkeypatch: pytest
 @pytest.mark.parametrize("text", ["many", "-1", "nan", "inf"])
 def test_a_limit_that_is_none_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("DYMN_CACHE_GB", text)
-    with pytest.raises(UsageError, match=f"DYMN_CACHE_GB={text} is no number of gigabytes"):
+    with pytest.raises(UsageError, match=f"DYMN_CACHE_GB={text} is not a number of gigabytes"):
         opened(folder)
 
 

@@ -144,9 +144,9 @@ def group(file: h5py.File, name: str) -> None:
         (soft_link, "a link to another place"),
         (external_values, "values in other files"),
         (virtual, "values in other files"),
-        (huge, "is not what the file holds"),
-        (huge_chunk, "is not what the file holds"),
-        (group, "is no dataset"),
+        (huge, "is larger than what the file holds"),
+        (huge_chunk, "is larger than what the file holds"),
+        (group, "is not a dataset"),
     ],
 )
 def test_values_that_are_not_in_the_file_are_refused(

@@ -21,7 +21,7 @@ def files(top: Path, *names: str) -> Path:
 
 
 def labels_of(data: Dataset) -> dict[str, tuple[str, ...]]:
-    return {Path(e.path).name: tuple(data.classes[n] for n in e.labels) for e in data.examples}
+    return {Path(e.source).name: e.labels for e in data.examples}
 
 
 def test_a_folder_has_a_class_for_each_of_its_folders(tmp_path: Path) -> None:
@@ -37,10 +37,10 @@ def test_parts_of_a_folder_are_its_split(tmp_path: Path) -> None:
     top = files(tmp_path, "train/dog/1.wav", "train/cat/2.wav", "test/dog/3.wav", "test/cat/4.wav")
     data = read_folder(top)
     assert data.classes == ("cat", "dog")
-    assert {Path(e.path).name: e.split for e in data.examples} == {
+    assert {Path(e.source).name: e.split for e in data.examples} == {
         "1.wav": "train", "2.wav": "train", "3.wav": "test", "4.wav": "test",
     }  # fmt: skip
-    assert "the folders test, train are taken for parts of the data" in data.notes
+    assert "the folders test, train are used as parts of the data" in data.notes
 
 
 def test_files_without_a_class_and_classes_without_a_file_are_said(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_a_recording_is_one_however_it_is_spelled(tmp_path: Path, other: str) ->
     table = top / "labels.csv"
     table.write_text(f"file,label\na.wav,Dog\nb.wav,Cat\n{other},Purr\n")
     data = read_table(table)
-    assert [Path(example.path).name for example in data.examples] == ["a.wav", "b.wav"]
+    assert [Path(example.source).name for example in data.examples] == ["a.wav", "b.wav"]
     assert labels_of(data) == {"a.wav": ("Dog", "Purr"), "b.wav": ("Cat",)}
-    assert any("whose labels are joined: 1" in note for note in data.notes)
+    assert any("whose labels are merged: 1" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(("column", "what"), [("fold", "fold"), ("split", "fold"), ("group", "group")])
@@ -97,7 +97,7 @@ def test_a_table_says_where_its_files_are(tmp_path: Path) -> None:
     files(tmp_path, "a.wav", "sub/b.wav", "64760.wav")
     (tmp_path / "t.csv").write_text("file,label,fold,group\na.wav,Dog,1,g\nsub/b.wav,Cat,2,\n64760,Dog,1,\n")
     data = read_table(tmp_path / "t.csv")
-    assert [Path(e.path) for e in data.examples] == [
+    assert [Path(e.source) for e in data.examples] == [
         tmp_path / "a.wav", tmp_path / "sub/b.wav", tmp_path / "64760.wav",
     ]  # fmt: skip
     assert [(e.fold, e.group) for e in data.examples] == [("1", "g"), ("2", ""), ("1", "")]
@@ -120,7 +120,7 @@ def test_the_task_is_that_of_the_data_unless_it_is_said(tmp_path: Path) -> None:
     many = read_table(tmp_path / "many.csv")
     assert many.is_multilabel
     assert "1 of 3 recordings have several labels" in many.notes
-    assert "recordings without a label, examples of none of the classes: 1" in many.notes
+    assert "recordings without a label, examples of no class: 1" in many.notes
     with pytest.raises(InputError, match=r"with several: 1; .*a\.wav has Cat, Dog"):
         read_table(tmp_path / "many.csv", task="one")
     with pytest.raises(UsageError, match="no task 'some'"):
@@ -141,9 +141,9 @@ def test_some_recordings_may_be_missing_but_not_most(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\na.wav,Dog\nb.wav,Cat\nc.wav,Cat\n")
     assert read_table(tmp_path / "t.csv").missing == ("c.wav",)
     (tmp_path / "t.csv").write_text("file,label\na.wav,Dog\nx.wav,Dog\ny.wav,Cat\n")
-    with pytest.raises(InputError, match=r"2 of 3 recordings are not there, the first is x\.wav") as caught:
+    with pytest.raises(InputError, match=r"2 of 3 recordings are missing, the first is x\.wav") as caught:
         read_table(tmp_path / "t.csv")
-    assert caught.value.hint == "say where they are: --audio DIR"
+    assert caught.value.hint == "name their folder with --audio DIR"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_some_recordings_may_be_missing_but_not_most(tmp_path: Path) -> None:
     [
         ((), "no class in this folder"),
         (("loose.wav",), "no class in this folder"),
-        (("dog/1.wav", "dog/2.wav"), "only the class 'dog'; to tell sounds apart takes two"),
+        (("dog/1.wav", "dog/2.wav"), "only the class 'dog', where two or more are needed"),
         (("dog/1.wav", "cat/notes.txt"), "only the class 'dog'"),
     ],
 )

@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dymn_cli.datasets.dataset import Dataset, Example
+from dymn_cli.datasets.dataset import Dataset
 from dymn_cli.datasets.folds import make_folds, plan_of
+from dymn_cli.datasets.label_tables import LabelRow
 from dymn_cli.errors import UsageError
 
 
-def data(*examples: Example) -> Dataset:
+def data(*examples: LabelRow) -> Dataset:
     return Dataset("data", ("a", "b"), ("", ""), examples, is_multilabel=False)
 
 
 def plain(n: int) -> Dataset:
-    return data(*(Example(f"{i}.wav", (i % 2,)) for i in range(n)))
+    return data(*(LabelRow(f"{i}.wav", ("ab"[i % 2],)) for i in range(n)))
 
 
 def test_each_class_is_spread_over_all_folds() -> None:
@@ -54,7 +55,7 @@ def test_other_seeds_make_other_folds() -> None:
 
 
 def test_folds_of_the_data_come_first() -> None:
-    plan = plan_of(data(*(Example(f"{n}.wav", (n % 2,), fold=str(n % 3 + 9)) for n in range(9))))
+    plan = plan_of(data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), fold=str(n % 3 + 9)) for n in range(9))))
     assert (plan.n_folds, plan.words) == (3, "the 3 folds of the data")
     assert list(plan.held_out(0)) == [0, 3, 6]  # fold 9 before 10 and 11
     assert list(plan.learned(0)) == [1, 2, 4, 5, 7, 8]
@@ -63,11 +64,11 @@ def test_folds_of_the_data_come_first() -> None:
 
 def test_a_split_holds_its_test_part_out_for_good() -> None:
     parts = ["train", "train", "val", "test", "test"]
-    plan = plan_of(data(*(Example(f"{n}.wav", (n % 2,), split=part) for n, part in enumerate(parts))))
+    plan = plan_of(data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), split=part) for n, part in enumerate(parts))))
     assert list(plan.held_out(0)) == [3, 4]
     assert list(plan.final) == [0, 1, 2]
     assert list(np.flatnonzero(plan.validation)) == [2]
-    without_test = plan_of(data(*(Example(f"{n}.wav", (n % 2,), split=parts[n]) for n in range(3))))
+    without_test = plan_of(data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), split=parts[n]) for n in range(3))))
     assert list(without_test.held_out(0)) == [2]
     assert not without_test.validation.any()
 
@@ -102,19 +103,19 @@ def test_it_is_about_that_of_few_recordings_too(n: int, share: float, n_held: in
 
 
 def test_a_share_of_one_group_cannot_be_held_out() -> None:
-    with pytest.raises(UsageError, match="4 recordings in 1 group cannot be divided so"):
-        plan_of(data(*(Example(f"{n}.wav", (n % 2,), group="all") for n in range(4))), holdout=0.25)
+    with pytest.raises(UsageError, match="4 recordings in 1 group cannot be divided like that"):
+        plan_of(data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), group="all") for n in range(4))), holdout=0.25)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"folds": 3, "holdout": 0.2}, "two ways"),
-        ({"holdout": 1.5}, "no share above 0 and up to 0.5"),
-        ({"holdout": 0.99}, "--holdout 0.99 is no share"),
-        ({"holdout": 0.51}, "no share"),
-        ({"holdout": 0}, "no share"),
-        ({"holdout": float("nan")}, "no share"),
+        ({"folds": 3, "holdout": 0.2}, "exclude each other"),
+        ({"holdout": 1.5}, "must be above 0 and at most 0.5"),
+        ({"holdout": 0.99}, "--holdout 0.99: must be"),
+        ({"holdout": 0.51}, "must be above 0"),
+        ({"holdout": 0}, "must be above 0"),
+        ({"holdout": float("nan")}, "must be above 0"),
         ({"folds": 1}, "at least 2"),
     ],
 )
@@ -127,16 +128,16 @@ def test_one_recording_cannot_be_divided() -> None:
     with pytest.raises(UsageError, match="1 recording cannot be divided"):
         plan_of(plain(1))
     with pytest.raises(UsageError, match="cannot be divided"):
-        plan_of(data(*(Example(f"{n}.wav", (n % 2,), group="all") for n in range(4))))
+        plan_of(data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), group="all") for n in range(4))))
 
 
 def test_more_folds_than_recordings_are_refused() -> None:
-    recordings = data(*(Example(f"{n}.wav", (n % 2,)) for n in range(6)))
+    recordings = data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],)) for n in range(6)))
     assert plan_of(recordings, folds=6).n_folds == 6
-    with pytest.raises(UsageError, match="--folds 7: there are 6 recordings"):
+    with pytest.raises(UsageError, match="--folds 7: only 6 recordings"):
         plan_of(recordings, folds=7)
 
 
 def test_classes_of_one_recording_each_cannot_be_judged() -> None:
     with pytest.raises(UsageError, match="no class has two recordings"):
-        plan_of(data(Example("a.wav", (0,)), Example("b.wav", (1,))))
+        plan_of(data(LabelRow("a.wav", ("a",)), LabelRow("b.wav", ("b",))))

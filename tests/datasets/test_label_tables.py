@@ -32,7 +32,7 @@ def test_a_plain_table(tmp_path: Path) -> None:
     assert table.form == "plain"
     first, second, third = table.rows
     assert (first.labels, first.fold, first.split, first.group) == (("Dog", "Cat"), "1", "train", "x")
-    assert (second.name, second.labels, second.split) == ("b, c.wav", ("Subway, metro",), "val")
+    assert (second.source, second.labels, second.split) == ("b, c.wav", ("Subway, metro",), "val")
     assert (third.labels, third.absent, third.line) == ((), None, 4)
 
 
@@ -43,12 +43,15 @@ def test_a_plain_table(tmp_path: Path) -> None:
 )
 def test_tables_of_other_programs(tmp_path: Path, text: str) -> None:
     (row,) = read(tmp_path, text).rows
-    assert (row.name, row.labels) == ("a.wav", ("Dog",))
+    assert (row.source, row.labels) == ("a.wav", ("Dog",))
 
 
 def test_several_rows_of_a_file_are_joined(tmp_path: Path) -> None:
     table = read(tmp_path, "file,label\na.wav,Dog\nb.wav,Cat\na.wav,Cat\n")
-    assert [(row.name, row.labels) for row in table.rows] == [("a.wav", ("Dog", "Cat")), ("b.wav", ("Cat",))]
+    assert [(row.source, row.labels) for row in table.rows] == [
+        ("a.wav", ("Dog", "Cat")),
+        ("b.wav", ("Cat",)),
+    ]
     assert table.n_repeated == 1
 
 
@@ -62,7 +65,7 @@ def test_splits_have_many_names(tmp_path: Path) -> None:
 def test_audioset(tmp_path: Path) -> None:
     table = read(tmp_path, AUDIOSET)
     assert table.form == "audioset"
-    assert [(row.name, row.mids) for row in table.rows] == [
+    assert [(row.source, row.mids) for row in table.rows] == [
         ("--4gqARaEJE", ("/m/068hy", "/m/07q6cd_")),
         ("-0RWZT-miFs", ("/m/03v3yw",)),
     ]
@@ -73,7 +76,7 @@ def test_fsd50k(tmp_path: Path) -> None:
     table = read(tmp_path, 'fname,labels,mids,split\n64760,"Electric_guitar,Music","/m/02sgy,/m/04rlf",val\n')
     (row,) = table.rows
     assert table.form == "fsd50k"
-    assert (row.name, row.labels, row.mids, row.split) == (
+    assert (row.source, row.labels, row.mids, row.split) == (
         "64760", ("Electric_guitar", "Music"), ("/m/02sgy", "/m/04rlf"), "val",
     )  # fmt: skip
 
@@ -87,7 +90,7 @@ def test_esc50(tmp_path: Path) -> None:
 def test_tau(tmp_path: Path) -> None:
     cells = "audio/airport-lisbon-1000-40000-a.wav\tairport\tlisbon-1000\ta"
     (row,) = read(tmp_path, f"filename\tscene_label\tidentifier\tsource_label\n{cells}\n").rows
-    assert (row.name, row.labels, row.group) == (
+    assert (row.source, row.labels, row.group) == (
         "audio/airport-lisbon-1000-40000-a.wav", ("airport",), "lisbon-1000",
     )  # fmt: skip
 
@@ -102,9 +105,23 @@ def test_openmic_knows_what_is_absent_and_the_last_answer_counts(tmp_path: Path)
     assert (other.labels, other.absent) == (("synthesizer",), ())
 
 
+def test_a_review_has_the_labels_that_were_kept(tmp_path: Path) -> None:
+    head = "source,start_s,end_s,label,decision,score\n"
+    kept = "a.wav,0,1,Dog,keep,0.9\na.wav,4,5,Cat,Keep,0.5\nb.wav,0,1,Owl,,0.4\n"
+    table = read(tmp_path, head + kept)
+    assert table.form == "review"
+    assert [(row.source, row.labels, row.absent) for row in table.rows] == [("a.wav", ("Dog", "Cat"), None)]
+    rejected = "a.wav,7,8,Dog,reject,0.3\nb.wav,3,4,Dog,reject,0.3\n"
+    rows = read(tmp_path, head + kept + rejected).rows
+    assert [(row.source, row.labels, row.absent) for row in rows] == [
+        ("a.wav", ("Dog", "Cat"), ()),  # rejected in one place, but there in another
+        ("b.wav", (), ("Dog",)),
+    ]
+
+
 def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
     (row,) = read(tmp_path, b"file,label\nna\xffme.wav,Dog\n").rows
-    assert row.name == "na\udcffme.wav"
+    assert row.source == "na\udcffme.wav"
 
 
 @pytest.mark.parametrize(
@@ -117,16 +134,19 @@ def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
         ("file,y\n1,2\n", "no column of labels among file, y"),
         ("file,file,label\n", "two columns have the same name"),
         ("file,label\na.wav,Dog, Cat\n", "line 2: 3 cells for 2 columns"),
-        ("file,label\n,Dog\n", "line 2: no name of a file"),
+        ("file,label\n,Dog\n", "line 2: no file name"),
         ("file,label\na.wav,nan\n", "line 2: the label is 'nan'"),
         ("file,label,fold\na.wav,Dog,1\na.wav,Cat,2\n", "line 3: a.wav is in another fold on line 2"),
         ('file,label\na.wav,"Dog\n', "not a table"),
         ("RIFF\0\0\0WAVE", "not a table of text"),
         ('fname,labels,mids\n1,"a,b",/m/1\n', "line 2: 2 labels and 1 mids"),
-        ("sample_key,instrument,relevance\nk,flute,nan\n", "line 2: 'nan' is no relevance"),
-        ("sample_key,instrument,relevance\nk,flute,7\n", "line 2: '7' is no relevance"),
+        ("sample_key,instrument,relevance\nk,flute,nan\n", "line 2: 'nan' is not a relevance"),
+        ("sample_key,instrument,relevance\nk,flute,7\n", "line 2: '7' is not a relevance"),
         ("filename,scene_label\na.wav,\n", "line 2: no scene_label"),
-        (AUDIOSET + "abcdefghijk, 0, 10, Dog\n", "line 6: 'Dog' is no list of AudioSet ids"),
+        ("source,label,decision\na.wav,Dog,maybe\n", "line 2: the decision is 'maybe', neither keep nor rej"),
+        ("source,label,decision\na.wav,,keep\n", "line 2: no label"),
+        ("source,label,decision\na.wav,Dog,\n", "nothing in this review is decided"),
+        (AUDIOSET + "abcdefghijk, 0, 10, Dog\n", "line 6: 'Dog' is not a list of AudioSet ids"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_a_sentence(tmp_path: Path, text: str, said: str) -> None:

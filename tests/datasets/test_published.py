@@ -20,9 +20,7 @@ def put(path: Path, text: str = "") -> None:
 
 
 def places(data: Dataset) -> dict[str, tuple[str, ...]]:
-    return {
-        Path(e.path).name: (e.fold or e.split, *(data.classes[n] for n in e.labels)) for e in data.examples
-    }
+    return {Path(e.source).name: (e.fold or e.split, *e.labels) for e in data.examples}
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def test_nothing_in_an_archive_is_executed(tmp_path: Path) -> None:
     keys = np.array(["000046_3840", "000135_483840"], dtype=object)  # saved as a pickle
     table = np.zeros((2, 3))
     np.savez(root / "openmic-2018.npz", Y_true=table, Y_mask=table == 0, sample_key=keys)
-    with pytest.raises(InputError, match="not readable without running code from it") as caught:
+    with pytest.raises(InputError, match="cannot be read without running code from it") as caught:
         read_layout("openmic", root)
     assert caught.value.hint is not None
     assert "openmic-2018-aggregated-labels.csv" in caught.value.hint

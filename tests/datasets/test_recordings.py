@@ -98,7 +98,7 @@ def test_nothing_held_out_when_so_asked() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_is_a_share(share: float) -> None:
-    with pytest.raises(UsageError, match="held out"):
+    with pytest.raises(UsageError, match="cannot hold out a share"):
         split_groups(["a", "b"], share, 0)
 
 
@@ -113,8 +113,8 @@ def test_groups_are_held_out_by_name() -> None:
     assert split.held_out == ("corpus/animalia", "corpus/animalia/cats", "corpus2/noisekun")
     assert split.training == ("corpus/petz", "corpus2/noise")
     assert named_split(groups, ["corpus2"]).held_out == ("corpus2/noise", "corpus2/noisekun")
-    with pytest.raises(UsageError, match="no group is called 'animals'") as caught:
+    with pytest.raises(UsageError, match="no group 'animals' to hold out") as caught:
         named_split(groups, ["animals"])
     assert "animalia" in caught.value.hint
-    with pytest.raises(UsageError, match="no group is called 'cat'"):
+    with pytest.raises(UsageError, match="no group 'cat' to hold out"):
         named_split(groups, ["cat"])

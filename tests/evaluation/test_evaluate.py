@@ -74,7 +74,7 @@ def test_the_document_is_json_even_where_figures_are_none() -> None:
 @pytest.mark.parametrize(
     ("scores", "truth", "said"),
     [
-        (np.zeros((0, 3)), np.zeros((0, 3), bool), "no recordings to judge"),
+        (np.zeros((0, 3)), np.zeros((0, 3), bool), "no recordings to evaluate"),
         (SCORES, np.zeros(TRUTH.shape, bool), "no recording has any of the classes"),
         (np.where(TRUTH, np.nan, SCORES), TRUTH, "the score of Dog is nan"),
         (SCORES * 2, TRUTH, "the score of Dog is 1.79.* not between 0 and 1"),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dymn_cli.datasets.label_tables import LabelRow
 from dymn_cli.errors import InputError
-from dymn_cli.evaluation.event_tables import EventRow, event_form, read_events, tables_in
+from dymn_cli.evaluation.event_tables import event_form, read_events, tables_in
 from dymn_cli.results import AudioInfo, Event, Failure, ModelInfo, SourceEvents
 from dymn_cli.writers import Provenance, WriterOptions, event_writer
 
@@ -45,8 +46,8 @@ def written(form: str, path: Path, *results: SourceEvents | Failure) -> str:
     return str(path)
 
 
-def names(rows: list[EventRow]) -> list[tuple[float, float, str]]:
-    return [(row.start_s, row.end_s, row.label) for row in rows]
+def names(rows: list[LabelRow]) -> list[tuple[float, float, str]]:
+    return [(row.start_s, row.end_s, row.labels[0]) for row in rows]
 
 
 SLUGS = {"Subway, metro, underground": "subway-metro-underground", "Dog": "dog"}
@@ -128,6 +129,21 @@ def test_kaleidoscope_counts_what_a_person_said(made: Made) -> None:
     assert names(read_events([made("cluster.csv", text)]).rows["D/x/a.wav"]) == [(1.0, 3.0, "Wolf")]
 
 
+def test_only_events_that_a_person_kept_count(made: Made) -> None:
+    head = "source,start_s,end_s,label,decision,note\n"
+    rows = "a.wav,1,2,Dog,keep,\na.wav,3,4,Dog,reject,\nb.wav,0,1,Cat,reject,wind\nc.wav,0,1,Cat,,\n"
+    table = read_events([made("review.csv", head + rows)])
+    assert {name: names(found) for name, found in table.rows.items()} == {
+        "a.wav": [(1.0, 2.0, "Dog")],
+        "b.wav": [],  # nothing that was found there is right; of c.wav nobody has said anything
+    }
+    own = "source,channel,start_s,end_s,label,mid,score,decision\na.wav,mix,1,2,Dog,/m/0bt9lr,0.5,"
+    assert len(read_events([made("own.csv", f"{own}keep\n")]).rows["a.wav"]) == 1
+    assert read_events([made("own.csv", f"{own}reject\n")]).rows == {"a.wav": []}
+    with pytest.raises(InputError, match=r"own\.csv, line 2: the decision is 'yes', neither keep nor reject"):
+        read_events([made("own.csv", f"{own}yes\n")])
+
+
 def test_a_folder_of_label_tracks(made: Made, tmp_path: Path) -> None:
     made("a.txt", "0\t1\tDog\n")
     made("b.txt", "")  # nothing to be heard there
@@ -145,6 +161,8 @@ def test_a_folder_of_label_tracks(made: Made, tmp_path: Path) -> None:
         ("tags.csv", "source,channel,start_s,end_s,rank,label,mid,score\n"),
         ("tags.tsv", "a.wav\tmix\t0.0\t10.0\t1\tDog\t0.5\n"),
         ("clips.jsonl", '{"schema": "dymn.clip/1", "source": "a.wav"}\n'),
+        ("reviewed-tags.csv", "source,start_s,end_s,label,decision\na.wav,,,Dog,keep\n"),
+        ("reviewed-windows.csv", "source,start_s,end_s,rank,label,decision\na.wav,0,10,1,Dog,keep\n"),
         ("notes.txt", "heard two dogs\n"),
         ("zero.txt", "\0\0"),
     ],
@@ -152,7 +170,7 @@ def test_a_folder_of_label_tracks(made: Made, tmp_path: Path) -> None:
 def test_other_files_are_no_events(name: str, text: str, made: Made) -> None:
     path = made(name, text)
     assert event_form(path) is None
-    with pytest.raises(InputError, match="no table of events"):
+    with pytest.raises(InputError, match="not a table of events"):
         read_events([path])
 
 
@@ -160,13 +178,13 @@ def test_other_files_are_no_events(name: str, text: str, made: Made) -> None:
     ("name", "text", "message"),
     [
         ("a.tsv", "filename\tonset\toffset\tevent_label\na\t2\t1\tDog\n", "line 2: the event ends at 1 s"),
-        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tx\t1\tDog\n", "line 2: 'x' is no time"),
-        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tnan\t1\tDog\n", "line 2: 'nan' is no time"),
+        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tx\t1\tDog\n", "line 2: 'x' is not a time"),
+        ("a.tsv", "filename\tonset\toffset\tevent_label\na\tnan\t1\tDog\n", "line 2: 'nan' is not a time"),
         ("a.tsv", "filename\tonset\toffset\tevent_label\na\t0\t1\t\n", "line 2: no label"),
         ("a.tsv", "filename\tonset\toffset\tevent_label\na\t0\t1\tb\tc\n", "line 2: 5 cells for 4 columns"),
         ("a.txt", "0\t1\tDog\nhello\n", "line 2: no label with begin and end"),
-        ("a.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog <NA> <NA>\nSPEAKER a\n", "line 2: no line of RTTM"),
-        ("a.tsv", "a\tmix\t0.0\t1.0\tDog\t0.5\na\tmix\t0.0\t1.0\tDog\t2\n", "line 2: '2' is no score"),
+        ("a.rttm", "SPEAKER a 1 0 1 <NA> <NA> dog <NA> <NA>\nSPEAKER a\n", "line 2: not a line of RTTM"),
+        ("a.tsv", "a\tmix\t0.0\t1.0\tDog\t0.5\na\tmix\t0.0\t1.0\tDog\t2\n", "line 2: '2' is not a score"),
         ("a.jsonl", '{"schema": "dymn.events/1", "source": "a", "duration_s": 1}\n', "line 1: an event"),
         (
             "a.txt",

@@ -9,7 +9,7 @@ import pytest
 
 from dymn_cli.datasets.label_tables import LabelRow
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.evaluation.ground_truth import GroundTruth, match, read_label_map, read_truth
+from dymn_cli.evaluation.ground_truth import GroundTruth, match, read_ground_truth, read_label_map
 from dymn_cli.labels import Vocabulary
 
 OWN = Vocabulary.from_names(["Dog", "Cat", "Subway, metro"])
@@ -46,10 +46,17 @@ def test_a_map_says_what_other_words_mean(tmp_path: Path) -> None:
     assert (found.n_dropped, found.ignored) == (1, ())
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_map_may_come_from_any_spreadsheet(tmp_path: Path, separator: str) -> None:
+    text = separator.join(("truth", "label")) + "\n" + separator.join(("tube", "Subway, metro")) + "\n"
+    (tmp_path / "map.csv").write_text(text)
+    assert read_label_map(tmp_path / "map.csv") == {"tube": ("Subway, metro",)}
+
+
 def test_labels_that_the_model_does_not_have_are_listed() -> None:
     said = truth(("a.wav", ("Dogs",)), ("b.wav", ("Cat", "zither")), ("c.wav", ("Cat",)))
     with pytest.raises(
-        UsageError, match=r"2 labels are none of the model's: Dogs, zither \(Dogs: nearest: \"Dog\""
+        UsageError, match=r"2 labels unknown to the model: Dogs, zither \(Dogs: nearest: \"Dog\""
     ) as caught:
         match(said, ["a.wav", "b.wav", "c.wav"], OWN)
     assert "--map" in (caught.value.hint or "")
@@ -80,12 +87,12 @@ def test_what_is_absent_is_known_and_the_rest_is_not() -> None:
 
 def test_one_row_cannot_mean_two_recordings() -> None:
     said = truth(("take.wav", ("Dog",)), ("b.wav", ("Cat",)))
-    with pytest.raises(InputError, match=r"take\.wav may mean x/take\.wav and y/take\.wav"):
+    with pytest.raises(InputError, match=r"take\.wav matches both x/take\.wav and y/take\.wav"):
         match(said, ["x/take.wav", "y/take.wav"], OWN)
 
 
 def test_nothing_in_common_is_said_with_examples() -> None:
-    with pytest.raises(InputError, match=r"names like a\.wav, they have names like other\.wav"):
+    with pytest.raises(InputError, match=r"names like a\.wav, the recordings like other\.wav"):
         match(truth(("a.wav", ("Dog",))), ["other.wav"], OWN)
 
 
@@ -93,15 +100,15 @@ def test_a_folder_is_a_truth(tmp_path: Path) -> None:
     for name in ("Dog/1.wav", "Cat/1.wav"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    found = match(read_truth(tmp_path), ["sounds/Dog/1.wav", "sounds/Cat/1.wav"], OWN)
+    found = match(read_ground_truth(tmp_path), ["sounds/Dog/1.wav", "sounds/Cat/1.wav"], OWN)
     np.testing.assert_array_equal(found.truth, [[True, False, False], [False, True, False]])
 
 
 def test_one_part_of_the_truth() -> None:
     rows = (LabelRow("a.wav", ("Dog",), split="train"), LabelRow("b.wav", ("Dog",), fold="3", split="test"))
     said = GroundTruth("t", rows)
-    assert [row.name for row in said.only("test").rows] == ["b.wav"]
-    assert [row.name for row in said.only("3").rows] == ["b.wav"]
+    assert [row.source for row in said.only("test").rows] == ["b.wav"]
+    assert [row.source for row in said.only("3").rows] == ["b.wav"]
     with pytest.raises(UsageError, match="has no part 'val'") as caught:
         said.only("val")
     assert caught.value.hint == "train, test, 3"
@@ -111,8 +118,8 @@ def test_one_part_of_the_truth() -> None:
     ("text", "said"),
     [
         ("a,b\n", "must name the columns truth,label"),
-        ("truth,label\n,Dog\n", "line 2: no word of the truth"),
-        ("truth,label\nx,Subway, metro\n", "line 2: more cells than columns"),
+        ("truth,label\n,Dog\n", "line 2: no word in the column truth"),
+        ("truth,label\nx,Subway, metro\n", "line 2: 3 cells for 2 columns"),
     ],
 )
 def test_maps_that_make_no_sense(tmp_path: Path, text: str, said: str) -> None:
@@ -126,7 +133,7 @@ def test_maps_that_make_no_sense(tmp_path: Path, text: str, said: str) -> None:
 def test_two_spellings_of_a_name_are_one_recording(tmp_path: Path) -> None:
     table = tmp_path / "truth.csv"
     table.write_text("file,label\na.wav,Dog\n./a.wav,Bark\n")
-    truth = read_truth(table)
-    assert [(row.name, row.labels) for row in truth.rows] == [("a.wav", ("Dog", "Bark"))]
+    truth = read_ground_truth(table)
+    assert [(row.source, row.labels) for row in truth.rows] == [("a.wav", ("Dog", "Bark"))]
     found = match(truth, ["clips/a.wav"], Vocabulary.audioset())
     assert found.truth.sum() == 2

@@ -58,7 +58,7 @@ def test_one_class_fits(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no kind of picture"):
+    with pytest.raises(UsageError, match="not a kind of picture"):
         check_picture("x.bmp")
     (tmp_path / "x.png").touch()
     with pytest.raises(OutputError, match="exists"):

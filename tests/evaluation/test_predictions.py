@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_told_and_tried_again(clips: list[str]) -> None:
     Path("broken.wav").write_bytes(b"RIFF")
     answers, embeddings, log = ask([clips[0], "broken.wav", clips[1]], embeddings=True)
     assert [Path(failure.source).name for failure in log.failures] == ["broken.wav"]
-    assert answers.answered == (0, 2)
+    assert answers.done == (0, 2)
     assert len(embeddings.values) == 2  # type: ignore[attr-defined]
     assert len(ask([clips[0], "broken.wav"], embeddings=True)[2].failures) == 1
 

@@ -130,20 +130,20 @@ def test_recordings_that_failed_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("t.csv", "", "no result of dymn tag"),
-        ("t.csv", "file,label\na,b\n", "no result of dymn tag: its first line is 'file,label'"),
+        ("t.csv", "", "not a result of dymn tag"),
+        ("t.csv", "file,label\na,b\n", "not a result of dymn tag: its first line is 'file,label'"),
         ("t.csv", f"{CSV_HEADER}\n", "no scores in this result"),
-        ("t.csv", f"{CSV_HEADER}\na.wav,mix,0.0,1.0,1,Dog,,nan\n", "line 2: 'nan' is no score"),
-        ("t.csv", f"{CSV_HEADER}\na.wav,mix,0.0,1.0,1,Dog,,1.5\n", "line 2: '1.5' is no score"),
+        ("t.csv", f"{CSV_HEADER}\na.wav,mix,0.0,1.0,1,Dog,,nan\n", "line 2: 'nan' is not a score"),
+        ("t.csv", f"{CSV_HEADER}\na.wav,mix,0.0,1.0,1,Dog,,1.5\n", "line 2: '1.5' is not a score"),
         ("t.csv", f"{CSV_HEADER}\na.wav,mix,0.0\n", "line 2: 3 cells for 8 columns"),
         ("t.csv", "source,channel,start_s,end_s,Dog,Dog\n", "two columns have the same name"),
-        ("t.csv", "source,channel,start_s,end_s,e0,e1\na,mix,0,1,0.1,0.2\n", "no result of dymn tag"),
+        ("t.csv", "source,channel,start_s,end_s,e0,e1\na,mix,0,1,0.1,0.2\n", "not a result of dymn tag"),
         ("t.tsv", "", "no scores in this result"),
         ("t.jsonl", "\n{", "line 2: not JSON"),
         ("t.jsonl", "\udcff", "not text in UTF-8"),
         ("t.json", "\udcff", "not text in UTF-8"),
-        ("t.jsonl", "[1]\n", "no result of dymn tag, but None"),
-        ("t.jsonl", '{"schema":"dymn.events/1","source":"a"}\n', "no result of dymn tag, but dymn.events/1"),
+        ("t.jsonl", "[1]\n", "not a result of dymn tag, but None"),
+        ("t.jsonl", '{"schema":"dymn.events/1","source":"a"}\n', "not a result of dymn tag, but dymn.even"),
         ("t.jsonl", '{"schema":"dymn.clip/1","source":"a","tags":[{"label":"Dog"}]}\n', "a tag without"),
         ("t.jsonl", '{"schema":"dymn.clip/1","tags":[]}\n', "no source"),
         ("t.json", "[", "not JSON"),
@@ -159,5 +159,5 @@ def test_what_is_no_result_is_said(tmp_path: Path, name: str, text: str, said: s
 def test_files_that_are_not_there_and_forms_that_are_not_known() -> None:
     with pytest.raises(InputError, match="no such file"):
         read_scores(["none.csv"])
-    with pytest.raises(UsageError, match="no result that can be judged"):
+    with pytest.raises(UsageError, match="not a result that can be evaluated"):
         read_scores(["tags.parquet"])

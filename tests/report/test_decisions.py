@@ -37,13 +37,13 @@ def test_decisions_come_back(table: Path) -> None:
 
 def test_as_true_events_without_what_is_rejected(table: Path) -> None:
     events = read_events([str(table)])
-    labels = {name: [row.label for row in rows] for name, rows in events.rows.items()}
+    labels = {name: [row.labels[0] for row in rows] for name, rows in events.rows.items()}
     assert labels == {"night.wav": ["Owl"], "day.wav": ["Chirp, tweet"], "quiet.wav": []}
 
 
 def test_as_labels_of_recordings_without_what_is_rejected(table: Path) -> None:
     rows = read_label_table(str(table)).rows
-    assert {row.name: row.labels for row in rows} == {
+    assert {row.source: row.labels for row in rows} == {
         "night.wav": ("Owl",),
         "day.wav": ("Chirp, tweet",),
         "quiet.wav": (),
@@ -60,7 +60,7 @@ def test_what_is_not_decided_says_nothing(table: Path) -> None:
     table.write_text(TABLE.replace("reject,Dog", ",Dog").replace("reject,Owl", ",Owl"))
     assert [one.verdict for one in read_decisions(str(table))] == ["keep", "relabel"]
     assert "quiet.wav" not in read_events([str(table)]).rows
-    assert [row.name for row in read_label_table(str(table)).rows] == ["night.wav", "day.wav"]
+    assert [row.source for row in read_label_table(str(table)).rows] == ["night.wav", "day.wav"]
 
 
 @pytest.mark.parametrize("read", [lambda path: read_events([path]), read_label_table, read_decisions])

@@ -11,7 +11,7 @@ from dymn_cli.errors import InputError, UsageError
 if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
     from dymn_cli.cli.terminal.messages import Messages
-    from dymn_cli.evaluation.evaluate_events import EventEvaluation, Heard, Pairing, TrueEvents
+    from dymn_cli.evaluation.evaluate_events import Detections, EventEvaluation, Pairing, TrueEvents
     from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
 
@@ -73,17 +73,13 @@ def evaluate_inputs(
 
 
 def _of_results(
-    inputs: list[str],
-    true_table: EventTable,
-    mapping: LabelMap,
-    ignore_unknown: bool,
-    messages: Messages,
+    inputs: list[str], true_table: EventTable, mapping: LabelMap, ignore_unknown: bool, messages: Messages
 ) -> tuple[EventEvaluation, int]:
     from dymn_cli.evaluation.evaluate_events import (
         FROM_EVENTS,
-        Heard,
+        Detections,
+        detections_in,
         evaluate_events,
-        heard_of_rows,
         pair,
         true_events,
         vocabulary_of,
@@ -97,16 +93,16 @@ def _of_results(
     truth = true_events(true_table, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     pairing = pair(truth, [*table.rows, *table.failed])
     failed = {pairing.of_source[name] for name in table.failed if name in pairing.of_source}
-    heard: dict[str, Heard] = {}
+    heard: dict[str, Detections] = {}
     durations: list[float] = []
     for source, name in pairing.of_source.items():
         if name not in failed:
-            heard[name] = heard_of_rows(table.rows[source], truth, vocabulary)
+            heard[name] = detections_in(table.rows[source], truth, vocabulary)
             durations.append(table.durations.get(source) or _length_s(source, inputs[0]))
     silent: tuple[str, ...] = ()
     if not table.complete:  # recordings without events are not named there
         silent = pairing.without_source
-        heard |= {name: Heard() for name in silent}
+        heard |= {name: Detections() for name in silent}
         durations += [_length_s(name, inputs[0]) for name in silent]
     for note in _notes(truth, pairing, silent):
         messages.note(note)
@@ -143,7 +139,7 @@ def _of_audio(
     from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.run import require_counts
     from dymn_cli.evaluation.evaluate_events import FROM_FRAMES, evaluate_events, pair, true_events
-    from dymn_cli.evaluation.event_predictions import hear
+    from dymn_cli.evaluation.event_predictions import detect
     from dymn_cli.tagging.event_options import EventOptions, default_hop_s, default_window_s
     from dymn_cli.tagging.failure import failure_of
     from dymn_cli.tagging.options import TagOptions
@@ -172,12 +168,12 @@ def _of_audio(
         pairing = pair(truth, names)
         for note in _notes(truth, pairing, ()):
             messages.note(note)
-        heard: dict[str, Heard] = {}
+        heard: dict[str, Detections] = {}
         duration_s, n_failed = 0.0, len(problems)
         with messages.progress(len(pairing.of_source), shared_with_results=False) as tally:
             for source, name in pairing.of_source.items():
                 try:
-                    heard[name], seconds = hear(tagger, source, truth, EventOptions())
+                    heard[name], seconds = detect(tagger, source, truth, EventOptions())
                 except InputError as error:
                     messages.failure(failure_of(source, error))
                     tally.advance(source, 0.0, failed=True)

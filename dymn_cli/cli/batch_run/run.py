@@ -298,7 +298,7 @@ class Run(Generic[T]):
                 kept = f"{len(self.journal)}{of} results kept"
                 self.messages.note(f"{kept}; the same command goes on from there")
             else:
-                self.messages.note("no input was done, so nothing is kept; the same command begins anew")
+                self.messages.note("no input was finished, so nothing is kept; the same command starts over")
         if not _has_results(outcome):
             self.finish(outcome)
         if self.journal.is_kept:

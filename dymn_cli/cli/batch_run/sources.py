@@ -41,7 +41,7 @@ def found_sources(options: FileOptions, messages: Messages) -> Iterator[Found]:
     """
     extensions = parse_extensions(options.ext)
     if options.null and options.files_from is None:
-        raise UsageError("-0 is about the names in --files-from", hint="give --files-from FILE or -")
+        raise UsageError("-0 needs --files-from", hint="give --files-from FILE or -")
     wants_stdin = [
         name for name in ("-" if "-" in options.inputs else None, options.files_from) if name == "-"
     ]
@@ -112,7 +112,7 @@ def parse_size(text: str | None) -> int | None:
         return None
     found = SIZE.fullmatch(text.strip())
     if found is None or not float(found["number"]):
-        raise UsageError(f"--max-input {text!r} is no size", hint="for example 500M or 20G")
+        raise UsageError(f"--max-input {text!r} is not a size", hint="for example 500M or 20G")
     return int(float(found["number"]) * 1000 ** " KMGT".index(found["unit"].upper() or " "))
 
 

@@ -154,7 +154,7 @@ def save_failures(
     if path is not None:
         write_failures(path, failures, force=True, csv_safe=csv_safe)
         if failures:
-            messages.note(f"what failed is listed in {path}")
+            messages.note(f"failed inputs are listed in {path}")
     if beside is not None and not failures:
         Path(beside).unlink(missing_ok=True)
 
@@ -178,6 +178,6 @@ def save_warnings(
     path = warnings_of(out)
     if damage:
         write_warnings(path, damage, force=True, csv_safe=csv_safe)
-        messages.note(f"{counted(len(damage), 'input')} could be read in part only: {path}")
+        messages.note(f"{counted(len(damage), 'input')} could only be read in part: {path}")
     else:
         Path(path).unlink(missing_ok=True)

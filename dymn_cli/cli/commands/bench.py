@@ -24,10 +24,10 @@ HELP = """Benchmark dymn on this machine.
   dymn bench
   dymn bench --baseline -f json > bench.json
 
-Per stage, end to end with one worker and with several, start-up, memory, and what an hour costs in one long
-file. Everything is measured in rounds, one thing after the other in each; a figure is the median of the
-rounds, a ratio the median of the rounds' ratios. About a minute; --baseline takes half as long again, --long
-as long as the hours need. Close other programs: they slow it down, and the report says by how much.
+Measures each stage, the speed end to end with one worker and with several, start-up, memory, and what an hour
+costs in one long file. Everything is measured in rounds, one thing after the other in each; a figure is the
+median of the rounds, a ratio the median of their ratios. Takes about a minute; --baseline half as long again,
+--long as long as the hours need. Close other programs: they slow it down, and the report says by how much.
 In a pipe, tab-separated: part, what, format, workers, value, low, high, unit, goal, reached.
 Formats: table, tsv, json.
 """
@@ -54,17 +54,10 @@ def bench(
             envvar="DYMN_JOBS",
         ),
     ] = None,
-    rounds: Annotated[
-        int,
-        opt("--rounds", "N", "How often everything is measured.", MEASURE),
-    ] = 5,
-    seconds: Annotated[
-        float,
-        opt("--seconds", "S", "How long the rounds take together, about.", MEASURE),
-    ] = 40.0,
+    rounds: Annotated[int, opt("--rounds", "N", "Rounds of measurement.", MEASURE)] = 5,
+    seconds: Annotated[float, opt("--seconds", "S", "Rough time for all rounds together.", MEASURE)] = 40.0,
     baseline: Annotated[
-        bool,
-        flag("--baseline", "Compare with the usual way to run such models in PyTorch.", MEASURE),
+        bool, flag("--baseline", "Compare with the usual way to run such models in PyTorch.", MEASURE)
     ] = False,
     long: Annotated[
         float,
@@ -101,6 +94,6 @@ def bench(
 def _tell_load(report: Report, messages: Messages) -> None:
     if report.other_cores is not None and report.other_cores > BUSY_CORES:
         messages.warning(
-            f"other programs kept {report.other_cores:.1f} of {report.machine.cores} cores busy meanwhile",
-            hint="figures of a quiet machine are better, and its ratios truer",
+            f"other programs kept {report.other_cores:.1f} of {report.machine.cores} cores busy",
+            hint="close them for better figures",
         )

@@ -47,13 +47,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     *,
-    path: Annotated[
-        bool,
-        flag("--path", "Print where the clips lie, to listen to them.", OUTPUT_PANEL),
-    ] = False,
+    path: Annotated[bool, flag("--path", "Print the paths of the clips.", OUTPUT_PANEL)] = False,
     form: Annotated[
-        str | None,
-        opt("-f --format", "FORMAT", "Default: a table on a terminal, else tsv.", OUTPUT_PANEL),
+        str | None, opt("-f --format", "FORMAT", "Default: a table on a terminal, else tsv.", OUTPUT_PANEL)
     ] = None,
     top: Annotated[int, opt("-k --top", "N", "At most N tags.", SELECT_PANEL)] = 3,
     model: ModelName = "dymn04_kd",
@@ -77,7 +73,7 @@ def demo(
         else:
             _write(tagged, chosen, _writing(tagger), messages)
     if is_terminal(sys.stdout):
-        messages.note("now one of your own: dymn tag FILE; dymn demo --path says where these are")
+        messages.note("next, a file of your own: dymn tag FILE; dymn demo --path prints where these are")
 
 
 def _print_paths() -> None:

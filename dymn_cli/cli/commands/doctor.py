@@ -76,5 +76,5 @@ def doctor(
 
 def _summary(n_failed: int, n_warned: int) -> str:
     if n_failed:
-        return f"{n_failed} of the checks failed: what to do stands beside each"
+        return f"{n_failed} check{'s'[: n_failed > 1]} failed; what to do is said beside each"
     return f"it works, with {n_warned} warning{'s'[: n_warned > 1]}" if n_warned else "all is well"

@@ -80,12 +80,10 @@ def evaluate_inputs(
         opt("--part", "NAME", "Only this part or fold of the data: train, val, test, 1, ...", TRUTH),
     ] = None,
     label_map: Annotated[
-        str | None,
-        opt("--map", "FILE.csv", "What labels of the truth mean: columns truth,label.", TRUTH),
+        str | None, opt("--map", "FILE.csv", "What labels of the truth mean: columns truth,label.", TRUTH)
     ] = None,
     ignore_unknown: Annotated[
-        bool,
-        flag("--ignore-unknown", "Leave out labels that are none of the model's.", TRUTH),
+        bool, flag("--ignore-unknown", "Leave out labels that are none of the model's.", TRUTH)
     ] = False,
     model: ModelOptions,
     jobs: Jobs = None,
@@ -202,7 +200,7 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
         InputError: it cannot be read.
     """
     from dymn_cli.datasets.published import read_layout
-    from dymn_cli.evaluation.ground_truth import GroundTruth, read_truth
+    from dymn_cli.evaluation.ground_truth import GroundTruth, read_ground_truth
 
     if dataset is not None:
         if truth is not None or len(inputs) > 1:
@@ -210,9 +208,9 @@ def _truth(inputs: list[str], truth: str | None, dataset: str | None, part: str 
         data = read_layout(dataset, inputs[0])
         found = GroundTruth.of(data)
     elif truth is not None:
-        found = read_truth(truth)
+        found = read_ground_truth(truth)
     elif len(inputs) == 1 and Path(inputs[0]).is_dir():
-        found = read_truth(inputs[0])
+        found = read_ground_truth(inputs[0])
     else:
         raise UsageError(
             "no ground truth", hint="--truth FILE.csv, or name a folder with a sub-folder per class"
@@ -259,7 +257,7 @@ def _of_audio(
 
     problems = []
     if from_truth:
-        names = [row.name for row in ground_truth.rows]
+        names = [row.source for row in ground_truth.rows]
     else:
         found = list(find(inputs))
         problems = [one.problem for one in found if one.problem is not None]
@@ -283,7 +281,7 @@ def _of_audio(
     wanted = [names[n] for n in matched.recordings]
     with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
-        kept = np.array(answers.answered, np.intp)
+        kept = np.array(answers.done, np.intp)
     n_failed = len(answers.failures) + len(problems)
     return scores, vocabulary, matched.only(kept), n_failed
 

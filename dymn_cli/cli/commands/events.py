@@ -22,19 +22,16 @@ HELP = """Find sound events: start, end, label and score of each.
 
 Prints a table on a terminal; in a pipe, tab-separated: source, channel, start_s, end_s, label, score.
 Formats: table, tsv, csv, json, jsonl, audacity, raven, kaleidoscope, sed (filename, onset, offset,
-event_label), rttm, srt, vtt, parquet. An audacity, srt or vtt file holds one recording; --out-dir writes one
-for each.
+event_label), rttm, srt, vtt, parquet. An audacity, srt or vtt file holds one recording: use --out-dir.
 
 The model scores windows of 10 s as a whole and each step of 0.32 s in them; the two are combined. An event
 reaches --on somewhere and lasts while the score stays at --off or above. Start and end lie where the score
 crosses half of its height, so they are finer than a step. Events of a label less than --max-gap apart are
 joined. A lower --on finds more, there and elsewhere.
 
---method windows is for models without scores of steps (ONNX files exported without frames): it takes windows
-of 5 s that overlap by four fifths, and an event lasts as long as all windows around a moment score it. It
-takes about three times as long and is less exact.
-
-Measure both methods with sounds of your own: python -m dymn_cli.bench.placing SOUNDS/. Judge events by
+--method windows is for models without scores of steps (ONNX files exported without frames): windows of 5 s
+overlap by four fifths, and an event lasts while all windows around a moment score it. It takes about three
+times as long and is less exact. Compare both: python -m dymn_cli.bench.placing SOUNDS/. Judge events by
 annotations: dymn eval EVENTS --truth TABLE.
 """
 

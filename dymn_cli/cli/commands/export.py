@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
@@ -49,10 +49,10 @@ which dymn events asks for; it costs about a tenth more time.
 loaded, so it is as fast as before.
 
 Prints the parity report: the largest differences from PyTorch on synthetic sounds, on the clips of dymn demo
-and on yours. Nothing is written and the exit code is 4 where they exceed 1e-4 for logits, scores, embedding
+and on yours. Nothing is written and the exit code is 4 if they exceed 1e-4 for logits, scores, embedding
 (relative to its largest value), frame logits (likewise) and frame scores; with a front end, 1e-4 for scores
-and 5e-5 for log-mels of the demo clips; 0.01 for scores with --fp16 and 0.05 with --int8. The same where
-another class comes out on top although PyTorch scores the two further apart than that.
+and 5e-5 for log-mels of the demo clips; 0.01 for scores with --fp16 and 0.05 with --int8. The same if another
+class comes out on top although PyTorch scores the two further apart than that.
 
 In a pipe, tab-separated: signals, n_frames, logit, score, embedding, log_mel, n_windows, n_same_top,
 frame_logit, frame_score. Formats: table, tsv, json. Needs: pip install 'dymn[export]'.
@@ -81,18 +81,9 @@ def register(app: typer.Typer) -> None:
 def export(
     *,
     model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model by name, or a .safetensors or .pt file.",
-            show_default=False,
-            autocompletion=complete_model,
-        ),
+        str, arg("MODEL", "A model by name, or a .safetensors or .pt file.", autocompletion=complete_model)
     ],
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="CLIP", help="Recordings to compare on, too.", show_default=False),
-    ] = None,
+    clips: Annotated[list[str] | None, arg("CLIP", "More recordings to compare on.")] = None,
     out: Annotated[
         str,
         opt(
@@ -108,7 +99,7 @@ def export(
         opt(
             "--batch",
             "any|one",
-            "Clips a call: any number, or one, which a CPU computes faster.",
+            "Clips per call: any number, or one, which is faster on a CPU.",
             OUTPUT_PANEL,
         ),
     ] = "any",
@@ -116,19 +107,10 @@ def export(
         bool,
         flag("--with-frontend", "Samples in, scores out: for other runtimes and browsers.", OUTPUT_PANEL),
     ] = False,
-    frames: Annotated[
-        bool,
-        flag("--frames", "Also score each step of time.", OUTPUT_PANEL),
-    ] = False,
-    fp16: Annotated[
-        bool,
-        flag("--fp16", "Weights in half precision.", OUTPUT_PANEL),
-    ] = False,
+    frames: Annotated[bool, flag("--frames", "Also score each step of time.", OUTPUT_PANEL)] = False,
+    fp16: Annotated[bool, flag("--fp16", "Weights in half precision.", OUTPUT_PANEL)] = False,
     int8: Annotated[bool, flag("--int8", "Weights in 8 bits.", OUTPUT_PANEL)] = False,
-    force: Annotated[
-        bool,
-        flag("--force", "Replace FILE if it exists.", OUTPUT_PANEL),
-    ] = False,
+    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT_PANEL)] = False,
     listing: ListOptions,
     messages: Messages,
 ) -> None:
@@ -165,7 +147,7 @@ def _form(batch: str) -> ExportForm:
 
 def _precision(*, fp16: bool, int8: bool) -> Precision:
     if fp16 and int8:
-        raise UsageError("--fp16 and --int8 are two ways to store the same weights", hint="choose one")
+        raise UsageError("--fp16 and --int8 exclude each other", hint="choose one")
     if int8:
         return "int8"
     return "float16" if fp16 else "float32"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.finetune import FinetuneOptions
 from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
@@ -67,17 +67,12 @@ FEW = 5  # recordings of a class, below which its figures mean little
 class DataOptions:
     """The data set, and how it is divided."""
 
-    data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="A folder or a table of labels.", show_default=False),
-    ] = None
+    data: Annotated[str | None, arg("DATA", "A folder or a table of labels.")] = None
     dataset: Annotated[
-        str | None,
-        opt("--dataset", "NAME", "DATA is esc50, fsd50k, openmic or tau.", DATA_PANEL),
+        str | None, opt("--dataset", "NAME", "DATA is esc50, fsd50k, openmic or tau.", DATA_PANEL)
     ] = None
     audio: Annotated[
-        str | None,
-        opt("--audio", "DIR", "Recordings of a table (default: beside it).", DATA_PANEL),
+        str | None, opt("--audio", "DIR", "Recordings of a table (default: beside it).", DATA_PANEL)
     ] = None
     task: Annotated[
         str,
@@ -90,17 +85,12 @@ class DataOptions:
         ),
     ] = "auto"
     folds: Annotated[
-        int | None,
-        opt("--folds", "N", "Make N folds (default: those of the data, else 5).", DATA_PANEL),
+        int | None, opt("--folds", "N", "Make N folds (default: those of the data, else 5).", DATA_PANEL)
     ] = None
     holdout: Annotated[
-        float | None,
-        opt("--holdout", "X", "Hold out about this share instead of folds.", DATA_PANEL),
+        float | None, opt("--holdout", "X", "Hold out about this share instead of folds.", DATA_PANEL)
     ] = None
-    seed: Annotated[
-        int,
-        opt("--seed", "N", "Of folds and training.", DATA_PANEL, min=0),
-    ] = 0
+    seed: Annotated[int, opt("--seed", "N", "Of folds and training.", DATA_PANEL, min=0)] = 0
 
     def plan_of(self, dataset: Dataset) -> Plan:
         """What is held out when.
@@ -125,8 +115,7 @@ def finetune(
     backend: BackendName = "auto",
     device: DeviceName = "auto",
     head_only: Annotated[
-        bool,
-        flag("--head-only", "Train the last layer only, on remembered embeddings.", RECIPE),
+        bool, flag("--head-only", "Train the last layer only, on remembered embeddings.", RECIPE)
     ] = False,
     penalty: Annotated[
         float | None,
@@ -140,22 +129,12 @@ def finetune(
         opt("-o --out", "FILE", "The new model: a .safetensors file.", OUTPUT_PANEL, show_default=False),
     ] = None,
     at_precision: Annotated[
-        float | None,
-        opt("--at-precision", "P", "Thresholds for this precision, not best F1.", OUTPUT_PANEL),
+        float | None, opt("--at-precision", "P", "Thresholds for this precision, not best F1.", OUTPUT_PANEL)
     ] = None,
     plot: Annotated[
-        str | None,
-        opt(
-            "--plot",
-            "FILE.png",
-            "A picture of the figures: png, svg or pdf.",
-            OUTPUT_PANEL,
-        ),
+        str | None, opt("--plot", "FILE.png", "A picture of the figures: png, svg or pdf.", OUTPUT_PANEL)
     ] = None,
-    force: Annotated[
-        bool,
-        flag("--force", "Replace files that exist.", OUTPUT_PANEL),
-    ] = False,
+    force: Annotated[bool, flag("--force", "Replace files that exist.", OUTPUT_PANEL)] = False,
     listing: ListOptions,
     messages: Messages,
 ) -> None:
@@ -407,9 +386,9 @@ def _train_head(
     weights = read_weights(found)
     data.plan_of(dataset)  # errors of the data come before any work
     work = job_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.path for example in dataset.examples], work, messages, jobs=jobs) as answers:
+    with predict([example.source for example in dataset.examples], work, messages, jobs=jobs) as answers:
         embeddings = answers.embeddings()
-        usable = dataset.only(answers.answered)
+        usable = dataset.only(answers.done)
     plan = data.plan_of(usable)
     trained = train_head(
         usable,

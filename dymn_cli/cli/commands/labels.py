@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
@@ -31,7 +31,7 @@ HELP = """Search the labels, or show them as a list or a tree.
   dymn labels bark
   dymn labels Animal --tree
 
-Exit code 1: nothing is called that. Options elsewhere take a name in any case, an id or a slug.
+Exit code 1: nothing found. Options elsewhere take a name in any case, an id or a slug.
 In a pipe, tab-separated: index, mid, name; of a tree: depth, index, mid, name. Formats: table, tsv, json.
 """
 
@@ -47,19 +47,17 @@ def register(app: typer.Typer) -> None:
 def labels(
     *,
     query: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="QUERY", help="Words of a name, or an id; none for all.", show_default=False),
+        list[str] | None, arg("QUERY", "Words of a name, or an id; all labels without it.")
     ] = None,
     tree: Annotated[
-        bool,
-        flag("--tree", "The ontology, from that sound or from its roots.", "Which labels"),
+        bool, flag("--tree", "Show the ontology, from the sound or from its roots.", "Which labels")
     ] = False,
     model: Annotated[
         str | None,
         opt(
             "-m --model",
             "NAME|PATH",
-            "Those of this model (default: the 527 of AudioSet).",
+            "Labels of this model (default: the 527 of AudioSet).",
             "Which labels",
             envvar="DYMN_MODEL",
             autocompletion=complete_model,
@@ -80,7 +78,7 @@ def labels(
         raise typer.Exit(NOTHING_FOUND) from error
     show(found, listing, messages)
     if tree and is_terminal(sys.stdout) and any(sound["index"] is None for sound in found.document["sounds"]):
-        messages.note(f"{NO_INDEX} marks sounds that only group others: no output stands for them")
+        messages.note(f"{NO_INDEX} marks sounds that only group others; no model scores them")
 
 
 def _vocabulary(model: str | None) -> Vocabulary:
@@ -113,7 +111,7 @@ def _require_ontology(vocabulary: Vocabulary) -> None:
     from dymn_cli.labels import Vocabulary
 
     if vocabulary.names != Vocabulary.audioset().names:
-        raise UsageError("the tree is that of AudioSet, and this model has labels of its own")
+        raise UsageError("--tree is the ontology of AudioSet, and this model has labels of its own")
 
 
 def _list_listing(found: Sequence[Label]) -> Listing:

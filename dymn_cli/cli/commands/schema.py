@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import arg
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
 
 __all__ = ["register"]
 
-HELP = """Print the JSON Schema (draft 2020-12) of what dymn writes.
+HELP = """Print the JSON Schema (draft 2020-12) of the JSON that dymn writes.
 
   dymn schema clip > clip.schema.json
   dymn schema events
@@ -30,12 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="clip, events, embedding, error, info or meta.", show_default=False
-        ),
-    ],
+    name: Annotated[str, arg("NAME", "clip, events, embedding, error, info or meta.")],
     *,
     messages: Messages,
 ) -> None:

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import complete_model
+from dymn_cli.cli.options.declare import arg, opt
+from dymn_cli.cli.options.groups import Force, complete_model
 from dymn_cli.cli.options.panels import INPUT, MODEL, OUTPUT
 from dymn_cli.cli.options.training import RECIPE, Settings, ShowRecipe
 from dymn_cli.errors import UsageError
@@ -24,37 +22,29 @@ __all__ = ["CorpusOptions", "RecipeOptions", "StudentFile", "StudentOptions"]
 class CorpusOptions:
     """Which recordings, and which of them are held out."""
 
-    data: Annotated[
-        list[str],
-        typer.Argument(metavar="DATA", help="Files and folders of audio, or HDF5 files.", show_default=False),
-    ] = field(default_factory=list)
-    ext: Annotated[
-        str | None,
-        opt("--ext", "wav,flac,...", "In folders: only files that end so.", INPUT),
-    ] = None
+    data: Annotated[list[str], arg("DATA", "Files and folders of audio, or HDF5 files.")] = field(
+        default_factory=list
+    )
+    ext: Annotated[str | None, opt("--ext", "wav,flac,...", "In folders: only files that end so.", INPUT)] = (
+        None
+    )
     group_by: Annotated[
         str,
         opt("--group-by", "folder|file|COLUMN", "What is held out as a whole; COLUMN of --manifest.", INPUT),
     ] = "folder"
-    manifest: Annotated[
-        str | None,
-        opt("--manifest", "FILE.csv", "Paths and their groups.", INPUT),
-    ] = None
+    manifest: Annotated[str | None, opt("--manifest", "FILE.csv", "Paths and their groups.", INPUT)] = None
     labels: Annotated[
         str | None,
         opt("--labels", "FILE", "Labels of the files, as for dymn eval; for --recipe paper.", INPUT),
     ] = None
     holdout: Annotated[
-        str,
-        opt("--holdout", "X|NAME,...", "Share of the recordings to hold out, or names of groups.", INPUT),
+        str, opt("--holdout", "X|NAME,...", "Share of the recordings to hold out, or names of groups.", INPUT)
     ] = "0.1"
     split: Annotated[
-        str | None,
-        opt("--split", "FILE", "Hold out what this split.json holds out.", INPUT),
+        str | None, opt("--split", "FILE", "Hold out what this split.json holds out.", INPUT)
     ] = None
     held_out_clips: Annotated[
-        int,
-        opt("--held-out-clips", "N", "Measure on at most N held-out clips; 0 for all.", INPUT, min=0),
+        int, opt("--held-out-clips", "N", "Measure on at most N held-out clips; 0 for all.", INPUT, min=0)
     ] = 512
 
 
@@ -113,11 +103,8 @@ class StudentOptions:
 class StudentFile:
     """Where the student goes."""
 
-    out: Annotated[
-        str | None,
-        opt("-o --out", "FILE", "The student, as a .safetensors file.", OUTPUT),
-    ] = None
-    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
+    out: Annotated[str | None, opt("-o --out", "FILE", "The student, as a .safetensors file.", OUTPUT)] = None
+    force: Force = False
 
 
 def _former(name: str) -> Any:

@@ -17,7 +17,7 @@ class EventTime(TimeOptions):
     """How a source is cut into windows that overlap."""
 
     window: Annotated[
-        float | None, opt("--window", "S", "Seconds per window (default: 10; --method windows: 5).", TIME)
+        float | None, opt("--window", "S", "Seconds per window (default: 10; method windows: 5).", TIME)
     ] = None
     hop: Annotated[
         float | None,
@@ -32,7 +32,7 @@ class EventSelect:
     label: Label = field(default_factory=list)
     descendants: Annotated[
         bool,
-        flag("--descendants", "Also all kinds of these labels; -l then takes any AudioSet sound.", SELECT),
+        flag("--descendants", "Also their kinds; -l then takes any AudioSet sound.", SELECT),
     ] = False
     on: Annotated[
         float | None,
@@ -49,7 +49,7 @@ class EventSelect:
     ] = None
     thresholds: Annotated[
         str | None,
-        opt("--thresholds", "FILE.csv", "--on by label, --off in proportion: mid,label,threshold.", SELECT),
+        opt("--thresholds", "FILE.csv", "--on by label (--off follows): mid,label,threshold.", SELECT),
     ] = None
     max_gap: Annotated[
         float | None,
@@ -60,9 +60,7 @@ class EventSelect:
             SELECT,
         ),
     ] = None
-    min_length: Annotated[
-        float, opt("--min-length", "S", "Then drop events shorter than S seconds.", SELECT)
-    ] = 0.0
+    min_length: Annotated[float, opt("--min-length", "S", "Then drop events below S seconds.", SELECT)] = 0.0
     method: Annotated[str, opt("--method", "frames|windows", "How start and end are found.", SELECT)] = (
         "frames"
     )

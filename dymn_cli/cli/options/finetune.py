@@ -20,26 +20,21 @@ class FinetuneOptions:
     """How a whole network is trained; None for what the recipe says."""
 
     recipe: Annotated[
-        str | None,
-        opt("--recipe", "FILE.toml", "Settings, in a file such as --show-recipe prints.", RECIPE),
+        str | None, opt("--recipe", "FILE.toml", "Settings, in a file such as --show-recipe prints.", RECIPE)
     ] = None
     settings: Settings = field(default_factory=list)
     show_recipe: ShowRecipe = False
     epochs: Annotated[
-        int | None,
-        opt("--epochs", "N", "How often each recording is used (default: see above).", RECIPE),
+        int | None, opt("--epochs", "N", "How often each recording is used (default: see above).", RECIPE)
     ] = None
-    rate: Annotated[
-        float | None,
-        opt("--rate", "X", "Peak learning rate (default: see above).", RECIPE),
-    ] = None
+    rate: Annotated[float | None, opt("--rate", "X", "Peak learning rate (default: see above).", RECIPE)] = (
+        None
+    )
     batch: Annotated[
-        int | None,
-        opt("--batch", "N", "Recordings in a step (default: see above).", RECIPE),
+        int | None, opt("--batch", "N", "Recordings in a step (default: see above).", RECIPE)
     ] = None
     patience: Annotated[
-        int | None,
-        opt("--patience", "N", "Stop after N epochs without a gain; 0: never.", RECIPE),
+        int | None, opt("--patience", "N", "Stop after N epochs without a gain; 0: never.", RECIPE)
     ] = None
     # From before recipes were files.
     fit_head: Annotated[

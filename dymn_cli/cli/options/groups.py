@@ -80,11 +80,9 @@ class FileOptions:
     failures: Annotated[str | None, opt("--failures", "FILE", "CSV of failed inputs.", INPUT)] = None
     max_input: Annotated[
         str | None,
-        opt("--max-input", "SIZE", "Limit standard input, say to 20G (default: leave 1 GB of disk).", INPUT),
+        opt("--max-input", "SIZE", "Limit stdin, say 20G (default: leave 1 GB disk).", INPUT),
     ] = None
-    strict: Annotated[
-        bool, flag("--strict", "Refuse damaged files instead of analysing what decodes.", INPUT)
-    ] = False
+    strict: Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +119,9 @@ DeviceName = Annotated[
     str,
     opt(
         "--device",
-        "auto|cpu|cuda[:N]|mps|...",
-        "Where it runs. auto is the CPU: name a GPU to use it. dymn doctor lists the others, such as coreml"
-        " and directml. Training: cpu, cuda[:N] or mps.",
+        "NAME",
+        "auto (the CPU), cpu, cuda[:N], mps, coreml, directml, openvino, ...; dymn doctor lists those here."
+        " Training: cpu, cuda[:N] or mps.",
         MODEL,
         envvar="DYMN_DEVICE",
     ),
@@ -153,11 +151,11 @@ class ModelOptions:
     device: DeviceName = "auto"
     threads: Annotated[
         int | None,
-        opt("--threads", "N", "Windows of a file at once (default: one per core; 1 with processes).", MODEL),
+        opt("--threads", "N", "Windows at once (default: cores, 1 with processes).", MODEL),
     ] = None
     batch_size: Annotated[
         int | None,
-        opt("--batch-size", "N", "Windows per network call (default: 1; 16 on GPUs).", MODEL),
+        opt("--batch-size", "N", "Windows per network call (default: 1; GPUs: 16).", MODEL),
     ] = None
 
     @property
@@ -252,10 +250,10 @@ class ResultOptions(OutputOptions):
     """Where the results of an analysis go: one file, or one for each input."""
 
     out_dir: Annotated[
-        str | None, opt("--out-dir", "DIR", "A file per input, in DIR, which mirrors their folders.", OUTPUT)
+        str | None, opt("--out-dir", "DIR", "A file per input, in DIR with the same folders.", OUTPUT)
     ] = None
     csv_safe: Annotated[
-        bool, flag("--csv-safe", "csv: an apostrophe before what a spreadsheet takes for a formula.", OUTPUT)
+        bool, flag("--csv-safe", "csv: ' before text that a spreadsheet would run.", OUTPUT)
     ] = False
 
 
@@ -281,7 +279,7 @@ class BatchOptions:
         opt(
             "-j --jobs",
             "N",
-            "Files at a time, a process each (default: one per core; few small files: threads).",
+            "Processes, a file each (default: one per core; few small files: threads).",
             BATCH,
             envvar="DYMN_JOBS",
         ),

@@ -25,9 +25,7 @@ def require_values(command: Command, ctx: Any) -> None:
         if is_output or "" not in (value if isinstance(value, list | tuple) else [value]):
             continue
         called = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
-        raise UsageError(
-            f"{called} is an empty text", hint=f"a shell variable without a value? {ctx.command_path} --help"
-        )
+        raise UsageError(f"{called} is empty", hint=f"is a shell variable unset? {ctx.command_path} --help")
 
 
 def require_one_model(command: Command, ctx: Any, words: list[str]) -> None:

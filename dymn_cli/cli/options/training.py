@@ -18,13 +18,11 @@ __all__ = ["RECIPE", "RUN", "Settings", "ShowRecipe", "WorkOptions", "given"]
 RECIPE, RUN = "How to train", "The run"
 
 Settings = Annotated[
-    list[str],
-    opt("--set", "KEY=VALUE", "Change a setting of the recipe. Repeat it for more.", RECIPE),
+    list[str], opt("--set", "KEY=VALUE", "Change a setting of the recipe. Repeat it for more.", RECIPE)
 ]
 
 ShowRecipe = Annotated[
-    bool,
-    flag("--show-recipe", "Print the recipe as TOML, to save and edit, and stop.", RECIPE),
+    bool, flag("--show-recipe", "Print the recipe as TOML, to save and edit, and stop.", RECIPE)
 ]
 
 
@@ -33,20 +31,16 @@ class WorkOptions:
     """Where a run works, and on what."""
 
     work: Annotated[
-        str | None,
-        opt("--work", "DIR", "Folder for checkpoint and log (default: OUT.train).", RUN),
+        str | None, opt("--work", "DIR", "Folder for checkpoint and log (default: OUT.train).", RUN)
     ] = None
     resume: Annotated[
-        bool,
-        flag("--resume/--no-resume", "Go on where an earlier run to the same output stopped.", RUN),
+        bool, flag("--resume/--no-resume", "Go on where an earlier run to the same output stopped.", RUN)
     ] = True
     checkpoint_every: Annotated[
-        float,
-        opt("--checkpoint-every", "MIN", "Minutes between checkpoints.", RUN),
+        float, opt("--checkpoint-every", "MIN", "Minutes between checkpoints.", RUN)
     ] = 5.0
     threads: Annotated[
-        int | None,
-        opt("--threads", "N", "Threads on the CPU (default: one a core).", RUN),
+        int | None, opt("--threads", "N", "Threads on the CPU (default: one a core).", RUN)
     ] = None
     cache: Annotated[
         str | None,

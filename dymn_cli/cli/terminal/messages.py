@@ -65,11 +65,18 @@ class Messages:
     quiet: Annotated[bool, flag("-q --quiet", "Only errors.", MESSAGES)] = False
     verbosity: Annotated[
         int,
-        flag("-v --verbose", "More; -vv with traces of errors.", MESSAGES, count=True, show_default=False),
+        flag(
+            "-v --verbose",
+            "More; -vv adds traces of errors.",
+            MESSAGES,
+            count=True,
+            show_default=False,
+        ),
     ] = 0
     color: Annotated[str, opt("--color", "auto|always|never", "Colours.", MESSAGES)] = "auto"
     progress_choice: Annotated[
-        str, opt("--progress", "auto|always|never", "Bar; always: lines in logs.", MESSAGES)
+        str,
+        opt("--progress", "auto|always|never", "Bar; always: lines in logs too.", MESSAGES),
     ] = "auto"
 
     def __post_init__(self) -> None:

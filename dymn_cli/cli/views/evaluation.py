@@ -66,14 +66,14 @@ class Ticker:
     """Says now and then how far a long computation is."""
 
     def __init__(self, messages: Messages, what: str) -> None:
-        self._talk = messages
+        self._messages = messages
         self._what = what
         self._next = time.monotonic() + TICK_S
 
     def __call__(self, done: int, of: int) -> None:
         """So many of so many are done."""
         if time.monotonic() >= self._next and done < of:
-            self._talk.note(f"{self._what}: {done} of {of}")
+            self._messages.note(f"{self._what}: {done} of {of}")
             self._next = time.monotonic() + TICK_S
 
 

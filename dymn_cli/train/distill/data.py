@@ -18,7 +18,7 @@ from dymn_cli.datasets.audio_cache import Decoded, Kind, open_cache
 from dymn_cli.datasets.audioset_hdf5 import Hdf5Clips, is_hdf5
 from dymn_cli.datasets.recordings import Split, find_recordings, groups_of_manifest, named_split, split_groups
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.evaluation.ground_truth import match, read_truth
+from dymn_cli.evaluation.ground_truth import match, read_ground_truth
 from dymn_cli.frontend import FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.train.distill.clip_scores import ClipScores, score_clips
@@ -197,8 +197,8 @@ def open_corpus(
 def _labels(
     path: Path, names: Sequence[str], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Labels of recordings and which of them are known, (n, n_classes)."""
-    found = match(read_truth(path), names, vocabulary)
+    """Labels of recordings and which of them are known, (n, n_classes); none where it says nothing."""
+    found = match(read_ground_truth(path), names, vocabulary)
     labels = np.zeros((len(names), len(vocabulary)), np.uint8)
     known = np.zeros_like(labels)
     labels[found.recordings] = found.truth
@@ -299,10 +299,7 @@ def _split(options: DataOptions, groups: Sequence[str]) -> Split:
 
 
 def _weights(
-    corpus: Corpus,
-    training: NDArray[np.int64],
-    front_end: FrontEndConfig,
-    clip_scores: ClipScores | None,
+    corpus: Corpus, training: NDArray[np.int64], front_end: FrontEndConfig, clip_scores: ClipScores | None
 ) -> NDArray[np.float64]:
     """How often each of the clips to learn from is drawn."""
     if corpus.labels is not None:

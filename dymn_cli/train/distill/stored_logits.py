@@ -124,14 +124,7 @@ class StoredLogits:
 def _index_of(path: Path) -> Path:
     candidates = [
         path.with_name(f"{path.stem}{ending}")
-        for ending in (
-            ".index.csv",
-            ".index.pkl",
-            ".index.npy",
-            ".pkl",
-            ".csv",
-            ".txt",
-        )
+        for ending in (".index.csv", ".index.pkl", ".index.npy", ".pkl", ".csv", ".txt")
     ]
     for candidate in candidates:
         if candidate.is_file():

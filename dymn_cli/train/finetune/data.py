@@ -84,7 +84,7 @@ def open_labelled(
         InputError: not one of them can be decoded.
         OutputError: there is no place for what is decoded.
     """
-    recordings = [Recording(example.path, example.path, "") for example in dataset.examples]
+    recordings = [Recording(example.source, example.source, "") for example in dataset.examples]
     cache = open_cache(
         recordings, folder, kind="samples", front_end=FrontEndConfig(), threads=threads, done=done
     )

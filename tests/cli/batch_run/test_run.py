@@ -147,7 +147,7 @@ def test_ctrl_c_in_the_only_file_does_not_promise_to_go_on(dymn: Any) -> None:
         err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
     assert "goes on from there" not in err
-    assert "no input was done, so nothing is kept; the same command begins anew" in err
+    assert "no input was finished, so nothing is kept; the same command starts over" in err
     assert [path.name for path in dymn.cwd.iterdir()] == ["night.wav"]
 
 
@@ -226,7 +226,7 @@ def test_every_damaged_file_is_named_in_one_table(
     command, *more = to.split()
     ran = fake(command, "few", *more)
     assert ran.returncode == 6
-    assert f"2 inputs could be read in part only: {listed}" in ran.err
+    assert f"2 inputs could only be read in part: {listed}" in ran.err
     table = rows(dymn.cwd / listed)
     assert [row["source"] for row in table] == ["few/1.wav", "few/3, cut.wav"]
     assert all("header claims" in row["warning"] for row in table), "a short clip that is repeated is none"
@@ -344,6 +344,6 @@ def test_shares_of_the_command_line_know_their_place(
     )
     assert found == expected
     part = fake("merge", *shares[:2], "-o", f"part.{form}")
-    assert part.err == "dymn: warning: not the whole: share 2/3 is not among them\n"
+    assert part.err == "dymn: warning: incomplete: share 2/3 is missing\n"
     refused = fake("merge", f"all.{form}", *shares[:1], "-o", f"both.{form}")
     assert (refused.returncode, refused.err.count("\n")) == (3, 1)

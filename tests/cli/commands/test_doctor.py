@@ -184,7 +184,7 @@ def test_it_says_where_decoded_audio_lies_and_how_much_there_is(monkeypatch, che
         r"clips: 1 decoded recordings?, 64\.\d kB; at most 1\.5 GB", checks()[1]["audio cache"][1]
     )
     monkeypatch.setenv("DYMN_CACHE_GB", "x")
-    assert checks()[1]["audio cache"][:2] == ("fail", "DYMN_CACHE_GB=x is no number of gigabytes")
+    assert checks()[1]["audio cache"][:2] == ("fail", "DYMN_CACHE_GB=x is not a number of gigabytes")
 
 
 def test_a_part_that_is_missing_fails(monkeypatch, checks):

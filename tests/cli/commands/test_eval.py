@@ -124,7 +124,7 @@ def test_words_of_the_truth_are_mapped_or_left_out(fake: Fake, home: Path, recor
     )
     refused = fake("eval", "a.wav", "b.wav", "c.wav", "--truth", "t.csv")
     assert (refused.returncode, refused.stdout) == (2, b"")
-    assert "t.csv: 2 labels are none of the model's: klong, pling" in refused.err
+    assert "t.csv: 2 labels unknown to the model: klong, pling" in refused.err
     write_csv(dymn.cwd / "map.csv", [["truth", "label"], ["klong", LABELS[BANDS[0]].name]])
     ran = fake("eval", "a.wav", "b.wav", "c.wav", "--truth", "t.csv", "--map", "map.csv", "--ignore-unknown")
     assert ran.returncode == 0, ran.err
@@ -187,13 +187,13 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
         (["none.wav", "--truth", "truth.csv"], 3, "none.wav: no such file"),
         (["sounds", "--truth", "none.csv"], 3, "none.csv: no such file"),
         (["sounds", "--truth", "empty.csv"], 3, "empty.csv: empty"),
-        (["sounds", "--truth", "other.csv"], 3, "other.csv: says nothing of these recordings"),
-        (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is no score between 0 and 1"),
+        (["sounds", "--truth", "other.csv"], 3, "other.csv: no row matches a recording"),
+        (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is not a score between 0 and 1"),
         (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio cannot be evaluated together"),
         (["sounds", "--truth", "truth.csv", "-f", "xml"], 2, "unknown format 'xml'"),
         (["sounds", "--truth", "truth.csv", "-o", "eval.xlsx"], 2, "eval.xlsx: which form?"),
         (["sounds", "--truth", "truth.csv", "--at-precision", 0], 2, "no share between 0 and 1"),
-        (["sounds", "--truth", "truth.csv", "--plot", "x.gif"], 2, "x.gif: no kind of picture"),
+        (["sounds", "--truth", "truth.csv", "--plot", "x.gif"], 2, "x.gif: not a kind of picture"),
         (["sounds", "--truth", "truth.csv", "--map", "truth.csv"], 2, "must name the columns truth,label"),
         (["sounds", "--truth", "truth.csv", "--batch-size", 0], 2, "batch size must be at least 1, not 0"),
         (["sounds", "--truth", "truth.csv", "--map", "latin.csv"], 2, "latin.csv: not text in UTF-8; save"),

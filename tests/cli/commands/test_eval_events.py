@@ -77,7 +77,7 @@ def test_label_tracks_of_a_folder_and_words_of_ones_own(fake: Fake, files: Path)
     (files / "map.csv").write_text("truth,label\nwoof,Dog\n")
     unknown = fake("eval", "events.csv", "--truth", "marks")
     assert (unknown.returncode, unknown.out) == (2, "")
-    assert "1 label is none of the model's: woof" in unknown.err
+    assert "1 label unknown to the model: woof" in unknown.err
     ran = fake("eval", "events.csv", "--truth", "marks", "--map", "map.csv")
     assert ran.returncode == 0, ran.err
     assert ran.out.split("\t")[0] == "Dog"
@@ -97,7 +97,7 @@ def test_tags_are_no_events(fake: Fake, files: Path) -> None:
     (files / "tags.csv").write_text("source,channel,start_s,end_s,rank,label,mid,score\n")
     ran = fake("eval", "tags.csv", "--truth", "truth.tsv")
     assert (ran.returncode, ran.out) == (3, "")
-    assert "tags.csv: no table of events" in ran.err
+    assert "tags.csv: not a table of events" in ran.err
 
 
 def test_events_of_audio_are_found_and_judged_at_all_thresholds(

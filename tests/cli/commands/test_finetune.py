@@ -159,7 +159,7 @@ def test_nothing_is_replaced_unasked(fake: Fake, home: Path, dymn: Any, sounds: 
     [
         (["nowhere", "-o", "m.safetensors"], 3, "nowhere: no such file or directory"),
         (["sounds/low", "-o", "m.safetensors"], 3, "no class in this folder"),
-        (["one", "-o", "m.safetensors"], 3, "only the class 'low'; to tell sounds apart takes two"),
+        (["one", "-o", "m.safetensors"], 3, "only the class 'low', where two or more are needed"),
         (["sounds", "-o", "m.onnx"], 2, "a model is a .safetensors file"),
         (["sounds", "-o", "gone/m.safetensors"], 5, "there is no folder gone"),
         (["sounds", "-o", "m.safetensors", "--folds", 3, "--holdout", 0.2], 2, "two ways"),
@@ -172,7 +172,7 @@ def test_nothing_is_replaced_unasked(fake: Fake, home: Path, dymn: Any, sounds: 
         (["sounds", "-o", "m.safetensors", "-m", "dymn40"], 2, "no model is called 'dymn40'"),
         (["sounds", "-o", "m.safetensors", "-j", 0], 2, "jobs must be at least 1, not 0"),
         (["sounds", "-o", "m.safetensors", "-f", "csv"], 2, "unknown format 'csv'; nearest: tsv, "),
-        (["sounds", "-o", "m.safetensors", "--plot", "m.bmp"], 2, "m.bmp: no kind of picture"),
+        (["sounds", "-o", "m.safetensors", "--plot", "m.bmp"], 2, "m.bmp: not a kind of picture"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_a_line(

@@ -144,9 +144,9 @@ def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any
     [
         (["nowhere"], 3, "nowhere: no such file or directory"),
         (["sounds/low"], 3, "no class in this folder"),
-        (["one"], 3, "only the class 'low'; to tell sounds apart takes two"),
+        (["one"], 3, "only the class 'low', where two or more are needed"),
         (["empty.csv"], 3, "empty.csv"),
-        (["gone.csv"], 3, "3 of 3 recordings are not there, the first is x.wav"),
+        (["gone.csv"], 3, "3 of 3 recordings are missing, the first is x.wav"),
         (["nan.csv", "--audio", "sounds"], 3, "nan.csv"),
         (["broken"], 3, "the first: "),
         (["sounds", "--folds", 1], 2, "--folds 1: at least 2"),

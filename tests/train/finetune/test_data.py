@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from dymn_cli.datasets.dataset import Dataset, Example
+from dymn_cli.datasets.dataset import Dataset
+from dymn_cli.datasets.label_tables import LabelRow
 from dymn_cli.errors import InputError
 from dymn_cli.train.finetune.data import open_labelled
 
@@ -25,7 +26,7 @@ def dataset(*paths: Path) -> Dataset:
         "some",
         ("a", "b"),
         ("", ""),
-        tuple(Example(str(path), (n % 2,)) for n, path in enumerate(paths)),
+        tuple(LabelRow(str(path), ("ab"[n % 2],)) for n, path in enumerate(paths)),
         False,
     )
 
@@ -67,7 +68,7 @@ def test_what_cannot_be_decoded_costs_only_itself(tmp_path: Path) -> None:
         data, tmp_path / "cache", done=lambda n_all, seconds: seen.append((n_all, seconds))
     )
     assert [path for path, _ in skipped] == [str(tmp_path / "b.wav"), str(tmp_path / "d.wav")]
-    assert [example.path for example in audio.dataset.examples] == [
+    assert [example.source for example in audio.dataset.examples] == [
         str(tmp_path / "a.wav"),
         str(tmp_path / "c.wav"),
     ]

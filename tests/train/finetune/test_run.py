@@ -17,8 +17,9 @@ torch = pytest.importorskip("torch")
 
 import soundfile  # noqa: E402
 
-from dymn_cli.datasets.dataset import Dataset, Example  # noqa: E402
+from dymn_cli.datasets.dataset import Dataset  # noqa: E402
 from dymn_cli.datasets.folds import Plan, plan_of  # noqa: E402
+from dymn_cli.datasets.label_tables import LabelRow  # noqa: E402
 from dymn_cli.errors import OutputError, UsageError  # noqa: E402
 from dymn_cli.frontend import FrontEndConfig  # noqa: E402
 from dymn_cli.frontend.torch_logmel import TorchLogMel  # noqa: E402
@@ -73,11 +74,11 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Four recordings of about 0.7 s of each of three kinds."""
     folder = tmp_path_factory.mktemp("sounds")
     examples = []
-    for label, make in enumerate(SOUNDS.values()):
+    for label, (kind, make) in enumerate(SOUNDS.items()):
         for n in range(EACH):
             path = folder / f"{label}-{n}.wav"
             soundfile.write(path, make(100 * label + n, 20_000 + 500 * n), RATE_HZ, "FLOAT")
-            examples.append(Example(str(path), (label,)))
+            examples.append(LabelRow(str(path), (kind,)))
     return Dataset("sounds", tuple(SOUNDS), ("", "", ""), tuple(examples), is_multilabel=False)
 
 
@@ -159,7 +160,7 @@ def test_classes_are_learned(audio: LabelledAudio, tmp_path: Path) -> None:
     save_weights(path, trained.header, trained.tensors)
     with Tagger(path, threads=1) as tagger:
         for n in plan.held_out(0)[:2]:
-            scores = tagger.tag(audio.dataset.examples[n].path, top=0).scores
+            scores = tagger.tag(audio.dataset.examples[n].source, top=0).scores
             np.testing.assert_allclose(scores, trained.held_out[n], atol=1e-3)
 
 
@@ -182,7 +183,7 @@ def test_a_model_of_pictures_becomes_one_of_sounds(
 def test_scores_are_those_of_the_tagger(tiny: LoadedModel, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", noise(1, 13 * RATE_HZ) * np.linspace(0, 1, 13 * RATE_HZ), RATE_HZ)
     soundfile.write(tmp_path / "short.wav", tone(2, 9_000), RATE_HZ)
-    examples = (Example(str(tmp_path / "long.wav"), (0,)), Example(str(tmp_path / "short.wav"), (1,)))
+    examples = (LabelRow(str(tmp_path / "long.wav"), ("a",)), LabelRow(str(tmp_path / "short.wav"), ("b",)))
     dataset = Dataset("two", ("a", "b"), ("", ""), examples, is_multilabel=False)
     audio, _ = open_labelled(dataset, tmp_path / "cache")
     config = dataclasses.replace(tiny.header.config, temperature=1.0)
@@ -193,7 +194,7 @@ def test_scores_are_those_of_the_tagger(tiny: LoadedModel, tmp_path: Path) -> No
     save_weights(tmp_path / "tiny.safetensors", header, tensors)
     with Tagger(tmp_path / "tiny.safetensors", threads=1) as tagger:
         for example, row in zip(reversed(examples), scores, strict=True):
-            np.testing.assert_allclose(row, tagger.tag(example.path, top=0).scores, atol=1e-4)
+            np.testing.assert_allclose(row, tagger.tag(example.source, top=0).scores, atol=1e-4)
 
 
 def test_a_head_that_fits_needs_no_training(audio: LabelledAudio, tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_a_head_that_fits_needs_no_training(audio: LabelledAudio, tmp_path: Path
         dataset=dataclasses.replace(
             audio.dataset,
             examples=tuple(
-                dataclasses.replace(e, labels=(2,)) if n % EACH == 0 else e
+                dataclasses.replace(e, labels=(tuple(SOUNDS)[2],)) if n % EACH == 0 else e
                 for n, e in enumerate(audio.dataset.examples)
             ),
         ),
@@ -361,7 +362,7 @@ def test_the_loss_of_a_mix_is_the_mix_of_the_losses() -> None:
 
 def test_partial_labels_reach_the_loss(audio: LabelledAudio, tiny: LoadedModel) -> None:
     examples = [
-        dataclasses.replace(example, absent=((example.labels[0] + 1) % 3,))
+        dataclasses.replace(example, absent=(tuple(SOUNDS)[tuple(SOUNDS).index(example.labels[0]) - 2],))
         for example in audio.dataset.examples
     ]
     partly = dataclasses.replace(audio.dataset, examples=tuple(examples), is_multilabel=True)
@@ -453,7 +454,7 @@ def test_a_run_with_other_settings_is_refused(
         finished(audio, plan, tiny, tmp_path, seed=1)
     with pytest.raises(OutputError, match="another folds"):
         finished(audio, plan_of(audio.dataset, folds=3), tiny, tmp_path)
-    relabelled = [dataclasses.replace(e, labels=(0,)) for e in audio.dataset.examples[:5]]
+    relabelled = [dataclasses.replace(e, labels=(next(iter(SOUNDS)),)) for e in audio.dataset.examples[:5]]
     dataset = dataclasses.replace(audio.dataset, examples=(*relabelled, *audio.dataset.examples[5:]))
     with pytest.raises(OutputError, match="another labels"):
         finished(dataclasses.replace(audio, dataset=dataset), plan, tiny, tmp_path)

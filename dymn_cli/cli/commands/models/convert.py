@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
@@ -39,8 +39,8 @@ IMPORT_HELP = """Give a name to a model file that dymn wrote: .safetensors, or .
   dymn models import my-birds.safetensors
   dymn models import model.onnx --name my-birds
 
-A copy of it goes into the local store, after a self-test; its SHA-256 is checked whenever it is used. Without
---name it is called as the file is.
+A copy goes into the local store after a self-test; its SHA-256 is checked at each use. Without --name, the
+model is called like the file.
 """
 
 CONTENT = "What the file holds"
@@ -64,41 +64,29 @@ def register(group: typer.Typer) -> None:
 
 def convert(
     *,
-    file: Annotated[
-        str,
-        typer.Argument(metavar="FILE", help="A .pt, .pth, .ckpt or .safetensors file.", show_default=False),
-    ],
-    labels: Annotated[
-        str | None,
-        opt("--labels", "FILE", "Names of the classes, in order.", CONTENT),
-    ] = None,
+    file: Annotated[str, arg("FILE", "A .pt, .pth, .ckpt or .safetensors file.")],
+    labels: Annotated[str | None, opt("--labels", "FILE", "Names of the classes, in order.", CONTENT)] = None,
     temperature: Annotated[
         float | None,
-        opt("--temperature", "X", "Of the Dy-Conv attention at the end of training (default: 1).", CONTENT),
+        opt("--temperature", "X", "Of the Dy-Conv attention after training (default: 1).", CONTENT),
     ] = None,
     hop_ms: Annotated[
-        int | None,
-        opt("--hop-ms", "N", "From one frame of the log-mel to the next (default: 10).", CONTENT, min=1),
+        int | None, opt("--hop-ms", "N", "Hop of the log-mel frames, in ms (default: 10).", CONTENT, min=1)
     ] = None,
     n_mels: Annotated[
-        int | None,
-        opt("--mels", "N", "Bands of the log-mel (default: 128).", CONTENT, min=1, max=MAX_MELS),
+        int | None, opt("--mels", "N", "Bands of the log-mel (default: 128).", CONTENT, min=1, max=MAX_MELS)
     ] = None,
     embeddings: Annotated[
-        bool,
-        flag("--embeddings", "Its classes are no sounds: it needs no labels.", CONTENT),
+        bool, flag("--embeddings", "For embeddings only: its classes are not sounds.", CONTENT)
     ] = False,
     name: NameOption = None,
-    out: Annotated[
-        str | None,
-        opt("-o --out", "FILE", "Write a .safetensors file.", OUTPUT),
-    ] = None,
+    out: Annotated[str | None, opt("-o --out", "FILE", "Write a .safetensors file.", OUTPUT)] = None,
     force: ForceOption = False,
     messages: Messages,
 ) -> None:
     """Convert, test, and put where it is wanted."""
     if (name is None) == (out is None):
-        raise UsageError("say where the model goes", hint="--name NAME or -o FILE.safetensors, one of them")
+        raise UsageError("no place for the model", hint="give either --name NAME or -o FILE.safetensors")
     from dymn_cli.store.registry import require_file
 
     source = Path(file)
@@ -143,9 +131,7 @@ def _test(made: Path, source: Path) -> None:
 
 def import_file(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A .safetensors or .onnx file.", show_default=False)
-    ],
+    file: Annotated[str, arg("FILE", "A .safetensors or .onnx file.")],
     name: NameOption = None,
     force: ForceOption = False,
     messages: Messages,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dymn_cli.cli.options.command import command
+from dymn_cli.cli.options.declare import arg
 from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, print_bytes, show
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelArgument", "register"]
 
-LIST_HELP = """List the models that -m knows by name.
+LIST_HELP = """List the models that -m takes by name.
 
   dymn models list
   dymn models list -f json
@@ -36,12 +37,12 @@ published: in the paper (an average over runs), in the README of the release, or
 Formats: table, tsv, json.
 """
 
-PATH_HELP = """Print where the file of a model lies.
+PATH_HELP = """Print the path of a model file.
 
   dymn models path dymn04_kd
   sha256sum "$(dymn models path dymn04_kd)"
 
-Exit code 4: it is not there.
+Exit code 4: the file is missing.
 """
 
 COLUMNS = (
@@ -82,9 +83,7 @@ State = Literal["ready", "available", "missing", "damaged"]
 
 ModelArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME", help="A model by name.", show_default=False, autocompletion=complete_model
-    ),
+    arg("NAME", "A model by name.", autocompletion=complete_model),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import flag, opt
+from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.groups import complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-PULL_HELP = """Fetch published models, and make them ready for -m.
+PULL_HELP = """Download published models for -m.
 
   dymn models pull dymn10_as
   dymn models pull mn04_as --from mn04_as_mAP_432.pt
 
-The only command that goes to the network. A checkpoint is recognised by its SHA-256 or git hash; where none
-is known, you are told, the first one is trusted, and another one is refused from then on (--repin takes it).
-It is converted without executing anything in it, and has to pass a self-test before it gets its name; after a
-failure the model that was there is still there. A download that broke off, also with Ctrl-C, goes on where it
-stopped when the command is given again.
+The only command that uses the network. A checkpoint is recognised by its SHA-256 or git hash. Where none is
+known, you are told, the first file is trusted, and a different one is refused from then on (--repin accepts
+it). It is converted without executing anything in it and must pass a self-test before it gets its name; if it
+fails, the model that was there before stays. An interrupted download, also by Ctrl-C, continues when the
+command is given again.
 
-DYMN_MIRROR=ADDRESS: a folder on the web with files of the same names. DYMN_OFFLINE=1: nothing but --from
-works. https_proxy, http_proxy and no_proxy are respected. Exit codes: 4 not to be had, or not what it should
-be; 5 no room; 6 some came, others did not.
+DYMN_MIRROR=ADDRESS: a web folder with files of the same names. DYMN_OFFLINE=1: only --from works.
+https_proxy, http_proxy and no_proxy are respected. Exit codes: 4 not available, or not the expected file;
+5 no space; 6 some models were pulled, others not.
 """
 
 REMOVE_HELP = """Remove models that were pulled or added, or what a broken download left.
@@ -62,32 +62,16 @@ def register(group: typer.Typer) -> None:
 
 def pull(
     *,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME", help="Models by name.", show_default=False, autocompletion=complete_model
-        ),
-    ],
-    url: Annotated[
-        str | None,
-        opt("--url", "ADDRESS", "Take the file from ADDRESS.", SOURCE),
-    ] = None,
+    names: Annotated[list[str], arg("NAME", "Models by name.", autocompletion=complete_model)],
+    url: Annotated[str | None, opt("--url", "ADDRESS", "Download the file from ADDRESS.", SOURCE)] = None,
     file: Annotated[
-        str | None,
-        opt("--from", "FILE|DIR", "Take a file that is here, or those in DIR, by their names.", SOURCE),
+        str | None, opt("--from", "FILE|DIR", "Use a local file, or the files in DIR by their names.", SOURCE)
     ] = None,
-    force: Annotated[
-        bool,
-        flag("--force", "Fetch it again even if it is here.", STORE),
-    ] = False,
+    force: Annotated[bool, flag("--force", "Download again even if the model is here.", STORE)] = False,
     repin: Annotated[
-        bool,
-        flag("--repin", "Fetch it again, and trust it even if it is not the one that was seen first.", STORE),
+        bool, flag("--repin", "Download again, and trust a file that is not the one seen first.", STORE)
     ] = False,
-    keep: Annotated[
-        bool,
-        flag("--keep", "Keep the original checkpoint, too.", STORE),
-    ] = False,
+    keep: Annotated[bool, flag("--keep", "Keep the original checkpoint, too.", STORE)] = False,
     messages: Messages,
 ) -> None:
     """Pull models one after the other; one that fails does not keep the others from coming."""
@@ -134,7 +118,7 @@ def _pull(name: str, source: Source, messages: Messages, *, force: bool, repin: 
 def _tell(pulled: Pulled, messages: Messages) -> None:
     spec = pulled.spec
     if pulled.was_there:
-        messages.note(f"{spec.name}: already here (--force fetches it again)")
+        messages.note(f"{spec.name}: already here (--force downloads it again)")
         return
     messages.note(f"{spec.name}: ready, {bytes_text(spec.size_bytes or 0)}, {HOW[pulled.recognised_by]}")
     if spec.purpose == "embeddings":
@@ -143,12 +127,7 @@ def _tell(pulled: Pulled, messages: Messages) -> None:
 
 def remove(
     *,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME", help="Models by name.", show_default=False, autocompletion=complete_model
-        ),
-    ],
+    names: Annotated[list[str], arg("NAME", "Models by name.", autocompletion=complete_model)],
     messages: Messages,
 ) -> None:
     """Remove models from the local store."""

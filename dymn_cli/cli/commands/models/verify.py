@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import opt
+from dymn_cli.cli.options.declare import arg, opt
 from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import choose_form, draw, grid, json_document, print_bytes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Check the files of models, and that each model loads and answers as it should.
+HELP = """Check model files, and that each model loads and gives the right scores.
 
   dymn models verify
   dymn models verify my-model.safetensors
@@ -61,16 +61,14 @@ def verify(
     *,
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Models by name, or model files; none for all that are here.",
-            show_default=False,
+        arg(
+            "NAME",
+            "Models by name, or model files; all models without it.",
             autocompletion=complete_model,
         ),
     ] = None,
     clip: Annotated[
-        str | None,
-        opt("--clip", "FILE", "Your copy of the published example clip.", "What to verify"),
+        str | None, opt("--clip", "FILE", "Your copy of the published example clip.", "What to verify")
     ] = None,
     listing: ListOptions,
     messages: Messages,

@@ -146,8 +146,8 @@ def test_a_checkpoint_that_wants_more_than_tensors_is_refused_by_name(models, fo
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["best.pt"], 2, "say where the model goes"),
-        (["best.pt", "--name", "x", "-o", "x.safetensors"], 2, "one of them"),
+        (["best.pt"], 2, "no place for the model"),
+        (["best.pt", "--name", "x", "-o", "x.safetensors"], 2, "give either --name NAME or -o FILE"),
         (["best.pt", "--name", "mn04_as"], 2, "the name of a published model"),
         (["best.pt", "--name", "dymn04_kd"], 2, "the name of a published model"),
         (["best.pt", "--name", "../x"], 2, "cannot be the name"),

@@ -242,7 +242,7 @@ def test_what_is_here_is_said_to_be(here, web, original):
     web.serve(FILE, original)
     here("pull", "mn01_as")
     code, _, err = here("pull", "mn01_as")
-    assert (code, err) == (0, "dymn: mn01_as: already here (--force fetches it again)\n")
+    assert (code, err) == (0, "dymn: mn01_as: already here (--force downloads it again)\n")
 
 
 def test_an_address_of_ones_own_and_a_file_carried_by_hand(here, web, original, tmp_path, monkeypatch):
