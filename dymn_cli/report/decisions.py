@@ -3,10 +3,11 @@
     source,channel,start_s,end_s,label,mid,score,decision,found
     night.wav,mix,12.34,15.60,Owl,/m/09d5_,0.8123,keep,Owl
     night.wav,mix,80.10,81.02,Dog,/m/0bt9lr,0.3310,reject,Dog
-    night.wav,mix,99.00,99.80,"Chirp, tweet",/m/07pggtn,0.2507,relabel,Bird
+    night.wav,mix,99.00,99.80,"Chirp, tweet",/m/07pggtn,0.2507,keep,Bird
 
-`label` is what the sound is; of a rejected event, what it is not. So the table is a table of true events and
-of labels of recordings as well: whoever reads it as such leaves out what is rejected.
+`label` is what the sound is, or of a rejected event what it is not; `found` is what the model said. So the
+table is a table of true events and of labels of recordings as well: whoever reads it as such leaves out what
+is rejected, or not decided.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from dymn_cli.errors import InputError
 from dymn_cli.report.model import Decision
 from dymn_cli.small_files import LARGE, read_small_text
 
-__all__ = ["COLUMNS", "VERDICTS", "read_decisions"]
+__all__ = ["COLUMNS", "read_decisions"]
 
 COLUMNS = ("source", "channel", "start_s", "end_s", "label", "mid", "score", "decision", "found")
-VERDICTS = ("keep", "reject", "relabel")
+DECISIONS = ("keep", "reject", "")
 _HINT = "a table that a report has exported"
 
 
@@ -39,7 +40,7 @@ def read_decisions(path: str) -> tuple[Decision, ...]:
         header = next(reader, [])
         missing = [name for name in COLUMNS if name not in header]
         if missing:
-            raise InputError(f"{path}: no decisions: no column {missing[0]}", hint=_HINT)
+            raise InputError(f"{path}: not a table of decisions: no column {missing[0]}", hint=_HINT)
         for cells in reader:
             if cells:
                 where = f"{path}, line {reader.line_num}"
@@ -49,21 +50,25 @@ def read_decisions(path: str) -> tuple[Decision, ...]:
                         hint="is it cut short?",
                     )
                 one = _decision(dict(zip(header, cells, strict=True)), where)
-                found[one.key] = one
+                if one is not None:
+                    found[one.key] = one
     except csv.Error as exc:
         raise InputError(f"{path}, line {reader.line_num}: not a table: {exc}") from exc
     return tuple(found.values())
 
 
-def _decision(cells: dict[str, str], where: str) -> Decision:
-    verdict = cells["decision"]
-    if verdict not in VERDICTS:
-        raise InputError(f"{where}: no decision {verdict!r}", hint=f"one of {', '.join(VERDICTS)}")
+def _decision(cells: dict[str, str], where: str) -> Decision | None:
+    decided = cells["decision"].strip().lower()
+    if decided not in DECISIONS:
+        raise InputError(f"{where}: the decision is {cells['decision']!r}, neither keep nor reject")
+    if not decided:
+        return None
     if not cells["label"].strip():
         raise InputError(f"{where}: no label")
     start, end = (_number(cells[name], where) for name in ("start_s", "end_s"))
     score = _number(cells["score"], where) if cells["score"] else None
     key = (cells["source"], cells["channel"], round(start * 1000), round(end * 1000), cells["found"])
+    verdict = "relabel" if decided == "keep" and cells["label"] != cells["found"] else decided
     return Decision(key, verdict, cells["label"], cells["mid"], score)
 
 
@@ -73,5 +78,5 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is no number of seconds and no score")
+        raise InputError(f"{where}: {text!r} is neither a time in seconds nor a score")
     return value

@@ -60,7 +60,7 @@ class Sampling:
         if self.limit < 1:
             raise UsageError(f"a limit of {self.limit} events", hint="at least 1")
         if not 0 <= self.threshold <= 1:
-            raise UsageError(f"a threshold of {self.threshold:g} is no score between 0 and 1")
+            raise UsageError(f"a threshold of {self.threshold:g} is not a score between 0 and 1")
 
     def rank(self, key: Key, score: float | None) -> float:
         """What an event is sorted by: the lowest ranks come first."""

@@ -77,7 +77,7 @@ def write_page(
         script=Markup(script),  # likewise
         data=Markup(_json(_data(report, sounds, lengths, sampling))),  # has no "<" and no "&"
         overview=report.overview,
-        length=_span(sum(length or 0.0 for length in lengths)),
+        length=_span(sum(filter(None, lengths))) if any(lengths) else "unknown",
         span=_span,
         shade=_shade,
         every=_every,
@@ -195,7 +195,8 @@ def _row(one: Decision) -> list[str]:
     source, channel, start, end, found = one.key
     score = "" if one.score is None else f"{one.score:.4f}"
     times = (f"{start / 1000:.3f}", f"{end / 1000:.3f}")
-    return [source, channel, *times, one.label, one.mid, score, one.verdict, found]
+    decided = "reject" if one.verdict == "reject" else "keep"
+    return [source, channel, *times, one.label, one.mid, score, decided, found]
 
 
 def _length(source: Source, sound: Sound) -> float | None:

@@ -252,11 +252,11 @@ def test_review_by_keys_and_export(page: Page, capsys: pytest.CaptureFixture[str
         "Dog": ("reject", "Dog", "/m/0bt9lr"),
     }
     events = read_events([str(exported)])
-    assert {name: [row.label for row in rows] for name, rows in events.rows.items()} == {
+    assert {name: [row.labels[0] for row in rows] for name, rows in events.rows.items()} == {
         "20240522_235900.wav": ["Owl", "Chirp, tweet"],
         HOSTILE: [],
     }
-    labels = {row.name: row.labels for row in read_label_table(str(exported)).rows}
+    labels = {row.source: row.labels for row in read_label_table(str(exported)).rows}
     assert labels == {"20240522_235900.wav": ("Owl", "Chirp, tweet"), HOSTILE: ()}
     judged = run(["eval", str(page.path.parent / "events.csv"), "--truth", str(exported)])
     assert judged == 0, capsys.readouterr().err

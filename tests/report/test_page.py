@@ -108,6 +108,12 @@ def test_the_overview_needs_no_script() -> None:
     assert "Heat map: Time from the start" in text
 
 
+def test_an_unknown_length_is_no_length() -> None:
+    gathering = Gathering(Sampling())
+    gathering.add("a.wav", [Span(0, 1, "Owl")])
+    assert b"<dt>Audio</dt><dd>unknown</dd>" in page_of(gathering.finish(), [Sound("", problem="gone")])
+
+
 def test_nothing_found_is_said() -> None:
     assert b"No event was found" in page_of(gathered())
 

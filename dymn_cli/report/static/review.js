@@ -118,7 +118,7 @@ function showProgress() {
   $("storage").className = storageWorks ? "faint" : "warn";
   $("storage").textContent = !storageWorks
     ? "This browser keeps nothing for this page: export the decisions before you close it."
-    : `${plural(all, "decision")} in all, saved in this browser.${DATA.carried.length ? ` ${DATA.carried.length} from --review fit no event here; they are exported again.` : ""}`;
+    : `${all ? `${plural(all, "decision")} in all, saved` : "Decisions are saved"} in this browser.${DATA.carried.length ? ` ${DATA.carried.length} from --review fit no event here; they are exported again.` : ""}`;
 }
 
 function showQueue() {
@@ -193,5 +193,8 @@ $("relabel-dialog").addEventListener("close", () => {
   const typed = $("relabel-input").value.trim();
   if (!typed) return;
   const known = DATA.vocabulary.find(([name]) => name.toLowerCase() === typed.toLowerCase());
-  decide("relabel", known?.[0] ?? typed, known?.[1] ?? "");
+  const label = known?.[0] ?? typed;
+  const isFound = label === LABELS[E.l[player.event]][0];
+  if (!isFound) decide("relabel", label, known?.[1] ?? "");
+  else if (decisions.get(player.event)?.verdict !== "keep") decide("keep");
 });

@@ -144,7 +144,7 @@ function decisionRows() {
     rows.push([
       SOURCES[E.s[e]].n, E.c ? E.c[e] : "mix", E.a[e].toFixed(3), E.b[e].toFixed(3),
       verdict === "relabel" ? label : found, verdict === "relabel" ? mid : foundMid,
-      E.v[e] === null ? "" : E.v[e].toFixed(4), verdict, found,
+      E.v[e] === null ? "" : E.v[e].toFixed(4), verdict === "reject" ? "reject" : "keep", found,
     ]);
   }
   return rows.concat(DATA.carried);

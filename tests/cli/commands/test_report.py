@@ -127,7 +127,7 @@ def test_recordings_that_have_moved(dymn, siren: Path) -> None:
             "line 3: 5 cells for 9 columns",
         ),
         ("", 3, "empty"),
-        ("a,b\n1,2\n", 3, "no result"),
+        ("a,b\n1,2\n", 3, "not a result"),
         (f"{HEADER}a.wav,mix,4,2,Owl,,0.5,0.4,1\n", 3, "line 2: the event ends at 2 s"),
         ("source,channel,start_s,end_s,e0,e1\na.wav,mix,0,10,0.5,0.5\n", 3, "embeddings have no labels"),
     ],
@@ -198,7 +198,8 @@ def test_decisions_teach_a_head(dymn, siren: Path) -> None:
         ]
         sf.write(dymn.cwd / "in" / f"{n}.wav", part, RATE_HZ)
         label = "White noise,/m/0cj0r" if verdict == "relabel" else "Siren,/m/03kmc9"
-        rows.append(f"in/{n}.wav,mix,0.000,3.000,{label},0.5000,{verdict},Siren\n")
+        decision = "reject" if verdict == "reject" else "keep"
+        rows.append(f"in/{n}.wav,mix,0.000,3.000,{label},0.5000,{decision},Siren\n")
     header = "source,channel,start_s,end_s,label,mid,score,decision,found\n"
     (dymn.cwd / "decisions.csv").write_text(header + "".join(rows))
     ran = dymn(
