@@ -37,6 +37,7 @@ REQUIRED = (
     "rich",
     "platformdirs",
     "filelock",
+    "jinja2",
 )
 EXTRAS = {
     "torch": "training, GPUs, a second runtime",
