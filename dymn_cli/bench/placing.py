@@ -373,19 +373,16 @@ def _events(
     samples: NDArray[np.float32],
     wanted: Sequence[EventOptions],
     curve: FrameCurve | None = None,
-) -> list[list[Event]]:
+) -> list[tuple[Event, ...]]:
     """Events by several options, from one pass over a recording; a curve takes its windows, too."""
     with tagger.analyse((samples, RATE_HZ)) as analysis:
         detectors = [SourceDetector(options, tagger, source=analysis.name) for options in wanted]
-        events: list[list[Event]] = [[] for _ in wanted]
         for row in analysis:
             if curve is not None:
                 curve.add(row.window)
-            for detector, found in zip(detectors, events, strict=True):
-                found += detector.add(row)
-    for detector, found in zip(detectors, events, strict=True):
-        found += detector.finish()
-    return events
+            for detector in detectors:
+                detector.add(row)
+    return [detector.finish() for detector in detectors]
 
 
 def _heard_in(
@@ -393,7 +390,7 @@ def _heard_in(
     recording: NDArray[np.float32],
     wanted: Sequence[EventOptions],
     placed: Sequence[Placed],
-) -> tuple[float, list[list[Event]]]:
+) -> tuple[float, list[tuple[Event, ...]]]:
     """PSDS1 and events; PSDS1 by the scores of frames, or of events above a low threshold."""
     classes = sorted({sound.index for sound in placed})
     method = wanted[0].method

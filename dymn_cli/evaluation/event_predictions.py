@@ -44,13 +44,11 @@ def hear(tagger: Tagger, source: Source, truth: TrueEvents, options: EventOption
     heard = Heard()
     with tagger.analyse(source) as analysis:
         detector = SourceDetector(options, tagger, source=analysis.name)
-        found = []
         for row in analysis:
-            found += detector.add(row)
+            detector.add(row)
             curve.add(row.window)
-        found += detector.finish()
     n_other = 0
-    for event in found:
+    for event in detector.finish():
         n = numbers.get(event.label)
         if n is None:
             n_other += 1

@@ -26,7 +26,8 @@ score within two seconds of it, inside the event; between the middles of two ste
 known sounds in quiet, half of the ends were within 0.18 s of the right place, and within 0.4 s at `off`.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
-`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark".
+`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark",
+unless `specific` asks for one.
 
 A detector holds one window, and of each label that is being heard the two seconds at either end: its memory
 does not grow with the length of the source.
@@ -45,12 +46,13 @@ import numpy as np
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.results import Event
 from dymn_cli.tagging.calibration import Calibration
-from dymn_cli.tagging.event_options import label_thresholds, wanted_labels
+from dymn_cli.tagging.event_options import label_thresholds
+from dymn_cli.tagging.selection import wanted_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.labels import Label, Vocabulary
+    from dymn_cli.labels import Vocabulary
     from dymn_cli.results import WindowScores
     from dymn_cli.tagging.event_options import EventOptions
 
@@ -283,7 +285,7 @@ class FrameDetector:
         channel: str = "mix",
     ) -> None:
         self._source, self._channel = source, channel
-        self._labels: tuple[Label, ...] = wanted_labels(options, vocabulary)
+        self._labels = wanted_labels(options, vocabulary, silence=False)
         columns = np.array([label.index for label in self._labels], np.int64)
         self._on, self._off = (
             values.astype(np.float64).tolist() for values in label_thresholds(options, vocabulary, columns)

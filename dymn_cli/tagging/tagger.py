@@ -42,10 +42,11 @@ from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
 from dymn_cli.runtime.ensemble import Ensemble
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL, resolve
-from dymn_cli.tagging.aggregate import Aggregator, Selection, sigmoid
+from dymn_cli.tagging.aggregate import Aggregator, sigmoid
 from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.selection import Selection
 
 if TYPE_CHECKING:
     from types import TracebackType

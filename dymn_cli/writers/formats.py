@@ -72,6 +72,7 @@ TAG_FORMATS = ("table", *_TAG_WRITERS, "parquet")
 EVENT_FORMATS = ("table", *_EVENT_WRITERS, "parquet")
 EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS, "parquet")
 
+WITH_CLOCK = frozenset({"table", "csv", "tsv", "json", "jsonl", "parquet", "raven"})
 WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_EVENT_SPAN_WRITERS})
 """Formats that have no place for what made them: a file beside them says it."""
 
@@ -136,7 +137,7 @@ def tag_writer(
         OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, TAG_FORMATS)
-    _check_safe(known, options.csv_safe)
+    _check_options(known, options)
     if options.layout == "wide":
         if known != "csv":
             raise UsageError(f"the format {known} has no wide layout", hint="--format csv has one")
@@ -172,7 +173,7 @@ def event_writer(
         OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, EVENT_FORMATS)
-    _check_safe(known, options.csv_safe)
+    _check_options(known, options)
     if known == "parquet":
         from dymn_cli.writers.to_parquet import ParquetEvents
 
@@ -182,6 +183,23 @@ def event_writer(
 
         return TableEvents(stream, options, console)
     return _EVENT_WRITERS[known](stream, options)
+
+
+def _check_options(known: str, options: WriterOptions) -> None:
+    """Refuse options that a format has no place for."""
+    _check_safe(known, options.csv_safe)
+    if options.scores and known != "audacity":
+        raise UsageError(
+            "--scores is about labels for Audacity", hint="-f audacity; other formats have scores"
+        )
+    if options.clock is None:
+        return
+    if known not in WITH_CLOCK:
+        raise UsageError(
+            f"the format {known} has no place for --clock", hint=f"{', '.join(sorted(WITH_CLOCK))} have one"
+        )
+    if options.layout == "matrix":
+        raise UsageError("--clock has no place in the matrix layout", hint="--layout long or wide")
 
 
 def _check_safe(known: str, csv_safe: bool) -> None:

@@ -39,6 +39,7 @@ class RowWriter(Writer[T_contra]):
         super().__init__(stream)
         self._header = self.has_header if header is None else header
         self._safe = safe
+        self.more_columns: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -52,7 +53,7 @@ class RowWriter(Writer[T_contra]):
     def begin(self) -> None:
         """Write the names of the columns where they are wanted."""
         if self._header:
-            self.stream.write(self._bytes(self.columns))
+            self.stream.write(self._bytes([*self.columns, *self.more_columns]))
 
     def write(self, result: T_contra) -> None:
         """Write the rows of one source."""
@@ -73,6 +74,7 @@ class LongRows(RowWriter[ClipResult]):
     def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
         super().__init__(stream, header=options.header, safe=options.csv_safe)
         self._options = options
+        self.more_columns = options.clock_column
 
     @abstractmethod
     def tag_cells(self, tag: Tag, score: str) -> Cells:
@@ -85,10 +87,12 @@ class LongRows(RowWriter[ClipResult]):
             if self._options.windows
             else [(0.0, result.duration_s, result.tags)]
         )
+        clock = self._options.clock_cells(result.source)
         for start_s, end_s, tags in spans:
             place = (result.source, result.channel, seconds(start_s), seconds(end_s))
             for tag in tags:
-                yield *place, *self.tag_cells(tag, score_text(tag.score, self._options.precision))
+                cells = self.tag_cells(tag, score_text(tag.score, self._options.precision))
+                yield *place, *cells, *clock(start_s)
 
 
 class EventRows(RowWriter[SourceEvents]):
@@ -97,6 +101,7 @@ class EventRows(RowWriter[SourceEvents]):
     def __init__(self, stream: BinaryIO, options: WriterOptions) -> None:
         super().__init__(stream, header=options.header, safe=options.csv_safe)
         self._options = options
+        self.more_columns = options.clock_column
 
     @abstractmethod
     def event_cells(self, event: Event) -> Cells:
@@ -104,9 +109,10 @@ class EventRows(RowWriter[SourceEvents]):
 
     def rows(self, result: SourceEvents) -> Iterator[Cells]:
         """The cells of each event."""
+        clock = self._options.clock_cells(result.source)
         for event in result.events:
             place = (event.source, event.channel, seconds(event.start_s), seconds(event.end_s))
-            yield *place, *self.event_cells(event)
+            yield *place, *self.event_cells(event), *clock(event.start_s)
 
     def score(self, value: float) -> str:
         """A score as the options round it."""

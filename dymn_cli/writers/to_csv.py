@@ -8,6 +8,7 @@
 
 The wide columns stand as they are whatever is asked for. Where that is a channel (`--channel each` or a
 number), it follows as a last column: rows of one source can be told apart, and no other column moves.
+With a clock, all but the matrix end with a column `clock`: when the row's stretch began, in ISO 8601.
 Cells are data: a name that begins with `=` stays that name, unless a safe csv is asked for (see `rows`); one
 that is no UTF-8 keeps its bytes.
 """
@@ -60,6 +61,7 @@ class WideCsvTags(RowWriter[ClipResult]):
         super().__init__(stream, header=options.header, safe=options.csv_safe)
         self._options = options
         self._has_channel = options.channel != "mix"
+        self.more_columns = options.clock_column
 
     @property
     def columns(self) -> Iterator[str]:
@@ -79,7 +81,8 @@ class WideCsvTags(RowWriter[ClipResult]):
         ]
         empty = [""] * (2 * (self._options.top - len(result.tags)))
         channel = [result.channel] if self._has_channel else []
-        yield result.source, seconds(result.duration_s), *pairs, *empty, *channel
+        clock = self._options.clock_cells(result.source)(0.0)
+        yield result.source, seconds(result.duration_s), *pairs, *empty, *channel, *clock
 
 
 class MatrixCsvTags(RowWriter[ClipResult]):

@@ -11,7 +11,7 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.filters import ROWS, AudioRoot, FilterOptions, FromFormat
-from dymn_cli.cli.options.groups import ResultOptions
+from dymn_cli.cli.options.groups import ResultOptions, Scores
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
@@ -55,6 +55,7 @@ def convert(
     ] = 0,
     from_format: FromFormat = None,
     audio: AudioRoot = None,
+    scores: Scores = False,
     precision: Annotated[
         int | None, opt("--precision", "N", "Decimals of scores (default: as RESULT has them).", OUTPUT)
     ] = None,
@@ -94,6 +95,7 @@ def convert(
             header=output.header,
             precision=precision,
             csv_safe=output.csv_safe,
+            scores=scores,
         )
         if out_dir is None:
             console = messages.stdout_console() if name == "table" and to_stdout else None

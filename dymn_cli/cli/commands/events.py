@@ -6,7 +6,15 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.events import EventSelect, EventTime
-from dymn_cli.cli.options.groups import BatchOptions, InputOptions, ModelOptions, Precision, ResultOptions
+from dymn_cli.cli.options.groups import (
+    BatchOptions,
+    ClockTime,
+    InputOptions,
+    ModelOptions,
+    Precision,
+    ResultOptions,
+    Scores,
+)
 from dymn_cli.cli.terminal.messages import Messages
 
 __all__ = ["register"]
@@ -50,10 +58,14 @@ def events(
     messages: Messages,
     *,
     precision: Precision = 4,
+    clock: ClockTime = None,
+    scores: Scores = False,
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.batch_run.events import EventAnalysis
     from dymn_cli.cli.batch_run.run import write_results
 
-    analysis = EventAnalysis(inputs, model, time, select, output, precision=precision)
+    analysis = EventAnalysis(
+        inputs, model, time, select, output, precision=precision, clock=clock, scores=scores
+    )
     write_results(analysis, inputs, output, batch, messages, threads=model.threads)

@@ -197,12 +197,13 @@ def _of_audio(
         truth = true_events(said, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)
         evaluation_view.tell(messages, list(_notes(truth, pairing, ())))
+        wanted = EventOptions(labels=tagger.vocabulary.names)  # "Silence", too: the truth may have it
         heard: dict[str, Heard] = {}
         duration_s, n_failed = 0.0, len(problems)
         with messages.progress(len(pairing.of_source), shared_with_results=False) as tally:
             for source, name in pairing.of_source.items():
                 try:
-                    heard[name], seconds = hear(tagger, source, truth, EventOptions())
+                    heard[name], seconds = hear(tagger, source, truth, wanted)
                 except InputError as error:
                     messages.failure(failure_of(source, error))
                     tally.advance(source, 0.0, failed=True)
