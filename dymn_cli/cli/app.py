@@ -31,6 +31,7 @@ from dymn_cli.cli.commands import (
     labels,
     merge,
     models,
+    plot,
     schema,
     tag,
 )
@@ -61,7 +62,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "convert", "merge", "info"),
+    "Analyse": ("tag", "events", "embed", "convert", "plot", "merge", "info"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -109,8 +110,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, convert, merge, info, finetune, eval_, distill, models, export, labels, doctor, bench,
-    demo, schema,
+    tag, events, embed, convert, plot, merge, info, finetune, eval_, distill, models, export, labels, doctor,
+    bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)

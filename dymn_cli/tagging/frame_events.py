@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import WindowScores
     from dymn_cli.tagging.event_options import EventOptions
 
-__all__ = ["FrameCurve", "FrameDetector", "Step", "TimeLine", "joint_scores"]
+__all__ = ["FrameCurve", "FrameDetector", "SmoothSteps", "Step", "TimeLine", "joint_scores"]
 
 LAG = 0.5  # steps by which a model hears behind the middle of what a step looks at: then ends are off alike
 CLIP_SHARE = 1 / 3  # of the clip score in the geometric mean, where a frame head was trained
@@ -196,6 +196,45 @@ class _Median:
         return step._replace(scores=scores)
 
 
+class SmoothSteps:
+    """The steps of one channel in a row, as a detector sees them: calibrated, and smoothed label by label.
+
+    Args:
+        step_s: seconds from one step to the next.
+        columns: the labels that are wanted, as indices.
+        frame_head: whether frame scores come from a trained frame head.
+        calibration: of the model, or None.
+    """
+
+    def __init__(
+        self,
+        step_s: float,
+        columns: NDArray[np.int64],
+        *,
+        frame_head: bool = True,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
+        widths = np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
+        self._median = _Median(widths)
+
+    @property
+    def end(self) -> int:
+        """Where the last window ends, in samples at 32 kHz."""
+        return self._line.end
+
+    def add(self, window: WindowScores) -> Iterator[Step]:
+        """Take the next window in; give the steps that are known now."""
+        for step in self._line.add(window):
+            yield from self._median.add(step)
+
+    def finish(self) -> Iterator[Step]:
+        """The source is at its end: give the steps that are left."""
+        for step in self._line.finish():
+            yield from self._median.add(step)
+        yield from self._median.finish()
+
+
 Point = tuple[int, float]  # the middle of a step in samples, and a label's score there
 
 
@@ -291,8 +330,7 @@ class FrameDetector:
             values.astype(np.float64).tolist() for values in label_thresholds(options, vocabulary, columns)
         )
         self._off_array = np.array(self._off)
-        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
-        self._median = _Median(_widths(columns, calibration))
+        self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration)
         self._half_step = round(step_s * RATE_HZ) // 2
         self._near = round(EDGE_S * RATE_HZ)
         self._max_gap = round(options.gap_s * RATE_HZ)
@@ -305,18 +343,14 @@ class FrameDetector:
         """Take the next window in; give the events that are finished now."""
         events: list[Event] = []
         for step in self._line.add(window):
-            for smooth in self._median.add(step):
-                self._take(smooth, events)
+            self._take(step, events)
         return events
 
     def finish(self) -> list[Event]:
         """The source is at its end: give the events that are left."""
         events: list[Event] = []
         for step in self._line.finish():
-            for smooth in self._median.add(step):
-                self._take(smooth, events)
-        for smooth in self._median.finish():
-            self._take(smooth, events)
+            self._take(step, events)
         for n in sorted(self._runs):
             self._settle(n, self._runs[n], None, events)
         self._runs.clear()
@@ -402,28 +436,22 @@ class FrameCurve:
         frame_head: bool = True,
         calibration: Calibration | None = None,
     ) -> None:
-        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
-        self._median = _Median(_widths(columns, calibration))
+        self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration)
         self._steps: list[tuple[int, NDArray[np.float32]]] = []
 
     def add(self, window: WindowScores) -> None:
         """Take the next window in."""
-        self._keep(smooth for step in self._line.add(window) for smooth in self._median.add(step))
+        self._keep(self._line.add(window))
 
     def finish(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Scores (n_steps, n_labels), and (n_steps + 1,) seconds where they begin and the last one ends."""
-        self._keep(smooth for step in self._line.finish() for smooth in self._median.add(step))
-        self._keep(self._median.finish())
+        self._keep(self._line.finish())
         middles = np.array([middle for middle, _ in self._steps], np.float64)
         edges = np.concatenate([[0.0], (middles[:-1] + middles[1:]) / 2, [self._line.end]])
         return np.stack([scores for _, scores in self._steps]), edges / RATE_HZ
 
     def _keep(self, steps: Iterable[Step]) -> None:
         self._steps += [(step.middle, step.scores.astype(np.float32)) for step in steps]
-
-
-def _widths(columns: NDArray[np.int64], calibration: Calibration | None) -> NDArray[np.int64]:
-    return np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
 
 
 def _edge(points: Sequence[Point], outside: Point | None, off: float, border: int) -> int:

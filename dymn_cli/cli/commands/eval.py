@@ -151,7 +151,7 @@ def evaluate_inputs(
         )
         return
     if plot is not None:
-        from dymn_cli.evaluation.plots import check_picture
+        from dymn_cli.plotting.picture import check_picture
 
         check_picture(plot)
     said = _truth(inputs, truth, dataset, part)
