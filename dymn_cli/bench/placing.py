@@ -395,13 +395,7 @@ def _heard_in(
     classes = sorted({sound.index for sound in placed})
     method = wanted[0].method
     if method == "frames":
-        frames = tagger.frames
-        curve = FrameCurve(
-            frames.step_s,
-            np.array(classes, np.int64),
-            frame_head=frames.trained,
-            calibration=frames.calibration,
-        )
+        curve = FrameCurve(tagger.frames.steps_of(np.array(classes, np.int64)))
         events = _events(tagger, recording, wanted, curve)
         scores, edges = curve.finish()
         ladders = {n: list(ladder_of_scores(scores[:, at], edges)) for at, n in enumerate(classes)}

@@ -39,8 +39,7 @@ def hear(tagger: Tagger, source: Source, truth: TrueEvents, options: EventOption
     """
     numbers = {label: n for n, (label, _) in enumerate(truth.classes)}
     columns = np.array([tagger.vocabulary.find(mid or label).index for label, mid in truth.classes], np.int64)
-    frames = tagger.frames
-    curve = FrameCurve(frames.step_s, columns, frame_head=frames.trained, calibration=frames.calibration)
+    curve = FrameCurve(tagger.frames.steps_of(columns))
     heard = Heard()
     with tagger.analyse(source) as analysis:
         detector = SourceDetector(options, tagger, source=analysis.name)

@@ -422,21 +422,11 @@ class FrameCurve:
     Its memory grows with the source: 4 bytes a label and step.
 
     Args:
-        step_s: seconds from one step to the next.
-        columns: the labels, as indices.
-        frame_head: whether frame scores come from a trained frame head.
-        calibration: of the model, or None.
+        line: puts the steps of that channel in a row.
     """
 
-    def __init__(
-        self,
-        step_s: float,
-        columns: NDArray[np.int64],
-        *,
-        frame_head: bool = True,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration)
+    def __init__(self, line: SmoothSteps) -> None:
+        self._line = line
         self._steps: list[tuple[int, NDArray[np.float32]]] = []
 
     def add(self, window: WindowScores) -> None:

@@ -233,7 +233,7 @@ def _curves(
     from dymn_cli.plotting.recording import Curves
     from dymn_cli.plotting.spectrogram import Columns
     from dymn_cli.tagging.event_options import EventOptions
-    from dymn_cli.tagging.frame_events import SmoothSteps, Step
+    from dymn_cli.tagging.frame_events import Step
     from dymn_cli.tagging.selection import wanted_labels
 
     options = EventOptions(
@@ -242,7 +242,7 @@ def _curves(
     labels = wanted_labels(options, tagger.vocabulary, silence=False)
     indices = np.array([label.index for label in labels], np.int64)
     frames = tagger.frames
-    steps = SmoothSteps(frames.step_s, indices, frame_head=frames.trained, calibration=frames.calibration)
+    steps = frames.steps_of(indices)
     columns, first, n_steps = Columns(), 0.0, 0
 
     def keep(step: Step) -> None:
