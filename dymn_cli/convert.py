@@ -97,6 +97,7 @@ class Conversion:
         header: as for writers.
         precision: decimals of scores; None as the result has them.
         csv_safe: as for writers.
+        scores: as for writers.
 
     Raises:
         UsageError: the format does not hold what the result has, or embeddings shall be selected by label.
@@ -112,6 +113,7 @@ class Conversion:
         header: bool | None = None,
         precision: int | None = None,
         csv_safe: bool = False,
+        scores: bool = False,
     ) -> None:
         _require_format(format_name, result)
         self._result = result
@@ -133,6 +135,7 @@ class Conversion:
                 windows=result.kind == "tags" and self._has_windows,
                 channel=str(asked or "mix"),
                 csv_safe=csv_safe,
+                scores=scores,
             )
         self._selection = selection
         self._recordings = recordings
@@ -151,6 +154,11 @@ class Conversion:
         if {self._result.format_name, self._format} & set(OBJECTS):
             return self._result.windows is not False
         return True
+
+    @property
+    def _has_scores(self) -> bool:
+        is_scored = isinstance(self.options, WriterOptions) and self.options.scores
+        return is_scored or self._format not in WITHOUT_SCORES
 
     @property
     def kind(self) -> str:
@@ -225,7 +233,7 @@ class Conversion:
             channels = {item.channel}
             is_silent = not item.tags
         if scores and not math.isnan(scores[0]):
-            self._lose("scores", item.source, self._format not in WITHOUT_SCORES)
+            self._lose("scores", item.source, self._has_scores)
         if channels - {"mix"}:
             self._lose("channels", item.source, self._format not in WITHOUT_CHANNELS)
         if is_silent:

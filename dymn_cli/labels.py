@@ -4,7 +4,8 @@
     Ontology     AudioSet's graph of sounds: 632 nodes, of which 527 are labels; some have several parents
 
 Both find a label by its name in any case, an id such as `/m/07yv9`, or a slug such as
-`subway-metro-underground`. Names are never split at commas: "Subway, metro, underground" is one label.
+`subway-metro-underground`; `Vocabulary.match` also takes words that only one name contains. Names are never
+split at commas: "Subway, metro, underground" is one label.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dymn_cli.errors import UsageError
 __all__ = ["Label", "Node", "Ontology", "TreeRow", "Vocabulary"]
 
 N_NEAREST = 3
+N_MATCHES = 6  # labels that an error lists where a word is in several
 MIN_STEM = 3  # letters that words such as "barking" and "bark" must share
 ENDINGS = ("ings", "ing", "ers", "er", "ed", "es", "s")  # longest first
 MIN_SIMILARITY = 0.25  # of spelling, 0 to 1; below, the exact value does not matter
@@ -123,6 +125,24 @@ class _Finder(Generic[_Item]):
             raise UsageError(f"{self._kind} {text!r} may be any of {names}", hint="spell it exactly")
         raise UsageError(f"unknown {self._kind} {text!r}", hint=f"nearest: {_quoted(self._nearest(text))}")
 
+    def match(self, text: str) -> _Item:
+        try:
+            return self.find(text)
+        except UsageError as unknown:
+            found = [item for item in self.search(text) if _tier(_words(text), item.name) <= WHOLE_WORDS]
+            if not _words(text) or not found:
+                raise
+            # "Chirp, tweet" lists names for one sound: it is called chirp, and "Chirp tone" is not.
+            called_so = [item for item in found if _tier(_words(text), item.name) <= ONE_OF_ITS_NAMES]
+            for matches in (called_so, found):
+                if len(matches) == 1:
+                    return matches[0]
+            names = _quoted(item.name for item in found[:N_MATCHES])
+            more = f"; and {len(found) - N_MATCHES} more: dymn labels" if len(found) > N_MATCHES else ""
+            raise UsageError(
+                f"{text!r} is in the names of {len(found)} {self._kind}s", hint=f"one of {names}{more}"
+            ) from unknown
+
     def search(self, query: str) -> list[_Item]:
         """All items that contain the words of the query, best first; all items for an empty query."""
         if not query.strip():
@@ -148,28 +168,30 @@ def _parts(name: str) -> list[str]:
     return [_folded(part) for part in re.split(r"[,()]", name) if part.strip()]
 
 
-def _rank(query: str, name: str) -> tuple[int, int, int] | None:
-    """How well a name matches a query, smaller is better; None if it does not contain it.
+ITS_NAME, ONE_OF_ITS_NAMES, WHOLE_WORDS, BEGINNINGS, ANYWHERE, NOWHERE = range(6)
 
-    The tiers: the name itself, one of its parts, whole words, beginnings of words, anywhere.
-    """
-    wanted, text = _words(query), _words(name)
-    joined, query_folded = _slug(name), _folded(query)
-    if not wanted:
-        return (5, 0, len(name)) if query_folded in _folded(name) else None
+
+def _tier(wanted: list[str], name: str) -> int:
+    """Where in a name words are found."""
+    text = _words(name)
     if wanted == text:
-        tier = 0
-    elif any(_words(part) == wanted for part in _parts(name)):
-        tier = 1
-    elif all(word in text for word in wanted):
-        tier = 2
-    elif all(any(other.startswith(word) for other in text) for word in wanted):
-        tier = 3
-    elif all(word in joined for word in wanted):
-        tier = 4
-    else:
-        return None
-    return (tier, joined.find(wanted[0]), len(name))
+        return ITS_NAME
+    if any(_words(part) == wanted for part in _parts(name)):
+        return ONE_OF_ITS_NAMES
+    if all(word in text for word in wanted):
+        return WHOLE_WORDS
+    if all(any(other.startswith(word) for other in text) for word in wanted):
+        return BEGINNINGS
+    return ANYWHERE if all(word in _slug(name) for word in wanted) else NOWHERE
+
+
+def _rank(query: str, name: str) -> tuple[int, int, int] | None:
+    """How well a name answers a query, smaller is better; None where it does not contain it."""
+    wanted = _words(query)
+    if not wanted:
+        return (NOWHERE, 0, len(name)) if _folded(query) in _folded(name) else None
+    tier = _tier(wanted, name)
+    return None if tier == NOWHERE else (tier, _slug(name).find(wanted[0]), len(name))
 
 
 class _Likeness:
@@ -275,6 +297,17 @@ class Vocabulary:
             UsageError: there is none; the hint has the three nearest names.
         """
         return self._finder.find(text)
+
+    def match(self, text: str) -> Label:
+        """The label that `find` finds, or else the only one whose name contains these words.
+
+        A label that lists them between its commas as one of its names comes before others: "chirp" is
+        "Chirp, tweet", although there is a "Chirp tone".
+
+        Raises:
+            UsageError: there is none, or several; the hint has those that contain the words, or the nearest.
+        """
+        return self._finder.match(text)
 
     def search(self, query: str) -> list[Label]:
         """Labels that contain every word of the query, in any case, best match first.

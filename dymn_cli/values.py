@@ -15,6 +15,7 @@ __all__ = [
     "names_of",
     "os_reason",
     "require_choice",
+    "require_named",
     "require_number",
     "require_score",
     "require_whole",
@@ -68,6 +69,16 @@ def names_of(what: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, tuple | list) or not all(isinstance(name, str) for name in value):
         raise UsageError(f"{what} {value!r:.60} is not a tuple of names", hint='for example ("Dog",)')
     return tuple(value)
+
+
+def require_named(labels: object, exclude: object, *, descendants: bool) -> None:
+    """Refuse to take the kinds of labels where none is named.
+
+    Raises:
+        UsageError: none is, and `descendants` is set.
+    """
+    if descendants and not (labels or exclude):
+        raise UsageError("--descendants needs --label or --exclude")
 
 
 def require_score(value: Any) -> None:

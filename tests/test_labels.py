@@ -257,3 +257,44 @@ def test_the_notice_names_the_licence_of_every_file(repository: Path) -> None:
         section = notice.split(f"`{name}`", 1)[1].split("\n## ", 1)[0]
         assert "https://creativecommons.org/licenses/by" in section
         assert "Changes:" in section
+
+
+class TestMatch:
+    def test_what_find_finds_comes_first(self, audioset: Vocabulary) -> None:
+        for text in ("Dog", "/m/0bt9lr", "subway-metro-underground", "BIRD"):
+            assert audioset.match(text) == audioset.find(text)
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("chirp", "Chirp, tweet"),  # one of its names, while "Chirp tone" is another sound
+            ("subway", "Subway, metro, underground"),
+            ("metro underground", "Subway, metro, underground"),
+            ("theremin", "Theremin"),
+        ],
+    )
+    def test_words_find_the_one_label_that_has_them(self, audioset: Vocabulary, text: str, name: str) -> None:
+        assert audioset.match(text).name == name
+
+    def test_words_of_several_labels_are_refused_with_those_labels(self, audioset: Vocabulary) -> None:
+        with pytest.raises(UsageError, match="'electric' is in the names") as error:
+            audioset.match("electric")
+        assert error.value.hint is not None
+        named = error.value.hint.removeprefix("one of ").strip('"').split('"; "')
+        assert len(named) >= 2
+        assert all("electric" in name.casefold() for name in named)
+
+    def test_labels_that_contain_the_text_are_listed_before_those_that_look_alike(
+        self, audioset: Vocabulary
+    ) -> None:
+        with pytest.raises(UsageError, match="unknown label 'ukul'") as error:
+            audioset.match("ukul")
+        assert suggestions(error)[0] == "Ukulele"
+
+    def test_beginnings_of_words_are_no_match(self, audioset: Vocabulary) -> None:
+        with pytest.raises(UsageError, match="unknown label 'chir'"):
+            audioset.match("chir")
+
+    def test_files_of_thresholds_name_labels_exactly(self, audioset: Vocabulary) -> None:
+        with pytest.raises(UsageError, match="unknown label 'chirp'"):
+            audioset.find("chirp")

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from dymn_cli.audio.virtual_files import ByteWindow, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["MPEG_CODINGS", "READ_CODINGS", "Piece", "pieces"]
+__all__ = ["MPEG_CODINGS", "READ_CODINGS", "Piece", "pieces", "wav_metadata"]
 
 MAX_CHUNKS = 10_000  # real files have a few dozen; a file of nothing else must not keep us for minutes
 MAX_FILES = 1_000
+MAX_METADATA = 1 << 20  # bytes of a chunk; real ones have a few thousand
 STREAMED_MARKS = frozenset({0xFFFF_FFFF, 0x7FFF_F000, 0x8000_0000, 0x7FFF_FFFF})  # left by writers into pipes
 WRAP = 1 << 32
 UNKNOWN_SIZE = (1 << 64) - 1
@@ -299,6 +300,35 @@ def _wav(window: ByteWindow, start: int) -> Piece | None:
             claimed = large if is_large and size in (0, 0xFFFF_FFFF) else size
             return _of_fmt(window, form, "RF64" if is_large else "WAV", fmt, at, claimed, is_first=start == 0)
     return None
+
+
+def wav_metadata(stream: BinaryIO, names: Sequence[bytes]) -> dict[bytes, bytes]:
+    """What chunks of a WAV or RF64 file hold, by their names, its format always; empty for other files.
+
+    Args:
+        stream: the seekable file; its position is moved.
+        names: of the chunks; of several of a name, the first counts.
+    """
+    window = ByteWindow(stream)
+    head = window.get(0, 12)
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64", b"BW64") or head[8:] != b"WAVE":
+        return {}
+    form = _Format(">" if head[:4] == b"RIFX" else "<")
+    found: dict[bytes, bytes] = {}
+    position = 12
+    for _ in range(MAX_CHUNKS):
+        chunk = form.chunk(window, position)
+        if chunk is None:
+            break
+        name, at, size = chunk
+        if name in (*names, b"fmt ", b"ds64"):
+            found.setdefault(name, window.get(at, min(size, MAX_METADATA)))
+        elif name == b"data" and size == 0xFFFF_FFFF:
+            size = int.from_bytes(found.get(b"ds64", b"")[8:16], "little")
+            if not size:
+                break
+        position = at + size + size % 2
+    return found
 
 
 def _w64(window: ByteWindow, start: int) -> Piece | None:

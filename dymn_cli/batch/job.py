@@ -31,9 +31,10 @@ from dymn_cli.audio.decode import spool
 from dymn_cli.audio.piped import Pipe, is_piped_wav
 from dymn_cli.errors import InputError, os_error_text
 from dymn_cli.results import AudioInfo, ClipResult, Event, SourceEvents, Tag, WindowTags
-from dymn_cli.tagging.aggregate import Aggregator, Selection
-from dymn_cli.tagging.events import EventOptions, SourceDetector, in_order
+from dymn_cli.tagging.aggregate import Aggregator
+from dymn_cli.tagging.events import EventOptions, SourceDetector
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.selection import Selection
 from dymn_cli.writers import EmbeddingRow
 
 if TYPE_CHECKING:
@@ -248,7 +249,6 @@ class ResultBuilder:
         self._selection = Selection(job.options, tagger.vocabulary)
         self._channels: dict[str, Aggregator] = {}
         self._rows: list[ChannelWindow] = []
-        self._events: list[Event] = []
         self._detector = SourceDetector(job.events, tagger, source=name) if job.events is not None else None
 
     def add(self, row: ChannelWindow) -> None:
@@ -261,12 +261,11 @@ class ResultBuilder:
             if len(self._rows) == ROWS_IN_A_PART:
                 self._emit_rows()
         if self._detector is not None:
-            self._events += self._detector.add(row)
+            self._detector.add(row)
 
     def result(self, audio: AudioInfo, summary: Summary) -> tuple[bytes, Summary]:
         """The body, once all windows are in, and its summary."""
-        if self._detector is not None:
-            self._events += self._detector.finish()
+        events = () if self._detector is None else self._detector.finish()
         if self._rows:
             self._emit_rows()
         results = {channel: aggregator.result() for channel, aggregator in self._channels.items()}
@@ -275,7 +274,7 @@ class ResultBuilder:
             "duration_s": summary.seconds,
             "warnings": summary.warnings,
             "damage": summary.damage,
-            "events": [_event_cells(event) for event in in_order(self._events)],
+            "events": [_event_cells(event) for event in events],
             "clips": [
                 [channel, self._channels[channel].n_windows, _pairs(self._selection.tags(scores))]
                 for channel, (scores, _) in results.items()

@@ -353,7 +353,7 @@ def main(
 
 def _found_in(
     tagger: Tagger, recording: NDArray[np.float32], wanted: Sequence[EventOptions], placed: Sequence[Placed]
-) -> tuple[float, list[list[Event]]]:
+) -> tuple[float, list[tuple[Event, ...]]]:
     """PSDS1 and the events; PSDS1 from scores of frames, or from events above a low threshold."""
     classes = sorted({sound.index for sound in placed})
     source, method = (recording, RATE_HZ), wanted[0].method

@@ -56,7 +56,7 @@ def detect(
 
 def find_events(
     tagger: Tagger, source: Source, every: Sequence[EventOptions], classes: Sequence[int] = ()
-) -> tuple[list[list[Event]], dict[int, list[Rung]], float]:
+) -> tuple[list[tuple[Event, ...]], dict[int, list[Rung]], float]:
     """Find the events of a source by several options at once.
 
     Args:
@@ -73,19 +73,15 @@ def find_events(
     """
     curve = None
     if classes:
-        frames = tagger.frames
-        columns = np.array(classes, np.int64)
-        curve = FrameCurve(frames.step_s, columns, frame_head=frames.trained, calibration=frames.calibration)
+        curve = FrameCurve(tagger.frames.steps_of(np.array(classes, np.int64)))
     with tagger.analyse(source) as analysis:
         detectors = [SourceDetector(options, tagger, source=analysis.name) for options in every]
-        found: list[list[Event]] = [[] for _ in every]
         for row in analysis:
-            for detector, events in zip(detectors, found, strict=True):
-                events += detector.add(row)
+            for detector in detectors:
+                detector.add(row)
             if curve is not None:
                 curve.add(row.window)
-        for detector, events in zip(detectors, found, strict=True):
-            events += detector.finish()
+    found = [detector.finish() for detector in detectors]
     ladders: dict[int, list[Rung]] = {}
     if curve is not None:
         scores, edges = curve.finish()

@@ -1,18 +1,13 @@
 """Plot an evaluation: average precision by class, reliability of scores, and confusions.
 
-Plots need matplotlib, which `pip install 'dymn[train]'` brings. A plot is a file, never a window, and equal
-evaluations give equal files.
+Plots need matplotlib, which `pip install 'dymn[plot]'` brings; see `dymn_cli.plotting.picture`.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dymn_cli.errors import BackendUnavailableError, UsageError
-from dymn_cli.writers.target import open_target
+from dymn_cli.plotting.picture import save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,32 +15,12 @@ if TYPE_CHECKING:
 
     from dymn_cli.evaluation.evaluate import ClassResult, Evaluation
 
-__all__ = ["PICTURES", "check_picture", "draw_evaluation"]
+__all__ = ["draw_evaluation"]
 
-PICTURES = ("png", "svg", "pdf")
 MAX_BARS = 60
 MAX_CONFUSED = 30
 BLUE, GREY, RED = "#3b6ea5", "#9aa0a6", "#c0504d"
 LONGEST_NAME = 34
-
-
-def check_picture(out: str) -> None:
-    """Check, before any work is done, that a plot can be drawn.
-
-    Raises:
-        UsageError: its name ends with none of `PICTURES`.
-        BackendUnavailableError: matplotlib is missing.
-    """
-    if _format(out) not in PICTURES:
-        raise UsageError(
-            f"{out}: not a kind of picture", hint=f"use a name ending in .{', .'.join(PICTURES)}"
-        )
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as exc:
-        raise BackendUnavailableError(
-            f"pictures need matplotlib: {exc}", hint="pip install 'dymn[train]'"
-        ) from exc
 
 
 def draw_evaluation(evaluation: Evaluation, out: str, *, title: str, force: bool = False) -> None:
@@ -58,34 +33,10 @@ def draw_evaluation(evaluation: Evaluation, out: str, *, title: str, force: bool
         force: replace an existing file.
 
     Raises:
-        UsageError, BackendUnavailableError: see `check_picture`.
+        UsageError, BackendUnavailableError: see `dymn_cli.plotting.picture.check_picture`.
         OutputError: it cannot be written.
     """
-    check_picture(out)
-    import matplotlib as mpl
-
-    kind = _format(out)
-    style = mpl.rc_context(
-        {
-            "svg.hashsalt": "dymn",  # else names of its parts are random
-            "font.size": 9,
-            "axes.axisbelow": True,
-            "text.parse_math": False,  # a label with two dollar signs is no formula
-        }
-    )
-    with style, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a font that lacks a letter of a label draws a box
-        figure = _figure(evaluation, title)
-        picture = io.BytesIO()
-        # No date, so that equal evaluations give equal files.
-        metadata = {"png": {"Software": "dymn"}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        figure.savefig(picture, format=kind, dpi=150, metadata=metadata[kind])
-    with open_target(out, force=force) as target:
-        target.stream.write(picture.getvalue())
-
-
-def _format(out: str) -> str:
-    return Path(out).suffix.lower().lstrip(".")
+    save_picture(out, lambda: _figure(evaluation, title), force=force)
 
 
 def _figure(evaluation: Evaluation, title: str) -> Figure:

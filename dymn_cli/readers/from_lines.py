@@ -17,12 +17,13 @@ __all__ = ["audacity_rows", "rttm_rows", "subtitle_rows"]
 
 CHANNEL = re.compile(r" \(channel (\d+)\)$")
 TIMES = re.compile(r"\s*(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})\s+-->\s+(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})")
+SCORED_LABEL = re.compile(r"(.*\S) (0\.\d+|1\.0+)")  # with decimals: "Type 1" is a name
 LABEL_AND_SCORE = re.compile(r"(.*\S)\s+(\d(?:\.\d+)?)")
 N_RTTM = (9, 10)
 
 
-def audacity_rows(file: ResultFile, track: str) -> Rows:
-    """The labels of a track, all of the one recording."""
+def audacity_rows(file: ResultFile, scores: Scores, track: str) -> Rows:
+    """The labels of a track, all of the one recording, with scores where these stand behind them."""
     yield Row(track)
     for where, line in file.lines():
         cells = line.split("\t")
@@ -32,10 +33,13 @@ def audacity_rows(file: ResultFile, track: str) -> Rows:
             raise InputError(f"{where}: no label with begin and end")
         text = "\t".join(cells[2:])
         channel = CHANNEL.search(text)
-        label = CHANNEL.sub("", text).strip()
+        label, score = CHANNEL.sub("", text).strip(), ""
+        if scored := SCORED_LABEL.fullmatch(label):
+            label, score = scored.groups()
         times = time_of(cells[0], where), time_of(cells[1], where)
         if label:
-            yield Row(track, channel[1] if channel else "mix", *times, label).checked(where)
+            place = (track, channel[1] if channel else "mix", *times)
+            yield Row(*place, label, score=scores.of(score, where)).checked(where)
 
 
 def rttm_rows(file: ResultFile, scores: Scores, channel_of: Callable[[int], str]) -> Rows:

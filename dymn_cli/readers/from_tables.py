@@ -7,6 +7,7 @@ makes it, only the rows that a person kept count; a recording all of whose rows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
@@ -24,6 +25,7 @@ __all__ = [
     "kaleidoscope_rows",
     "raven_rows",
     "sed_rows",
+    "without_clock",
 ]
 
 Rows = Iterator[Row]
@@ -45,6 +47,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "rank": ("rank",),
     "decision": ("decision",),
 }
+CLOCK = re.compile(r"(\d{4}-\d\d-\d\dT\S+)?")  # empty where nothing told the time
 NEEDED = {"source", "start_s", "end_s", "label"}
 RAVEN_LABELS = ("Annotation", "Label", "label", "Species", "Tags", "Common Name", "Class")
 
@@ -165,13 +168,22 @@ class Table:
                 yield Row(*place, labels[n], score=values[n], index=n, rank=rank)
 
 
+def without_clock(cells: Sequence[str]) -> Sequence[str]:
+    """The cells of a row of ours without names of columns, but for a clock time at its end."""
+    is_tag = len(cells) > len(PLACE) and cells[4].isdecimal()
+    n_usual = len(TAG_COLUMNS if is_tag else EVENT_COLUMNS)
+    return cells[:-1] if len(cells) == n_usual + 1 and CLOCK.fullmatch(cells[-1]) else cells
+
+
 def _usual_header(cells: Sequence[str]) -> list[str]:
     """The columns of a tsv that does not name them."""
-    if len(cells) == len(TAG_COLUMNS) and cells[4].isdecimal() and not is_number(cells[5]):
-        return TAG_COLUMNS
+    n_cells = len(without_clock(cells))
+    clock = ["clock"] * (len(cells) - n_cells)
+    if n_cells == len(TAG_COLUMNS) and cells[4].isdecimal() and not is_number(cells[5]):
+        return [*TAG_COLUMNS, *clock]
     if len(cells) > len(PLACE) and all(map(is_number, cells[4:])):
         return [*PLACE, *(f"e{n}" for n in range(len(cells) - len(PLACE)))]
-    return EVENT_COLUMNS
+    return [*EVENT_COLUMNS, *clock]
 
 
 def _count(text: str, where: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.readers.cells import is_number
-from dymn_cli.readers.from_tables import column_roles
+from dymn_cli.readers.from_tables import column_roles, without_clock
 from dymn_cli.readers.source import open_result_file
 
 __all__ = ["READ_FORMATS", "event_format", "recognise", "require_format"]
@@ -116,7 +116,7 @@ def _of_header(first: str, name: str) -> str | None:
 
 def _of_row(first: str) -> str | None:
     """A format without names of columns."""
-    tabs = first.split("\t")
+    tabs = without_clock(first.split("\t"))
     if len(tabs) >= N_EVENT_CELLS and all(map(is_number, tabs[2:4])):
         is_event = len(tabs) == N_EVENT_CELLS and is_number(tabs[5])
         is_tag = len(tabs) == N_TAG_CELLS and tabs[4].isdecimal() and is_number(tabs[6])

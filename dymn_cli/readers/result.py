@@ -191,7 +191,7 @@ class _Opening:
             "raven": lambda: from_tables.raven_rows(file, scores, self.track, self._channel_of()),
             "kaleidoscope": lambda: from_tables.kaleidoscope_rows(file, scores, self._channel_of()),
             "sed": lambda: from_tables.sed_rows(file, scores),
-            "audacity": lambda: from_lines.audacity_rows(file, self.track),
+            "audacity": lambda: from_lines.audacity_rows(file, scores, self.track),
             "rttm": lambda: from_lines.rttm_rows(file, scores, self._channel_of()),
             "srt": lambda: from_lines.subtitle_rows(file, scores, self.track),
             "vtt": lambda: from_lines.subtitle_rows(file, scores, self.track),

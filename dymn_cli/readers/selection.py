@@ -76,11 +76,12 @@ class _Wanted:
                 labels = (
                     Ontology.audioset().labels_under(text)
                     if descendants
-                    else (Vocabulary.audioset().find(text),)
+                    else (Vocabulary.audioset().match(text),)
                 )
             except UsageError as exc:
                 wanted.unknown[text] = exc
                 labels = (Label(0, "", text),)
+            wanted.keys[_slug(text)] = text  # perhaps a label of the model's own
             for label in labels:
                 wanted.keys |= {key: text for key in (label.mid, _slug(label.name)) if key}
         return wanted

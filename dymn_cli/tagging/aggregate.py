@@ -1,4 +1,4 @@
-"""From the windows' answers to the clip's, and from scores to tags."""
+"""From the windows' answers to the clip's."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.errors import UsageError
-from dymn_cli.results import Tag
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.labels import Vocabulary
     from dymn_cli.results import WindowScores
-    from dymn_cli.tagging.options import Aggregate, TagOptions
+    from dymn_cli.tagging.options import Aggregate
 
-__all__ = ["Aggregator", "Selection", "sigmoid"]
+__all__ = ["Aggregator", "sigmoid"]
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -57,34 +53,3 @@ class Aggregator:
             raise ValueError("no window was added")
         scores = self._scores if self._how == "max" else self._scores / self.n_windows
         return scores.astype(np.float32), (self._embedding / self.n_windows).astype(np.float32)
-
-
-class Selection:
-    """Which tags are kept: thresholds filter, then the best `top` of what is left.
-
-    Raises:
-        UsageError: an unknown label in the options.
-    """
-
-    def __init__(self, options: TagOptions, vocabulary: Vocabulary) -> None:
-        self._labels = vocabulary.labels
-        self._top = options.top or len(self._labels)
-        self._lowest = np.full(len(self._labels), options.min_score, np.float32)
-        for label, threshold in options.thresholds:
-            try:
-                self._lowest[vocabulary.find(label).index] = threshold
-            except UsageError as exc:
-                raise UsageError(f"thresholds: {exc.message}", hint=exc.hint) from exc
-        if options.labels:
-            wanted = {vocabulary.find(label).index for label in options.labels}
-            unwanted = [label.index for label in self._labels if label.index not in wanted]
-            self._lowest[unwanted] = np.inf
-
-    def tags(self, scores: NDArray[np.float32]) -> tuple[Tag, ...]:
-        """The tags to keep of (n_classes,) scores, best first; equal scores in the model's order."""
-        best = np.argsort(-scores, kind="stable")
-        kept = best[scores[best] >= self._lowest[best]][: self._top]
-        return tuple(
-            Tag(rank, int(i), self._labels[i].name, self._labels[i].mid, float(scores[i]))
-            for rank, i in enumerate(kept, start=1)
-        )

@@ -10,15 +10,14 @@ import numpy as np
 
 from dymn_cli.audio.windows import MIN_HOP_S
 from dymn_cli.errors import UsageError
-from dymn_cli.labels import Ontology
-from dymn_cli.values import names_of, require_choice, require_number, require_score, scores_of
+from dymn_cli.values import names_of, require_choice, require_named, require_number, require_score, scores_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.labels import Label, Vocabulary
+    from dymn_cli.labels import Vocabulary
 
-__all__ = ["EventOptions", "Method", "default_hop_s", "default_window_s", "label_thresholds", "wanted_labels"]
+__all__ = ["EventOptions", "Method", "default_hop_s", "default_window_s", "label_thresholds"]
 
 Method = Literal["frames", "windows"]
 
@@ -57,9 +56,12 @@ class EventOptions:
         off: and falls below this nowhere; None for a share of `on`: 0.4, or a quarter.
         thresholds: (label, on) pairs: labels with an `on` of their own. Their `off` is the same share of it
             as it is for the others.
-        labels: keep only these: names, `/m/…` ids or slugs; empty for all.
-        descendants: of those labels, also their kinds in AudioSet's ontology, however many levels down;
+        labels: keep only these: names, `/m/…` ids, slugs, or words of a name that no other label has; empty
+            for all but "Silence".
+        exclude: drop these, spelled likewise.
+        descendants: of the labels of both, also their kinds in AudioSet's ontology, however many levels down;
             then a sound of the ontology that is no label itself, such as "Human sounds", is accepted too.
+        specific: drop an event where events of its kinds cover half of it or more.
         max_gap_s: events of a label that are no further apart become one; None for 0.64 s, or 0.
         min_length_s: events shorter than this are dropped.
 
@@ -72,7 +74,9 @@ class EventOptions:
     off: float | None = None
     thresholds: tuple[tuple[str, float], ...] = ()
     labels: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     descendants: bool = False
+    specific: bool = False
     max_gap_s: float | None = None
     min_length_s: float = 0.0
 
@@ -81,15 +85,15 @@ class EventOptions:
         require_score(self.on_score)
         require_score(self.off_score)
         object.__setattr__(self, "thresholds", scores_of("thresholds", self.thresholds))
-        object.__setattr__(self, "labels", names_of("labels", self.labels))
+        for field in ("labels", "exclude"):
+            object.__setattr__(self, field, names_of(field, getattr(self, field)))
         if self.off_score > self.on_score:
             raise UsageError(f"off ({self.off_score:g}) is above on ({self.on_score:g})")
         for what, value in (("gap", self.gap_s), ("length", self.min_length_s)):
             require_number(f"a {what} of", value)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"a {what} of {value:g} s is not 0 s or more")
-        if self.descendants and not self.labels:
-            raise UsageError("descendants of what?", hint="name a sound with --label")
+        require_named(self.labels, self.exclude, descendants=self.descendants)
 
     @property
     def on_score(self) -> float:
@@ -110,55 +114,6 @@ class EventOptions:
     def gap_s(self) -> float:
         """`max_gap_s`, or its default."""
         return MAX_GAP_S[self.method] if self.max_gap_s is None else self.max_gap_s
-
-
-def wanted_labels(options: EventOptions, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    """The labels that events are wanted of, in the order of the model's outputs.
-
-    Raises:
-        UsageError: a name that is neither a label nor, with `descendants`, a sound of the ontology; or one
-            that no label of the model is a kind of.
-    """
-    if not options.labels:
-        return vocabulary.labels
-    named = _kinds if options.descendants else _single
-    wanted = {label.index: label for name in options.labels for label in named(name, vocabulary)}
-    return tuple(wanted[index] for index in sorted(wanted))
-
-
-def _single(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    try:
-        return (vocabulary.find(name),)
-    except UsageError:
-        n_kinds = len(_under(name, vocabulary))
-        if not n_kinds:
-            raise
-    raise UsageError(
-        f"{name!r} is a sound of the ontology, but no label", hint=f"--descendants takes its {n_kinds} kinds"
-    )
-
-
-def _kinds(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    try:
-        own = vocabulary.find(name)
-    except UsageError:
-        kinds = _under(name, vocabulary)
-        if not kinds:
-            raise
-        return kinds
-    return (own, *_under(own.mid, vocabulary))
-
-
-def _under(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
-    """Labels of the model that are kinds of a sound; none where the ontology does not know the sound."""
-    if not name:
-        return ()
-    try:
-        kinds = Ontology.audioset().labels_under(name)
-    except UsageError:
-        return ()
-    mids = {kind.mid for kind in kinds}
-    return tuple(label for label in vocabulary if label.mid in mids)
 
 
 def label_thresholds(

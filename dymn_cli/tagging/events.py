@@ -6,7 +6,6 @@ first takes a third of the time and finds the ends more exactly; see there for w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dymn_cli.audio.windows import WindowPlan
@@ -15,10 +14,9 @@ from dymn_cli.tagging.event_options import (
     EventOptions,
     default_hop_s,
     default_window_s,
-    label_thresholds,
-    wanted_labels,
 )
 from dymn_cli.tagging.frame_events import FrameDetector
+from dymn_cli.tagging.selection import specific_events
 from dymn_cli.tagging.window_events import WindowDetector
 
 if TYPE_CHECKING:
@@ -33,9 +31,6 @@ __all__ = [
     "default_hop_s",
     "default_window_s",
     "events_of",
-    "in_order",
-    "label_thresholds",
-    "wanted_labels",
 ]
 
 
@@ -52,7 +47,7 @@ class Detector(Protocol):
 
 
 class SourceDetector:
-    """The detectors of all channels of a source: takes what a `tagger.Analysis` gives, row by row.
+    """Finds the events of all channels of a source in what a `tagger.Analysis` gives, row by row.
 
     Args:
         options: what counts as an event; for the method "frames", the rows must have frame scores.
@@ -66,16 +61,21 @@ class SourceDetector:
     def __init__(self, options: EventOptions, tagger: Tagger, *, source: str) -> None:
         self._options, self._tagger, self._source = options, tagger, source
         self._channels: dict[str, Detector] = {}
+        self._events: list[Event] = []
 
-    def add(self, row: ChannelWindow) -> list[Event]:
-        """Take the next row in; give the events that are finished now."""
+    def add(self, row: ChannelWindow) -> None:
+        """Take the next row in."""
         if row.channel not in self._channels:
             self._channels[row.channel] = self._detector(row.channel)
-        return self._channels[row.channel].add(row.window)
+        self._events += self._channels[row.channel].add(row.window)
 
-    def finish(self) -> list[Event]:
-        """The source is at its end: give the events that are left."""
-        return [event for detector in self._channels.values() for event in detector.finish()]
+    def finish(self) -> tuple[Event, ...]:
+        """The source is at its end: give its events, in the order of starts, ends, labels and channels."""
+        for detector in self._channels.values():
+            self._events += detector.finish()
+        if self._options.specific:
+            self._events = specific_events(self._events, self._tagger.vocabulary)
+        return tuple(sorted(self._events, key=_place))
 
     def _detector(self, channel: str) -> Detector:
         vocabulary, cut = self._tagger.vocabulary, self._tagger.options
@@ -123,20 +123,17 @@ def events_of(
             changes["hop_s"] = default_hop_s(tagger.options.window_s, "frames")
     with tagger.analyse(source, name=name, **changes) as analysis:
         detector = SourceDetector(options, tagger, source=analysis.name)
-        events = [event for row in analysis for event in detector.add(row)] + detector.finish()
+        for row in analysis:
+            detector.add(row)
+        events = detector.finish()
     return SourceEvents(
         source=analysis.name,
         audio=analysis.audio,
         duration_s=analysis.duration_s,
-        events=in_order(events),
+        events=events,
         warnings=analysis.warnings,
         model=tagger.model,
     )
-
-
-def in_order(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Events in the order of their starts, then of their ends, labels and channels."""
-    return tuple(sorted(events, key=_place))
 
 
 def _place(event: Event) -> tuple[float, float, int, str]:

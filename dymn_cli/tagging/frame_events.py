@@ -26,7 +26,8 @@ score within two seconds of it, inside the event; between the middles of two ste
 known sounds in quiet, half of the ends were within 0.18 s of the right place, and within 0.4 s at `off`.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
-`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark".
+`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark",
+unless `specific` asks for one.
 
 A detector holds one window, and of each label that is being heard the two seconds at either end: its memory
 does not grow with the length of the source.
@@ -45,16 +46,17 @@ import numpy as np
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.results import Event
 from dymn_cli.tagging.calibration import Calibration
-from dymn_cli.tagging.event_options import label_thresholds, wanted_labels
+from dymn_cli.tagging.event_options import label_thresholds
+from dymn_cli.tagging.selection import wanted_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dymn_cli.labels import Label, Vocabulary
+    from dymn_cli.labels import Vocabulary
     from dymn_cli.results import WindowScores
     from dymn_cli.tagging.event_options import EventOptions
 
-__all__ = ["FrameCurve", "FrameDetector", "Step", "TimeLine", "joint_scores"]
+__all__ = ["FrameCurve", "FrameDetector", "SmoothSteps", "Step", "TimeLine", "joint_scores"]
 
 LAG = 0.5  # steps by which a model hears behind the middle of what a step looks at: then ends are off alike
 CLIP_SHARE = 1 / 3  # of the clip score in the geometric mean, where a frame head was trained
@@ -194,6 +196,45 @@ class _Median:
         return step._replace(scores=scores)
 
 
+class SmoothSteps:
+    """The steps of one channel in a row, as a detector sees them: calibrated, and smoothed label by label.
+
+    Args:
+        step_s: seconds from one step to the next.
+        columns: the labels that are wanted, as indices.
+        frame_head: whether frame scores come from a trained frame head.
+        calibration: of the model, or None.
+    """
+
+    def __init__(
+        self,
+        step_s: float,
+        columns: NDArray[np.int64],
+        *,
+        frame_head: bool = True,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
+        widths = np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
+        self._median = _Median(widths)
+
+    @property
+    def end(self) -> int:
+        """Where the last window ends, in samples at 32 kHz."""
+        return self._line.end
+
+    def add(self, window: WindowScores) -> Iterator[Step]:
+        """Take the next window in; give the steps that are known now."""
+        for step in self._line.add(window):
+            yield from self._median.add(step)
+
+    def finish(self) -> Iterator[Step]:
+        """The source is at its end: give the steps that are left."""
+        for step in self._line.finish():
+            yield from self._median.add(step)
+        yield from self._median.finish()
+
+
 Point = tuple[int, float]  # the middle of a step in samples, and a label's score there
 
 
@@ -283,14 +324,13 @@ class FrameDetector:
         channel: str = "mix",
     ) -> None:
         self._source, self._channel = source, channel
-        self._labels: tuple[Label, ...] = wanted_labels(options, vocabulary)
+        self._labels = wanted_labels(options, vocabulary, silence=False)
         columns = np.array([label.index for label in self._labels], np.int64)
         self._on, self._off = (
             values.astype(np.float64).tolist() for values in label_thresholds(options, vocabulary, columns)
         )
         self._off_array = np.array(self._off)
-        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
-        self._median = _Median(_widths(columns, calibration))
+        self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration)
         self._half_step = round(step_s * RATE_HZ) // 2
         self._near = round(EDGE_S * RATE_HZ)
         self._max_gap = round(options.gap_s * RATE_HZ)
@@ -303,18 +343,14 @@ class FrameDetector:
         """Take the next window in; give the events that are finished now."""
         events: list[Event] = []
         for step in self._line.add(window):
-            for smooth in self._median.add(step):
-                self._take(smooth, events)
+            self._take(step, events)
         return events
 
     def finish(self) -> list[Event]:
         """The source is at its end: give the events that are left."""
         events: list[Event] = []
         for step in self._line.finish():
-            for smooth in self._median.add(step):
-                self._take(smooth, events)
-        for smooth in self._median.finish():
-            self._take(smooth, events)
+            self._take(step, events)
         for n in sorted(self._runs):
             self._settle(n, self._runs[n], None, events)
         self._runs.clear()
@@ -386,42 +422,26 @@ class FrameCurve:
     Its memory grows with the source: 4 bytes a label and step.
 
     Args:
-        step_s: seconds from one step to the next.
-        columns: the labels, as indices.
-        frame_head: whether frame scores come from a trained frame head.
-        calibration: of the model, or None.
+        line: puts the steps of that channel in a row.
     """
 
-    def __init__(
-        self,
-        step_s: float,
-        columns: NDArray[np.int64],
-        *,
-        frame_head: bool = True,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
-        self._median = _Median(_widths(columns, calibration))
+    def __init__(self, line: SmoothSteps) -> None:
+        self._line = line
         self._steps: list[tuple[int, NDArray[np.float32]]] = []
 
     def add(self, window: WindowScores) -> None:
         """Take the next window in."""
-        self._keep(smooth for step in self._line.add(window) for smooth in self._median.add(step))
+        self._keep(self._line.add(window))
 
     def finish(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Scores (n_steps, n_labels), and (n_steps + 1,) seconds where they begin and the last one ends."""
-        self._keep(smooth for step in self._line.finish() for smooth in self._median.add(step))
-        self._keep(self._median.finish())
+        self._keep(self._line.finish())
         middles = np.array([middle for middle, _ in self._steps], np.float64)
         edges = np.concatenate([[0.0], (middles[:-1] + middles[1:]) / 2, [self._line.end]])
         return np.stack([scores for _, scores in self._steps]), edges / RATE_HZ
 
     def _keep(self, steps: Iterable[Step]) -> None:
         self._steps += [(step.middle, step.scores.astype(np.float32)) for step in steps]
-
-
-def _widths(columns: NDArray[np.int64], calibration: Calibration | None) -> NDArray[np.int64]:
-    return np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
 
 
 def _edge(points: Sequence[Point], outside: Point | None, off: float, border: int) -> int:

@@ -1,4 +1,4 @@
-"""Every knob of tagging that changes a result, in one frozen dataclass."""
+"""All options of tagging that change a result, in one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import UsageError
-from dymn_cli.values import names_of, require_choice, require_score, require_whole, scores_of
+from dymn_cli.values import names_of, require_choice, require_named, require_score, require_whole, scores_of
 
 if TYPE_CHECKING:
     from dymn_cli.audio.frames import FramePlan
@@ -31,7 +31,13 @@ class TagOptions:
         aggregate: clip scores are the "max" or the "mean" of the windows' scores.
         top: tags to keep at most; 0 for all.
         min_score: tags below are dropped, unless `thresholds` has a value of their own for them.
-        labels: keep only these: names, `/m/…` ids or slugs; empty for all.
+        labels: keep only these: names, `/m/…` ids, slugs, or words of a name that no other label has; empty
+            for all.
+        exclude: drop these, spelled likewise.
+        descendants: of the labels of both, also their kinds in AudioSet's ontology, however many levels down;
+            then a sound of the ontology that is no label itself, such as "Human sounds", is accepted too.
+        specific: drop a label where one of its kinds passes as well: of "Dog" and "Bark", keep "Bark". Needs
+            a lowest score, as all labels pass without.
         thresholds: (label, lowest score) pairs, the label spelled in any of those ways.
         windows: also keep the tags of every window.
         strict: refuse a damaged source instead of analysing what is left of it.
@@ -51,6 +57,9 @@ class TagOptions:
     top: int = 5
     min_score: float = 0.0
     labels: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    descendants: bool = False
+    specific: bool = False
     thresholds: tuple[tuple[str, float], ...] = ()
     windows: bool = False
     strict: bool = False
@@ -71,8 +80,12 @@ class TagOptions:
         if self.top < 0:
             raise UsageError(f"top {self.top} is negative", hint="0 keeps all labels")
         require_score(self.min_score)
-        object.__setattr__(self, "labels", names_of("labels", self.labels))
+        for field in ("labels", "exclude"):
+            object.__setattr__(self, field, names_of(field, getattr(self, field)))
         object.__setattr__(self, "thresholds", scores_of("thresholds", self.thresholds))
+        require_named(self.labels, self.exclude, descendants=self.descendants)
+        if self.specific and not (self.min_score or self.thresholds):
+            raise UsageError("--specific needs a lowest score: without one all labels pass", hint="-t 0.1")
 
     @property
     def plan(self) -> WindowPlan | FramePlan:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -42,10 +42,11 @@ from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
 from dymn_cli.runtime.ensemble import Ensemble
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL, resolve
-from dymn_cli.tagging.aggregate import Aggregator, Selection, sigmoid
+from dymn_cli.tagging.aggregate import Aggregator, sigmoid
 from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.selection import Selection
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from dymn_cli.results import AudioInfo, ModelInfo, Tag
     from dymn_cli.runtime.base import DeviceFrontEnd, Mels
     from dymn_cli.tagging.calibration import Calibration
+    from dymn_cli.tagging.frame_events import SmoothSteps
 
 __all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger", "usable_cores"]
 
@@ -68,10 +70,11 @@ MAX_WAITING = 64  # overlapping windows in memory, 1.3 MB each, however many thr
 MAX_TOGETHER = 16
 
 Plan = WindowPlan | FramePlan
+T = TypeVar("T")
 
 
 class ChannelWindow(NamedTuple):
-    """One window of one channel, and what the model says of it."""
+    """One window of one channel, with its scores."""
 
     channel: str
     window: WindowScores
@@ -91,9 +94,15 @@ class Frames:
     trained: bool
     calibration: Calibration | None
 
+    def steps_of(self, columns: NDArray[np.int64]) -> SmoothSteps:
+        """What puts the steps of one channel in a row, with the scores of the labels at these indices."""
+        from dymn_cli.tagging.frame_events import SmoothSteps
+
+        return SmoothSteps(self.step_s, columns, frame_head=self.trained, calibration=self.calibration)
+
 
 class Tagger:
-    """A model, or an ensemble of several, ready to say what is in a recording.
+    """A model, or an ensemble of several, ready to tag recordings.
 
     Args:
         model: name of a model, or path of a .safetensors or .onnx file; of several, their scores are those of
@@ -232,7 +241,7 @@ class Tagger:
     # ------------------------------------------------------------------ one source
 
     def tag(self, source: Source, *, name: str | None = None, **changes: Any) -> ClipResult:
-        """Say what is in a source.
+        """Tag a source.
 
         Args:
             source: path, binary file object, or (samples, rate_hz) with samples (n,) or (n, channels).
@@ -251,7 +260,7 @@ class Tagger:
     def tag_channels(
         self, source: Source, *, name: str | None = None, **changes: Any
     ) -> tuple[ClipResult, ...]:
-        """The same as a result for each channel that `channel` asks for: "each" for all.
+        """Tag the channels of a source that `channel` asks for, a result each; "each" is all of them.
 
         Raises:
             InputError: the source cannot be used.
@@ -352,18 +361,9 @@ class Tagger:
             return
         alone = copy.copy(self)
         alone._n_threads = 1  # a source a thread, and no threads within it
-        flying: deque[Future[list[ClipResult | Failure]]] = deque()
         with ThreadPoolExecutor(jobs, thread_name_prefix="dymn-source") as pool:
-            try:
-                for source in sources:
-                    flying.append(pool.submit(alone._tag_one, source, changes))
-                    if len(flying) == 2 * jobs:
-                        yield from flying.popleft().result()
-                while flying:
-                    yield from flying.popleft().result()
-            finally:
-                for future in flying:
-                    future.cancel()
+            futures = (pool.submit(alone._tag_one, source, changes) for source in sources)
+            yield from _results_of(futures, 2 * jobs - 1)
 
     def _tag_one(self, source: Source, changes: dict[str, Any]) -> list[ClipResult | Failure]:
         """The results of a source, one for each of its channels that are wanted."""
@@ -477,21 +477,12 @@ class Tagger:
                 self._require_open()
                 yield from self._scores(group, mels, frames=frames)
             return
-        flying: deque[Future[list[ChannelWindow]]] = deque()
-        most = 2 * self._n_threads if size == 1 else self._n_threads + 1
+        futures = (self._submit(group, plan, frames=frames) for group in chain(head, groups))
         try:
-            for group in chain(head, groups):
-                flying.append(self._submit(group, plan, frames=frames))
-                if len(flying) > most:
-                    yield from flying.popleft().result()
-            while flying:
-                yield from flying.popleft().result()
+            yield from _results_of(futures, 2 * self._n_threads if size == 1 else self._n_threads + 1)
         except CancelledError:  # someone has closed the tagger meanwhile
             self._require_open()
             raise
-        finally:
-            for future in flying:
-                future.cancel()
 
     def _submit(self, group: list[Cut], plan: Plan, *, frames: bool) -> Future[list[ChannelWindow]]:
         try:
@@ -664,6 +655,21 @@ def usable_cores() -> int:
 def _shares_frames(plan: Plan, log_mel: LogMel) -> bool:
     """Whether frames of a window are frames of the one before as well."""
     return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.n_hop == 0
+
+
+def _results_of(futures: Iterator[Future[list[T]]], most: int) -> Iterator[T]:
+    """What futures give, in order; at most so many wait at a time, and none is left behind."""
+    flying: deque[Future[list[T]]] = deque()
+    try:
+        for future in futures:
+            flying.append(future)
+            if len(flying) > most:
+                yield from flying.popleft().result()
+        while flying:
+            yield from flying.popleft().result()
+    finally:
+        for future in flying:
+            future.cancel()
 
 
 def _split(group: list[Cut], size: int) -> list[list[Cut]]:

@@ -24,7 +24,8 @@ both decisions found hardly more (72 instead of 70), but began them 6.8 s too ea
 late; the lowest score for both found 62.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
-`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark".
+`min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark",
+unless `specific` asks for one.
 
 All positions are whole samples at 32 kHz. A detector holds the windows that still look at an unfinished cell
 (the window's length over the hop), and a few numbers for each label: its memory does not grow with the
@@ -40,7 +41,8 @@ import numpy as np
 
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.results import Event
-from dymn_cli.tagging.event_options import label_thresholds, wanted_labels
+from dymn_cli.tagging.event_options import label_thresholds
+from dymn_cli.tagging.selection import wanted_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,7 +139,7 @@ class WindowDetector:
         channel: str = "mix",
     ) -> None:
         self._source, self._channel = source, channel
-        self._labels = wanted_labels(options, vocabulary)
+        self._labels = wanted_labels(options, vocabulary, silence=False)
         self._columns = np.array([label.index for label in self._labels])
         self._on, self._off = label_thresholds(options, vocabulary, self._columns)
         self._hop = plan.n_hop

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar, get_args
 
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, Failure, ModelInfo, SourceEvents
 from dymn_cli.values import require_whole
+from dymn_cli.writers.spelling import clock_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +76,8 @@ class WriterOptions:
         channel: what was asked for: "mix", "each", or a number, for formats that must know beforehand.
         labels: the columns of a matrix, usually all of the model.
         csv_safe: in csv, take the meaning of a formula from cells that a spreadsheet would run as one.
+        clock: says when a recording began, or None where nothing tells; each row then has a `clock`.
+        scores: in Audacity's labels, write the score behind the label.
 
     Raises:
         UsageError: a precision that no score has, windows in a layout with a row a clip, or a matrix
@@ -89,6 +93,8 @@ class WriterOptions:
     channel: str = "mix"
     labels: tuple[Label, ...] = ()
     csv_safe: bool = False
+    clock: Callable[[str], datetime | None] | None = None
+    scores: bool = False
 
     def __post_init__(self) -> None:
         require_whole("precision", self.precision)
@@ -106,6 +112,20 @@ class WriterOptions:
             )
         if self.layout == "matrix" and not self.labels:
             raise UsageError("a matrix needs to know its labels")
+        if self.scores and not self.precision:
+            raise UsageError("--scores needs decimals: Dog 1 could be a name", hint="--precision 2")
+
+    @property
+    def clock_column(self) -> tuple[str, ...]:
+        """The column that rows end with, if there is one."""
+        return () if self.clock is None else ("clock",)
+
+    def clock_cells(self, source: str) -> Callable[[float], tuple[str, ...]]:
+        """What gives, for a place in a source in seconds, the cell of that column: "" where nobody knows."""
+        if self.clock is None:
+            return lambda start_s: ()
+        began = self.clock(source)
+        return lambda start_s: (clock_text(began, start_s),)
 
     def score(self, value: float) -> str:
         """A score with so many decimals; nothing where it is unknown (NaN)."""

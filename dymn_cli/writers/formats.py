@@ -92,6 +92,7 @@ TAG_FORMATS = ("table", *_TAG_WRITERS)
 EVENT_FORMATS = ("table", *_EVENT_WRITERS)
 EMBEDDING_FORMATS = ("npy", *_EMBEDDING_WRITERS)
 
+WITH_CLOCK = frozenset({"table", "csv", "tsv", "json", "jsonl", "parquet", "raven"})
 WITHOUT_PROVENANCE = frozenset({"tsv", "csv", "npy", *_EVENT_SPAN_WRITERS})
 """Formats that have no place for what made them: a file beside them says it."""
 
@@ -156,7 +157,7 @@ def tag_writer(
         OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, TAG_FORMATS)
-    _check_safe(known, options.csv_safe)
+    _check_options(known, options)
     if known == "table" and options.layout == "long":
         from dymn_cli.writers.to_table import TableTags
 
@@ -184,12 +185,29 @@ def event_writer(
         OutputError: the format needs a library that is not installed.
     """
     known = _known(name, name, EVENT_FORMATS)
-    _check_safe(known, options.csv_safe)
+    _check_options(known, options)
     if known == "table":
         from dymn_cli.writers.to_table import TableEvents
 
         return TableEvents(stream, options, console)
     return _EVENT_WRITERS[known](stream, options)
+
+
+def _check_options(known: str, options: WriterOptions) -> None:
+    """Refuse options that a format has no place for."""
+    _check_safe(known, options.csv_safe)
+    if options.scores and known != "audacity":
+        raise UsageError(
+            "--scores is about labels for Audacity", hint="-f audacity; other formats have scores"
+        )
+    if options.clock is None:
+        return
+    if known not in WITH_CLOCK:
+        raise UsageError(
+            f"the format {known} has no place for --clock", hint=f"{', '.join(sorted(WITH_CLOCK))} have one"
+        )
+    if options.layout == "matrix":
+        raise UsageError("--clock has no place in the matrix layout", hint="--layout long or wide")
 
 
 def _check_safe(known: str, csv_safe: bool) -> None:

@@ -41,6 +41,7 @@ class RowWriter(Writer[T_contra]):
         super().__init__(stream)
         self.options = options  # type: ignore[assignment]  # embeddings need what both have
         self._header = self.has_header if options.header is None else options.header
+        self.more_columns = options.clock_column if isinstance(options, WriterOptions) else ()
 
     @property
     @abstractmethod
@@ -54,7 +55,7 @@ class RowWriter(Writer[T_contra]):
     def begin(self) -> None:
         """Write the names of the columns where they are wanted."""
         if self._header:
-            self.stream.write(self._bytes(self.columns))
+            self.stream.write(self._bytes([*self.columns, *self.more_columns]))
 
     def write(self, result: T_contra) -> None:
         """Write the rows of one source."""
@@ -83,10 +84,11 @@ class LongRows(RowWriter[ClipResult]):
     def rows(self, result: ClipResult) -> Iterator[Cells]:
         """The cells of each tag."""
         clip = WindowTags(0.0, result.duration_s, result.tags)
+        clock = self.options.clock_cells(result.source)
         for span in result.windows if self.options.windows else (clip,):
             place = (result.source, result.channel, seconds(span.start_s), seconds(span.end_s))
             for tag in span.tags:
-                yield *place, *self.tag_cells(tag)
+                yield *place, *self.tag_cells(tag), *clock(span.start_s)
 
 
 class EventRows(RowWriter[SourceEvents]):
@@ -98,9 +100,10 @@ class EventRows(RowWriter[SourceEvents]):
 
     def rows(self, result: SourceEvents) -> Iterator[Cells]:
         """The cells of each event."""
+        clock = self.options.clock_cells(result.source)
         for event in result.events:
             place = (event.source, event.channel, seconds(event.start_s), seconds(event.end_s))
-            yield *place, *self.event_cells(event)
+            yield *place, *self.event_cells(event), *clock(event.start_s)
 
 
 class EmbeddingRows(RowWriter[Sequence[EmbeddingRow]]):

@@ -73,6 +73,9 @@ def _schema(name: str, title: str, fields: JsonObject, *optional: str, **more: A
     }
 
 
+CLOCK = _known(
+    _text("Only with --clock: when it began, in ISO 8601; with an offset from UTC where it is known.")
+)
 SOURCE: JsonObject = {
     "source": _text("The name as it was given; readable, also where the name is not UTF-8."),
     "source_b64": _text(
@@ -129,16 +132,18 @@ _ALL = (
             "duration_s": DURATION,
             "rate_hz": RATE,
             "channels": CHANNELS,
+            "clock": CLOCK,
             "tags": TAGS,
             "windows": _list(
                 "The tags of each window; only with --windows.",
-                _object({"start_s": START, "end_s": END, "tags": TAGS}),
+                _object({"start_s": START, "end_s": END, "tags": TAGS, "clock": CLOCK}, "clock"),
             ),
             "warnings": WARNINGS,
             **MADE_BY,
         },
         "source_b64",
         "windows",
+        "clock",
     ),
     _schema(
         "events",
@@ -148,6 +153,7 @@ _ALL = (
             "duration_s": DURATION,
             "rate_hz": RATE,
             "channels": CHANNELS,
+            "clock": CLOCK,
             "events": _list(
                 "In the order in which they begin.",
                 _object(
@@ -161,13 +167,16 @@ _ALL = (
                             _number("Mean over the event of the mean of the windows there.", 0, 1)
                         ),
                         "n_windows": _known(_whole("Windows that look at it.", 1)),
-                    }
+                        "clock": CLOCK,
+                    },
+                    "clock",
                 ),
             ),
             "warnings": WARNINGS,
             **MADE_BY,
         },
         "source_b64",
+        "clock",
     ),
     _schema(
         "embedding",

@@ -9,8 +9,18 @@ from __future__ import annotations
 
 import base64
 import unicodedata
+from datetime import datetime, timedelta
 
-__all__ = ["counted", "name_bytes", "readable", "seconds", "stand_in", "visible", "visible_rows"]
+__all__ = [
+    "clock_text",
+    "counted",
+    "name_bytes",
+    "readable",
+    "seconds",
+    "stand_in",
+    "visible",
+    "visible_rows",
+]
 
 _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls of terminals and text, surrogates, separators
@@ -67,6 +77,16 @@ def _visible_char(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def clock_text(began: datetime | None, start_s: float) -> str:
+    """The time so many seconds after a recording began, in ISO 8601 with milliseconds; "" where unknown."""
+    if began is None:
+        return ""
+    try:
+        return (began + timedelta(milliseconds=round(start_s * 1000))).isoformat(timespec="milliseconds")
+    except OverflowError:  # beyond the year 9999
+        return ""
 
 
 def seconds(value: float) -> float:

@@ -4,7 +4,8 @@
 
 Times are seconds with a decimal point and six decimals, as Audacity itself writes them; no header, UTF-8.
 The optional second line of a label, its frequencies, is left out: a tag has none. With `--channel each` the
-label says which channel it is, "Dog (channel 1)", counted from 0 as everywhere.
+label says which channel it is, "Dog (channel 1)", counted from 0 as everywhere. With `--scores`, the score
+follows the label: "Dog 0.83".
 
 Source of the format: "Importing and Exporting Labels" in Audacity's manual.
 """
@@ -31,4 +32,6 @@ class AudacityLabels(SpanWriter):
 
     def _label(self, span: Span) -> str:
         label = one_line(span.label)
+        if self.options.scores and (score := self.options.score(span.score)):
+            label = f"{label} {score}"
         return f"{label} (channel {span.channel})" if self.options.channel == "each" else label

@@ -8,6 +8,7 @@
 
 The wide columns stand as they are whatever is asked for. Where that is a channel (`--channel each` or a
 number), it follows as a last column: rows of one source can be told apart, and no other column moves.
+With a clock, all but the matrix end with a column `clock`: when the row's stretch began, in ISO 8601.
 Cells are data: a name that begins with `=` stays that name, unless a safe csv is asked for (see `rows`); one
 that is no UTF-8 keeps its bytes.
 """
@@ -68,7 +69,8 @@ class WideCsvTags(RowWriter[ClipResult]):
         pairs = [cell for tag in result.tags for cell in (tag.label, self.options.score(tag.score))]
         empty = [""] * (2 * (self.options.top - len(result.tags)))
         channel = [] if self.options.channel == "mix" else [result.channel]
-        yield result.source, seconds(result.duration_s), *pairs, *empty, *channel
+        clock = self.options.clock_cells(result.source)(0.0)
+        yield result.source, seconds(result.duration_s), *pairs, *empty, *channel, *clock
 
 
 class MatrixCsvTags(RowWriter[ClipResult]):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 from dymn_cli.results import ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
@@ -40,26 +40,36 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
     """A source that was tagged."""
+    clock = options.clock_cells(result.source)
     clip: JsonObject = {
         "schema": CLIP_SCHEMA,
         **source_fields(result.source),
         "channel": result.channel,
         **_audio_fields(result),
+        **_clock_field(clock, 0.0),
         "tags": _tag_objects(result.tags, options.precision),
     }
     if options.windows:
-        clip["windows"] = [_window_object(window, options.precision) for window in result.windows]
+        clip["windows"] = [
+            _window_object(window, options.precision) | _clock_field(clock, window.start_s)
+            for window in result.windows
+        ]
     clip["warnings"] = [readable(line) for line in result.warnings]
     return clip | _provenance_fields(options.provenance, result.model)
 
 
 def events_object(result: SourceEvents, options: WriterOptions) -> JsonObject:
     """A source with its events; where there are none, an empty list of them."""
+    clock = options.clock_cells(result.source)
     return {
         "schema": EVENTS_SCHEMA,
         **source_fields(result.source),
         **_audio_fields(result),
-        "events": [_event_object(event, options.precision) for event in result.events],
+        **_clock_field(clock, 0.0),
+        "events": [
+            _event_object(event, options.precision) | _clock_field(clock, event.start_s)
+            for event in result.events
+        ],
         "warnings": [readable(line) for line in result.warnings],
         **_provenance_fields(options.provenance, result.model),
     }
@@ -104,6 +114,12 @@ def _audio_fields(result: ClipResult | SourceEvents) -> JsonObject:
         "rate_hz": result.audio.rate_hz or None,
         "channels": result.audio.channels or None,
     }
+
+
+def _clock_field(clock: Callable[[float], tuple[str, ...]], start_s: float) -> JsonObject:
+    """When it was, in ISO 8601: null where nothing tells; no field where nobody asks."""
+    cells = clock(start_s)
+    return {"clock": cells[0] or None} if cells else {}
 
 
 def _rounded(score: float, precision: int) -> float | None:

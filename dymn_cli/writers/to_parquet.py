@@ -6,6 +6,8 @@
         label, mid, index, score, mean_score, n_windows                 events
         embedding, a list of D float32                                  embeddings
 
+With a clock, tags and events also have a column `clock`, a text in ISO 8601.
+
 Scores are the float32 of the model, not rounded. `source` is valid UTF-8; where the name is not,
 `source_b64` has its bytes in base64, otherwise it is null. What made the file is in its metadata under the
 key "dymn", as JSON.
@@ -126,6 +128,7 @@ class ParquetTags(_ParquetResults[ClipResult]):
             ("mid", "string"),
             ("index", "int32"),
             ("score", "float32"),
+            *((name, "string") for name in self.options.clock_column),
         )
 
     def rows(self, result: ClipResult) -> Iterator[Row]:
@@ -135,10 +138,12 @@ class ParquetTags(_ParquetResults[ClipResult]):
             if self.options.windows
             else ((0.0, result.duration_s, result.tags),)
         )
+        clock = self.options.clock_cells(result.source)
         for start_s, end_s, tags in spans:
+            when = [text or None for text in clock(start_s)]
             place = _place(result.source, result.channel, start_s, end_s)
             for tag in tags:
-                yield *place, tag.rank, tag.label, tag.mid, _or_null(tag.index), _or_null(tag.score)
+                yield *place, tag.rank, tag.label, tag.mid, _or_null(tag.index), _or_null(tag.score), *when
 
 
 class ParquetMatrix(_ParquetResults[ClipResult]):
@@ -166,10 +171,12 @@ class ParquetEvents(_ParquetResults[SourceEvents]):
             ("score", "float32"),
             ("mean_score", "float32"),
             ("n_windows", "int32"),
+            *((name, "string") for name in self.options.clock_column),
         )
 
     def rows(self, result: SourceEvents) -> Iterator[Row]:
         """The events of the source."""
+        clock = self.options.clock_cells(result.source)
         for event in result.events:
             place = _place(event.source, event.channel, event.start_s, event.end_s)
             yield (
@@ -180,6 +187,7 @@ class ParquetEvents(_ParquetResults[SourceEvents]):
                 _or_null(event.score),
                 _or_null(event.mean_score),
                 event.n_windows or None,
+                *(text or None for text in clock(event.start_s)),
             )
 
 

@@ -10,6 +10,7 @@ a selection count too, but ones that could not be read do not. Opened as a table
 reads the path and the offset, which counts from the start of that recording. Of one recording, both are the
 same times.
 
+With a clock, a last column `Clock` has the time of the beginning in ISO 8601, which Raven takes for a note.
 Channels count from 1; the mean of all channels is shown on the first. The box of a selection reaches over
 the frequencies that the model hears: from 0 to 15 kHz, or to half the sample rate where that is less.
 
@@ -52,12 +53,13 @@ class RavenSelections(SpanWriter):
 
     def begin(self) -> None:
         """Write the names of the columns; Raven does not read a table without."""
-        self._write_row(COLUMNS)
+        self._write_row((*COLUMNS, *map(str.capitalize, self.options.clock_column)))
 
     def write(self, result: ClipResult | SourceEvents) -> None:
         """Write the selections of one source."""
         self._move_on(result)
         high_hz = min(result.audio.rate_hz / 2 or HEARD_UP_TO_HZ, HEARD_UP_TO_HZ)
+        clock = self.options.clock_cells(result.source)
         for span in self.spans(result):
             self._n_selections += 1
             self._write_row(
@@ -74,6 +76,7 @@ class RavenSelections(SpanWriter):
                     span.start_s,
                     one_line(span.label),
                     self.options.score(span.score),
+                    *clock(span.start_s),
                 )
             )
         self.stream.flush()

@@ -140,6 +140,8 @@ class _Table(Writer[Shown_contra]):
             yield {1: "mono", 2: "stereo"}.get(result.audio.channels, f"{result.audio.channels} channels")
         if isinstance(result, ClipResult) and result.channel != "mix":
             yield f"channel {result.channel}"
+        if began := "".join(self._options.clock_cells(result.source)(0.0)):
+            yield f"from {began.replace('T', ' ').replace('.000', '')}"
         if result.model.name:
             yield self._shown(result.model.name)
 

@@ -4,6 +4,8 @@ r"""Tab-separated rows for shell pipelines: nothing is quoted, so `cut`, `awk` a
     source  channel  start_s  end_s  label  score                events
     source  channel  start_s  end_s  e0  e1  e2  ...             embeddings
 
+With a clock, tags and events end with a column `clock`.
+
 No header unless asked for. A tab, newline, carriage return or backslash within a name or label is written
 `\t`, `\n`, `\r`, `\\`; a name that is no UTF-8 keeps its bytes.
 """

@@ -10,7 +10,8 @@ import pytest
 from dymn_cli.errors import BackendUnavailableError, OutputError, UsageError
 from dymn_cli.evaluation import plots
 from dymn_cli.evaluation.evaluate import Evaluation, evaluate
-from dymn_cli.evaluation.plots import check_picture, draw_evaluation
+from dymn_cli.evaluation.plots import draw_evaluation
+from dymn_cli.plotting.picture import check_picture
 
 pytest.importorskip("matplotlib")
 
@@ -66,4 +67,4 @@ def test_what_cannot_be_drawn_is_said_before(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(BackendUnavailableError, match="pictures need matplotlib") as caught:
         check_picture("x.png")
-    assert caught.value.hint == "pip install 'dymn[train]'"
+    assert caught.value.hint == "pip install 'dymn[plot]'"

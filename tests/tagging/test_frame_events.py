@@ -14,7 +14,7 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.results import Event, WindowScores
 from dymn_cli.tagging.calibration import Calibration, calibration_document, read_calibration
 from dymn_cli.tagging.event_options import EventOptions, default_hop_s
-from dymn_cli.tagging.frame_events import LAG, FrameCurve, FrameDetector, joint_scores
+from dymn_cli.tagging.frame_events import LAG, FrameCurve, FrameDetector, SmoothSteps, joint_scores
 
 RATE_HZ = 32_000
 STEP_S = 0.32
@@ -204,7 +204,7 @@ def test_without_frame_scores_it_says_what_is_missing() -> None:
 
 def test_the_curve_is_what_the_detector_sees() -> None:
     rows = answers(23.1, barks((5, 7)))
-    curve = FrameCurve(STEP_S, np.array([0]))
+    curve = FrameCurve(SmoothSteps(STEP_S, np.array([0])))
     for row in rows:
         curve.add(row)
     scores, edges = curve.finish()

@@ -15,8 +15,9 @@ from dymn_cli.audio.windows import WindowPlan, windows
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Ontology, Vocabulary
 from dymn_cli.results import Event, WindowScores
-from dymn_cli.tagging.events import EventOptions, default_hop_s, events_of, wanted_labels
+from dymn_cli.tagging.events import EventOptions, default_hop_s, events_of
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.selection import wanted_labels
 from dymn_cli.tagging.tagger import Tagger
 from dymn_cli.tagging.window_events import WindowDetector
 
@@ -268,7 +269,7 @@ def test_a_vocabulary_of_ones_own_has_no_kinds() -> None:
         ({"thresholds": (("bark", 2.0),)}, "2 is not between"),
         ({"max_gap_s": -1.0}, "gap of -1 s"),
         ({"min_length_s": float("inf")}, "length of inf s"),
-        ({"descendants": True}, "descendants of what"),
+        ({"descendants": True}, "--descendants needs --label or --exclude"),
     ],
 )
 def test_values_out_of_range_are_refused(changes: dict[str, object], what: str) -> None:
@@ -368,7 +369,10 @@ def test_channels_are_heard_on_their_own() -> None:
     stereo = np.zeros((6 * RATE_HZ, 2), np.float32)
     stereo[:, 1] = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
     with Tagger(threads=1, options=TagOptions(window_s=2, hop_s=1, channel="each")) as tagger:
-        found = events_of(tagger, (stereo, RATE_HZ), windowed(on=0.1))
+        wanted = windowed(on=0.1, labels=tagger.vocabulary.names)
+        found = events_of(tagger, (stereo, RATE_HZ), wanted)
+        unasked = events_of(tagger, (stereo, RATE_HZ), windowed(on=0.1))
+    assert "Silence" not in {event.label for event in unasked.events}
     by_channel = {channel: {e.label for e in found.events if e.channel == channel} for channel in "01"}
     assert "Silence" in by_channel["0"]
     assert by_channel["1"]

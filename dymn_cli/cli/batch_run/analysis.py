@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from dymn_cli.audio.clock import Clock
     from dymn_cli.batch.job import Job, ModelDescription, Reader
     from dymn_cli.cli.batch_run.run import Run
     from dymn_cli.cli.options.groups import ModelOptions
@@ -50,11 +51,13 @@ class Analysis(ABC, Generic[T]):
         formats: the formats of its results.
         job: what to compute.
         embed: a file of embeddings that is written in the same pass, or None.
+        clock: says when recordings began, where that is asked for.
     """
 
     formats: Formats
     job: Job
     embed: str | None = None
+    clock: Clock | None = None
 
     @abstractmethod
     def describe(self, model: ModelDescription) -> Provenance:

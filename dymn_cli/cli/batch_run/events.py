@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from dymn_cli.audio.clock import Clock
 from dymn_cli.cli.batch_run.analysis import Analysis, Formats, job_of
-from dymn_cli.cli.batch_run.provenance import provenance_of
+from dymn_cli.cli.batch_run.provenance import label_provenance, provenance_of
 from dymn_cli.cli.options.groups import ResultOptions
 from dymn_cli.cli.views.clips import tell
 from dymn_cli.results import SourceEvents
-from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_s, wanted_labels
+from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_s
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.selection import wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
 from dymn_cli.writers import EVENT_FORMATS, Provenance, WriterOptions, event_writer, open_events
 
@@ -38,6 +40,8 @@ class EventAnalysis(Analysis[SourceEvents]):
         output: how events are written.
         precision: decimals of a score.
         cutter: cuts each event out as well.
+        clock: when recordings began, as `dymn_cli.audio.clock` reads it; None for no clock times.
+        scores: whether labels for Audacity have their scores.
 
     Raises:
         UsageError: a value out of range, or options that exclude each other.
@@ -56,9 +60,12 @@ class EventAnalysis(Analysis[SourceEvents]):
         *,
         precision: int = 4,
         cutter: Cutter | None = None,
+        clock: str | None = None,
+        scores: bool = False,
     ) -> None:
         self._cutter = cutter
         self._output, self._precision = output or ResultOptions(), precision
+        self.clock, self._scores = None if clock is None else Clock(clock), scores
         self._thresholds = read_thresholds(select.thresholds)
         self._wanted = EventOptions(
             method=select.method,  # type: ignore[arg-type]  # checked there
@@ -66,7 +73,9 @@ class EventAnalysis(Analysis[SourceEvents]):
             off=select.off,
             thresholds=self._thresholds.pairs,
             labels=tuple(select.label),
+            exclude=tuple(select.exclude),
             descendants=select.descendants,
+            specific=select.specific,
             max_gap_s=select.max_gap,
             min_length_s=select.min_length,
         )
@@ -86,8 +95,9 @@ class EventAnalysis(Analysis[SourceEvents]):
         """What makes the events."""
         self._thresholds.require_known(model.vocabulary)
         wanted, vocabulary = self._wanted, model.vocabulary
-        labels = wanted_labels(wanted, vocabulary) if wanted.labels else ()
-        base = provenance_of(model, self.job.options, per="event")
+        found = wanted_labels(wanted, vocabulary, silence=False)  # refuses what the model does not have
+        labels = found if wanted.labels else ()
+        base = provenance_of(model, self.job.options, per="event", clock=self.clock)
         options = (
             ("method", wanted.method),
             ("on", wanted.on_score),
@@ -100,6 +110,7 @@ class EventAnalysis(Analysis[SourceEvents]):
             ("max_gap_s", wanted.gap_s),
             ("min_length_s", wanted.min_length_s),
             ("calibration", model.calibration_digest),
+            *label_provenance(wanted, vocabulary),
         )
         return Provenance(base.version, base.model, (*base.options, *options))
 
@@ -141,4 +152,6 @@ class EventAnalysis(Analysis[SourceEvents]):
             precision=self._precision,
             channel=self.job.options.channel,
             csv_safe=self._output.csv_safe,
+            clock=run.clock,
+            scores=self._scores,
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["fingerprint_of"]
 
 NOTHING, GIVEN, NOT_GIVEN = "none", "given", "not given"
+UNSET = {"--exclude": NOTHING, "--specific": NOT_GIVEN, "--clock": NOT_GIVEN}  # as long as nobody sets them
 EXACT = ("thresholds",)  # options whose words are rounded in what is said of a result
 
 
@@ -34,6 +35,7 @@ def fingerprint_of(job: Job, provenance: Provenance) -> Fingerprint:
         "--model": provenance.model.sha256,
         "--backend": provenance.model.backend,
         "--device": provenance.model.provider,
+        **UNSET,
         **{_option(name): _words(name, value) for name, value in provenance.options if name not in EXACT},
         "--thresholds": ", ".join(f"{label}={score!r}" for label, score in thresholds) or NOTHING,
     }

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dymn_cli.audio.clock import Clock
     from dymn_cli.batch.job import ModelDescription
     from dymn_cli.cli.options.groups import InputOptions, SelectOptions, TimeOptions
+    from dymn_cli.labels import Vocabulary
+    from dymn_cli.tagging.event_options import EventOptions
     from dymn_cli.tagging.options import TagOptions
     from dymn_cli.tagging.thresholds import Thresholds
     from dymn_cli.writers import Provenance
+    from dymn_cli.writers.base import OptionValue
 
-__all__ = ["provenance_of", "tag_options"]
+    Options = TagOptions | EventOptions
+
+__all__ = ["label_provenance", "provenance_of", "tag_options"]
 
 
 def tag_options(
@@ -54,11 +61,16 @@ def tag_options(
         top=select.top,
         min_score=select.min_score,
         labels=tuple(select.label),
+        exclude=tuple(select.exclude),
+        descendants=select.descendants,
+        specific=select.specific,
         thresholds=() if thresholds is None else thresholds.pairs,
     )
 
 
-def provenance_of(facts: ModelDescription, options: TagOptions, *, per: str | None = None) -> Provenance:
+def provenance_of(
+    facts: ModelDescription, options: TagOptions, *, per: str | None = None, clock: Clock | None = None
+) -> Provenance:
     """What made the result, as far as it changes the result; no times, hosts or absolute paths."""
     from dymn_cli import __version__
     from dymn_cli.writers import Provenance
@@ -71,6 +83,7 @@ def provenance_of(facts: ModelDescription, options: TagOptions, *, per: str | No
         ("pad", options.pad if frames is None else "mirror"),
         ("channel", options.channel),
         *((("strict", True),) if options.strict else ()),
+        *((("clock", clock.text),) if clock is not None else ()),
     )
     if per is not None:
         return Provenance(__version__, facts.model, (*cut, ("per", per)))
@@ -81,8 +94,24 @@ def provenance_of(facts: ModelDescription, options: TagOptions, *, per: str | No
         ("aggregate", options.aggregate),
         ("top", options.top),
         ("min_score", options.min_score),
-        ("labels", tuple(dict.fromkeys(facts.vocabulary.find(label).name for label in options.labels))),
+        ("labels", _names(options.labels, options, facts.vocabulary)),
         ("thresholds", thresholds),
         ("windows", options.windows),
+        *label_provenance(options, facts.vocabulary),
     )
     return Provenance(__version__, facts.model, (*cut, *select))
+
+
+def label_provenance(options: Options, vocabulary: Vocabulary) -> Iterator[tuple[str, OptionValue]]:
+    """What is said of options that drop labels, where they are set."""
+    if options.exclude:
+        yield "exclude", _names(options.exclude, options, vocabulary)
+    if options.specific:
+        yield "specific", True
+
+
+def _names(labels: tuple[str, ...], options: Options, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The names of labels, with their kinds where these are asked for."""
+    from dymn_cli.tagging.selection import named_labels
+
+    return tuple(label.name for label in named_labels(labels, vocabulary, descendants=options.descendants))

@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from datetime import datetime
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -26,7 +27,7 @@ from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
 from dymn_cli.errors import OutputError, UsageError
-from dymn_cli.tagging.aggregate import Selection
+from dymn_cli.tagging.selection import Selection
 from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
@@ -205,6 +206,22 @@ class Run(Generic[T]):
         is_drawn = self.places.format_name == "table" and not self.places.files and self.folder is None
         return self.messages.stdout_console() if is_drawn else None
 
+    @property
+    def clock(self) -> Callable[[str], datetime | None] | None:
+        """Says when a recording began, and warns of each that does not tell; None where nobody asks."""
+        clock = self.analysis.clock
+        if clock is None:
+            return None
+
+        @lru_cache(maxsize=1)  # the channels of a source come one after the other
+        def start_of(source: str) -> datetime | None:
+            start = clock.start_of(source)
+            if start is None:
+                self.messages.warning(f"{source}: neither its name nor its metadata tells when it began")
+            return start
+
+        return start_of
+
     @contextmanager
     def results(self) -> Iterator[Results[T]]:
         """Where results are written: all into one place, or each into a file of its own.
@@ -363,6 +380,8 @@ def open_run(
     if not (places.force or continues):
         places.require_free(folder)
     names = None if listed is None else [found.name for found in listed]
+    if analysis.clock is not None and names is not None:
+        analysis.clock.require_fit(names)
     engine = open_engine(
         job, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
     )

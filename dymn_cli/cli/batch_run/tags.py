@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO
 
+from dymn_cli.audio.clock import Clock
 from dymn_cli.cli.batch_run.analysis import Analysis, Formats, job_of
 from dymn_cli.cli.batch_run.embeddings import embedding_format, open_beside
 from dymn_cli.cli.batch_run.provenance import provenance_of, tag_options
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult
+from dymn_cli.tagging.selection import named_labels, wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
 from dymn_cli.writers import TAG_FORMATS, WriterOptions, open_tags, tag_writer
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         SelectOptions,
         TimeOptions,
     )
+    from dymn_cli.labels import Label, Vocabulary
     from dymn_cli.writers import Provenance, TagWriter
 
 __all__ = ["TagAnalysis"]
@@ -43,6 +46,8 @@ class TagAnalysis(Analysis[ClipResult]):
         windows: whether each window has tags of its own.
         layout: "long", "wide" or "matrix".
         precision: decimals of a score.
+        clock: when recordings began, as `dymn_cli.audio.clock` reads it; None for no clock times.
+        scores: whether labels for Audacity have their scores.
         embed: a file of embeddings of the same pass, or None.
         concat: whether the embeddings of several models are joined.
 
@@ -64,6 +69,8 @@ class TagAnalysis(Analysis[ClipResult]):
         windows: bool = False,
         layout: str = "long",
         precision: int = 4,
+        clock: str | None = None,
+        scores: bool = False,
         embed: str | None = None,
         concat: bool = False,
     ) -> None:
@@ -74,6 +81,7 @@ class TagAnalysis(Analysis[ClipResult]):
         self.embed, self._embed_format = embed, embedding_format(embed)
         self._select, self._output, self._channel = select, output, inputs.channel
         self._windows, self._layout, self._precision = windows, layout, precision
+        self.clock, self._scores = None if clock is None else Clock(clock), scores
         self._thresholds = read_thresholds(select.thresholds)
         options = tag_options(inputs, time, select, thresholds=self._thresholds, windows=windows)
         self.job = job_of(
@@ -88,7 +96,7 @@ class TagAnalysis(Analysis[ClipResult]):
     def describe(self, model: ModelDescription) -> Provenance:
         """What makes the tags."""
         self._thresholds.require_known(model.vocabulary)
-        return provenance_of(model, self.job.options)
+        return provenance_of(model, self.job.options, clock=self.clock)
 
     def read(self, reader: Reader, name: str) -> Iterable[ClipResult]:
         """A result for each channel."""
@@ -124,6 +132,15 @@ class TagAnalysis(Analysis[ClipResult]):
             layout=self._layout,  # type: ignore[arg-type]  # checked above
             top=min(self._select.top or len(vocabulary), len(vocabulary)),
             channel=self._channel,
-            labels=tuple(dict.fromkeys(map(vocabulary.find, self._select.label))) or vocabulary.labels,
+            labels=self._columns(vocabulary),
             csv_safe=self._output.csv_safe,
+            clock=run.clock,
+            scores=self._scores,
         )
+
+    def _columns(self, vocabulary: Vocabulary) -> tuple[Label, ...]:
+        """The columns of a matrix: the labels asked for, in that order, or all that are not excluded."""
+        options = self.job.options
+        wanted = wanted_labels(options, vocabulary)
+        named = named_labels(options.labels, vocabulary, descendants=options.descendants)
+        return tuple(label for label in named if label in wanted) or wanted

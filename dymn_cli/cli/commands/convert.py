@@ -11,7 +11,7 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import arg, opt
 from dymn_cli.cli.options.filters import AudioRoot, FilterOptions, FromFormat
-from dymn_cli.cli.options.groups import ResultOptions
+from dymn_cli.cli.options.groups import ResultOptions, Scores
 from dymn_cli.cli.options.panels import OUTPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
@@ -48,6 +48,7 @@ def convert(
     from_format: FromFormat = None,
     audio: AudioRoot = None,
     output: ResultOptions,
+    scores: Scores = False,
     precision: Annotated[
         int | None, opt("--precision", "N", "Decimals of scores (default: as in RESULT).", OUTPUT)
     ] = None,
@@ -87,6 +88,7 @@ def convert(
             header=output.header,
             precision=precision,
             csv_safe=output.csv_safe,
+            scores=scores,
         )
         if out_dir is None:
             console = messages.stdout_console() if name == "table" and to_stdout else None

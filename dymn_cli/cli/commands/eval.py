@@ -143,7 +143,7 @@ def evaluate_inputs(
         evaluation_view.end_with(n_failed, events.n_recordings)
         return
     if plot is not None:
-        from dymn_cli.evaluation.plots import check_picture
+        from dymn_cli.plotting.picture import check_picture
 
         check_picture(plot)
     ground_truth = _truth(inputs, truth, dataset, part)

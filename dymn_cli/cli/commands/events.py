@@ -7,7 +7,15 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.cutting import CutFolder
 from dymn_cli.cli.options.events import EventSelect, EventTime
-from dymn_cli.cli.options.groups import BatchOptions, InputOptions, ModelOptions, Precision, ResultOptions
+from dymn_cli.cli.options.groups import (
+    BatchOptions,
+    ClockTime,
+    InputOptions,
+    ModelOptions,
+    Precision,
+    ResultOptions,
+    Scores,
+)
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.clips import require_clips
 from dymn_cli.errors import UsageError
@@ -52,6 +60,8 @@ def events(
     *,
     precision: Precision = 4,
     cut: CutFolder = None,
+    clock: ClockTime = None,
+    scores: Scores = False,
 ) -> None:
     """Find the events of every source."""
     from dymn_cli.cli.batch_run.events import EventAnalysis
@@ -65,7 +75,17 @@ def events(
         if "-" in inputs.inputs:
             raise UsageError("--cut reads recordings again, standard input comes once", hint="save it first")
         cutter = Cutter(cut, CutOptions(force=output.force), Locator())
-    analysis = EventAnalysis(inputs, model, time, select, output, precision=precision, cutter=cutter)
+    analysis = EventAnalysis(
+        inputs,
+        model,
+        time,
+        select,
+        output,
+        precision=precision,
+        cutter=cutter,
+        clock=clock,
+        scores=scores,
+    )
     write_results(analysis, inputs, output, batch, messages, threads=model.threads)
     if cutter is not None and not inputs.dry_run:
         require_clips(cutter.summary)

@@ -159,7 +159,7 @@ def finetune(
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
     if plot is not None:
-        from dymn_cli.evaluation.plots import check_picture
+        from dymn_cli.plotting.picture import check_picture
 
         check_picture(plot)
     head_only = _only_head(head_only, penalty, given(how, work), messages)

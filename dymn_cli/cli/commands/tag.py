@@ -10,11 +10,13 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import (
     BatchOptions,
+    ClockTime,
     Concat,
     InputOptions,
     ModelOptions,
     Precision,
     ResultOptions,
+    Scores,
     SelectOptions,
     TimeOptions,
 )
@@ -63,6 +65,8 @@ def tag(
         ),
     ] = "long",
     precision: Precision = 4,
+    clock: ClockTime = None,
+    scores: Scores = False,
     concat: Concat = False,
 ) -> None:
     """Tag every source and write what was kept."""
@@ -78,6 +82,8 @@ def tag(
         windows=windows,
         layout=layout,
         precision=precision,
+        clock=clock,
+        scores=scores,
         embed=embed,
         concat=concat,
     )

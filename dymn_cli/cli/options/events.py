@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import Label, TimeOptions
+from dymn_cli.cli.options.groups import Descendants, Exclude, Label, TimeOptions
 from dymn_cli.cli.options.panels import SELECT, TIME
 
 __all__ = ["EventSelect", "EventTime"]
@@ -30,9 +30,11 @@ class EventSelect:
     """What counts as an event."""
 
     label: Label = field(default_factory=list)
-    descendants: Annotated[
+    exclude: Exclude = field(default_factory=list)
+    descendants: Descendants = False
+    specific: Annotated[
         bool,
-        flag("--descendants", "Also their kinds; -l then takes any AudioSet sound.", SELECT),
+        flag("--specific", "Drop events that events of their kinds (Bark of Dog) cover by half.", SELECT),
     ] = False
     on: Annotated[
         float | None,

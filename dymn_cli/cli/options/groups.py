@@ -20,8 +20,11 @@ from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIM
 __all__ = [
     "BackendName",
     "BatchOptions",
+    "ClockTime",
     "Concat",
+    "Descendants",
     "DeviceName",
+    "Exclude",
     "FileOptions",
     "Force",
     "InputOptions",
@@ -32,6 +35,7 @@ __all__ = [
     "OutputOptions",
     "Precision",
     "ResultOptions",
+    "Scores",
     "SelectOptions",
     "TimeOptions",
     "complete_label",
@@ -194,9 +198,23 @@ Label = Annotated[
     opt(
         "-l --label",
         "LABEL",
-        "Only this label: name, /m/... id or slug. Repeat for more.",
+        "Only this label: name, /m/... id, slug or a word of its name. Repeat for more.",
         SELECT,
         autocompletion=complete_label,
+    ),
+]
+
+Exclude = Annotated[
+    list[str],
+    opt("--exclude", "LABEL", "All but this label. Repeat for more.", SELECT, autocompletion=complete_label),
+]
+
+Descendants = Annotated[
+    bool,
+    flag(
+        "--descendants",
+        "Also all kinds of these labels; -l and --exclude then take any AudioSet sound.",
+        SELECT,
     ),
 ]
 
@@ -208,6 +226,11 @@ class SelectOptions:
     top: Annotated[int, opt("-k --top", "N", "The N best tags; 0 for all.", SELECT)] = 5
     min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)] = 0.0
     label: Label = field(default_factory=list)
+    exclude: Exclude = field(default_factory=list)
+    descendants: Descendants = False
+    specific: Annotated[
+        bool, flag("--specific", "Of Animal, Dog and Bark, all above -t, keep only Bark.", SELECT)
+    ] = False
     thresholds: Annotated[
         str | None,
         opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
@@ -222,6 +245,18 @@ class SelectOptions:
 Force = Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)]
 
 Precision = Annotated[int, opt("--precision", "N", "Decimals of scores.", OUTPUT)]
+
+Scores = Annotated[bool, flag("--scores", "audacity: the score behind each label.", OUTPUT)]
+
+ClockTime = Annotated[
+    str | None,
+    opt(
+        "--clock",
+        "auto|FORMAT|START",
+        "Add clock times: from metadata or file names, names like %Y%m%d_%H%M%S, or from START.",
+        OUTPUT,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

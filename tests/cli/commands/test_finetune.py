@@ -162,7 +162,11 @@ def test_nothing_is_replaced_unasked(fake: Fake, home: Path, dymn: Any, sounds: 
         (["one", "-o", "m.safetensors"], 3, "only the class 'low', where two or more are needed"),
         (["sounds", "-o", "m.onnx"], 2, "a model is a .safetensors file"),
         (["sounds", "-o", "gone/m.safetensors"], 5, "there is no folder gone"),
-        (["sounds", "-o", "m.safetensors", "--folds", 3, "--holdout", 0.2], 2, "--folds and --holdout exclude each other"),
+        (
+            ["sounds", "-o", "m.safetensors", "--folds", 3, "--holdout", 0.2],
+            2,
+            "--folds and --holdout exclude each other",
+        ),
         (["sounds", "-o", "m.safetensors", "--task", "two"], 2, "no task 'two'"),
         (["sounds", "-o", "m.safetensors", "--dataset", "esc"], 2, "no data set 'esc'"),
         (["sounds", "-o", "m.safetensors", "--dataset", "esc50"], 3, "no meta/esc50.csv in this folder"),

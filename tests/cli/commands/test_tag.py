@@ -243,10 +243,11 @@ def test_a_label_is_a_name_in_any_case_an_id_or_a_slug_and_is_never_split(fake: 
     assert labels(ran) == ["Domestic animals, pets", "Cat", "Subway, metro, underground"]
     ran = fake("tag", "a.wav", "--label", "Cat", "--label", "Dog")
     assert labels(ran) == ["Dog", "Cat"] or labels(ran) == ["Cat", "Dog"]
-    ran = fake("tag", "a.wav", "-l", "Domestic animals")
+    assert labels(fake("tag", "a.wav", "-l", "Domestic animals")) == ["Domestic animals, pets"]
+    ran = fake("tag", "a.wav", "-l", "Domestic anim")
     assert ran.returncode == 2
     assert ran.err.startswith(
-        "dymn: error: unknown label 'Domestic animals'; nearest: \"Domestic animals, pets\"; "
+        "dymn: error: unknown label 'Domestic anim'; nearest: \"Domestic animals, pets\"; "
     )
     assert ran.err.count("; ") == 3
 

@@ -361,8 +361,8 @@ def onnx(data: bytes, _rng: random.Random, scratch: Path) -> str:
 def thresholds(data: bytes, _rng: random.Random, scratch: Path) -> str:
     """Read a CSV file of thresholds and look its labels up."""
     from dymn_cli.labels import Vocabulary
-    from dymn_cli.tagging.aggregate import Selection
     from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.selection import Selection
     from dymn_cli.tagging.thresholds import read_thresholds
 
     path = scratch / "mutant.csv"

@@ -1,0 +1,1 @@
+"""Pictures of a recording: its spectrogram, and what was heard when."""
