@@ -30,7 +30,9 @@ def check_picture(out: str) -> None:
         BackendUnavailableError: matplotlib is missing.
     """
     if _format(out) not in PICTURES:
-        raise UsageError(f"{out}: no kind of picture", hint=f"a name that ends with .{', .'.join(PICTURES)}")
+        raise UsageError(
+            f"{out}: not a kind of picture", hint=f"use a name ending in .{', .'.join(PICTURES)}"
+        )
     try:
         import matplotlib  # noqa: F401
     except ImportError as exc:

@@ -32,15 +32,11 @@ Prints a table on a terminal; in a pipe, tab-separated: source, channel, start_s
 Formats: table, tsv, csv, json, jsonl, audacity, raven, kaleidoscope, sed (filename, onset, offset,
 event_label), rttm, srt, vtt, parquet. An audacity, srt or vtt file holds one recording: use --out-dir.
 
-The model scores windows of 10 s as a whole and each step of 0.32 s in them; the two are combined. An event
-reaches --on somewhere and lasts while the score stays at --off or above. Start and end lie where the score
-crosses half of its height, so they are finer than a step. Events of a label less than --max-gap apart are
-joined. A lower --on finds more, there and elsewhere.
-
---method windows is for models without scores of steps (ONNX files exported without frames): windows of 5 s
-overlap by four fifths, and an event lasts while all windows around a moment score it. It takes about three
-times as long and is less exact. Compare both: python -m dymn_cli.bench.placing SOUNDS/. Judge events by
-annotations: dymn eval EVENTS --truth TABLE.
+The model scores windows of 10 s as a whole and each step of 0.32 s in them. An event lasts while both together
+stay at --off or above and reach --on somewhere. Start and end lie where the score crosses half of its height,
+finer than a step. --method windows compares windows
+of 5 s instead: slower and less exact, for ONNX files exported without frames. Judge events by annotations:
+dymn eval EVENTS --truth TABLE.
 """
 
 

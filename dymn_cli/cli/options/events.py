@@ -34,7 +34,7 @@ class EventSelect:
     descendants: Descendants = False
     specific: Annotated[
         bool,
-        flag("--specific", "Drop events that events of their kinds (Bark of Dog) cover by half.", SELECT),
+        flag("--specific", "Drop events mostly covered by their own kinds.", SELECT),
     ] = False
     on: Annotated[
         float | None,

@@ -155,7 +155,7 @@ class ModelOptions:
     device: DeviceName = "auto"
     threads: Annotated[
         int | None,
-        opt("--threads", "N", "Windows at once (default: cores, 1 with processes).", MODEL),
+        opt("--threads", "N", "Windows at once (default: one per core).", MODEL),
     ] = None
     batch_size: Annotated[
         int | None,
@@ -265,7 +265,7 @@ class OutputOptions:
 
     format: Annotated[
         str | None,
-        opt("-f --format", "FORMAT", "Default: by the suffix of --out, else as said above.", OUTPUT),
+        opt("-f --format", "FORMAT", "Default: by the suffix of --out (see above).", OUTPUT),
     ] = None
     out: Annotated[str | None, opt("-o --out", "FILE", "Write to FILE; - is standard output.", OUTPUT)] = None
     force: Force = False

@@ -82,7 +82,7 @@ def test_nothing_beyond_a_plain_installation_is_needed(dymn: Any, sounds: str) -
     )
     assert ran.returncode == 0, ran.stderr
     assert "pictures need matplotlib" in ran.stderr
-    assert "pip install 'dymn[train]'" in ran.stderr
+    assert "pip install 'dymn[plot]'" in ran.stderr
 
 
 def test_the_same_run_gives_the_same_bytes_and_computes_nothing_again(
