@@ -63,6 +63,7 @@ class Clock:
     def __init__(self, text: str) -> None:
         self.text = text
         self._start: datetime | None = None
+        self._started: str | None = None  # the recording that began then
         self._pattern: re.Pattern[str] | None = None
         if text == AUTO:
             return
@@ -99,9 +100,10 @@ class Clock:
             )
 
     def start_of(self, source: str) -> datetime | None:
-        """When a recording began; None where nothing tells."""
+        """When a recording began; None where nothing tells. A start is that of the first source asked about."""
         if self._start is not None:
-            return self._start
+            self._started = source if self._started is None else self._started
+            return self._start if source == self._started else None
         if self._pattern is not None:
             return self._by_pattern(source)
         metadata = {} if source == "-" else _metadata(source)

@@ -186,3 +186,10 @@ def test_a_start_has_no_zone_unless_one_is_stated() -> None:
     start = Clock("auto").start_of("20190522_020000.wav")
     assert start == datetime(2019, 5, 22, 2)
     assert start is not None and start.tzinfo is None
+
+
+def test_a_start_is_that_of_one_recording_only() -> None:
+    clock = Clock("2019-05-22T02:00:00")
+    assert clock.start_of("a.wav") == datetime(2019, 5, 22, 2)
+    assert clock.start_of("b.wav") is None, "names that come from a pipe are not counted beforehand"
+    assert clock.start_of("a.wav") == datetime(2019, 5, 22, 2)
