@@ -100,7 +100,7 @@ class Clock:
             )
 
     def start_of(self, source: str) -> datetime | None:
-        """When a recording began; None where nothing tells. A start is that of the first source asked about."""
+        """When a recording began; None where nothing tells. A START is that of the first source."""
         if self._start is not None:
             self._started = source if self._started is None else self._started
             return self._start if source == self._started else None
