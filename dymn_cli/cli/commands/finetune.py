@@ -161,7 +161,7 @@ def finetune(
     places = _Places.of(out)
     evaluation_view.check_outputs(out, places.log, places.thresholds, plot, force=force)
     if at_precision is not None and not 0 < at_precision <= 1:
-        raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
+        raise UsageError(f"--at-precision {at_precision:g} is not between 0 and 1")
     if plot is not None:
         from dymn_cli.evaluation.plots import check_picture
 

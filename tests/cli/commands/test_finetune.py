@@ -186,7 +186,7 @@ def test_nothing_is_replaced_unasked(fake: Fake, home: Path, dymn: Any, sounds: 
         (["sounds", "-o", "m.safetensors", "--dataset", "esc50"], 3, "no meta/esc50.csv in this folder"),
         (["sounds", "-o", "m.safetensors", "--audio", "x"], 2, "--audio is about the recordings of a table"),
         (["sounds", "-o", "m.safetensors", "--penalty", -1], 2, "a penalty of -1 is not more than 0"),
-        (["sounds", "-o", "m.safetensors", "--at-precision", 2], 2, "no share between 0 and 1"),
+        (["sounds", "-o", "m.safetensors", "--at-precision", 2], 2, "is not between 0 and 1"),
         (["sounds", "-o", "m.safetensors", "-m", "dymn40"], 2, "no model is called 'dymn40'"),
         (["sounds", "-o", "m.safetensors", "-j", 0], 2, "jobs must be at least 1, not 0"),
         (["sounds", "-o", "m.safetensors", "-f", "csv"], 2, "unknown format 'csv'; nearest: tsv, "),

@@ -123,7 +123,7 @@ def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any
         assert process.returncode == code, err
         assert not (dymn.cwd / "my.safetensors").exists()
         written = checkpoint.stat().st_mtime_ns
-    assert b"the checkpoint is written; the same command goes on from here" in err
+    assert b"the checkpoint is written; run the same command to continue" in err
     assert err.endswith(b"dymn: interrupted\n")
 
     refused = fake(*command, "my.safetensors", "--rate", 0.002)
@@ -150,7 +150,7 @@ def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any
         (["nan.csv", "--audio", "sounds"], 3, "nan.csv"),
         (["broken"], 3, "the first: "),
         (["sounds", "--folds", 1], 2, "--folds 1: at least 2"),
-        (["sounds", "--holdout", 2], 2, "--holdout 2 is no share"),
+        (["sounds", "--holdout", 2], 2, "--holdout 2: must be above 0 and at most"),
         (["sounds", "-m", "dymn40"], 2, "no model is called 'dymn40'"),
         (["sounds", "-m", "gone.safetensors"], 4, "gone.safetensors: no such file"),
     ],
