@@ -196,7 +196,7 @@ def _document(path: str) -> dict[str, Any] | None:
 
 
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _require_same(document: dict[str, Any], first: dict[str, Any], share: str, first_share: str) -> None:

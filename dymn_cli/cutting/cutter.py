@@ -84,7 +84,7 @@ class CutOptions:
         ):
             require_number(what, value)
             if not 0 <= value < float("inf"):
-                raise UsageError(f"{what} {value:g} is no length in seconds")
+                raise UsageError(f"{what} {value:g} is not a length in seconds")
         if self.max_length_s is not None and self.max_length_s < max(self.min_length_s, 1e-3):
             raise UsageError(f"--max-length {self.max_length_s:g} leaves nothing to cut")
         require_choice("layout", self.layout, Layout)
@@ -225,7 +225,7 @@ class Cutter:
                 table.add(row)
             self._write(path, audio, start, stop)
         except OutputError as exc:
-            whole = f"what is whole stays ({counted(self.n_clips, 'clip')}), and a new run goes on"
+            whole = f"{counted(self.n_clips, 'finished clip')} kept; run the command again to continue"
             raise OutputError(exc.message, hint=f"{exc.hint}; {whole}" if exc.hint else whole) from exc
         self._n_cut += 1
 
@@ -287,6 +287,8 @@ class Cutter:
                 raise OutputError(f"{self._folder / part}: a symbolic link", hint="choose another folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as exc:
+            raise OutputError(f"{folder}: a file, not a folder", hint="choose another folder") from exc
         except OSError as exc:
             raise OutputError(os_error_text(folder, exc)) from exc
         remove_parts(folder)

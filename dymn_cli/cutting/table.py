@@ -108,7 +108,7 @@ class ClipTable:
         whole = data[: data.rfind(b"\n") + 1]
         if not data.startswith(header_line()[: max(1, len(data))]) and data:
             raise OutputError(
-                f"{self.path}: the file exists and is no table of clips", hint="choose another folder"
+                f"{self.path}: the file exists and is not a table of clips", hint="choose another folder"
             )
         text = io.StringIO(whole.decode("utf-8", "surrogateescape"), newline="")
         try:

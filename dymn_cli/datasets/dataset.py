@@ -192,7 +192,8 @@ def assemble(
     mids = {label: mid for row in rows for label, mid in zip(row.labels, row.mids, strict=False)}
     named = {label for row in rows for label in (*row.labels, *(row.absent or ()))}
     order = tuple(classes) if classes is not None else tuple(sorted(named, key=natural_key))
-    if len(order) < 2:
+    is_detector = len(order) == 1 and any(row.absent for row in rows)  # present or absent, both known
+    if len(order) < 2 and not is_detector:
         only = f"only the class {order[0]!r}" if order else "no labels at all"
         raise InputError(f"{name}: {only}, where two or more are needed", hint="add a class of other sounds")
     index = {label: n for n, label in enumerate(order)}

@@ -28,7 +28,10 @@ from dymn_cli.datasets.tables import Table, small_table
 from dymn_cli.errors import InputError
 from dymn_cli.small_files import LARGE
 
-__all__ = ["Form", "LabelRow", "LabelTable", "merge_rows", "read_label_table", "was_kept"]
+__all__ = [
+    "Form", "Judgement", "LabelRow", "LabelTable", "merge_rows", "read_judgements", "read_label_table",
+    "was_kept",
+]  # fmt: skip
 
 Form = Literal["plain", "review", "audioset", "fsd50k", "esc50", "tau", "openmic"]
 
@@ -132,6 +135,63 @@ def read_label_table(path: str | Path) -> LabelTable:
     if not merged:
         raise InputError(f"{path}: no recordings in this table, only a header")
     return LabelTable(table.path, form, merged, n_repeated)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A row of a review.
+
+    Args:
+        source: the recording.
+        start_s: where the event begins, in seconds.
+        end_s: where it ends.
+        label: that a program proposed, or a person gave.
+        mid: its AudioSet id, or "".
+        kept: whether the label is right; None where nothing is decided.
+    """
+
+    source: str
+    start_s: float
+    end_s: float
+    label: str
+    mid: str
+    kept: bool | None
+
+
+def read_judgements(path: str | Path) -> tuple[Judgement, ...] | None:
+    """Read a review of events, row by row; None for any other table.
+
+    Raises:
+        InputError: it cannot be read, nothing in it is decided, or a row makes no sense.
+    """
+    table = small_table(str(path), InputError, limit=LARGE)
+    table = replace(table, columns=tuple(name.lower() for name in table.columns))
+    if not {"decision", "start_s", "end_s"} <= set(table.columns):
+        return None
+    file, label = _file_and_label(table)
+    rows = []
+    for line, cells in table:
+        where = table.at(line)
+        kept = was_kept(cells["decision"], where)
+        if not cells[file] or not cells[label]:
+            raise InputError(f"{where}: no {'label' if cells[file] else 'file name'}")
+        start, end = (_seconds(cells[name], where) for name in ("start_s", "end_s"))
+        if end < start:
+            raise InputError(f"{where}: the event ends before it starts")
+        rows.append(Judgement(_plain_name(cells[file]), start, end, cells[label], cells.get("mid", ""), kept))
+    if all(row.kept is None for row in rows):
+        raise InputError(f"{table.path}: nothing in this review is decided", hint="keep or reject some rows")
+    return tuple(rows)
+
+
+def _seconds(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{where}: {text!r} is not a time in seconds")
+    return value
 
 
 # ---------------------------------------------------------------------- the forms

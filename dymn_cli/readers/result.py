@@ -122,7 +122,7 @@ def _no_result(file: ResultFile) -> InputError:
         return InputError(f"{file.name}: empty", hint="--from tsv reads it as a result without rows")
     first = file.head.splitlines()[0].decode("utf-8", "replace")[:40]
     what = "binary data" if b"\0" in file.head else f"it begins with {first!r}"
-    return InputError(f"{file.name}: not a result: {what}", hint="--from FORMAT if it is one all the same")
+    return InputError(f"{file.name}: not a result: {what}", hint="--from FORMAT reads it as one")
 
 
 def _first(items: Iterator[Item]) -> Iterator[Item]:

@@ -32,8 +32,8 @@ def are_results(inputs: Sequence[str]) -> bool:
     results = [_is_result(name) for name in inputs]
     if any(results) and not all(results):
         raise UsageError(
-            f"{inputs[results.index(False)]} is no result, {inputs[results.index(True)]} is one",
-            hint="a report is made of recordings or of finished results",
+            f"{inputs[results.index(False)]} is a recording, {inputs[results.index(True)]} is a result",
+            hint="make a page of recordings or of results, not of both",
         )
     return any(results)
 

@@ -262,8 +262,8 @@ class _Download:
         if error.code in RETRIED:
             wait_s = _retry_after(error.headers)
             if wait_s is not None and wait_s > self.patience.longest_wait_s:
-                raise self.error(f"the server answers {status} and asks to wait {wait_s:.0f} s")
-            raise _RetryError(f"the server answers {status}", wait_s=wait_s)
+                raise self.error(f"the server answered {status} and asks to wait {wait_s:.0f} s")
+            raise _RetryError(f"the server answered {status}", wait_s=wait_s)
         if 300 <= error.code < 400:
             raise self.error("redirects in a circle, too often, or away from the web: not followed")
         what = "no such file there" if error.code in (404, 410) else "the server refuses"
@@ -291,7 +291,7 @@ class _Download:
         if response.status == 200:
             return 0, length
         if response.status != 206:
-            raise self.error(f"the server answers {response.status} {response.reason}")
+            raise self.error(f"the server answered {response.status} {response.reason}")
         match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         total = None if match is None or match[3] == "*" else int(match[3])
         if match is None or int(match[1]) != n_there or (total is not None and int(match[2]) >= total):
@@ -373,7 +373,7 @@ def _write(file: FileIO, chunk: bytes, path: Path) -> None:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as exc:
-        hint = "free some space; the same command goes on from there" if exc.errno in FULL else None
+        hint = "free some space; run the same command to continue" if exc.errno in FULL else None
         raise OutputError(os_error_text(path, exc), hint=hint) from exc
 
 

@@ -420,7 +420,7 @@ class Tagger:
         answer = self._models.run(mels, frames=frames)
         every = [part for part in (answer.logits, answer.frame_logits) if part is not None]
         if not all(np.isfinite(part).all() for part in every):
-            raise ModelError(f"{self.model.name} answers with NaN or infinity", hint="dymn models verify")
+            raise ModelError(f"{self.model.name} gives NaN or infinity", hint="dymn models verify")
         scores = sigmoid(answer.logits)
         return [
             ChannelWindow(

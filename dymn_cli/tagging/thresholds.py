@@ -106,5 +106,5 @@ def _pair(row: dict[str, str | None], where: str) -> tuple[str, float]:
     except ValueError:
         threshold = math.nan
     if not 0 <= threshold <= 1:
-        raise UsageError(f"{where}: {text!r} is no score between 0 and 1")
+        raise UsageError(f"{where}: {text!r} is not a score between 0 and 1")
     return name, threshold

@@ -52,7 +52,7 @@ class Kind:
             raise OutputError(os_error_text(path, exc)) from exc
         if begin not in (b"", self.header):
             raise OutputError(
-                f"{path}: the file exists and is no list of {self.name}", hint="give the list another name"
+                f"{path}: the file exists and is not a list of {self.name}", hint="give the list another name"
             )
 
 

@@ -215,7 +215,7 @@ def test_lists_of_damage_are_put_together_and_no_others(tmp_path: Path) -> None:
     assert merged.warnings == str(tmp_path / "all.csv.warnings.csv")
     assert Path(merged.warnings).read_bytes() == (tmp_path / "expected").read_bytes()
     Path(f"{shares[0]}.warnings.csv").write_text("my remarks\n")
-    with pytest.raises(OutputError, match="is no list of warnings"):
+    with pytest.raises(OutputError, match="is not a list of warnings"):
         merge(shares, str(tmp_path / "all.csv"), force=True)
 
 
@@ -295,6 +295,6 @@ def test_no_file_of_another_kind_is_taken_for_a_list_of_failures(tmp_path: Path)
     shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv") for n in (0, 1)]
     diary = tmp_path / "all.csv.failures.csv"
     diary.write_text("my failures\n")
-    with pytest.raises(OutputError, match="is no list of failures"):
+    with pytest.raises(OutputError, match="is not a list of failures"):
         merge(shares, str(tmp_path / "all.csv"), force=True)
     assert diary.read_text() == "my failures\n"

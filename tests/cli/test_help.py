@@ -123,9 +123,9 @@ def test_the_version(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tga"], "no command is called 'tga'; nearest: tag"),
-        (["xyzzy"], "no command is called 'xyzzy'; dymn --help lists them"),
-        (["models", "lst"], "no command is called 'lst'; nearest: list"),
+        (["tga"], "no such command: 'tga'; nearest: tag"),
+        (["xyzzy"], "no such command: 'xyzzy'; dymn --help lists them"),
+        (["models", "lst"], "no such command: 'lst'; nearest: list"),
         (["--verison"], "no such option: --verison; nearest: --version; dymn --help"),
         (["tag", "--windw", "3"], "no such option: --windw; nearest: --window"),
         (["export"], "missing argument 'MODEL'; dymn export --help"),

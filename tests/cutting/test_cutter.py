@@ -262,7 +262,7 @@ def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
     assert soundfile.info(mine).frames == RATE_HZ
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "clips.csv").write_text("mine\n")
-    with pytest.raises(OutputError, match="is no table of clips"):
+    with pytest.raises(OutputError, match="is not a table of clips"):
         cut(tmp_path / "other", [event(path, 1, 2)])
 
 

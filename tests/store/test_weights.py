@@ -203,7 +203,7 @@ BAD_METADATA = {
     "a foreign model": ({"format": "pt"}, "not a dymn model: its metadata lacks dymn.format"),
     "a newer format": ({"dymn.format": "2"}, "newer dymn"),
     "no config": ({"dymn.config": None}, "lacks dymn.config"),
-    "config is no JSON": ({"dymn.config": "width 1"}, "not readable"),
+    "config is not JSON": ({"dymn.config": "width 1"}, "not readable"),
     "config is a list": ({"dymn.config": "[1]"}, "not readable"),
     "unknown knob": ({"dymn.config": '{"turbo": true}'}, "turbo"),
     "impossible width": ({"dymn.config": '{"width": -1}'}, "width"),

@@ -69,5 +69,5 @@ def test_only_a_list_of_its_kind_may_be_replaced(tmp_path: Path, kind: Kind) -> 
         kind.require_replaceable(str(path))
     for content in (b"my notes\n", b"source,", b"source,channel,start_s\n"):
         path.write_bytes(content)
-        with pytest.raises(OutputError, match=f"is no list of {kind.name}"):
+        with pytest.raises(OutputError, match=f"is not a list of {kind.name}"):
             kind.require_replaceable(str(path))

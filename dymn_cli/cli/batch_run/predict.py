@@ -40,7 +40,7 @@ def predict(
         try:
             answers = manager.__enter__()
         except KeyboardInterrupt:
-            messages.note("what is done so far is remembered; the same command goes on from there")
+            messages.note("the results so far are kept; run the same command to continue")
             raise
     try:
         if answers.n_remembered:

@@ -313,7 +313,7 @@ class Run(Generic[T]):
             if len(self.journal):
                 of = "" if self.total is None else f" of {self.total}"
                 kept = f"{len(self.journal)}{of} results kept"
-                self.messages.note(f"{kept}; the same command goes on from there")
+                self.messages.note(f"{kept}; run the same command to continue")
             else:
                 self.messages.note("no input was finished, so nothing is kept; the same command starts over")
         if not _has_results(outcome):

@@ -79,7 +79,7 @@ def convert(
             chosen = "npy" if out_dir is not None else "jsonl"
         name = chosen or ("csv" if out_dir is not None else "table" if to_terminal else "tsv")
         if to_terminal and name in BINARY:
-            raise UsageError(f"{name} is no text for a terminal", hint=f"-o FILE.{name}")
+            raise UsageError(f"{name} cannot be shown in a terminal", hint=f"-o FILE.{name}")
         conversion = Conversion(
             result,
             name,

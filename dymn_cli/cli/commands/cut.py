@@ -77,6 +77,7 @@ def cut(
     from dymn_cli.convert import ROWS_AT_A_TIME
     from dymn_cli.cutting import Cutter, choose
     from dymn_cli.readers import Selection, open_result
+    from dymn_cli.writers.spelling import counted
 
     if out is None and not dry_run:
         raise UsageError("no folder for the clips", hint="-o clips/")
@@ -98,8 +99,15 @@ def cut(
             events = _wanted(result, selection, cutter)
             if number is not None:
                 events = iter(choose(events, number, sample, seed=seed))
-            for event in events:
-                cutter.write(event)
+            try:
+                for event in events:
+                    cutter.write(event)
+            except KeyboardInterrupt:
+                if cutter.n_clips:
+                    messages.note(
+                        f"{counted(cutter.n_clips, 'finished clip')} kept; run the same command to continue"
+                    )
+                raise
             selection.require_known()
             summary = cutter.finish()
     if dry_run:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,14 +37,15 @@ __all__ = ["register"]
 HELP = """Train a tagger for your own classes.
 
   dymn finetune sounds/ -o my.safetensors
-  dymn finetune labels.csv --audio recordings/ -o my.safetensors
+  dymn finetune decisions.csv --audio recordings/ --head-only -o my.safetensors
   dymn finetune ESC-50-master/ --dataset esc50 -o esc50.safetensors
   dymn tag -m my.safetensors clip.wav
 
 DATA is a folder with a sub-folder per class (optionally below train, val and test), a table
-file,label[;label...] with optional columns fold, split and group, or, with --dataset, ESC-50, FSD50K,
-OpenMIC-2018 or TAU Urban Acoustic Scenes 2020 Mobile as their archives unpack. A recording may have several
-labels, or none; --task overrides what the data look like.
+file,label[;label...] with optional columns fold, split and group, the decisions that a report exports (each
+judged stretch is an example), or, with --dataset, ESC-50, FSD50K, OpenMIC-2018 or TAU Urban Acoustic Scenes
+2020 Mobile as their archives unpack. A recording may have several labels, or none; --task overrides what the
+data look like.
 
 With PyTorch (pip install 'dymn[train]') the whole network is trained, as in Section V of the paper: 80 epochs
 at the published rates for the data sets named above; 20 epochs at 1e-4 in batches of 8 for your own, from a
@@ -157,21 +161,22 @@ def finetune(
     places = _Places.of(out)
     evaluation_view.check_outputs(out, places.log, places.thresholds, plot, force=force)
     if at_precision is not None and not 0 < at_precision <= 1:
-        raise UsageError(f"--at-precision {at_precision:g} is no share between 0 and 1")
+        raise UsageError(f"--at-precision {at_precision:g} is not between 0 and 1")
     if plot is not None:
         from dymn_cli.plotting.picture import check_picture
 
         check_picture(plot)
     head_only = _only_head(head_only, penalty, given(how, work), messages)
-    dataset = _read(data, data.data)
-    _say(dataset, messages)
-    run = None
-    base = _Base(model, backend, device)
-    if head_only:
-        trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, messages)
-    else:
-        run, n_failed = _train_whole(dataset, data, base, recipe, work, places, messages)
-        trained = run.trained()
+    with contextlib.ExitStack() as stack:
+        dataset = _read(data, data.data, out, stack)
+        _say(dataset, messages)
+        run = None
+        base = _Base(model, backend, device)
+        if head_only:
+            trained, n_failed = _train_head(dataset, data, base, penalty, jobs, places, messages)
+        else:
+            run, n_failed = _train_whole(dataset, data, base, recipe, work, places, messages)
+            trained = run.trained()
     evaluation = trained.evaluate(at_precision)
     document = _write(trained, evaluation, places, force=force)
     if run is not None:
@@ -188,7 +193,7 @@ def finetune(
         from dymn_cli.datasets.dataset import listed
 
         messages.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
-    messages.note(f"{out}: {len(dataset.classes)} classes; dymn tag -m {shlex.quote(out)} clip.wav")
+    messages.note(f"{out}: {_classes(dataset)}; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
 
 
@@ -257,14 +262,15 @@ def _only_head(head_only: bool, penalty: float | None, others: list[str], messag
     return False
 
 
-def _read(data: DataOptions, place: str) -> Dataset:
-    """The data set that the options name.
+def _read(data: DataOptions, place: str, out: str, stack: contextlib.ExitStack) -> Dataset:
+    """The data set that the options name; the stack removes what is made for it.
 
     Raises:
         InputError: it cannot be read, or makes no sense.
         UsageError: options that contradict each other.
     """
     from dymn_cli.datasets.dataset import read_folder, read_table
+    from dymn_cli.datasets.label_tables import read_judgements
     from dymn_cli.datasets.published import read_layout
 
     task: Any = data.task  # checked there
@@ -275,14 +281,34 @@ def _read(data: DataOptions, place: str) -> Dataset:
         return read_layout(data.dataset, place, task=task)
     if is_folder:
         return read_folder(place, task=task)
+    if (judged := read_judgements(place)) is not None:
+        from dymn_cli.datasets.stretches import stretches_dataset
+
+        folder = _folder_of_stretches(out)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return stretches_dataset(place, judged, folder, audio=data.audio, task=task)
     return read_table(place, audio=data.audio, task=task)
+
+
+def _folder_of_stretches(out: str) -> Path:
+    """Where the stretches of a review are during training: the same for each run to an output."""
+    from dymn_cli.store.local import cache_folder
+
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(out))).hexdigest()[:16]  # noqa: PTH100
+    return cache_folder() / "stretches" / digest
+
+
+def _classes(dataset: Dataset) -> str:
+    return f"{len(dataset.classes)} class{'es' if len(dataset.classes) != 1 else ''}"
 
 
 def _say(dataset: Dataset, messages: Messages) -> None:
     """Describe the data: a wrong guess must not pass unseen."""
+    from dymn_cli.writers.spelling import counted
+
     kind = "several labels a recording (multi-label)" if dataset.is_multilabel else "one label a recording"
     messages.note(
-        f"{dataset.name}: {len(dataset.examples)} recordings, {len(dataset.classes)} classes, {kind}"
+        f"{dataset.name}: {counted(len(dataset.examples), 'recording')}, {_classes(dataset)}, {kind}"
     )
     for note in dataset.notes:
         messages.note(note)

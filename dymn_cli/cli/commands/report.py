@@ -122,7 +122,7 @@ def report(
     from dymn_cli.writers.target import is_stdout
 
     if not is_stdout(page.out) and not page.out.lower().endswith(SUFFIXES):
-        raise UsageError(f"--out {page.out}: a page is called .html", hint=f"-o {page.out}.html")
+        raise UsageError(f"--out {page.out}: a page ends in .html", hint=f"-o {page.out}.html")
     sampling = Sampling(
         limit=page.limit,
         order=page.sample,  # type: ignore[arg-type]  # checked there

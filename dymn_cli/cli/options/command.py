@@ -108,7 +108,7 @@ class Program(TyperGroup):
 
             near = get_close_matches(args[0], self.list_commands(ctx), n=3, cutoff=0.4)
             hint = f"nearest: {', '.join(near)}" if near else f"{ctx.command_path} --help lists them"
-            raise UsageError(f"no command is called {args[0]!r}", hint=hint)
+            raise UsageError(f"no such command: {args[0]!r}", hint=hint)
         return super().resolve_command(ctx, args)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:

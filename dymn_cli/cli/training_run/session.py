@@ -72,7 +72,7 @@ def train(run: TrainingRun, messages: Messages, measures: Mapping[str, str], **d
     ):
         ended = run.run(shown, request)
     if ended == "interrupted":
-        messages.note("the checkpoint is written; the same command goes on from here")
+        messages.note("the checkpoint is written; run the same command to continue")
         if request.signal not in (None, signal.SIGINT):
             raise SystemExit(128 + request.signal)
         raise KeyboardInterrupt

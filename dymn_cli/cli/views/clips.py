@@ -20,7 +20,7 @@ def tell(summary: CutSummary, messages: Messages) -> None:
     for failure in summary.failures:
         messages.failure(failure, DymnError(failure.message, hint=failure.hint))
     if summary.n_clips:
-        kept = f", {summary.n_kept:,} of them were there" if summary.n_kept else ""
+        kept = f", {summary.n_kept:,} of them already there" if summary.n_kept else ""
         messages.note(f"{counted(summary.n_clips, 'clip')}{kept}: {summary.table}")
     if summary.n_short:
         messages.warning(f"{counted(summary.n_short, 'event')} too short to cut")
@@ -37,4 +37,4 @@ def require_clips(summary: CutSummary) -> None:
 
     if summary.failures:
         failed = f"clips of {counted(len(summary.failures), 'recording')} are missing"
-        raise PartialFailure(failed) if summary.n_clips else InputError(f"{failed}, and there are no others")
+        raise PartialFailure(failed) if summary.n_clips else InputError(f"{failed}; nothing was cut")

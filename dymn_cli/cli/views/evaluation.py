@@ -106,7 +106,9 @@ def choose_output(output: OutputOptions) -> str:
         return choose_form(output.format, FORMATS)
     suffix = Path(output.out or "").suffix.lower().lstrip(".")
     if suffix not in FORMATS[1:]:
-        raise UsageError(f"{output.out}: which form?", hint=f"-f {', '.join(FORMATS)}")
+        raise UsageError(
+            f"{output.out}: the suffix does not say which format", hint=f"-f {', '.join(FORMATS)}"
+        )
     return suffix
 
 

@@ -247,7 +247,7 @@ def test_a_table_of_damage_is_safe_and_replaces_nothing_else(
     assert rows(dymn.cwd / "t.csv.warnings.csv")[0]["source"] == "'=1+2.wav"
     (dymn.cwd / "t.csv.warnings.csv").write_text("my remarks\n")
     refused = fake("tag", "=1+2.wav", "-o", "t.csv", "--force")
-    assert (refused.returncode, "is no list of warnings" in refused.err) == (5, True)
+    assert (refused.returncode, "is not a list of warnings" in refused.err) == (5, True)
     assert (dymn.cwd / "t.csv.warnings.csv").read_text() == "my remarks\n"
 
 

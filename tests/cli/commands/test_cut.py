@@ -12,6 +12,7 @@ import soundfile
 
 from dymn_cli.cli.app import run
 from dymn_cli.demo import demo_clips
+from dymn_cli.results import Event
 
 RATE_HZ = 8_000
 HEADER = "source,channel,start_s,end_s,label,mid,score,mean_score,n_windows\n"
@@ -62,7 +63,7 @@ def test_the_sounds_become_files(dymn: Run) -> None:
     assert list(first.values())[:6] == ["night.wav", "1.0", "2.0", "Owl", "0.9", clips()[0]]
     assert (
         dymn("cut", "events.csv", "-o", "clips/")[2]
-        == "dymn: 3 clips, 3 of them were there: clips/clips.csv\n"
+        == "dymn: 3 clips, 3 of them already there: clips/clips.csv\n"
     )
 
 
@@ -137,7 +138,7 @@ def test_what_makes_no_sense_is_refused(dymn: Run) -> None:
         (["-o", "c", "--best", "0"], "--best 0 leaves nothing to cut"),
         (["-o", "c", "--sample", "random"], "--best N"),
         (["-o", "c", "--best", "2", "--sample", "worst"], "no sample 'worst'"),
-        (["-o", "c", "--pad", "-1"], "--pad -1 is no length"),
+        (["-o", "c", "--pad", "-1"], "--pad -1 is not a length"),
         (["-o", "c", "-f", "xyz"], "no clips as 'xyz'"),
         (["-o", "c", "--per-label", "--mirror"], "two layouts"),
         (["-o", "c", "--max-length", "0"], "leaves nothing"),
@@ -182,6 +183,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 from dymn_cli.cli.app import run
 from dymn_cli.demo import demo_clips
+from dymn_cli.results import Event
 sys.exit(run(["cut", "events.csv", "-o", "clips"]))
 """
 
@@ -191,9 +193,35 @@ sys.exit(run(["cut", "events.csv", "-o", "clips"]))
 def test_a_full_disk_ends_the_run_and_leaves_whole_clips(dymn: Run) -> None:
     ran = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, check=False)
     assert ran.returncode == 5, ran.stderr
-    assert "the disk may be full; what is whole stays (1 clip), and a new run goes on" in ran.stderr
+    assert "the disk may be full; 1 finished clip kept; run the command again to continue" in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert clips() == ["night_000001.000_000002.000_owl.wav"]
     assert not [path for path in Path("clips").iterdir() if path.name.startswith(".")]
     assert dymn("cut", "events.csv", "-o", "clips")[0] == 0
     assert len(clips()) == 3
+
+
+def test_an_interrupted_run_says_how_to_continue(dymn: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dymn_cli.cutting import Cutter
+
+    write = Cutter.write
+
+    def interrupted(self: Cutter, event: Event) -> None:
+        if self.n_clips == 2:
+            raise KeyboardInterrupt
+        write(self, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cutter, "write", interrupted)
+        code, _, said = dymn("cut", "events.csv", "-o", "clips")
+    assert code == 130
+    assert said.startswith("dymn: 2 finished clips kept; run the same command to continue\n")
+    assert dymn("cut", "events.csv", "-o", "clips") == (
+        0, "", "dymn: 3 clips, 2 of them already there: clips/clips.csv\n",
+    )  # fmt: skip
+
+
+def test_a_file_cannot_hold_clips(dymn: Run) -> None:
+    assert dymn("cut", "events.csv", "-o", "events.csv") == (
+        5, "", "dymn: error: events.csv: a file, not a folder; choose another folder\n",
+    )  # fmt: skip

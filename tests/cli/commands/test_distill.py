@@ -111,7 +111,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert b"the same command goes on from here" in err
+    assert b"run the same command to continue" in err
 
     capfd.readouterr()
     assert run([*arguments, *length, "-o", str(tmp_path / "part.safetensors")]) == 0

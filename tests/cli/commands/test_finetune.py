@@ -112,6 +112,24 @@ def test_a_table_with_several_labels_and_folds(fake: Fake, home: Path, dymn: Any
     assert document["evaluation"]["confusion"] is None
 
 
+def test_a_review_of_one_long_recording_teaches_its_stretches(
+    fake: Fake, home: Path, dymn: Any, record: Record
+) -> None:
+    order = [*BANDS.items()] * 4
+    record("night.wav", *((band + n % 4, 0.5) for n, (_, band) in enumerate(order)))
+    rows = [f"night.wav,{n / 2},{n / 2 + 0.5},{label},keep" for n, (label, _) in enumerate(order)]
+    rows.append("night.wav,0,0.5,high,reject")
+    (dymn.cwd / "decisions.csv").write_text("\n".join(["source,start_s,end_s,label,decision", *rows, ""]))
+    ran = fake("finetune", "decisions.csv", "-o", "my.safetensors", "--head-only", "--header")
+    assert ran.returncode == 0, ran.err
+    assert "dymn: decisions.csv: 12 recordings, 3 classes, several labels a recording" in ran.err
+    assert "dymn: each judged stretch counts as a recording: 12, of 1 file" in ran.err
+    assert {row[0]: row[2] for row in ran.rows[1:]} == {"high": "4", "low": "4", "mid": "4"}
+    assert list((home / "stretches").iterdir()) == []  # what was cut is gone
+    log = json.loads((dymn.cwd / "my.log.json").read_text())
+    assert log["data"]["classes"] == {"high": 4, "low": 4, "mid": 4}
+
+
 def test_recordings_that_are_missing_or_broken_cost_only_themselves(
     fake: Fake, home: Path, dymn: Any, sounds: str
 ) -> None:
@@ -172,7 +190,7 @@ def test_nothing_is_replaced_unasked(fake: Fake, home: Path, dymn: Any, sounds: 
         (["sounds", "-o", "m.safetensors", "--dataset", "esc50"], 3, "no meta/esc50.csv in this folder"),
         (["sounds", "-o", "m.safetensors", "--audio", "x"], 2, "--audio is about the recordings of a table"),
         (["sounds", "-o", "m.safetensors", "--penalty", -1], 2, "a penalty of -1 is not more than 0"),
-        (["sounds", "-o", "m.safetensors", "--at-precision", 2], 2, "no share between 0 and 1"),
+        (["sounds", "-o", "m.safetensors", "--at-precision", 2], 2, "is not between 0 and 1"),
         (["sounds", "-o", "m.safetensors", "-m", "dymn40"], 2, "no model is called 'dymn40'"),
         (["sounds", "-o", "m.safetensors", "-j", 0], 2, "jobs must be at least 1, not 0"),
         (["sounds", "-o", "m.safetensors", "-f", "csv"], 2, "unknown format 'csv'; nearest: tsv, "),

@@ -123,7 +123,7 @@ def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any
         assert process.returncode == code, err
         assert not (dymn.cwd / "my.safetensors").exists()
         written = checkpoint.stat().st_mtime_ns
-    assert b"the checkpoint is written; the same command goes on from here" in err
+    assert b"the checkpoint is written; run the same command to continue" in err
     assert err.endswith(b"dymn: interrupted\n")
 
     refused = fake(*command, "my.safetensors", "--rate", 0.002)

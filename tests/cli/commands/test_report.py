@@ -152,8 +152,8 @@ def test_a_result_without_events_is_a_page_that_says_so(dymn) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("in", "-o", "page.txt"), "a page is called .html"),
-        (("in", "events.csv"), "a report is made of recordings or of finished results"),
+        (("in", "-o", "page.txt"), "a page ends in .html"),
+        (("in", "events.csv"), "make a page of recordings or of results, not of both"),
         (("events.csv", "-t", "0.3"), "dymn convert filters results"),
         (("-",), "cannot link to standard input"),
         (("in", "--sample", "best"), "best"),

@@ -344,7 +344,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     ("text", "said"),
     [
         ("label,score\nCat,0.5\n", "mid,label,threshold"),
-        ("label,threshold\nCat,2\n", "line 2: '2' is no score between 0 and 1"),
+        ("label,threshold\nCat,2\n", "line 2: '2' is not a score between 0 and 1"),
         ("label,threshold\nCat,0.5\nCaat,0.5\n", "t.csv, line 3: unknown label 'Caat'; nearest: \"Cat\""),
     ],
 )

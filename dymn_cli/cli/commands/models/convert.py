@@ -142,7 +142,7 @@ def import_file(
     source = Path(file)
     if source.suffix not in (".safetensors", ".onnx"):
         raise UsageError(
-            f"{file} is no .safetensors or .onnx file", hint="checkpoints of PyTorch: dymn models convert"
+            f"{file} is not a .safetensors or .onnx file", hint="checkpoints of PyTorch: dymn models convert"
         )
     wanted = source.stem if name is None else name
     _check_place(wanted, None, force=force)

@@ -111,7 +111,7 @@ def _pull(name: str, source: Source, messages: Messages, *, force: bool, repin: 
             return pull_model(name, source, test=self_test, watch=watch, force=force, repin=repin, keep=keep)
         except KeyboardInterrupt:
             if source.file is None:
-                messages.note(f"{name}: what has come is kept; the same command goes on from there")
+                messages.note(f"{name}: what has come is kept; run the same command to continue")
             raise
 
 

@@ -142,7 +142,7 @@ def _verdict(name: str, clip: str | None) -> Verdict:
     against = f"PyTorch not asked: {check.unasked}"
     if check.difference is not None:
         against = f"PyTorch within {check.difference:.1e}"
-    detail = f"SHA-256 {check.info.sha256[:12]}…, {check.info.backend} answers, {against}"
+    detail = f"SHA-256 {check.info.sha256[:12]}…, {check.info.backend} runs it, {against}"
     if example is None:
         return Verdict(name, "ok", detail, check.info.sha256, check.difference)
     label, published, here = max(example.rows, key=lambda row: abs(row[1] - row[2]))

@@ -375,9 +375,9 @@ def test_a_meter_for_nobody_passes_on_notes_alone():
     said: list[str] = []
     with Download("mn10_as", said.append) as watch:
         watch.at(1, 2)
-        watch.note("the server answers 503")
+        watch.note("the server answered 503")
         watch.note("mn10_as: waiting")
-    assert said == ["mn10_as: the server answers 503", "mn10_as: waiting"]
+    assert said == ["mn10_as: the server answered 503", "mn10_as: waiting"]
 
 
 def test_a_bar_that_would_flash_is_not_drawn(monkeypatch):
