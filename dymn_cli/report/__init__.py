@@ -2,11 +2,10 @@
 
 events ──▶ gather ──▶ Report ──▶ page ──▶ HTML
              │           ▲
-           clock    sound: spectrograms, links, embedded audio
+      audio.clock   sound: spectrograms, links, embedded audio
 
 model       what a page shows
 gather      takes results one by one, counts all of them, keeps as many events as the page holds
-clock       the time of day in the name of a recording
 locate      where the audio of a finished result lies
 spectrogram the log-mel of a recording as small pictures, in bounded memory
 sound       what of a recording goes into the page: pictures, a link or a copy

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from dymn_cli.audio.clock import Clock
 from dymn_cli.errors import UsageError
-from dymn_cli.report.clock import clock_of
 from dymn_cli.report.model import Decision, HeatMap, Key, LabelCount, Overview, Report, Source, Span
 from dymn_cli.values import require_choice
 
@@ -157,7 +157,7 @@ class Gathering:
         facts = self._sources.get(name)
         if facts is None:
             self._places[name] = len(self._sources)
-            facts = self._sources[name] = _SourceFacts(duration_s, rate_hz, channels, {}, clock_of(name))
+            facts = self._sources[name] = _SourceFacts(duration_s, rate_hz, channels, {}, _local_start(name))
         if duration_s is not None:
             facts.duration_s = max(duration_s, facts.duration_s or 0.0)
         facts.notes.update(dict.fromkeys(notes))
@@ -268,3 +268,9 @@ class Gathering:
             for label in top
         ]
         yield HeatMap("Time from the start of a recording (h:mm)", columns, tuple(binned))
+
+
+def _local_start(name: str) -> datetime | None:
+    """When a recording began, on the clock of the place, as `dymn events --clock auto` finds it."""
+    start = Clock("auto").start_of(name)
+    return None if start is None else start.replace(tzinfo=None)
