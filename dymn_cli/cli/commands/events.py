@@ -34,8 +34,8 @@ event_label), rttm, srt, vtt, parquet. An audacity, srt or vtt file holds one re
 
 The model scores windows of 10 s as a whole and each step of 0.32 s in them. An event lasts while both
 together stay at --off or above and reach --on somewhere. Start and end lie where the score crosses half of
-its height, finer than a step. --method windows compares windows of 5 s instead: slower and less exact, for
-ONNX files exported without frames. Judge events by annotations: dymn eval EVENTS --truth TABLE.
+its height, so they are finer than a step. Events of a label less than --max-gap apart are joined. --method
+windows compares windows of 5 s instead: slower, less exact, for ONNX files exported without frames.
 """
 
 
