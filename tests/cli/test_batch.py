@@ -275,7 +275,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
         err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    said = [line for line in err.splitlines() if "goes on" in line]
+    said = [line for line in err.splitlines() if "run the same command to continue" in line]
     n_done = len(records(journal))
     assert said == [f"dymn: {n_done} of 220 results kept; run the same command to continue"]
     assert [path.name for path in dymn.cwd.iterdir()] == ["tags.csv.journal"]
