@@ -63,8 +63,8 @@ def _lively(config: ModelConfig) -> Weights:
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.register_forward_pre_hook(_measure)
-    with torch.no_grad():
-        module.eval()(torch.from_numpy(_mels()))
+    with torch.no_grad():  # in float64: the same weights however many threads add up
+        module.double().eval()(torch.from_numpy(_mels()).double())
     tensors = {key: tensor.numpy().astype(np.float32) for key, tensor in module.state_dict().items()}
     vocabulary = Vocabulary.from_names([f"sound {n}" for n in range(config.n_classes)])
     header = ModelHeader("lively", config, FrontEndConfig(n_mels=N_MELS), vocabulary)

@@ -146,7 +146,7 @@ def test_ctrl_c_in_the_only_file_does_not_promise_to_go_on(dymn: Any) -> None:
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    assert "goes on from there" not in err
+    assert "run the same command to continue" not in err
     assert "no input was finished, so nothing is kept; the same command starts over" in err
     assert [path.name for path in dymn.cwd.iterdir()] == ["night.wav"]
 
