@@ -13,7 +13,6 @@ from dymn_cli.errors import UsageError
 __all__ = [
     "bytes_text",
     "names_of",
-    "os_reason",
     "require_choice",
     "require_named",
     "require_number",
@@ -22,11 +21,6 @@ __all__ = [
     "scores_of",
     "shortened",
 ]
-
-
-def os_reason(exc: Exception) -> str:
-    """Why the operating system refused, for the end of a message: "no space left on device"."""
-    return (getattr(exc, "strerror", None) or str(exc)).lower()
 
 
 def require_number(what: str, value: object) -> None:

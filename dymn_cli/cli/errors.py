@@ -7,8 +7,7 @@ import os
 
 import typer
 
-from dymn_cli.errors import DymnError, InputError, OutputError, UsageError
-from dymn_cli.values import os_reason
+from dymn_cli.errors import DymnError, InputError, OutputError, UsageError, os_error_text
 
 __all__ = ["as_dymn_error"]
 
@@ -23,9 +22,9 @@ def as_dymn_error(reason: BaseException) -> DymnError:
         error: DymnError = _usage_error(reason)
     elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
         # Files are written where such errors become ours; help and versions go to the stream directly.
-        error = OutputError(f"standard output: {os_reason(reason)}")
+        error = OutputError(os_error_text("standard output", reason))
     elif isinstance(reason, PermissionError) and reason.filename is not None:
-        error = InputError(f"{os.fsdecode(reason.filename)}: {os_reason(reason)}")
+        error = InputError(os_error_text(os.fsdecode(reason.filename), reason))
     else:
         where = "set DYMN_DEBUG=1 for the trace, and please report it"
         error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)

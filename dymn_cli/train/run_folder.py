@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dymn_cli.errors import OutputError
-from dymn_cli.values import os_reason
+from dymn_cli.errors import OutputError, os_error_text
 
 __all__ = ["claimed", "require_same"]
 
@@ -33,7 +32,7 @@ def claimed(folder: Path) -> Iterator[None]:
             f"{folder}: another run is training there", hint="wait for it, or --work DIR trains elsewhere"
         ) from exc
     except OSError as exc:
-        raise OutputError(f"{folder}: {os_reason(exc)}") from exc
+        raise OutputError(os_error_text(folder, exc)) from exc
     try:
         yield
     finally:

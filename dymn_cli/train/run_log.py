@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import OutputError
-from dymn_cli.values import os_reason
+from dymn_cli.errors import OutputError, os_error_text
 
 if TYPE_CHECKING:
     from dymn_cli.train.loop import LoopPlan, StepReport, Watch
@@ -47,7 +46,7 @@ class RunLog:
                 file.write("".join(kept).encode("utf-8"))
             self._file = path.open("a", encoding="utf-8")
         except OSError as exc:
-            raise OutputError(f"{path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(path, exc)) from exc
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a line.
@@ -59,7 +58,7 @@ class RunLog:
             self._file.write(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as exc:
-            raise OutputError(f"{self._path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(self._path, exc)) from exc
 
     def __enter__(self) -> Self:
         return self

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import ModelError, OutputError, UnsafeWeightsError, WeightsMissingError
+from dymn_cli.errors import ModelError, OutputError, UnsafeWeightsError, WeightsMissingError, os_error_text
 from dymn_cli.train.ema import Average
-from dymn_cli.values import os_reason
 
 __all__ = ["Saved", "TrainState", "read_state", "restore_state", "save_state"]
 
@@ -118,7 +117,7 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
         with atomic_write(path) as file:
             file.write(data)
     except OSError as exc:
-        raise OutputError(f"{path}: {os_reason(exc)}") from exc
+        raise OutputError(os_error_text(path, exc)) from exc
 
 
 def _tensors(state: TrainState) -> Iterator[tuple[str, Tensor]]:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from dymn_cli.audio.discover import Found, SkippedFiles, find, parse_extensions, read_names, share_of
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
-from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
 from dymn_cli.tagging.failure import failure_of
-from dymn_cli.values import os_reason
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def _open_list(path: str) -> Iterator[BinaryIO]:
             with Path(path).open("rb") as stream:
                 yield stream
     except OSError as exc:
-        raise InputError(f"{path}: {os_reason(exc)}") from exc
+        raise InputError(os_error_text(path, exc)) from exc
 
 
 def _unlocked(stream: BinaryIO) -> BinaryIO:

@@ -20,9 +20,8 @@ import torch
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.resample import RATE_HZ
-from dymn_cli.errors import InputError, OutputError
+from dymn_cli.errors import InputError, OutputError, os_error_text
 from dymn_cli.train.distill.validation import WINDOW_S
-from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,6 +155,4 @@ def _write(path: Path, logits: NDArray[np.float16]) -> None:
         with atomic_write(path, durable=False) as file:
             np.lib.format.write_array(file, logits, allow_pickle=False)
     except OSError as exc:
-        raise OutputError(
-            f"{path}: {os_reason(exc)}", hint="--cache DIR puts what is kept elsewhere"
-        ) from exc
+        raise OutputError(os_error_text(path, exc), hint="--cache DIR puts what is kept elsewhere") from exc

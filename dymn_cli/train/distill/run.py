@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.errors import OutputError, UsageError, os_error_text
 from dymn_cli.store.weights import save_weights
 from dymn_cli.train.distill.data import Prepared
 from dymn_cli.train.distill.recipe import Budget
@@ -31,7 +31,6 @@ from dymn_cli.train.distill.task import DistillTask, make_optimizer
 from dymn_cli.train.loop import LoopPlan
 from dymn_cli.train.run import RunOptions, TrainingRun, model_tensors
 from dymn_cli.train.state import TrainState
-from dymn_cli.values import os_reason
 
 __all__ = ["DistillRun"]
 
@@ -186,7 +185,7 @@ class DistillRun(TrainingRun):
             else:
                 (work / "skipped.csv").unlink(missing_ok=True)
         except OSError as exc:
-            raise OutputError(f"{work}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(work, exc)) from exc
 
 
 def _digest(names: tuple[str, ...]) -> str:

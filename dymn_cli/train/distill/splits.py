@@ -12,9 +12,8 @@ from typing import Any
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.datasets.recordings import Split
-from dymn_cli.errors import InputError, OutputError
+from dymn_cli.errors import InputError, OutputError, os_error_text
 from dymn_cli.small_files import LARGE, read_small_text
-from dymn_cli.values import os_reason
 
 __all__ = ["read_split", "write_split"]
 
@@ -50,7 +49,7 @@ def write_split(path: Path, split: Split, groups: Sequence[str], *, group_by: st
         with atomic_write(path) as file:
             file.write(json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n")
     except OSError as exc:
-        raise OutputError(f"{path}: {os_reason(exc)}") from exc
+        raise OutputError(os_error_text(path, exc)) from exc
 
 
 def read_split(path: Path, groups: Sequence[str]) -> Split:

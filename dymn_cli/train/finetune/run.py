@@ -23,7 +23,7 @@ import torch
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.datasets.folds import make_folds
-from dymn_cli.errors import OutputError
+from dymn_cli.errors import OutputError, os_error_text
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.labels import Vocabulary
 from dymn_cli.train.finetune.forecast import (
@@ -42,7 +42,6 @@ from dymn_cli.train.inference import hidden_features, scores_of
 from dymn_cli.train.loop import LoopPlan, make_scaler, train
 from dymn_cli.train.run import RunOptions, TrainingRun, model_tensors
 from dymn_cli.train.state import TrainState
-from dymn_cli.values import os_reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -325,7 +324,7 @@ class FinetuneRun(TrainingRun):
             with atomic_write(path) as file:
                 np.save(file, scores)
         except OSError as exc:
-            raise OutputError(f"{path}: {os_reason(exc)}") from exc
+            raise OutputError(os_error_text(path, exc)) from exc
 
     def _read_scores(self, fold: int) -> NDArray[np.float32]:
         path = self._scores_path(fold)
