@@ -3,14 +3,15 @@
 Layout of `OUT.journal` (numbers little-endian):
 
     line 1     JSON: {"schema": "dymn.journal/3", "fingerprint": {...}} and a line end
-    records    kind (1 byte: P, D, F or R) · length of name, length of body (4 bytes each) · CRC-32 of name
+    records    kind (1 byte: P, D, F, R or K) · length of name, length of body (4 bytes each) · CRC-32 of name
                and body (4 bytes) · name (file-system bytes) · body
 
 A source that is done has one D record, whose body starts with its size and modification time (8 bytes each)
 and the places of its P records, which hold what was streamed out while it was analysed (windows). An F
 record takes the D record of its source back. An R record names a file of results, as it is called from the
 folder of the journal: its body is empty before the file appears, and holds its size and modification time
-afterwards. Only a file that is still the one of its R record may be replaced unasked.
+afterwards. Only a file that is still the one of its R record may be replaced unasked. A K record, without
+name and body, says that the journal stays when a run is complete, so that `--update` can add to its result.
 
 Why it is safe: records are only ever appended, so a kill can only tear the last one, and a torn record has a
 wrong length or a wrong CRC: opening cuts the file off before the first such record. A source counts as done
@@ -23,8 +24,9 @@ What makes a record invalid: another size or modification time of the source (it
 record counts), and any difference in the fingerprint, which holds all that changes results (model hash,
 windows, selection, ...; not formatting): then the whole journal is refused with a sentence, never mixed.
 Failures are not recorded: a failed source is tried again. The journal goes when a run ends without
-failures; a lock keeps two runs from sharing one (not on Windows). A journal is a file of its own: links,
-pipes and devices of that name are refused.
+failures; with a K record it stays, and is copied without what is out of date in it once that is most of it.
+A lock keeps two runs from sharing one (not on Windows). A journal is a file of its own: links, pipes and
+devices of that name are refused.
 
 Memory: a name and a number for each source that is done; bodies stay on disk.
 """
@@ -45,6 +47,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import OutputError, os_error_text
 from dymn_cli.values import shortened
 
@@ -55,7 +58,7 @@ HEAD = struct.Struct("<cIII")
 DONE_HEAD = struct.Struct("<qqI")
 PLACE = struct.Struct("<QI")
 STAMP = struct.Struct("<qq")
-KINDS = (b"P", b"D", b"F", b"R")
+KINDS = (b"P", b"D", b"F", b"R", b"K")
 SYNC_EVERY_S = 5.0
 BEGINNING = b'{"schema": "dymn.journal/'
 
@@ -100,6 +103,9 @@ class Journal:
         self._path = path
         self._done: dict[str, int] = {}  # where the D record of a source begins
         self._written: dict[str, Stamp | None] = {}  # files of results; None for what was about to appear
+        self._is_lasting = False
+        self._n_stale = 0  # records that later ones have overruled
+        self._gone: frozenset[str] = frozenset()
         self._end = 0
         self._synced = time.monotonic()
 
@@ -161,13 +167,16 @@ class Journal:
     def _take_in(self, kind: bytes, name: str, body: bytes, start: int) -> None:
         if kind == b"D":
             self._require_places(name, body, start)
-            self._done[name] = start
+            self._set_done(name, start)
         elif kind == b"F":
-            self._done.pop(name, None)
+            self._set_done(name, None)
         elif kind == b"R":
             if body and len(body) != STAMP.size:
                 raise self.damaged(name)
+            self._n_stale += name in self._written
             self._written[name] = Stamp(*STAMP.unpack(body)) if body else None
+        elif kind == b"K":
+            self._is_lasting = True
 
     def _require_places(self, name: str, body: bytes, start: int) -> None:
         """Check that the parts of a D record lie before it."""
@@ -250,7 +259,7 @@ class Journal:
         places = b"".join(PLACE.pack(part.offset, part.length) for part in parts)
         start = self._end
         self._append(b"D", name, head + places + body)
-        self._done[name] = start
+        self._set_done(name, start)
 
     def forget(self, names: Iterable[str]) -> None:
         """Mark these sources as not done.
@@ -260,7 +269,7 @@ class Journal:
         """
         for name in names:
             self._append(b"F", name, b"")
-            self._done.pop(name, None)
+            self._set_done(name, None)
 
     def add_result(self, path: str, stamp: Stamp | None) -> None:
         """Record that a file of results is about to appear (no stamp), or that it is there.
@@ -268,9 +277,32 @@ class Journal:
         Raises:
             OutputError: the disk is full, or fails.
         """
-        body = b"" if stamp is None else STAMP.pack(stamp.size, stamp.mtime_ns)
-        self._append(b"R", self._from_here(path), body)
-        self._written[self._from_here(path)] = stamp
+        self._append_result(self._from_here(path), stamp)
+
+    def _append_result(self, name: str, stamp: Stamp | None) -> None:
+        self._append(b"R", name, b"" if stamp is None else STAMP.pack(stamp.size, stamp.mtime_ns))
+        self._n_stale += name in self._written
+        self._written[name] = stamp
+
+    def make_lasting(self) -> None:
+        """Let it stay when a run is complete.
+
+        Raises:
+            OutputError: the disk is full, or fails.
+        """
+        if not self._is_lasting:
+            self._append(b"K", "", b"")
+            self._is_lasting = True
+
+    def keep_gone(self, names: Iterable[str]) -> None:
+        """Take the results of these sources as they are: the sources are not there any more."""
+        self._gone = frozenset(names)
+
+    def _set_done(self, name: str, start: int | None) -> None:
+        """Where the D record of a source is, the latest last; None: it is not done."""
+        self._n_stale += self._done.pop(name, None) is not None
+        if start is not None:
+            self._done[name] = start
 
     def _from_here(self, path: str) -> str:
         """The path of a file relative to the folder of the journal."""
@@ -308,6 +340,8 @@ class Journal:
 
     def has(self, name: str, stamp: Stamp | None) -> bool:
         """Whether a source is done, as it is now."""
+        if name in self._gone:
+            return True
         if stamp is None or name not in self._done:
             return False
         size, mtime_ns, _ = DONE_HEAD.unpack(self._read(self._body_of(name, DONE_HEAD.size)))
@@ -317,6 +351,17 @@ class Journal:
     def names(self) -> Iterable[str]:
         """The sources that are done, whatever has become of them since."""
         return self._done.keys()
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it stays when a run is complete."""
+        return self._is_lasting
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The files of results that it knows of, by their paths from here."""
+        folder = "" if self._path is None else self._path.parent
+        return tuple(os.path.normpath(os.path.join(folder, name)) for name in self._written)  # noqa: PTH118
 
     def is_ours(self, path: str) -> bool:
         """Whether a file of results is still the one that this journal knows of."""
@@ -360,6 +405,38 @@ class Journal:
         return data
 
     # ------------------------------------------------------------------ closing
+
+    def compact(self) -> None:
+        """Leave out what is out of date, once that is most of it; afterwards, it can only be closed.
+
+        Raises:
+            OutputError: the disk is full, or fails; the journal is as it was.
+        """
+        if self._path is None or self._n_stale <= len(self._done) + len(self._written):
+            return
+        with self._buffered() as stream:
+            header = stream.readline(1 << 20)
+        try:
+            with atomic_write(self._path) as file:
+                copy = Journal(file, None)
+                copy._write(header)
+                copy.make_lasting()
+                for name in self._done:
+                    self._copy_result(name, copy)
+                for path in self.results:
+                    if os.path.lexists(path):
+                        raw = self._from_here(path)
+                        copy._append_result(raw, self._written[raw])
+        except PermissionError:  # Windows: not while it is open
+            pass
+        except OSError as exc:
+            raise OutputError(os_error_text(self._path, exc)) from exc
+
+    def _copy_result(self, name: str, copy: Journal) -> None:
+        size, mtime_ns, _ = DONE_HEAD.unpack(self._read(self._body_of(name, DONE_HEAD.size)))
+        body, places = self.result(name)
+        copies = [copy.add_part(name, self.part(place)) for place in places]
+        copy.add_done(name, None if size < 0 else Stamp(size, mtime_ns), copies, body)
 
     def close(self, *, discard: bool = False) -> None:
         """Close it; `discard` removes it: the run is complete."""

@@ -257,6 +257,8 @@ class _Run:
             return
         in_hand = self.in_hand.pop(message.name)
         if isinstance(message, Failed):
+            if message.name in self.journal.names:  # of an earlier run, and out of date
+                self.journal.forget([message.name])
             self._failed(in_hand.slot, message.failure)
         else:
             if self.engine.has_room:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -91,6 +92,27 @@ class ResultFolder:
     def path_of(self, name: str) -> str:
         """The file of a source's result."""
         return str(self._folder / self._place(name))
+
+    def has(self, path: str) -> bool:
+        """Whether a file is the result of one of the sources."""
+        return os.path.normpath(path) in self._paths
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(os.path.normpath(self.path_of(name)) for name in self._of_name)
+
+    def remove(self, path: str) -> None:
+        """Remove the result of a source that is not among these any more.
+
+        Raises:
+            OutputError: it cannot be removed, or a symbolic link is in the way.
+        """
+        for old in (path, index_of(path)) if self._index else (path,):
+            self._require_no_link(old)
+            try:
+                Path(old).unlink(missing_ok=True)
+            except OSError as exc:
+                raise OutputError(os_error_text(old, exc)) from exc
 
     def _files_of(self, name: str) -> tuple[str, ...]:
         path = self.path_of(name)

@@ -25,6 +25,7 @@ from dymn_cli.batch.run import Engine, Outcome, Prefetcher, open_engine, run
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
+from dymn_cli.cli.batch_run.update import keep_or_prune, prune_files, require_updatable
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
 from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.tagging.selection import Selection
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from dymn_cli.batch.job import ModelDescription
     from dymn_cli.cli.batch_run.analysis import Analysis
-    from dymn_cli.cli.options.groups import BatchOptions, FileOptions, ResultOptions
+    from dymn_cli.cli.options.groups import BatchOptions, FileOptions, ResultOptions, UpdateOptions
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.results import Failure
     from dymn_cli.writers import Provenance
@@ -53,7 +54,7 @@ def write_results(
     analysis: Analysis[T],
     inputs: FileOptions,
     output: ResultOptions,
-    batch: BatchOptions,
+    batch: UpdateOptions,
     messages: Messages,
     *,
     threads: int | None = None,
@@ -64,7 +65,7 @@ def write_results(
         analysis: what to find out, and how it is written.
         inputs: which sources.
         output: where to.
-        batch: how many workers, and whether to continue.
+        batch: how many workers, and whether to continue or to add to a finished result.
         messages: what the run says.
         threads: of this process, where no workers are needed.
 
@@ -76,8 +77,12 @@ def write_results(
         print_names(named_sources(inputs, batch.shard, messages)[1], messages)
         return
     places = Places.choose(output, analysis.formats, analysis.embed)
+    require_updatable(batch, inputs, places)
     places.check(inputs.failures)
-    with open_run(analysis, inputs, batch, messages, places, threads=threads) as run:
+    opened = open_run(
+        analysis, inputs, batch, messages, places, threads=threads, update=batch.update, prune=batch.prune
+    )
+    with opened as run:
         with run.results() as results, analysis.beside(run) as write_beside:
 
             def write(name: str) -> None:
@@ -89,6 +94,8 @@ def write_results(
             outcome = run.go(write, results.fail, fail_fast=inputs.fail_fast)
             run.save_lists(outcome, inputs.failures, csv_safe=output.csv_safe)
             run.require_result(outcome)
+        if batch.prune and run.folder is not None:
+            prune_files(run.journal, run.folder, messages)
         run.end(outcome)
     run.finish(outcome)
 
@@ -323,10 +330,13 @@ class Run(Generic[T]):
                 self.journal.add_result(path, None)
 
     def end(self, outcome: Outcome) -> None:
-        """Close the journal: a run that is complete needs none, another can be continued."""
-        if not outcome.is_complete:
+        """Close the journal: a run that is complete needs none, another can be continued or added to."""
+        is_over = outcome.is_complete and not self.journal.is_lasting
+        if not is_over:
             self._note_results(*self.places.files)
-        self.journal.close(discard=outcome.is_complete)
+        if self.journal.is_lasting:
+            self.journal.compact()
+        self.journal.close(discard=is_over)
 
     def finish(self, outcome: Outcome) -> None:
         """End the command: see `watcher.finish`."""
@@ -355,8 +365,13 @@ def open_run(
     places: Places,
     *,
     threads: int | None,
+    update: bool = False,
+    prune: bool = False,
 ) -> Iterator[Run[T]]:
-    """Find the sources, load the model, open the journal; arguments as of `write_results`.
+    """Find the sources, load the model, open the journal.
+
+    Arguments as of `write_results`. `update` keeps the results of what is gone, unless with `prune`, and the
+    journal when the run is complete.
 
     Raises:
         UsageError, ModelError, OutputError: see the parts.
@@ -367,7 +382,7 @@ def open_run(
     job = dataclasses.replace(analysis.job, max_input=parse_size(inputs.max_input))
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
-    at_once = places.folder is not None or continues
+    at_once = places.folder is not None or continues or update
     listed, sources = named_sources(inputs, batch.shard, messages, at_once=at_once)
     if places.format_name in ONE_SOURCE and places.folder is None:
         listed = list(islice(sources, 2))
@@ -397,6 +412,13 @@ def open_run(
             journal = Journal.open(path, fingerprint_of(job, provenance), start_over=not batch.resume)
         with journal:
             if path is not None:  # also where another run has begun and ended it since we looked
+                if update and listed is not None:
+                    gone = keep_or_prune(journal, names or (), places, messages, prune=prune)
+                    journal.make_lasting()
+                    listed = [found for found in listed if found.name not in set(gone)]
+                    # In a folder, each keeps the file that it has.
+                    listed += () if folder is not None else map(Found, gone)
+                    sources, names = iter(listed), [*(names or ()), *gone]
                 _require_same_run(journal, places, folder, names or ())
             reader = Reader(journal, job, model)
             total = None if listed is None else len(listed)

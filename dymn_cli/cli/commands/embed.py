@@ -10,12 +10,12 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.groups import (
-    BatchOptions,
     Concat,
     InputOptions,
     ModelOptions,
     ResultOptions,
     TimeOptions,
+    UpdateOptions,
 )
 from dymn_cli.cli.options.panels import TIME
 from dymn_cli.cli.terminal.messages import Messages
@@ -70,7 +70,7 @@ def embed(
     model: ModelOptions,
     time: EmbedTime,
     output: ResultOptions,
-    batch: BatchOptions,
+    batch: UpdateOptions,
     messages: Messages,
     *,
     per: Annotated[

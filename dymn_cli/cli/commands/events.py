@@ -8,13 +8,13 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.cutting import CutFolder
 from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.groups import (
-    BatchOptions,
     ClockTime,
     InputOptions,
     ModelOptions,
     Precision,
     ResultOptions,
     Scores,
+    UpdateOptions,
 )
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.clips import require_clips
@@ -50,7 +50,7 @@ def events(
     time: EventTime,
     select: EventSelect,
     output: ResultOptions,
-    batch: BatchOptions,
+    batch: UpdateOptions,
     messages: Messages,
     *,
     precision: Precision = 4,
@@ -69,6 +69,8 @@ def events(
 
         if "-" in inputs.inputs:
             raise UsageError("--cut reads recordings again, standard input comes once", hint="save it first")
+        if batch.update:
+            raise UsageError("--update and --cut exclude each other", hint="dymn cut cuts finished events")
         cutter = Cutter(cut, CutOptions(force=output.force), Locator())
     analysis = EventAnalysis(
         inputs,

@@ -9,7 +9,6 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.groups import (
-    BatchOptions,
     ClockTime,
     Concat,
     InputOptions,
@@ -19,6 +18,7 @@ from dymn_cli.cli.options.groups import (
     Scores,
     SelectOptions,
     TimeOptions,
+    UpdateOptions,
 )
 from dymn_cli.cli.options.panels import OUTPUT, TIME
 from dymn_cli.cli.terminal.messages import Messages
@@ -47,7 +47,7 @@ def tag(
     time: TimeOptions,
     select: SelectOptions,
     output: ResultOptions,
-    batch: BatchOptions,
+    batch: UpdateOptions,
     messages: Messages,
     *,
     embed: Annotated[

@@ -38,6 +38,7 @@ __all__ = [
     "Scores",
     "SelectOptions",
     "TimeOptions",
+    "UpdateOptions",
     "complete_label",
     "complete_model",
 ]
@@ -314,7 +315,7 @@ class BatchOptions:
         opt(
             "-j --jobs",
             "N",
-            "Processes, a file each (default: one per core; few small files: threads).",
+            "Processes, a file each (default: cores; few small files: threads).",
             BATCH,
             envvar="DYMN_JOBS",
         ),
@@ -328,3 +329,14 @@ class BatchOptions:
     shard: Annotated[
         str | None, opt("--shard", "I/N", "Only part I of N of the inputs, counted from 1.", BATCH)
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOptions(BatchOptions):
+    """How many sources are worked through, and whether a finished result grows."""
+
+    update: Annotated[
+        bool,
+        flag("--update", "Add new and changed inputs to a result.", BATCH),
+    ] = False
+    prune: Annotated[bool, flag("--prune", "Then drop the results of missing inputs.", BATCH)] = False
