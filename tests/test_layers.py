@@ -41,6 +41,7 @@ PARTS = {
     "readers": {*BASE, "labels", "writers", "datasets.label_tables", "datasets.tables"},
     "cutting": {*BASE, "labels", "audio", "readers", "writers"},
     "convert": {*BASE, "audio", "readers", "writers"},
+    "watching": {*BASE, "audio.discover", "batch.journal"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "report": {
         *BASE,

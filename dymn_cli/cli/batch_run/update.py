@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.writers.folder import ResultFolder
 
-__all__ = ["gone_sources", "keep_or_prune", "prune_files", "require_updatable"]
+__all__ = ["gone_sources", "keep_or_prune", "prune_files", "require_known", "require_updatable"]
 
 
 def require_updatable(batch: UpdateOptions, inputs: FileOptions, places: Places) -> None:
@@ -48,13 +48,27 @@ def require_updatable(batch: UpdateOptions, inputs: FileOptions, places: Places)
         )
     if "-" in inputs.inputs:
         raise UsageError("--update is for files, standard input comes once", hint="save it first")
-    if not (places.force or places.journal.is_file()):
-        for out in places.files:
-            if Path(out).is_file():
-                raise OutputError(
-                    f"{out}: finished without --update, so nobody knows which files have changed since",
-                    hint="--update --force analyses all once more; from then on --update adds to it",
-                )
+    require_known(places, "--update")
+
+
+def require_known(places: Places, who: str) -> None:
+    """Refuse a finished result that has no journal.
+
+    Args:
+        places: of the result.
+        who: would add to it.
+
+    Raises:
+        OutputError: there is such a result, and no --force.
+    """
+    if places.force or (places.journal is not None and places.journal.is_file()):
+        return
+    for out in places.files:
+        if Path(out).is_file():
+            raise OutputError(
+                f"{out}: finished without --update, so nobody knows which files have changed since",
+                hint=f"{who} with --force analyses all once more; from then on {who} adds to it",
+            )
 
 
 def gone_sources(journal: Journal, names: Sequence[str], *, prune: bool) -> list[str]:

@@ -211,7 +211,7 @@ def test_a_result_that_was_finished_without_it_says_what_to_do(
 ) -> None:
     fake("tag", recordings, "-o", "t.csv")
     ran = fake("tag", recordings, "-o", "t.csv", "--update")
-    assert (ran.returncode, "--update --force analyses all once more" in ran.err) == (5, True)
+    assert (ran.returncode, "--update with --force analyses all once more" in ran.err) == (5, True)
     assert fake("tag", recordings, "-o", "t.csv", "--update", "--force").returncode == 0
     analysed.clear()
     record("rec/d.wav", (DUCK, 1))

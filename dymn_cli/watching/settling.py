@@ -1,0 +1,98 @@
+"""When is a file complete? Once it has not changed for a while, and nobody has it open for writing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from dymn_cli.batch.journal import Stamp
+
+__all__ = ["Settling", "is_being_written"]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A file as it was last seen, and since when it is so."""
+
+    stamp: Stamp
+    since_s: float
+
+
+class Settling:
+    """Files that may still grow.
+
+    Args:
+        settle_s: seconds that a file must stay as it is; one that is older than that is complete at once.
+        clock: monotonic seconds.
+        wall_clock: seconds since 1970, as modification times are.
+    """
+
+    def __init__(
+        self,
+        settle_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settle_s, self._clock, self._wall_clock = settle_s, clock, wall_clock
+        self._seen: dict[str, _Seen] = {}
+
+    def see(self, names: Iterable[str]) -> None:
+        """Follow these files until they are complete; those that are followed already go on as they are."""
+        for name in names:
+            stamp = Stamp.of(name)
+            if name not in self._seen and stamp is not None:
+                age_s = max(0.0, self._wall_clock() - stamp.mtime_ns / 1e9)
+                self._seen[name] = _Seen(stamp, self._clock() - age_s)
+
+    def complete(self, at_most: int) -> Iterator[tuple[str, Stamp]]:
+        """Take out files that are complete, in the order in which they were seen; missing ones are forgotten.
+
+        Args:
+            at_most: how many.
+        """
+        n_taken = 0
+        for name, seen in list(self._seen.items()):
+            if n_taken == at_most:
+                return
+            stamp = Stamp.of(name)
+            if stamp is None:
+                del self._seen[name]
+            elif stamp != seen.stamp:
+                self._seen[name] = _Seen(stamp, self._clock())
+            elif self._clock() - seen.since_s >= self._settle_s and not is_being_written(name):
+                del self._seen[name]
+                n_taken += 1
+                yield name, stamp
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+def is_being_written(name: str) -> bool:
+    """Whether a process of this machine has the file open for writing, where the system tells (Linux).
+
+    A read lease is only granted on a file that nobody may write to, see fcntl(2).
+    """
+    try:
+        import fcntl
+
+        request, read, none = fcntl.F_SETLEASE, fcntl.F_RDLCK, fcntl.F_UNLCK
+    except (ImportError, AttributeError):
+        return False
+    try:
+        number = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False  # who analyses it says why it cannot be read
+    try:
+        fcntl.fcntl(number, request, read)
+        fcntl.fcntl(number, request, none)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # of another user, or on a file system without leases
+    finally:
+        os.close(number)
+    return False

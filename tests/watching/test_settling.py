@@ -1,0 +1,91 @@
+"""When a file counts as complete."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dymn_cli.watching.settling import Settling, is_being_written
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settling(clock: Clock) -> Settling:
+    return Settling(2.0, clock=clock, wall_clock=clock)
+
+
+def write(path: Path, text: str, at_s: float) -> str:
+    path.write_text(text)
+    os.utime(path, (at_s, at_s))
+    return str(path)
+
+
+def taken(settling: Settling, at_most: int = 9) -> list[str]:
+    return [Path(name).name for name, _ in settling.complete(at_most)]
+
+
+def test_a_file_that_grows_slowly_is_taken_once_it_rests(
+    settling: Settling, clock: Clock, tmp_path: Path
+) -> None:
+    for n in range(5):
+        settling.see([write(tmp_path / "a.wav", "x" * n, clock.now_s)])
+        assert taken(settling) == []
+        clock.now_s += 1.5
+    assert taken(settling) == []
+    clock.now_s += 2.0
+    assert taken(settling) == ["a.wav"]
+    assert len(settling) == 0
+
+
+def test_an_old_file_is_complete_at_once_and_order_is_kept(
+    settling: Settling, clock: Clock, tmp_path: Path
+) -> None:
+    settling.see([write(tmp_path / f"{n}.wav", "x", clock.now_s - 60) for n in "312"])
+    assert taken(settling, 2) == ["3.wav", "1.wav"]
+    assert taken(settling, 2) == ["2.wav"]
+
+
+def test_a_date_in_the_future_does_not_delay_a_file_for_ever(
+    settling: Settling, clock: Clock, tmp_path: Path
+) -> None:
+    settling.see([write(tmp_path / "a.wav", "x", clock.now_s + 86_400)])
+    assert taken(settling) == []
+    clock.now_s += 2.0
+    assert taken(settling) == ["a.wav"]
+
+
+def test_a_file_that_goes_is_forgotten(settling: Settling, clock: Clock, tmp_path: Path) -> None:
+    settling.see([write(tmp_path / "a.wav", "x", clock.now_s)])
+    (tmp_path / "a.wav").unlink()
+    clock.now_s += 9
+    assert (taken(settling), len(settling)) == ([], 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_file_that_is_open_for_writing_is_not_complete(
+    settling: Settling, clock: Clock, tmp_path: Path
+) -> None:
+    name = write(tmp_path / "a.wav", "x", clock.now_s - 60)
+    with Path(name).open("a"):
+        if not is_being_written(name):
+            pytest.skip("this file system has no leases")
+        settling.see([name])
+        assert taken(settling) == []
+    assert taken(settling) == ["a.wav"]
