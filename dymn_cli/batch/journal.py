@@ -96,11 +96,18 @@ class Journal:
     Args:
         file: unbuffered, readable and writable.
         path: what to call it and to remove in the end; None for one that is not resumed.
+        start_over_option: what to do about one that cannot be resumed.
     """
 
-    def __init__(self, file: io.RawIOBase | BinaryIO, path: Path | None) -> None:
+    def __init__(
+        self,
+        file: io.RawIOBase | BinaryIO,
+        path: Path | None,
+        start_over_option: str = "--no-resume --force",
+    ) -> None:
         self._file = file
         self._path = path
+        self._start_over_option = start_over_option
         self._done: dict[str, int] = {}  # where the D record of a source begins
         self._written: dict[str, Stamp | None] = {}  # files of results; None for what was about to appear
         self._is_lasting = False
@@ -124,20 +131,28 @@ class Journal:
             raise OutputError(os_error_text("a temporary file", exc)) from exc
 
     @classmethod
-    def open(cls, path: Path, fingerprint: Fingerprint, *, start_over: bool = False) -> Self:
+    def open(
+        cls,
+        path: Path,
+        fingerprint: Fingerprint,
+        *,
+        start_over: bool = False,
+        start_over_option: str = "--no-resume --force",
+    ) -> Self:
         """Open the journal of an output, and resume what is there.
 
         Args:
             path: of the journal.
             fingerprint: all that changes results.
             start_over: discard what is there.
+            start_over_option: how the command is told to do so.
 
         Raises:
             OutputError: it cannot be written, another run is using it, it has another fingerprint, or there
                 is a file of that name which is no journal.
         """
         file = _open_locked(path)
-        journal = cls(file, path)
+        journal = cls(file, path, start_over_option)
         try:
             journal._load(fingerprint, start_over=start_over)
         except BaseException:
@@ -193,7 +208,7 @@ class Journal:
         """The error for a record whose checksum is right but whose content dymn did not write."""
         return OutputError(
             f"{self._path or 'a temporary file'}: what it holds of {name} is damaged",
-            hint="--no-resume --force starts over, or choose another --out",
+            hint=f"{self._start_over_option} starts over, or choose another --out",
         )
 
     def _buffered(self) -> BinaryIO:
@@ -210,7 +225,7 @@ class Journal:
         if not (then and isinstance(then, dict)):
             raise OutputError(
                 f"{self._path}: not a journal of this version of dymn",
-                hint="--no-resume --force starts over, or choose another --out",
+                hint=f"{self._start_over_option} starts over, or choose another --out",
             )
         changed = [key for key in then | fingerprint if then.get(key) != fingerprint.get(key)]
         if changed:
@@ -219,7 +234,8 @@ class Journal:
             what = "; ".join(_change(key, then.get(key), fingerprint.get(key)) for key in both or changed)
             raise OutputError(
                 f"{self._path}: the run it belongs to had other options: {what}",
-                hint="the same options continue it, --no-resume --force starts over, or choose another --out",
+                hint=f"the same options continue it, {self._start_over_option} starts over, or choose another"
+                " --out",
             )
 
     def _records(self, stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes, int]]:

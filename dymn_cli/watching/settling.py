@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dymn_cli.batch.journal import Stamp
 
 __all__ = ["Settling", "is_being_written"]
+
+EVERY_S = 0.1  # files that grow are looked at no more often than that,
+REST = 10  # and a look that took a second is followed by ten without one
 
 
 @dataclass(slots=True)
@@ -37,38 +40,55 @@ class Settling:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settle_s, self._clock, self._wall_clock = settle_s, clock, wall_clock
-        self._seen: dict[str, _Seen] = {}
+        self._growing: dict[str, _Seen] = {}
+        self._complete: dict[str, Stamp] = {}
+        self._next_s = 0.0
 
     def see(self, names: Iterable[str]) -> None:
         """Follow these files until they are complete; those that are followed already go on as they are."""
         for name in names:
+            if name in self:
+                continue
             stamp = Stamp.of(name)
-            if name not in self._seen and stamp is not None:
+            if stamp is not None:
                 age_s = max(0.0, self._wall_clock() - stamp.mtime_ns / 1e9)
-                self._seen[name] = _Seen(stamp, self._clock() - age_s)
+                self._growing[name] = _Seen(stamp, self._clock() - age_s)
+                self._next_s = 0.0
 
-    def complete(self, at_most: int) -> Iterator[tuple[str, Stamp]]:
-        """Take out files that are complete, in the order in which they were seen; missing ones are forgotten.
+    def take(self) -> tuple[str, Stamp] | None:
+        """Take out the next file that is complete, in the order in which they became so."""
+        if not self._complete and self._clock() >= self._next_s:
+            self._look()
+        while self._complete:
+            name = next(iter(self._complete))
+            stamp = self._complete.pop(name)
+            now = Stamp.of(name)
+            if now == stamp:
+                return name, stamp
+            if now is not None:
+                self._growing[name] = _Seen(now, self._clock())
+        return None
 
-        Args:
-            at_most: how many.
-        """
-        n_taken = 0
-        for name, seen in list(self._seen.items()):
-            if n_taken == at_most:
-                return
+    def _look(self) -> None:
+        """See which files have come to rest, and forget missing ones."""
+        start_s = self._clock()
+        for name, seen in list(self._growing.items()):
             stamp = Stamp.of(name)
             if stamp is None:
-                del self._seen[name]
+                del self._growing[name]
             elif stamp != seen.stamp:
-                self._seen[name] = _Seen(stamp, self._clock())
+                self._growing[name] = _Seen(stamp, self._clock())
             elif self._clock() - seen.since_s >= self._settle_s and not is_being_written(name):
-                del self._seen[name]
-                n_taken += 1
-                yield name, stamp
+                del self._growing[name]
+                self._complete[name] = stamp
+        now_s = self._clock()
+        self._next_s = now_s + max(EVERY_S, REST * (now_s - start_s))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._growing or name in self._complete
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._growing) + len(self._complete)
 
 
 def is_being_written(name: str) -> bool:

@@ -38,7 +38,8 @@ def write(path: Path, text: str, at_s: float) -> str:
 
 
 def taken(settling: Settling, at_most: int = 9) -> list[str]:
-    return [Path(name).name for name, _ in settling.complete(at_most)]
+    files = [settling.take() for _ in range(at_most)]
+    return [Path(found[0]).name for found in files if found is not None]
 
 
 def test_a_file_that_grows_slowly_is_taken_once_it_rests(
@@ -88,4 +89,35 @@ def test_a_file_that_is_open_for_writing_is_not_complete(
             pytest.skip("this file system has no leases")
         settling.see([name])
         assert taken(settling) == []
+    clock.now_s += 1
     assert taken(settling) == ["a.wav"]
+
+
+def test_a_file_that_changes_while_it_waits_for_its_turn_must_rest_again(
+    settling: Settling, clock: Clock, tmp_path: Path
+) -> None:
+    settling.see([write(tmp_path / f"{n}.wav", "x", clock.now_s - 60) for n in "12"])
+    assert taken(settling, 1) == ["1.wav"]
+    write(tmp_path / "2.wav", "longer", clock.now_s)
+    assert taken(settling) == []
+    clock.now_s += 2.5
+    assert taken(settling) == ["2.wav"]
+
+
+def test_very_many_files_are_taken_without_looking_at_all_of_them_for_each(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dymn_cli.batch.journal import Stamp
+
+    looks = 0
+
+    def stamp_of(name: str) -> Stamp:
+        nonlocal looks
+        looks += 1
+        return Stamp(1, 0)
+
+    monkeypatch.setattr(Stamp, "of", stamp_of)
+    settling = Settling(2.0, clock=clock, wall_clock=clock)
+    settling.see(str(tmp_path / str(n)) for n in range(3000))
+    assert len(taken(settling, 3000)) == 3000
+    assert looks <= 4 * 3000

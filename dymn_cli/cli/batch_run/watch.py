@@ -135,7 +135,12 @@ def watch_folders(
         if places.journal is None:
             journal = stack.enter_context(Journal.temporary())
         else:
-            journal = Journal.open(places.journal, fingerprint_of(analysis.job, provenance))
+            journal = Journal.open(
+                places.journal,
+                fingerprint_of(analysis.job, provenance),
+                start_over=places.force,
+                start_over_option="--force",
+            )
             stack.enter_context(journal)
             journal.make_lasting()
         reader = Reader(journal, analysis.job, model)
@@ -203,7 +208,7 @@ class _AppendedFile(Generic[T]):
         is_known = run.places.force or not os.path.lexists(self._path) or run.journal.is_ours(self._path)
         if not (is_known or self._is_cut_short()):
             raise OutputError(
-                f"{self._path}: the file is not the one that was written last", hint="--force replaces it"
+                f"{self._path}: the file is not the one that was written last", hint="--force starts over"
             )
         self._write_all()
         self._file = self._open()
@@ -329,6 +334,7 @@ class _Commands(Generic[T]):
                 stdout=_stderr(),
                 stderr=_stderr(),
                 timeout=self._limit_s,
+                start_new_session=True,  # Ctrl-C ends the watch, not what it has begun
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -343,10 +349,9 @@ class _Commands(Generic[T]):
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         """Wait for the commands of results that are written."""
-        with contextlib.suppress(queue.Full):
-            self._waiting.put(None, timeout=self._limit_s)
-        if self._waiting.qsize() > 1:
-            self._run.messages.note(f"waiting for {counted(self._waiting.qsize() - 1, 'command')} of --exec")
+        if n_waiting := self._waiting.qsize():
+            self._run.messages.note(f"waiting for {counted(n_waiting, 'command')} of --exec")
+        self._waiting.put(None)
         self._thread.join()
 
 
@@ -380,6 +385,7 @@ class _Watch:
         self._journal, self._engine, self._output = journal, engine, output
         self._commands, self._messages = commands, messages
         self._in_hand: dict[str, _InHand] = {}
+        self._known: dict[str, Stamp] = {}  # what the journal has, so that it need not be read again
         self._failed: dict[str, tuple[Stamp, Failure]] = {}
         self._n_done, self._seconds = 0, 0.0
 
@@ -388,9 +394,9 @@ class _Watch:
         while not stop.is_set():
             names = folders.look()
             if names is not None:
-                settling.see(name for name in names if self._is_wanted(name))
+                settling.see(name for name in names if name not in settling and self._is_wanted(name))
             while self._engine.has_room:
-                found = next(settling.complete(1), None)
+                found = settling.take()
                 if found is None:
                     break
                 name, stamp = found
@@ -406,9 +412,14 @@ class _Watch:
         if name in self._in_hand:
             return False
         stamp = Stamp.of(name)
+        if stamp is None or self._known.get(name) == stamp:
+            return False
         if name in self._failed and self._failed[name][0] == stamp:
             return False
-        return not self._journal.has(name, stamp)
+        if self._journal.has(name, stamp):
+            self._known[name] = stamp
+            return False
+        return True
 
     def _handle(self, message: Message) -> None:
         if isinstance(message, Progress):
@@ -422,9 +433,12 @@ class _Watch:
             self._messages.detail(f"{name}: gone or changed while it was analysed")
         elif isinstance(message, Failed):
             self._failed[name] = in_hand.stamp, message.failure
+            if name in self._journal.names:  # as it was before: the next start drops its lines
+                self._journal.forget([name])
             self._messages.failure(message.failure)
         else:
             self._failed.pop(name, None)
+            self._known[name] = in_hand.stamp
             self._journal.add_done(name, in_hand.stamp, in_hand.parts, message.body)
             self._output(name)
             self._commands.start(name)

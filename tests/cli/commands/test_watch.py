@@ -126,6 +126,24 @@ def test_lines_that_somebody_has_edited_are_not_replaced(dymn: Any, record: Reco
 
 
 @pytest.mark.process
+def test_other_options_are_refused_by_name_and_force_starts_over(
+    dymn: Any, record: Record, start: Start
+) -> None:
+    table = dymn.cwd / "t.csv"
+    record("rec/a.wav", (CAT, 1))
+    process = start("rec", "-o", "t.csv")
+    wait_for(lambda: len(sources(table)) == 1)
+    stopped(process)
+    ran = dymn("watch", "rec", "-o", "t.csv", *FAST, "--hop", 0.25)
+    assert (ran.returncode, "--hop was 0.5 s, is 0.25 s" in ran.err) == (5, True)
+    assert ", --force starts over" in ran.err
+    process = start("rec", "-o", "t.csv", "--hop", 0.25, "--force")
+    wait_for(lambda: json.loads((dymn.cwd / "t.csv.meta.json").read_text())["options"]["hop_s"] == 0.25)
+    wait_for(lambda: len(sources(table)) == 1)
+    assert "stopped: 1 file analysed" in stopped(process)
+
+
+@pytest.mark.process
 def test_a_bad_file_costs_itself_and_is_listed(dymn: Any, record: Record, start: Start) -> None:
     table = dymn.cwd / "t.csv"
     record("rec/a.wav", (CAT, 1))
