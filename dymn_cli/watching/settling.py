@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,19 +28,13 @@ class Settling:
     """Files that may still grow.
 
     Args:
-        settle_s: seconds that a file must stay as it is; one that is older than that is complete at once.
+        settle_s: seconds that a file must stay as it is. Its date says nothing: programs that copy set it,
+            and the clock of a network drive may be another.
         clock: monotonic seconds.
-        wall_clock: seconds since 1970, as modification times are.
     """
 
-    def __init__(
-        self,
-        settle_s: float,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._settle_s, self._clock, self._wall_clock = settle_s, clock, wall_clock
+    def __init__(self, settle_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settle_s, self._clock = settle_s, clock
         self._growing: dict[str, _Seen] = {}
         self._complete: dict[str, Stamp] = {}
         self._next_s = 0.0
@@ -51,8 +46,7 @@ class Settling:
                 continue
             stamp = Stamp.of(name)
             if stamp is not None:
-                age_s = max(0.0, self._wall_clock() - stamp.mtime_ns / 1e9)
-                self._growing[name] = _Seen(stamp, self._clock() - age_s)
+                self._growing[name] = _Seen(stamp, self._clock())
                 self._next_s = 0.0
 
     def take(self) -> tuple[str, Stamp] | None:
@@ -94,12 +88,14 @@ class Settling:
 def is_being_written(name: str) -> bool:
     """Whether a process of this machine has the file open for writing, where the system tells (Linux).
 
-    A read lease is only granted on a file that nobody may write to, see fcntl(2).
+    A read lease is only granted on a file that nobody may write to, see fcntl(2). Whoever opens it meanwhile
+    waits, and we are sent a signal: not SIGIO, which would end the program, but one that does nothing.
     """
     try:
         import fcntl
 
         request, read, none = fcntl.F_SETLEASE, fcntl.F_RDLCK, fcntl.F_UNLCK
+        choose_signal = fcntl.F_SETSIG
     except (ImportError, AttributeError):
         return False
     try:
@@ -107,6 +103,7 @@ def is_being_written(name: str) -> bool:
     except OSError:
         return False  # who analyses it says why it cannot be read
     try:
+        fcntl.fcntl(number, choose_signal, signal.SIGURG)
         fcntl.fcntl(number, request, read)
         fcntl.fcntl(number, request, none)
     except BlockingIOError:
