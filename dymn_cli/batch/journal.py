@@ -96,18 +96,11 @@ class Journal:
     Args:
         file: unbuffered, readable and writable.
         path: what to call it and to remove in the end; None for one that is not resumed.
-        start_over_option: what to do about one that cannot be resumed.
     """
 
-    def __init__(
-        self,
-        file: io.RawIOBase | BinaryIO,
-        path: Path | None,
-        start_over_option: str = "--no-resume --force",
-    ) -> None:
+    def __init__(self, file: io.RawIOBase | BinaryIO, path: Path | None) -> None:
         self._file = file
         self._path = path
-        self._start_over_option = start_over_option
         self._done: dict[str, int] = {}  # where the D record of a source begins
         self._written: dict[str, Stamp | None] = {}  # files of results; None for what was about to appear
         self._is_lasting = False
@@ -131,28 +124,20 @@ class Journal:
             raise OutputError(os_error_text("a temporary file", exc)) from exc
 
     @classmethod
-    def open(
-        cls,
-        path: Path,
-        fingerprint: Fingerprint,
-        *,
-        start_over: bool = False,
-        start_over_option: str = "--no-resume --force",
-    ) -> Self:
+    def open(cls, path: Path, fingerprint: Fingerprint, *, start_over: bool = False) -> Self:
         """Open the journal of an output, and resume what is there.
 
         Args:
             path: of the journal.
             fingerprint: all that changes results.
             start_over: discard what is there.
-            start_over_option: how the command is told to do so.
 
         Raises:
             OutputError: it cannot be written, another run is using it, it has another fingerprint, or there
                 is a file of that name which is no journal.
         """
         file = _open_locked(path)
-        journal = cls(file, path, start_over_option)
+        journal = cls(file, path)
         try:
             journal._load(fingerprint, start_over=start_over)
         except BaseException:
@@ -208,7 +193,7 @@ class Journal:
         """The error for a record whose checksum is right but whose content dymn did not write."""
         return OutputError(
             f"{self._path or 'a temporary file'}: what it holds of {name} is damaged",
-            hint=f"{self._start_over_option} starts over, or choose another --out",
+            hint="--no-resume --force starts over, or choose another --out",
         )
 
     def _buffered(self) -> BinaryIO:
@@ -225,7 +210,7 @@ class Journal:
         if not (then and isinstance(then, dict)):
             raise OutputError(
                 f"{self._path}: not a journal of this version of dymn",
-                hint=f"{self._start_over_option} starts over, or choose another --out",
+                hint="--no-resume --force starts over, or choose another --out",
             )
         changed = [key for key in then | fingerprint if then.get(key) != fingerprint.get(key)]
         if changed:
@@ -234,8 +219,7 @@ class Journal:
             what = "; ".join(_change(key, then.get(key), fingerprint.get(key)) for key in both or changed)
             raise OutputError(
                 f"{self._path}: the run it belongs to had other options: {what}",
-                hint=f"the same options continue it, {self._start_over_option} starts over, or choose another"
-                " --out",
+                hint="the same options continue it, --no-resume --force starts over, or choose another --out",
             )
 
     def _records(self, stream: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes, int]]:
@@ -374,10 +358,9 @@ class Journal:
         return self._is_lasting
 
     @property
-    def results(self) -> tuple[str, ...]:
-        """The files of results that it knows of, by their paths from here."""
-        folder = "" if self._path is None else self._path.parent
-        return tuple(os.path.normpath(os.path.join(folder, name)) for name in self._written)  # noqa: PTH118
+    def results(self) -> Iterable[str]:
+        """The files of results that it knows of, as they are called from its folder."""
+        return self._written.keys()
 
     def is_ours(self, path: str) -> bool:
         """Whether a file of results is still the one that this journal knows of."""
@@ -439,10 +422,9 @@ class Journal:
                 copy.make_lasting()
                 for name in self._done:
                     self._copy_result(name, copy)
-                for path in self.results:
-                    if os.path.lexists(path):
-                        raw = self._from_here(path)
-                        copy._append_result(raw, self._written[raw])
+                for name, stamp in self._written.items():
+                    if os.path.lexists(self._path.parent / name):
+                        copy._append_result(name, stamp)
         except PermissionError:  # Windows: not while it is open
             pass
         except OSError as exc:

@@ -32,6 +32,9 @@ class Folders:
         poll_s: look that often instead of being told of changes; None to be told.
         warn: takes what stands in the way of being told.
 
+    Attributes:
+        names: of the folders.
+
     Raises:
         UsageError: not a folder.
         AudioNotFoundError: it is not there.
@@ -52,7 +55,7 @@ class Folders:
                 raise AudioNotFoundError(f"{folder}: no such folder")
             if not os.path.isdir(folder):  # noqa: PTH112 - names may be bytes that no Path holds
                 raise UsageError(f"{folder}: not a folder", hint="dymn watch takes folders")
-        self._folders, self._extensions, self._recurse = folders, extensions, recurse
+        self.names, self._extensions, self._recurse = folders, extensions, recurse
         self._every_s = RESCAN_S if poll_s is None else poll_s
         self._warn = warn
         self._bell, self._stop = threading.Event(), threading.Event()
@@ -79,7 +82,7 @@ class Folders:
         if now < self._earliest_s or (now < self._next_s and not self._bell.is_set()):
             return None
         self._bell.clear()
-        present = [folder for folder in self._folders if os.path.isdir(folder)]  # noqa: PTH112
+        present = [folder for folder in self.names if os.path.isdir(folder)]  # noqa: PTH112
         found = find(present, extensions=self._extensions, recurse=self._recurse)
         names = [source.name for source in found if source.problem is None]
         took_s = time.monotonic() - now
@@ -99,7 +102,7 @@ class Folders:
 
         try:
             for _ in watch(
-                *self._folders,
+                *self.names,
                 watch_filter=None,
                 debounce=200,
                 stop_event=self._stop,

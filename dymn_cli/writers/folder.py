@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -93,13 +92,11 @@ class ResultFolder:
         """The file of a source's result."""
         return str(self._folder / self._place(name))
 
-    def has(self, path: str) -> bool:
-        """Whether a file is the result of one of the sources."""
-        return os.path.normpath(path) in self._paths
-
-    @cached_property
-    def _paths(self) -> frozenset[str]:
-        return frozenset(os.path.normpath(self.path_of(name)) for name in self._of_name)
+    def leftovers(self, places: Iterable[str]) -> list[str]:
+        """Those of some files, as they are called from DIR, that are there and belong to no source."""
+        taken = {os.path.normpath(self._place(name)) for name in self._of_name}
+        inside = (place for place in places if place not in taken and not _leads_out(place))
+        return [str(self._folder / place) for place in inside if os.path.lexists(self._folder / place)]
 
     def remove(self, path: str) -> None:
         """Remove the result of a source that is not among these any more.
@@ -206,6 +203,10 @@ class ResultFolder:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise OutputError(os_error_text(folder, exc)) from exc
+
+
+def _leads_out(place: str) -> bool:
+    return os.path.isabs(place) or os.pardir in Path(place).parts  # noqa: PTH117
 
 
 def _inner_name(found: Found) -> str:

@@ -277,7 +277,9 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert process.returncode == 130
     said = [line for line in err.splitlines() if "run the same command to continue" in line]
     n_done = len(records(journal))
-    assert said == [f"dymn: {n_done} of 220 results kept; run the same command to continue"]
+    assert said == [
+        f"dymn: {n_done} of 220 results kept; run the same command to continue (unfinished inputs start over)"
+    ]
     assert [path.name for path in dymn.cwd.iterdir()] == ["tags.csv.journal"]
     ran = dymn(*tag_arguments(archive), "-v")
     assert ran.returncode == 6

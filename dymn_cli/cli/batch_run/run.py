@@ -37,9 +37,15 @@ from dymn_cli.writers.spelling import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dymn_cli.batch.job import ModelDescription
+    from dymn_cli.batch.job import Job, ModelDescription
     from dymn_cli.cli.batch_run.analysis import Analysis
-    from dymn_cli.cli.options.groups import BatchOptions, FileOptions, ResultOptions, UpdateOptions
+    from dymn_cli.cli.options.groups import (
+        BatchOptions,
+        FileOptions,
+        ResultOptions,
+        UpdateOptions,
+        WorkOptions,
+    )
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.results import Failure
     from dymn_cli.writers import Provenance
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Collected", "Run", "collect_results", "require_counts", "write_results"]
+__all__ = ["Collected", "Run", "collect_results", "open_model", "require_counts", "write_results"]
 
 
 def write_results(
@@ -320,7 +326,7 @@ class Run(Generic[T]):
             if len(self.journal):
                 of = "" if self.total is None else f" of {self.total}"
                 kept = f"{len(self.journal)}{of} results kept"
-                self.messages.note(f"{kept}; run the same command to continue")
+                self.messages.note(f"{kept}; run the same command to continue (unfinished inputs start over)")
             else:
                 self.messages.note("no input was finished, so nothing is kept; the same command starts over")
         if not _has_results(outcome):
@@ -376,9 +382,6 @@ def open_run(
     Raises:
         UsageError, ModelError, OutputError: see the parts.
     """
-    require_counts(batch.jobs, threads)
-    if batch.limit_per_file is not None and not batch.limit_per_file > 0:
-        raise UsageError(f"--limit-per-file must be more than 0 s, not {batch.limit_per_file:g}")
     job = dataclasses.replace(analysis.job, max_input=parse_size(inputs.max_input))
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
@@ -397,34 +400,77 @@ def open_run(
     names = None if listed is None else [found.name for found in listed]
     if analysis.clock is not None and names is not None:
         analysis.clock.require_fit(names)
-    engine = open_engine(
-        job, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=batch.limit_per_file
+    opened = open_model(
+        analysis, batch, messages, places, job=job, names=names, folder=folder, threads=threads
     )
+    with opened as run:
+        journal = run.journal
+        if path is not None:  # also where another run has begun and ended it since we looked
+            if update and listed is not None:
+                gone = keep_or_prune(journal, names or (), places, messages, prune=prune)
+                journal.make_lasting()
+                missing = set(gone)
+                listed = [found for found in listed if found.name not in missing]
+                # In a folder, each keeps the file that it has.
+                listed += () if folder is not None else map(Found, gone)
+                sources, names = iter(listed), [*(names or ()), *gone]
+            _require_same_run(journal, places, folder, names or ())
+        yield dataclasses.replace(
+            run,
+            provenance=dataclasses.replace(run.provenance, share=parse_shard(batch.shard)),
+            sources=sources,
+            total=None if listed is None else len(listed),
+            force=places.force or any(map(journal.knows, places.files)),
+        )
+
+
+@contextmanager
+def open_model(
+    analysis: Analysis[T],
+    batch: WorkOptions,
+    messages: Messages,
+    places: Places,
+    *,
+    job: Job,
+    names: Sequence[str] | None = None,
+    folder: ResultFolder | None = None,
+    threads: int | None,
+) -> Iterator[Run[T]]:
+    """Load the model and open the journal: a run that has no sources yet.
+
+    Args:
+        analysis: what to find out, and how it is written.
+        batch: how many workers, and whether to continue.
+        messages: what the run says.
+        places: where results go.
+        job: what to compute.
+        names: the sources, where they are known beforehand.
+        folder: of a file for each source, where that is asked for.
+        threads: of this process, where no workers are needed.
+
+    Raises:
+        UsageError, ModelError, OutputError: see the parts.
+    """
+    require_counts(batch.jobs, threads)
+    limit_s = batch.limit_per_file
+    if limit_s is not None and not limit_s > 0:
+        raise UsageError(f"--limit-per-file must be more than 0 s, not {limit_s:g}")
+    engine = open_engine(job, names, jobs=batch.jobs or usable_cores(), threads=threads, limit_s=limit_s)
     try:
         model = engine.description
-        provenance = dataclasses.replace(analysis.describe(model), share=parse_shard(batch.shard))
+        provenance = analysis.describe(model)
         Selection(job.options, model.vocabulary)  # an unknown label is said before any work is done
-        if path is None:
+        if places.journal is None:
             journal = Journal.temporary()
         else:
             if folder is not None:
                 folder.prepare()
-            journal = Journal.open(path, fingerprint_of(job, provenance), start_over=not batch.resume)
+            fingerprint = fingerprint_of(job, provenance)
+            journal = Journal.open(places.journal, fingerprint, start_over=not batch.resume)
         with journal:
-            if path is not None:  # also where another run has begun and ended it since we looked
-                if update and listed is not None:
-                    gone = keep_or_prune(journal, names or (), places, messages, prune=prune)
-                    journal.make_lasting()
-                    listed = [found for found in listed if found.name not in set(gone)]
-                    # In a folder, each keeps the file that it has.
-                    listed += () if folder is not None else map(Found, gone)
-                    sources, names = iter(listed), [*(names or ()), *gone]
-                _require_same_run(journal, places, folder, names or ())
             reader = Reader(journal, job, model)
-            total = None if listed is None else len(listed)
-            force = places.force or any(map(journal.knows, places.files))
             yield Run(
-                analysis, engine, journal, reader, provenance, sources, total, messages, places, force, folder
+                analysis, engine, journal, reader, provenance, iter(()), None, messages, places, False, folder
             )
     finally:
         engine.close()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.writers.folder import ResultFolder
 
-__all__ = ["gone_sources", "keep_or_prune", "prune_files", "require_known", "require_updatable"]
+__all__ = ["keep_or_prune", "prune_files", "require_known", "require_updatable"]
 
 
 def require_updatable(batch: UpdateOptions, inputs: FileOptions, places: Places) -> None:
@@ -37,10 +37,6 @@ def require_updatable(batch: UpdateOptions, inputs: FileOptions, places: Places)
         return
     if places.journal is None:
         raise UsageError("--update needs a result to add to", hint="-o FILE or --out-dir DIR")
-    if not batch.resume:
-        raise UsageError(
-            "--update and --no-resume exclude each other", hint="--no-resume --force starts over"
-        )
     if batch.shard is not None:
         raise UsageError(
             "--update and --shard exclude each other: a new file moves others to another share",
@@ -71,61 +67,53 @@ def require_known(places: Places, who: str) -> None:
             )
 
 
-def gone_sources(journal: Journal, names: Sequence[str], *, prune: bool) -> list[str]:
-    """The sources that have a result but are not there any more, in order.
-
-    A file that is named itself counts as gone where it is missing; with `prune` it fails as in any run.
-    """
-    given = set(names)
-    return sorted(
-        (name for name in journal.names if name not in given or (not prune and not os.path.lexists(name))),
-        key=os.fsencode,
-    )
-
-
 def keep_or_prune(
     journal: Journal, names: Sequence[str], places: Places, messages: Messages, *, prune: bool
 ) -> list[str]:
-    """The sources that are gone but whose results stay.
+    """The sources that have a result which stays, although they are missing.
+
+    A file that is named itself is missing where it does not exist; with `prune` it fails as in any run.
 
     Args:
         journal: what is done.
         names: the sources that are given now.
         places: of the result.
-        messages: says how many are gone.
+        messages: says how many are missing.
         prune: drop their results instead.
 
     Raises:
-        OutputError: every source is gone, as when a disk is missing or names are spelt in another way.
+        OutputError: every source is missing, as when a disk is missing or names are spelt in another way.
     """
-    gone = gone_sources(journal, names, prune=prune)
+    given = set(names)
+    gone = sorted(
+        (name for name in journal.names if name not in given or not (prune or os.path.lexists(name))),
+        key=os.fsencode,
+    )
     if gone and len(gone) == len(journal) and not places.force:
         raise OutputError(
             f"{places.folder or places.lists}: none of its {counted(len(gone), 'input')} is among these,"
             f" not even {gone[0]}",
             hint="name them as before, from the same folder; --force drops their results",
         )
-    what = f"{counted(len(gone), 'input')} {'is' if len(gone) == 1 else 'are'} gone"
-    if prune or places.force:
-        if gone:
-            messages.note(f"{what}; the results are dropped")
+    drop = prune or places.force
+    if gone:
+        what = f"results of {counted(len(gone), 'missing input')}"
+        messages.note(f"{what} dropped" if drop else f"{what} kept; --prune drops them")
+    if drop:
         journal.forget(gone)
         return []
-    if gone:
-        messages.note(f"{what}; the results stay, --prune drops them")
     journal.keep_gone(gone)
     return gone
 
 
 def prune_files(journal: Journal, folder: ResultFolder, messages: Messages) -> None:
-    """Remove the files of results whose sources are gone, unless somebody has changed them since.
+    """Remove the files of results whose sources are missing, unless somebody has changed them since.
 
     Raises:
         OutputError: one cannot be removed.
     """
-    for path in journal.results:
-        if os.path.lexists(path) and not folder.has(path):
-            if journal.is_ours(path):
-                folder.remove(path)
-            else:
-                messages.warning(f"{path}: stays, it is not the file that the earlier run wrote")
+    for path in folder.leftovers(journal.results):
+        if journal.is_ours(path):
+            folder.remove(path)
+        else:
+            messages.warning(f"{path}: kept, it is not the file that the earlier run wrote")

@@ -22,25 +22,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
-from dymn_cli.batch.job import Reader
-from dymn_cli.batch.journal import Journal, Place, Stamp
+from dymn_cli.batch.journal import Place, Stamp
 from dymn_cli.batch.pool import Failed, Message, Part, Progress
-from dymn_cli.batch.run import open_engine
-from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
-from dymn_cli.cli.batch_run.places import Places
-from dymn_cli.cli.batch_run.run import Run, require_counts
+from dymn_cli.cli.batch_run.run import Run, open_model
 from dymn_cli.cli.batch_run.update import require_known
 from dymn_cli.cli.batch_run.watcher import save_failures, save_warnings
 from dymn_cli.errors import OutputError, UsageError, os_error_text
-from dymn_cli.tagging.selection import Selection
-from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from dymn_cli.batch.run import Engine
     from dymn_cli.cli.batch_run.analysis import Analysis
+    from dymn_cli.cli.batch_run.places import Places
+    from dymn_cli.cli.options.groups import WatchOptions
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.results import Failure
     from dymn_cli.watching.folders import Folders
@@ -48,55 +43,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["LINE_FORMATS", "WatchSettings", "watch_folders"]
+__all__ = ["LINE_FORMATS", "watch_folders"]
 
 LINE_FORMATS = ("csv", "tsv", "jsonl")
 TICK_S = 0.2
 MAX_WAITING = 10_000  # results that wait for their command
-
-
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """How a watch works.
-
-    Args:
-        jobs: processes, or None for one per core.
-        threads: of each of them.
-        limit_s: seconds that a file may take, or None.
-        command: is run for each result, or None.
-        command_limit_s: seconds that it may take.
-
-    Raises:
-        UsageError: a value out of range, or a command that cannot be read.
-    """
-
-    jobs: int | None = None
-    threads: int | None = None
-    limit_s: float | None = None
-    command: str | None = None
-    command_limit_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        require_counts(self.jobs, self.threads)
-        for name, value in (("--limit-per-file", self.limit_s), ("--exec-limit", self.command_limit_s)):
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} must be more than 0 s, not {value:g}")
-        if self.command is not None:
-            self.words()
-
-    def words(self) -> list[str]:
-        """The command as a list of arguments.
-
-        Raises:
-            UsageError: a quote is open, or there is no word.
-        """
-        try:
-            words = shlex.split(self.command or "")
-        except ValueError as exc:
-            raise UsageError(f"--exec {self.command!r}: {exc}") from exc
-        if not words:
-            raise UsageError("--exec is empty", hint="--exec 'notify-me --now'")
-        return words
 
 
 def watch_folders(
@@ -104,8 +55,10 @@ def watch_folders(
     folders: Folders,
     settling: Settling,
     places: Places,
-    settings: WatchSettings,
+    work: WatchOptions,
     messages: Messages,
+    *,
+    threads: int | None,
 ) -> None:
     """Analyse what the folders hold and what comes, until Ctrl-C or SIGTERM.
 
@@ -114,44 +67,46 @@ def watch_folders(
         folders: where files come.
         settling: when they are complete.
         places: where results go; a file in one of `LINE_FORMATS`, or standard output.
-        settings: who works.
+        work: who works, and the command for each result.
         messages: says what fails, and the summary.
+        threads: of each worker.
 
     Raises:
-        DymnError: the model cannot be loaded, or the result cannot be written.
+        DymnError: an option makes no sense, the model cannot be loaded, or the result cannot be written.
     """
-    if places.files:
-        require_known(places, "dymn watch")
+    words = _words_of(work)
+    require_known(places, "dymn watch")
     places.check(None)
-    if not (places.force or (places.journal is not None and places.journal.is_file())):
+    if not (places.force or (work.resume and places.journal is not None and places.journal.is_file())):
         places.require_free(None)
-    limit_s, n_jobs = settings.limit_s, settings.jobs or usable_cores()
-    engine = open_engine(analysis.job, None, jobs=n_jobs, threads=settings.threads, limit_s=limit_s)
     with contextlib.ExitStack() as stack:
-        stack.callback(engine.close)
-        model = engine.description
-        provenance = analysis.describe(model)
-        Selection(analysis.job.options, model.vocabulary)  # an unknown label is said before any work is done
-        if places.journal is None:
-            journal = stack.enter_context(Journal.temporary())
-        else:
-            journal = Journal.open(
-                places.journal,
-                fingerprint_of(analysis.job, provenance),
-                start_over=places.force,
-                start_over_option="--force",
-            )
-            stack.enter_context(journal)
-            journal.make_lasting()
-        reader = Reader(journal, analysis.job, model)
-        run = Run(analysis, engine, journal, reader, provenance, iter(()), None, messages, places, True, None)
+        opened = open_model(analysis, work, messages, places, job=analysis.job, threads=threads)
+        run = dataclasses.replace(stack.enter_context(opened), force=True)  # _AppendedFile has looked
+        if places.journal is not None:
+            run.journal.make_lasting()
         stop = stack.enter_context(_until_signalled())
         output = stack.enter_context(_open_output(run))
-        commands = stack.enter_context(_Commands(run, settings))
+        commands = stack.enter_context(_Commands(run, words, work.exec_limit))
         stack.enter_context(folders)
-        watch = _Watch(journal, engine, output, commands, messages)
+        watch = _Watch(run, output, commands)
+        messages.note(f"watching {', '.join(folders.names)}; Ctrl-C ends")
         watch.go(folders, settling, stop)
-        watch.sum_up(run, settling)
+        watch.sum_up(settling)
+
+
+def _words_of(work: WatchOptions) -> list[str]:
+    """The words of the command that is run for each result; none where there is none."""
+    if not work.exec_limit > 0:
+        raise UsageError(f"--exec-limit must be more than 0 s, not {work.exec_limit:g}")
+    if work.exec_ is None:
+        return []
+    try:
+        words = shlex.split(work.exec_)
+    except ValueError as exc:
+        raise UsageError(f"--exec {work.exec_!r}: {exc}") from exc
+    if not words:
+        raise UsageError("--exec is empty", hint="--exec 'notify-me --now'")
+    return words
 
 
 @contextlib.contextmanager
@@ -208,7 +163,8 @@ class _AppendedFile(Generic[T]):
         is_known = run.places.force or not os.path.lexists(self._path) or run.journal.is_ours(self._path)
         if not (is_known or self._is_cut_short()):
             raise OutputError(
-                f"{self._path}: the file is not the one that was written last", hint="--force starts over"
+                f"{self._path}: the file is not the one that was written last",
+                hint="--force replaces it by what the journal has",
             )
         self._write_all()
         self._file = self._open()
@@ -299,13 +255,13 @@ class _Commands(Generic[T]):
 
     Args:
         run: reads results.
-        settings: the command, and how long it may take.
+        words: the command and its arguments, or none.
+        limit_s: seconds that it may take.
     """
 
-    def __init__(self, run: Run[T], settings: WatchSettings) -> None:
+    def __init__(self, run: Run[T], words: list[str], limit_s: float) -> None:
         self._run = dataclasses.replace(run, places=dataclasses.replace(run.places, format_name="jsonl"))
-        self._limit_s = settings.command_limit_s
-        self._words = settings.words() if settings.command is not None else []
+        self._words, self._limit_s = words, limit_s
         self._waiting: queue.Queue[tuple[str, bytes] | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -371,19 +327,12 @@ class _InHand:
     parts: list[Place] = field(default_factory=list)
 
 
-class _Watch:
+class _Watch(Generic[T]):
     """The state of a watch: what is in hand, and what is not to be tried again as it is."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        engine: Engine,
-        output: Callable[[str], None],
-        commands: _Commands[T],
-        messages: Messages,
-    ) -> None:
-        self._journal, self._engine, self._output = journal, engine, output
-        self._commands, self._messages = commands, messages
+    def __init__(self, run: Run[T], output: Callable[[str], None], commands: _Commands[T]) -> None:
+        self._run, self._output, self._commands = run, output, commands
+        self._journal, self._engine, self._messages = run.journal, run.engine, run.messages
         self._in_hand: dict[str, _InHand] = {}
         self._known: dict[str, Stamp] = {}  # what the journal has, so that it need not be read again
         self._failed: dict[str, tuple[Stamp, Failure]] = {}
@@ -445,7 +394,7 @@ class _Watch:
             self._n_done += 1
             self._seconds += message.summary.seconds
 
-    def sum_up(self, run: Run[T], settling: Settling) -> None:
+    def sum_up(self, settling: Settling) -> None:
         """Say what has been done, and list what failed."""
         failures = [failure for name, (_, failure) in self._failed.items() if os.path.lexists(name)]
         n_open = len(self._in_hand) + len(settling)
@@ -453,6 +402,7 @@ class _Watch:
         failed = f", {len(failures)} failed" if failures else ""
         later = f"; {counted(n_open, 'file')} left for the next start" if n_open else ""
         self._messages.note(f"stopped: {audio}{failed}{later}")
-        if run.places.files and run.places.out is not None:
-            save_failures(failures, None, run.places.out, self._messages)
-            save_warnings(run.reader.damage, run.places.out, self._messages)
+        out = self._run.places.lists
+        if self._run.places.files and out is not None:
+            save_failures(failures, None, out, self._messages)
+            save_warnings(self._run.reader.damage, out, self._messages)

@@ -21,8 +21,9 @@ from dymn_cli.cli.options.groups import (
     ResultOptions,
     SelectOptions,
     TimeOptions,
+    WatchOptions,
 )
-from dymn_cli.cli.options.panels import BATCH, INPUT, SELECT
+from dymn_cli.cli.options.panels import INPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
 
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HELP = """Tag files as they come into folders, a line or more for each, until Ctrl-C.
+HELP = """Tag files as they come into folders, until Ctrl-C.
 
   dymn watch recordings/ -o tags.csv
   dymn watch recordings/ --find events -l Siren -o sirens.jsonl --exec 'notify-me --siren'
 
 What is there already is tagged first. A file is taken once it has not changed for --settle seconds and no
 program has it open for writing. Its lines are appended to tags.csv at once; without -o they go to standard
-output. Formats: csv, tsv, jsonl.
+output. Formats: csv and tsv (a line per tag or event), jsonl (a line per file).
 
 tags.csv.journal holds what is done: after a stop, a kill or a power cut, the same command makes tags.csv
 whole and catches up with what came meanwhile. The file in hand is analysed from its start. A file that
@@ -65,9 +66,9 @@ class FolderOptions:
         float | None,
         opt("--poll", "S", "Look every S seconds: for network folders, which tell of no changes.", INPUT),
     ] = None
-    channel: Annotated[
-        str, opt("--channel", "mix|N|each", "Mean of the channels, one (from 0), or each.", INPUT)
-    ] = "mix"
+    channel: Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)] = (
+        "mix"
+    )
     strict: Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)] = False
 
 
@@ -93,23 +94,6 @@ class WatchSelect:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkOptions:
-    """Who works, and what is run for each result."""
-
-    jobs: Annotated[
-        int | None,
-        opt("-j --jobs", "N", "Processes, a file each (default: cores).", BATCH, envvar="DYMN_JOBS"),
-    ] = None
-    limit_per_file: Annotated[
-        float | None, opt("--limit-per-file", "S", "Fail a file that takes longer than S seconds.", BATCH)
-    ] = None
-    exec_: Annotated[
-        str | None, opt("--exec", "CMD", "Run CMD for each result, with its JSON on stdin.", BATCH)
-    ] = None
-    exec_limit: Annotated[float, opt("--exec-limit", "S", "Stop CMD after S seconds.", BATCH)] = 60.0
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     command(app, "watch", help=HELP)(watch)
@@ -121,7 +105,7 @@ def watch(
     time: TimeOptions,
     select: WatchSelect,
     output: OutputOptions,
-    work: WorkOptions,
+    work: WatchOptions,
     messages: Messages,
     *,
     precision: Precision = 4,
@@ -129,7 +113,7 @@ def watch(
     """Analyse what comes."""
     from dymn_cli.audio.discover import parse_extensions
     from dymn_cli.cli.batch_run.places import Places
-    from dymn_cli.cli.batch_run.watch import LINE_FORMATS, WatchSettings, watch_folders
+    from dymn_cli.cli.batch_run.watch import LINE_FORMATS, watch_folders
     from dymn_cli.watching.folders import Folders
     from dymn_cli.watching.settling import Settling
 
@@ -145,7 +129,6 @@ def watch(
         raise UsageError(
             f"{places.format_name} cannot be written line by line", hint=f"-f {', '.join(LINE_FORMATS)}"
         )
-    settings = WatchSettings(work.jobs, model.threads, work.limit_per_file, work.exec_, work.exec_limit)
     folders = Folders(
         inputs.folders,
         extensions=parse_extensions(inputs.ext),
@@ -153,7 +136,8 @@ def watch(
         poll_s=inputs.poll,
         warn=messages.warning,
     )
-    watch_folders(analysis, folders, Settling(inputs.settle), places, settings, messages)
+    settling = Settling(inputs.settle)
+    watch_folders(analysis, folders, settling, places, work, messages, threads=model.threads)
 
 
 def _results(output: OutputOptions) -> ResultOptions:

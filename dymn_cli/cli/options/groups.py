@@ -39,6 +39,8 @@ __all__ = [
     "SelectOptions",
     "TimeOptions",
     "UpdateOptions",
+    "WatchOptions",
+    "WorkOptions",
     "complete_label",
     "complete_model",
 ]
@@ -98,10 +100,9 @@ class InputOptions(FileOptions):
         str | None,
         opt("--failures", "FILE", "CSV of failed inputs (default: OUT.failures.csv).", INPUT),
     ] = None
-    channel: Annotated[
-        str,
-        opt("--channel", "mix|N|each", "Mean (warns if they cancel out), one (from 0), or each.", INPUT),
-    ] = "mix"
+    channel: Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)] = (
+        "mix"
+    )
 
 
 # ---------------------------------------------------------------------- model
@@ -307,25 +308,22 @@ class ListOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """How many sources are worked through."""
+class WorkOptions:
+    """Who works, and from where."""
 
     jobs: Annotated[
-        int | None,
-        opt(
-            "-j --jobs",
-            "N",
-            "Processes, a file each (default: cores; few small files: threads).",
-            BATCH,
-            envvar="DYMN_JOBS",
-        ),
+        int | None, opt("-j --jobs", "N", "Files at once (default: cores).", BATCH, envvar="DYMN_JOBS")
     ] = None
-    resume: Annotated[
-        bool, flag("--resume/--no-resume", "Continue an earlier run to the same output.", BATCH)
-    ] = True
+    resume: Annotated[bool, flag("--resume/--no-resume", "Continue an earlier run.", BATCH)] = True
     limit_per_file: Annotated[
         float | None, opt("--limit-per-file", "S", "Fail a file that takes longer than S seconds.", BATCH)
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions(WorkOptions):
+    """How many sources are worked through."""
+
     shard: Annotated[
         str | None, opt("--shard", "I/N", "Only part I of N of the inputs, counted from 1.", BATCH)
     ] = None
@@ -335,8 +333,15 @@ class BatchOptions:
 class UpdateOptions(BatchOptions):
     """How many sources are worked through, and whether a finished result grows."""
 
-    update: Annotated[
-        bool,
-        flag("--update", "Add new and changed inputs to a result.", BATCH),
-    ] = False
-    prune: Annotated[bool, flag("--prune", "Then drop the results of missing inputs.", BATCH)] = False
+    update: Annotated[bool, flag("--update", "Add new and changed inputs to a result.", BATCH)] = False
+    prune: Annotated[bool, flag("--prune", "Also drop the results of missing inputs.", BATCH)] = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions(WorkOptions):
+    """Who works, and what is run for each result."""
+
+    exec_: Annotated[
+        str | None, opt("--exec", "CMD", "Run CMD for each result, with its JSON on stdin.", BATCH)
+    ] = None
+    exec_limit: Annotated[float, opt("--exec-limit", "S", "Stop CMD after S seconds.", BATCH)] = 60.0

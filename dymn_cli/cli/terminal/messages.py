@@ -76,7 +76,7 @@ class Messages:
     color: Annotated[str, opt("--color", "auto|always|never", "Colours.", MESSAGES)] = "auto"
     progress_choice: Annotated[
         str,
-        opt("--progress", "auto|always|never", "Bar; always: lines in logs too.", MESSAGES),
+        opt("--progress", "auto|always|never", "Bar; always: in logs too.", MESSAGES),
     ] = "auto"
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from dymn_cli.batch.job import Job
+from dymn_cli.batch.journal import HEAD
 
 CAT, HORSE, ANIMAL, DUCK = 81, 87, 72, 104  # as AudioSet numbers them
 
@@ -87,7 +89,7 @@ def test_new_changed_moved_and_missing_files_give_what_a_fresh_run_gives(
     (cwd / "rec/site/c.wav").unlink()  # gone
     ran = fake(*command, recordings, "-o", out, "--update", "--prune")
     assert ran.returncode == 0
-    assert "2 inputs are gone; the results are dropped" in ran.err
+    assert "results of 2 missing inputs dropped" in ran.err
     assert sorted(analysed) == ["rec/aa.wav", "rec/b.wav", "rec/site/z.wav"]
     fresh = "fresh-" + out
     assert fake(*command, recordings, "-o", fresh).returncode == 0
@@ -114,7 +116,7 @@ def test_what_is_gone_stays_at_the_end_until_it_is_pruned(
     fake("tag", recordings, "-o", "t.csv", "--update", "-k", 1)
     (cwd / "rec/a.wav").unlink()
     ran = fake("tag", recordings, "-o", "t.csv", "--update", "-k", 1)
-    assert (ran.returncode, "1 input is gone; the results stay, --prune drops them" in ran.err) == (0, True)
+    assert (ran.returncode, "results of 1 missing input kept; --prune drops them" in ran.err) == (0, True)
     sources = [line.split(",")[0] for line in (cwd / "t.csv").read_text().splitlines()[1:]]
     assert sources == ["rec/b.wav", "rec/site/c.wav", "rec/a.wav"]
     fake("tag", recordings, "-o", "t.csv", "--update", "--prune", "-k", 1)
@@ -173,7 +175,7 @@ def test_a_pruned_file_that_somebody_has_changed_stays(fake: Fake, recordings: s
     (cwd / "o/a.wav.csv").write_text("checked by hand")
     ran = fake("tag", recordings, "--out-dir", "o", "--update", "--prune")
     assert ran.returncode == 0
-    assert "o/a.wav.csv: stays, it is not the file that the earlier run wrote" in ran.err
+    assert "o/a.wav.csv: kept, it is not the file that the earlier run wrote" in ran.err
     assert (cwd / "o/a.wav.csv").read_text() == "checked by hand"
 
 
@@ -182,7 +184,7 @@ def test_a_pruned_file_that_somebody_has_changed_stays(fake: Fake, recordings: s
     [
         (("--hop", 2), "--hop was 10 s, is 2 s"),
         (("-l", "Cat"), "--label was none, is Cat"),
-        (("--no-resume",), "--update and --no-resume exclude each other"),
+        (("--no-resume",), "t.csv: the file exists"),
         (("--shard", "1/2"), "--update and --shard exclude each other"),
     ],
 )
@@ -228,6 +230,51 @@ def test_a_missing_disk_does_not_empty_the_result(fake: Fake, recordings: str, t
     ran = fake("tag", recordings, "elsewhere", "-o", "t.csv", "--update", "--prune")
     assert (ran.returncode, "none of its 3 inputs is among these" in ran.err) == (5, True)
     assert results(cwd, "t.csv") == before
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again_by_the_next_update(
+    fake: Fake, recordings: str, record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original = Job.run
+
+    def disturbed(self: Job, tagger: Any, name: str, *rest: Any) -> Any:
+        done = original(self, tagger, name, *rest)
+        if name == "rec/b.wav":
+            record(name, (DUCK, 4))
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "run", disturbed)
+        fake("tag", recordings, "-o", "t.csv", "--update")
+    ran = fake("tag", recordings, "-o", "t.csv", "--update")
+    assert "2 results were there already, 1 is new" in ran.err
+    fake("tag", recordings, "-o", "fresh.csv")
+    assert (tmp_path / "cwd/t.csv").read_bytes() == (tmp_path / "cwd/fresh.csv").read_bytes()
+
+
+def test_it_starts_over_with_other_options_and_goes_on_from_there(
+    fake: Fake, recordings: str, analysed: list[str]
+) -> None:
+    fake("tag", recordings, "-o", "t.csv", "--update")
+    again = ("tag", recordings, "-o", "t.csv", "--update", "-k", 3)
+    assert fake(*again, "--no-resume", "--force").returncode == 0
+    analysed.clear()
+    assert (fake(*again).returncode, analysed) == (0, [])
+
+
+def test_pruning_removes_nothing_outside_of_the_folder(fake: Fake, recordings: str, tmp_path: Path) -> None:
+    cwd = tmp_path / "cwd"
+    place = ("tag", recordings, "--out-dir", "rec/../o", "--update")
+    fake(*place)
+    (cwd / "precious").write_text("mine")
+    raw = b"../precious"  # as a journal from somewhere else may claim
+    head = HEAD.pack(b"R", len(raw), 0, zlib.crc32(raw))
+    with (cwd / "o/.dymn.journal").open("ab") as file:
+        file.write(head + raw)
+    (cwd / "rec/a.wav").unlink()
+    assert fake(*place, "--prune").returncode == 0
+    assert (cwd / "precious").read_text() == "mine"
+    assert not (cwd / "o/a.wav.csv").exists()
 
 
 @pytest.mark.parametrize(

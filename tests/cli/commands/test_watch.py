@@ -123,10 +123,13 @@ def test_lines_that_somebody_has_edited_are_not_replaced(dymn: Any, record: Reco
     _, err = process.communicate(timeout=60)
     assert (process.returncode, b"not the one that was written last" in err) == (5, True)
     assert "left" in table.read_text()
+    process = start("rec", "-o", "t.csv", "--force")
+    wait_for(lambda: "left" not in table.read_text())
+    assert "stopped: 0 files analysed" in stopped(process)
 
 
 @pytest.mark.process
-def test_other_options_are_refused_by_name_and_force_starts_over(
+def test_other_options_are_refused_by_name_until_it_starts_over(
     dymn: Any, record: Record, start: Start
 ) -> None:
     table = dymn.cwd / "t.csv"
@@ -136,8 +139,8 @@ def test_other_options_are_refused_by_name_and_force_starts_over(
     stopped(process)
     ran = dymn("watch", "rec", "-o", "t.csv", *FAST, "--hop", 0.25)
     assert (ran.returncode, "--hop was 0.5 s, is 0.25 s" in ran.err) == (5, True)
-    assert ", --force starts over" in ran.err
-    process = start("rec", "-o", "t.csv", "--hop", 0.25, "--force")
+    assert "--no-resume --force starts over" in ran.err
+    process = start("rec", "-o", "t.csv", "--hop", 0.25, "--no-resume", "--force")
     wait_for(lambda: json.loads((dymn.cwd / "t.csv.meta.json").read_text())["options"]["hop_s"] == 0.25)
     wait_for(lambda: len(sources(table)) == 1)
     assert "stopped: 1 file analysed" in stopped(process)
