@@ -149,7 +149,7 @@ def read_state(path: Path) -> Saved:
         fields = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["dymn.train"])
         tensors = load(data)
     except OSError as exc:
-        raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+        raise WeightsMissingError(os_error_text(path, exc)) from exc
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise UnsafeWeightsError(
             f"{path}: not a checkpoint of a training run", hint="--no-resume starts over"

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dymn_cli.errors import InputError, ModelError, UnsafeWeightsError, UsageError, WeightsMissingError
+from dymn_cli.errors import (
+    InputError,
+    ModelError,
+    UnsafeWeightsError,
+    UsageError,
+    WeightsMissingError,
+    os_error_text,
+)
 from dymn_cli.small_files import LARGE, read_small_text
 from dymn_cli.store.index import read_index
 
@@ -100,7 +107,7 @@ class StoredLogits:
             # Not np.load, which also opens archives.
             matrix = np.lib.format.open_memmap(path, mode="r")
         except OSError as exc:
-            raise WeightsMissingError(f"{path}: {exc.strerror or exc}") from exc
+            raise WeightsMissingError(os_error_text(path, exc)) from exc
         except (ValueError, EOFError, OverflowError, TypeError) as exc:
             raise UnsafeWeightsError(f"{path}: not a plain .npy array of numbers") from exc
         place = _index_of(Path(path)) if index is None else Path(index)
