@@ -49,7 +49,7 @@ def test_each_command_explains_itself_by_a_summary_and_two_examples(
     assert not set("{}") & set(usage)
 
 
-@pytest.mark.parametrize("words", [("tag",), ("events",), ("embed",)], ids=" ".join)
+@pytest.mark.parametrize("words", [("tag",), ("events",), ("embed",), ("watch",), ("report",)], ids=" ".join)
 def test_the_help_of_an_analysis_fits_two_screens(
     fake: Fake, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:

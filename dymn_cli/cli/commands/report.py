@@ -38,8 +38,8 @@ INPUT is recordings, in which events are found as dymn events does, or finished 
 dymn tag --windows, in any format that dymn convert reads.
 
 The page is one file that needs no network: an overview, a time line with spectrogram and events of each
-recording, and a review: keep an event, reject it, or give it another label, by key. It links to the
-recordings, so keep them where they are beside it; --embed-audio copies short ones into it.
+recording, and a review: keep, reject or relabel an event by key. It links to the recordings, so keep them
+where they are; --embed-audio copies short ones into it.
 
 Review exports a table that dymn eval --truth and dymn finetune read; --review FILE goes on from it.
 """
@@ -54,24 +54,24 @@ class PageOptions:
 
     out: Annotated[
         str,
-        opt("-o --out", "FILE.html", "Write to FILE; - for standard output.", OUTPUT),
+        opt("-o --out", "FILE.html", "Write to FILE; - is stdout.", OUTPUT),
     ] = "report.html"
     force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
     title: Annotated[
         str | None,
-        opt("--title", "TEXT", "Heading of the page (default: what the inputs are called).", PAGE_PANEL),
+        opt("--title", "TEXT", "Heading (default: what the inputs are called).", PAGE_PANEL),
     ] = None
     embed_audio: Annotated[
         bool,
         flag(
             "--embed-audio",
-            "Copy recordings of up to a minute into the page, as MP3; an hour in all.",
+            "Copy recordings up to 60 s into it, as MP3; 1 h in all.",
             PAGE_PANEL,
         ),
     ] = False
     limit: Annotated[
         int,
-        opt("--limit", "N", "At most N events; the page says what is left out.", PAGE_PANEL),
+        opt("--limit", "N", "At most N events: see --sample.", PAGE_PANEL),
     ] = 10_000
     review: Annotated[
         str | None,
@@ -82,14 +82,14 @@ class PageOptions:
         opt(
             "--sample",
             "NAME",
-            "Which events come first in the review, and stay within --limit: highest, lowest (scores),"
-            " threshold (scores around --around), random, balanced (random, by label).",
+            "First in the review, and within --limit: highest or lowest scores, threshold (near --around),"
+            " random, balanced (random, by label).",
             PAGE_PANEL,
         ),
     ] = "highest"
     around: Annotated[
         float,
-        opt("--around", "X", "The score that --sample threshold is about.", PAGE_PANEL),
+        opt("--around", "X", "Score that --sample threshold is about.", PAGE_PANEL),
     ] = 0.5
     seed: Annotated[int, opt("--seed", "N", "Of --sample random and balanced.", PAGE_PANEL)] = 0
 

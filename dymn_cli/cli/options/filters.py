@@ -64,5 +64,5 @@ FromFormat = Annotated[
 ]
 AudioRoot = Annotated[
     str | None,
-    opt("--audio", "ROOT", "Where the recordings are: a folder, or the one recording.", INPUT),
+    opt("--audio", "ROOT", "The recording, or the folder of recordings.", INPUT),
 ]
