@@ -1,4 +1,13 @@
-"""What the dynamic parts of a network make of an input: the coefficients that the paper lets it choose."""
+"""What the dynamic parts of a network make of an input: the coefficients that the paper lets it choose.
+
+    from dymn_cli.hear import load_model
+
+    model = load_model("dymn10_as")
+    blocks = dynamics_of(model.network, model.log_mel(audio))
+    blocks[14].kernel_attention["project"]                       # (n, K)
+
+The audio is a tensor (n, n_samples) at 32 kHz.
+"""
 
 from __future__ import annotations
 

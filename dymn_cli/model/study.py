@@ -1,6 +1,7 @@
-"""The networks of the paper's study, with its figures and ours: `study.toml`. Needs no torch.
+"""The networks of the paper's study, with its figures and ours, and other systems: `study.toml`.
 
-The figures are those of arXiv 2310.15648 for log-mels of 10 s; what is not known here is left out.
+The figures of the study are those of arXiv 2310.15648 for log-mels of 10 s; what is not known here is left
+out. Needs no torch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dymn_cli.errors import UsageError
 from dymn_cli.model.complexity import Complexity, complexity
 from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
 
-__all__ = ["Variant", "variant", "variants"]
+__all__ = ["System", "Variant", "systems", "variant", "variants"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,38 @@ class Variant:
         return complexity(self.config)
 
 
+@dataclass(frozen=True, slots=True)
+class System:
+    """Another system for AudioSet, by the figures of its own paper, for clips of 10 s.
+
+    Args:
+        name: what the field calls it.
+        source: where the figures stand.
+        parameters_m: millions of parameters, or None.
+        macs_m: millions of multiply-accumulates, or None.
+        mean_ap: mean average precision on AudioSet, percent, of one model.
+    """
+
+    name: str
+    source: str
+    parameters_m: float | None
+    macs_m: float | None
+    mean_ap: float
+
+
 @cache
 def variants() -> tuple[Variant, ...]:
     """All rows, in the order of the tables."""
-    text = resources.files("dymn_cli.model").joinpath("study.toml").read_text("utf-8")
-    return tuple(_variant(entry) for entry in tomllib.loads(text)["variant"])
+    return tuple(_variant(entry) for entry in _study()["variant"])
+
+
+@cache
+def systems() -> tuple[System, ...]:
+    """The systems that the paper compares DyMN with (Figures 4 and 5), from the least precise to the most."""
+    return tuple(
+        System(one["name"], one["source"], one.get("parameters_m"), one.get("macs_m"), one["map"])
+        for one in _study()["system"]
+    )
 
 
 def variant(name: str) -> Variant:
@@ -66,6 +94,11 @@ def variant(name: str) -> Variant:
     if found is None:
         raise UsageError(f"no variant {name!r}", hint="dymn models variants lists them")
     return found
+
+
+def _study() -> dict[str, Any]:
+    text = resources.files("dymn_cli.model").joinpath("study.toml").read_text("utf-8")
+    return tomllib.loads(text)
 
 
 def _variant(entry: dict[str, Any]) -> Variant:

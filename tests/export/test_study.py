@@ -1,7 +1,8 @@
-"""The variants of Tables VIII and XII as graphs: they compute what the PyTorch modules compute."""
+"""The variants of the paper's study as graphs: they compute what the PyTorch modules compute."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -14,36 +15,29 @@ ort = pytest.importorskip("onnxruntime")
 from dymn_cli.export.graph import Form, build_graph  # noqa: E402
 from dymn_cli.model.build import restore  # noqa: E402
 from dymn_cli.model.config import ModelConfig  # noqa: E402
+from dymn_cli.model.study import variants  # noqa: E402
 from dymn_cli.runtime.blocked import lay_out  # noqa: E402
 from dymn_cli.runtime.fold import fold  # noqa: E402
 from dymn_cli.runtime.onnx import block_size  # noqa: E402
 from dymn_cli.store.weights import Weights  # noqa: E402
 
 LANES = block_size()
-ATTENTIONS = (
-    "none",
-    "squeeze-excitation",
-    "coordinate",
-    "triplet",
-    "srm",
-    "grn",
-    "cbam",
-    "global-context",
-)
-CONTEXTS = ("per-component", "separate-sequences", "concatenated")
+SMALL = {"width": 0.1, "n_classes": 7}
+STUDY = {one.name: dataclasses.replace(one.config, **SMALL) for one in variants() if one.table != "II"}
+NEW = {one.name for one in variants() if one.table in ("VIII", "XII")}
 VARIANTS = {
-    **{name: ModelConfig("mn", 0.1, n_classes=7, static_attention=name) for name in ATTENTIONS},
-    **{name: ModelConfig(width=0.1, n_classes=7, context_sharing=name) for name in CONTEXTS},
-    "per-component, all Dy-ReLUs": ModelConfig(
-        width=0.1,
-        n_classes=7,
-        context_sharing="per-component",
-        dy_relu=("expand", "depthwise", "project"),
+    **STUDY,
+    "dymn10-no-shared-context, all Dy-ReLUs": dataclasses.replace(
+        STUDY["dymn10-no-shared-context"], dy_relu=("expand", "depthwise", "project")
     ),
 }
+# What the ablations switch off or resize, other tests of graphs do as well.
+TIERED = [
+    name if name.partition(",")[0] in NEW else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS
+]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", TIERED)
 def test_graphs_of_the_study_agree_with_pytorch(
     variant: str, lively: Callable[[ModelConfig], Weights], mels: np.ndarray
 ) -> None:

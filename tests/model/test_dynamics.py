@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from dymn_cli.errors import UsageError  # noqa: E402
+from dymn_cli.hear import load_model  # noqa: E402
 from dymn_cli.model.backbone import Backbone  # noqa: E402
 from dymn_cli.model.blocks import Context, ContextGeneration  # noqa: E402
 from dymn_cli.model.build import build  # noqa: E402
@@ -63,6 +64,19 @@ def test_a_clip_chooses_the_same_in_any_company(clips: torch.Tensor) -> None:
     torch.testing.assert_close(
         alone.kernel_attention["project"][0], together.kernel_attention["project"][1], rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_trained_model_chooses_by_what_it_hears() -> None:
+    model = load_model()
+    time_s = torch.arange(32_000) / 32_000
+    noise = 0.1 * torch.randn(32_000, generator=torch.Generator().manual_seed(0))
+    audio = torch.stack([0.3 * torch.sin(2 * torch.pi * 440 * time_s), noise])
+    blocks = dynamics_of(model.network, model.log_mel(audio))
+    shares = torch.stack([block.kernel_attention["project"] for block in blocks])
+    assert (shares[:, 0] - shares[:, 1]).abs().max() > 0.05
+    last = blocks[14]
+    assert (last.slopes["depthwise"][0] - last.slopes["depthwise"][1]).abs().max() > 0.05
+    assert (last.frequency[0] - last.frequency[1]).abs().max() > 0.05
 
 
 def test_contexts_of_other_clips_change_the_answer(clips: torch.Tensor) -> None:

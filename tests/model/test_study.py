@@ -8,7 +8,7 @@ from dymn_cli.errors import UsageError
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.model.infer import infer_config
 from dymn_cli.model.layout import state_shapes
-from dymn_cli.model.study import variant, variants
+from dymn_cli.model.study import systems, variant, variants
 
 # The two published counts that ours miss; each row's note says why.
 OURS = {"mn10-grn": (3.37, 540), "dymn10-no-shared-context": (12.15, 583)}
@@ -40,6 +40,20 @@ def test_names_and_architectures_are_each_there_once() -> None:
 def test_tables_viii_and_xii_are_whole() -> None:
     tables = [one.table for one in variants()]
     assert (tables.count("II"), tables.count("VIII"), tables.count("XII")) == (8, 8, 3)
+
+
+def test_a_note_has_our_figure() -> None:
+    for name, (parameters, _) in OURS.items():
+        assert f"{parameters} M" in variant(name).note
+
+
+def test_other_systems_have_sources_and_stand_in_order() -> None:
+    found = [one.mean_ap for one in systems()]
+    assert found == sorted(found)
+    assert all("arXiv" in one.source for one in systems())
+    by_name = {one.name: one for one in systems()}
+    assert by_name["PANNs CNN14"].parameters_m == 80.75
+    assert by_name["PANNs CNN14"].macs_m == 42_220 / 2
 
 
 def test_an_unknown_name_is_an_error() -> None:

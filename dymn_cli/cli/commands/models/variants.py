@@ -26,7 +26,8 @@ HELP = """List the networks of the paper's study.
 
 In a pipe, tab-separated: name, table, row, parameters, macs, published_parameters_m, published_macs_m, map,
 note, config. Published figures are those of arXiv 2310.15648; what is not known is empty. A config is JSON
-for dymn distill --student. MACs are multiply-accumulates for 10 s of audio. Formats: table, tsv, json.
+for dymn distill --student, which takes a name as well. MACs are multiply-accumulates for 10 s of audio. json
+also has the systems that the paper compares with, with their sources. Formats: table, tsv, json.
 """
 
 COLUMNS = (
@@ -52,7 +53,7 @@ def list_variants(listing: ListOptions, messages: Messages) -> None:
     """Print the paper's figures and ours."""
     import json
 
-    from dymn_cli.model.study import variants
+    from dymn_cli.model.study import systems, variants
 
     rows, objects = [], []
     for one in variants():
@@ -73,7 +74,17 @@ def list_variants(listing: ListOptions, messages: Messages) -> None:
             drawn.add_row(*_cells(one))
         return drawn
 
-    document = {"schema": "dymn.variants/1", "variants": objects}
+    others = [
+        {
+            "name": one.name,
+            "parameters_m": one.parameters_m,
+            "macs_m": one.macs_m,
+            "map": one.mean_ap,
+            "source": one.source,
+        }
+        for one in systems()
+    ]
+    document = {"schema": "dymn.variants/1", "variants": objects, "systems": others}
     show(Listing(COLUMNS, rows, document, table), listing, messages)
 
 

@@ -19,6 +19,9 @@ def test_json_has_every_row_with_a_config_for_a_student(capfdbinary) -> None:
     assert config == ModelConfig("mn", static_attention="triplet")
     assert rows["dymn10"]["map"] == 47.7
     assert rows["mn10-grn"]["note"]
+    (hts_at,) = [one for one in document["systems"] if one["name"] == "HTS-AT"]
+    assert (hts_at["parameters_m"], hts_at["macs_m"], hts_at["map"]) == (31.0, None, 47.1)
+    assert "2202.00874" in hts_at["source"]
 
 
 def test_a_pipe_gets_rows_with_empty_cells_for_what_is_unknown(capfdbinary) -> None:
