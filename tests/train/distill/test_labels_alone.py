@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import soundfile
 
 torch = pytest.importorskip("torch")
 
@@ -148,6 +150,28 @@ def test_a_student_learns_from_labels_with_and_without_imagenet(
     header = read_weights(out).header
     assert header.vocabulary.names == AUDIOSET.names
     assert (header.purpose, header.config.n_classes, header.config.temperature) == ("tags", 527, 1.0)
+
+
+def test_audioset_as_hdf5_brings_its_labels(
+    teaching: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    target = np.zeros((8, 527), np.uint8)
+    target[np.arange(8), np.arange(8) % 2] = 1
+    with h5py.File(tmp_path / "audioset.h5", "w") as file:
+        file["audio_name"] = np.array([f"Y{n:011d}.mp3" for n in range(8)], dtype="S")
+        clips = file.create_dataset("mp3", (8,), dtype=h5py.vlen_dtype(np.uint8))
+        for n in range(8):
+            buffer = io.BytesIO()
+            soundfile.write(buffer, teaching.sound(n, 1.0), 32_000, format="MP3")
+            clips[n] = np.frombuffer(buffer.getvalue(), np.uint8)
+        file["target"] = np.packbits(target, axis=1)
+    out = ("-o", str(tmp_path / "student.safetensors"), "--student", '{"width": 0.1}', "--steps", "1")
+    assert run(["distill", str(tmp_path / "audioset.h5"), "--recipe", "labels", *SHORT, *out]) == 0
+    name, n_clips, mean_ap, loss = capfd.readouterr().out.split()
+    assert (name, n_clips) == ("student", "3")
+    assert 0 < float(mean_ap) <= 1
+    assert float(loss) > 0
 
 
 def test_an_imagenet_model_keeps_all_but_its_last_layer(imagenet: Path) -> None:
