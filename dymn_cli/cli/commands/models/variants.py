@@ -9,7 +9,7 @@ import typer
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.groups import ListOptions
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.cli.terminal.tables import Listing, grid, show
+from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,6 +86,10 @@ def list_variants(listing: ListOptions, messages: Messages) -> None:
     ]
     document = {"schema": "dymn.variants/1", "variants": objects, "systems": others}
     show(Listing(COLUMNS, rows, document, table), listing, messages)
+    if choose_form(listing.format) == "table":  # which has no room for them
+        for one in variants():
+            if one.note:
+                messages.note(f"{one.name}: {one.note}")
 
 
 def _cells(one: Variant) -> tuple[str, ...]:

@@ -37,5 +37,7 @@ def test_a_pipe_gets_rows_with_empty_cells_for_what_is_unknown(capfdbinary) -> N
 
 def test_the_table_sets_ours_beside_the_papers(capfdbinary) -> None:
     assert run(["models", "variants", "-f", "table"]) == 0
-    line = next(one for one in capfdbinary.readouterr().out.decode().splitlines() if "mn10-cbam" in one)
+    printed = capfdbinary.readouterr()
+    line = next(one for one in printed.out.decode().splitlines() if "mn10-cbam" in one)
     assert line.split() == ["mn10-cbam", "VIII", "4.96", "M", "4.96", "548", "M", "548"]
+    assert "mn10-grn: ours is 3.37 M" in printed.err.decode()
