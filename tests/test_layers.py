@@ -124,6 +124,9 @@ PARTS = {
 # Where a library may be imported: a module, or all below a package.
 LIBRARIES = {
     "torch": {
+        "model.normalisation",
+        "model.attention",
+        "model.dynamics",
         "model.blocks",
         "model.max_of_lines",
         "model.backbone",

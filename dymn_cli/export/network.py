@@ -17,6 +17,8 @@ from dymn_cli.export.nodes import Nodes
 from dymn_cli.runtime.fold import ATTENTION_AXES, convolutions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dymn_cli.model.config import Block, ModelConfig, Position
     from dymn_cli.runtime.fold import Shape
 
@@ -34,6 +36,7 @@ __all__ = [
 OPSET = 18
 IR_VERSION = 9  # released with opset 18, so that older runtimes read it too
 LAST_MAP = "last.hardswish"
+SPREAD_EPS, RESPONSE_EPS, LAYER_NORM_EPS = 1e-5, 1e-6, 1e-5  # as in `dymn_cli.model.attention`
 FRAME_LOGITS = "frame_logits"
 
 
@@ -181,8 +184,8 @@ class Network(Nodes, ABC):
         """An inverted residual block as in MobileNetV3."""
         name, y = f"layers.{block.index}", x
         for position in convolutions(block):
-            if position == "project" and block.squeeze_excite:
-                y = self.squeeze_excite(y, name, block)
+            if position == "project":
+                y = self.attention(y, name, block)
             y = self.static_convolution(y, position, block)
             if position != "project":
                 y = self.activation(y, block.activation)
@@ -192,6 +195,112 @@ class Network(Nodes, ABC):
         """One of the convolutions of a block, with one kernel for all clips."""
         name, (stride, groups) = f"layers.{block.index}.{position}", stride_and_groups(block, position)
         return self.convolution(x, name, convolutions(block)[position], stride=stride, groups=groups)
+
+    def attention(self, x: str, name: str, block: Block) -> str:
+        """What a static block has before its last convolution (`dymn_cli.model.attention`)."""
+        x, own = self.plain(x), f"{name}.attention"
+        match block.attention:
+            case "squeeze-excitation":
+                return self.squeeze_excite(x, name, block)
+            case "coordinate":
+                return self.sequence_attention(x, own, block)
+            case "triplet":
+                return self.triplet_attention(x, own)
+            case "srm":
+                return self.style_recalibration(x, own, block)
+            case "grn":
+                return self.response_norm(x, own, block)
+            case "cbam":
+                return self.convolutional_attention(x, own, block)
+            case "global-context":
+                return self.global_context(x, own, block)
+        return x
+
+    def scalar(self, name: str, value: float) -> str:
+        """A constant number."""
+        return self.constant(name, np.array(value, np.float32))
+
+    def sequence_attention(self, x: str, name: str, block: Block) -> str:
+        """Coordinate Attention with sequences of its own."""
+        joint = self.sequences(x, name, name, (block.squeeze, block.expanded))
+        y = x
+        for axis, part in self.parts(joint, x, name, "ft"):
+            gate = self.linear(part, f"{name}_{axis}", block.expanded, block.squeeze)
+            gate = self.node("Sigmoid", [gate], f"{name}_{axis}.sigmoid")
+            gate = self.node("Unsqueeze", [gate, self.ints(3 if axis == "f" else 2)], f"{name}_{axis}.gate")
+            y = self.node("Mul", [y, gate], f"{name}_{axis}.applied")
+        return y
+
+    def plane_gate(self, x: str, name: str, axis: int = 1) -> str:
+        """The gate of each place of the plane across an axis of x, with a size of 1 along that axis."""
+        pooled = [self.node(op, [x, self.ints(axis)], f"{name}.{op}") for op in ("ReduceMax", "ReduceMean")]
+        y = self.node("Concat", pooled, f"{name}.pooled", axis=axis)
+        perm = [0, 1, 2, 3]
+        perm[1], perm[axis] = axis, 1
+        if axis > 1:
+            y = self.node("Transpose", [y], f"{name}.plane", perm=perm)
+        y = self.convolution(y, name, (1, 2, 7, 7))
+        y = self.node("Sigmoid", [y], f"{name}.gate")
+        return self.node("Transpose", [y], f"{name}.back", perm=perm) if axis > 1 else y
+
+    def triplet_attention(self, x: str, name: str) -> str:
+        """The mean of the gates across channels, frequency and time."""
+        gates = [self.plane_gate(x, f"{name}_{n}", axis=n + 1) for n in range(3)]
+        both = self.node("Add", gates[:2], f"{name}.sum_2")
+        total = self.node("Add", [both, gates[2]], f"{name}.sum")
+        gate = self.node("Mul", [total, self.scalar("a_third", 1 / 3)], f"{name}.gate")
+        return self.node("Mul", [x, gate], f"{name}.applied")
+
+    def style_recalibration(self, x: str, name: str, block: Block) -> str:
+        """A gate from each channel's mean and spread."""
+        mean = self.mean(x, f"{name}.mean", 2, 3, keep=True)
+        centred = self.node("Sub", [x, mean], f"{name}.centred")
+        square = self.node("Mul", [centred, centred], f"{name}.square")
+        variance = self.mean(square, f"{name}.variance", 2, 3, keep=True)
+        variance = self.node("Add", [variance, self.scalar("spread_eps", SPREAD_EPS)], f"{name}.lifted")
+        styles = [mean, self.node("Sqrt", [variance], f"{name}.spread")]
+        y = self.node("Concat", styles, f"{name}.styles", axis=3)
+        c = block.expanded
+        weight, bias = self.weight(f"{name}.weight", c, 1, 1, 2), self.weight(f"{name}.bias", c)
+        y = self.node("Conv", [y, weight, bias], name, kernel_shape=[1, 2], group=c)
+        return self.node("Mul", [x, self.node("Sigmoid", [y], f"{name}.gate")], f"{name}.applied")
+
+    def response_norm(self, x: str, name: str, block: Block) -> str:
+        """Channels scaled by their norms, relative to the mean of all norms."""
+        gamma, beta = (self.weight(f"{name}.{part}", 1, block.expanded, 1, 1) for part in ("gamma", "beta"))
+        norms = self.node("ReduceL2", [x, self.ints(2, 3)], f"{name}.norms")
+        mean = self.mean(norms, f"{name}.mean", 1, keep=True)
+        mean = self.node("Add", [mean, self.scalar("response_eps", RESPONSE_EPS)], f"{name}.lifted")
+        relative = self.node("Div", [norms, mean], f"{name}.relative")
+        scale = self.node("Mul", [relative, gamma], f"{name}.scale")
+        scale = self.node("Add", [scale, self.scalar("one", 1.0)], f"{name}.factor")
+        return self.node("Add", [self.node("Mul", [x, scale], f"{name}.scaled"), beta], f"{name}.applied")
+
+    def convolutional_attention(self, x: str, name: str, block: Block) -> str:
+        """CBAM: a gate for each channel, then one for each place."""
+        pooled = [self.node(op, [x, self.ints(2, 3)], f"{name}.{op}") for op in ("ReduceMean", "ReduceMax")]
+        y = self.node("Concat", pooled, f"{name}.pooled", axis=2)
+        first = self.weight(f"{name}_1.weight", block.squeeze, block.expanded, 1, 1)
+        second = self.weight(f"{name}_2.weight", block.expanded, block.squeeze, 1, 1)
+        y = self.activation(self.node("Conv", [y, first], f"{name}_1"), "relu")
+        y = self.node("Conv", [y, second], f"{name}_2")
+        y = self.node("ReduceSum", [y, self.ints(2)], f"{name}.both")
+        y = self.node("Mul", [x, self.node("Sigmoid", [y], f"{name}.channels")], f"{name}.scaled")
+        return self.node("Mul", [y, self.plane_gate(y, f"{name}_places")], f"{name}.applied")
+
+    def global_context(self, x: str, name: str, block: Block) -> str:
+        """A weighted sum over all places, added to each."""
+        c, s = block.expanded, block.squeeze
+        mask = self.convolution(x, f"{name}_mask", (1, c, 1, 1))
+        mask = self.reshape(mask, f"{name}.places", 0, -1, 1)
+        places = self.node("Softmax", [mask], f"{name}.weights", axis=1)
+        y = self.node("MatMul", [self.reshape(x, f"{name}.flat", 0, 0, -1), places], f"{name}.summed")
+        y = self.node("Unsqueeze", [y, self.ints(3)], f"{name}.context")
+        y = self.convolution(y, f"{name}_1", (s, c, 1, 1))
+        scale, shift = (self.weight(f"{name}_norm.{part}", s, 1, 1) for part in ("weight", "bias"))
+        y = self.node("LayerNormalization", [y, scale, shift], f"{name}_norm", axis=1, epsilon=LAYER_NORM_EPS)
+        y = self.convolution(self.activation(y, "relu"), f"{name}_2", (c, s, 1, 1))
+        return self.node("Add", [x, y], f"{name}.applied")
 
     def squeeze_excite(self, x: str, name: str, block: Block) -> str:
         """Squeeze-and-excitation."""
@@ -209,12 +318,18 @@ class Network(Nodes, ABC):
         name, y = f"layers.{block.index}", x
         coefficients, gates = self.context(x, name, block)
         for position in convolutions(block):
-            attention = coefficients.attention.get(position)
+            if self.config.has_own_contexts and position != "expand" and position in self.config.dy_conv:
+                attention: str | None = self.own_attention(y, position, block)
+            else:
+                attention = coefficients.attention.get(position)
             if attention is None:
                 y = self.static_convolution(y, position, block)
             else:
                 y = self.dy_conv(y, position, block, attention)
-            lines = coefficients.lines.get(position)
+            if self.config.has_own_contexts and position in self.config.dy_relu:
+                lines: str | None = self.own_lines(y, position, block)
+            else:
+                lines = coefficients.lines.get(position)
             if lines is not None:
                 y = self.dy_relu(y, f"{name}.dy_relu_{position}", convolutions(block)[position][0], lines)
             elif position != "project":
@@ -224,23 +339,64 @@ class Network(Nodes, ABC):
                     y = self.node("Mul", [self.plain(y), gate], f"{gate}.applied")
         return self.residual(x, y, block)
 
+    def own_coefficients(self, x: str, name: str, n_in: int, n_out: int, block: Block) -> str:
+        """What a component reads from a context of its own, made from its input x."""
+        h = self.mean(x, f"{name}.own_mean", 2, 3)
+        weight = self.weight(f"{name}.own_context.weight", block.context, n_in)
+        bias = self.weight(f"{name}.own_context.bias", block.context)
+        h = self.node("Gemm", [h, weight, bias], f"{name}.own_context", transB=1)
+        h = self.activation(h, "hardswish")
+        weight = self.weight(f"{name}.coefficients.weight", n_out, block.context)
+        bias = self.weight(f"{name}.coefficients.bias", n_out)
+        return self.node("Gemm", [h, weight, bias], f"{name}.coefficients", transB=1)
+
+    def own_attention(self, x: str, position: Position, block: Block) -> str:
+        """Shares of the kernels, from a context of its own."""
+        name, k = f"layers.{block.index}.{position}", self.config.kernels
+        logits = self.own_coefficients(x, name, block.expanded, k, block)
+        return self.node("Softmax", [logits], f"{name}.attention_logits.softmax", axis=1)
+
+    def own_lines(self, x: str, position: Position, block: Block) -> str:
+        """Lines of a Dy-ReLU, from a context of its own."""
+        name, channels = f"layers.{block.index}.dy_relu_{position}", convolutions(block)[position][0]
+        z = self.own_coefficients(x, name, channels, 2 * self.config.mappings * channels, block)
+        return self.line_values(z, name, channels)
+
     def context(self, x: str, name: str, block: Block) -> tuple[Coefficients, list[str]]:
         """The CGM (Section III-A): the coefficients, and the gates of Coordinate Attention."""
         if not block.context:
             return Coefficients({}, {}), []
+        separate = self.config.context_sharing == "separate-sequences"
+        size = (block.context, block.in_channels)
+        joint = self.sequences(x, name, f"{name}.context", size, separate=separate)
+        axes = ATTENTION_AXES[self.config.coordinate_attention]
+        if self.config.context_sharing == "concatenated":
+            parts = dict(self.parts(joint, x, name, "ft"))
+            means = [self.mean(part, f"{name}.h_{axis}", 2) for axis, part in parts.items()]
+            coefficients = self.coefficients(self.node("Concat", means, f"{name}.h", axis=1), name, block)
+            return coefficients, [self.gate(parts[axis], axis, name, block) for axis in axes]
+        coefficients = self.coefficients(self.mean(joint, f"{name}.h", 2), name, block)
+        parts_in_turn = self.parts(joint, x, name, axes)
+        return coefficients, [self.gate(part, axis, name, block) for axis, part in parts_in_turn]
+
+    def sequences(
+        self, x: str, name: str, layer: str, size: tuple[int, int], *, separate: bool = False
+    ) -> str:
+        """The frequency and the time sequence through a linear layer, side by side: (batch, H, F + T)."""
         over_time = self.mean(x, f"{name}.frequency_sequence", 3)  # (batch, C, F)
         over_frequency = self.mean(x, f"{name}.time_sequence", 2)  # (batch, C, T)
+        if separate:
+            over_time = self.linear(over_time, layer, *size)
+            over_frequency = self.linear(over_frequency, f"{name}.time_context", *size)
         joint = self.node("Concat", [over_time, over_frequency], f"{name}.sequence", axis=2)
-        joint = self.linear(joint, f"{name}.context", block.context, block.in_channels)
-        joint = self.activation(joint, "hardswish")  # (batch, H, F + T)
-        coefficients = self.coefficients(self.mean(joint, f"{name}.h", 2), name, block)
+        return self.activation(joint if separate else self.linear(joint, layer, *size), "hardswish")
+
+    def parts(self, joint: str, x: str, name: str, axes: str) -> Iterator[tuple[str, str]]:
+        """The frequency (f) and the time part (t) of two sequences side by side, made from x."""
         n_frequency = self.node("Shape", [self.plain(x)], f"{name}.n_frequency", start=2, end=3)
         spans = {"f": (self.ints(0), n_frequency), "t": (n_frequency, self.ints(2**31 - 1))}
-        gates = []
-        for axis in ATTENTION_AXES[self.config.coordinate_attention]:
-            part = self.node("Slice", [joint, *spans[axis], self.ints(2)], f"{name}.context_{axis}")
-            gates.append(self.gate(part, axis, name, block))
-        return coefficients, gates
+        for axis in axes:
+            yield axis, self.node("Slice", [joint, *spans[axis], self.ints(2)], f"{name}.context_{axis}")
 
     def gate(self, x: str, axis: str, name: str, block: Block) -> str:
         """sigmoid(a_f) as (batch, C_exp, F', 1), or sigmoid(a_t) as (batch, C_exp, 1, T')."""
@@ -257,11 +413,13 @@ class Network(Nodes, ABC):
         shapes = convolutions(block)
         mixing = [p for p in shapes if p in config.dy_conv]
         lines = [p for p in shapes if p in config.dy_relu]
+        if config.has_own_contexts:
+            mixing, lines = [p for p in mixing if p == "expand"], []
         sizes = [config.kernels] * len(mixing)
         sizes += [2 * config.mappings * shapes[position][0] for position in lines]
         if not sizes:
             return Coefficients({}, {})
-        weight = self.weight(f"{name}.coefficients.weight", sum(sizes), block.context)
+        weight = self.weight(f"{name}.coefficients.weight", sum(sizes), block.context_values)
         bias = self.weight(f"{name}.coefficients.bias", sum(sizes))
         every = self.node("Gemm", [h, weight, bias], f"{name}.coefficients", transB=1)
         parts = [f"{name}.{p}.attention_logits" for p in mixing] + [f"{name}.dy_relu_{p}.z" for p in lines]

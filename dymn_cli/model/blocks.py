@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dymn_cli.model.config import Activation, Block, Ca, ModelConfig, Position
+from dymn_cli.model.attention import attention
+from dymn_cli.model.config import Activation, Block, ModelConfig, Position
 from dymn_cli.model.max_of_lines import max_of_lines
+from dymn_cli.model.normalisation import norm
 
 __all__ = [
     "Context",
@@ -26,12 +28,9 @@ __all__ = [
     "DyReLUB",
     "DynamicInvertedResidual",
     "InvertedResidual",
-    "SqueezeExcitation",
     "Static",
 ]
 
-NORM_EPS = 1e-3
-NORM_MOMENTUM = 0.01
 LINEAR_STD = 0.01
 
 
@@ -47,11 +46,6 @@ class Context(NamedTuple):
     h: Tensor
     frequency: Tensor | None
     time: Tensor | None
-
-
-def norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation with the constants of the published models."""
-    return nn.BatchNorm2d(channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
 
 
 def activation(kind: Activation) -> nn.Module:
@@ -98,46 +92,12 @@ class ConvNormActivation(nn.Sequential):
         super().__init__(*layers)
 
 
-class ChannelGate(nn.Module):
-    """The two linear layers of squeeze-and-excitation: g = σ(W2 · ReLU(W1 · s + b1) + b2)."""
-
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, squeeze)
-        self.fc2 = nn.Linear(squeeze, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Gate for each channel: (batch, C, frequency, time) → (batch, C, 1, 1)."""
-        squeezed = x.mean(dim=(2, 3))
-        hidden = F.relu(self.fc1(squeezed))
-        gate = torch.sigmoid(self.fc2(hidden))
-        return gate[:, :, None, None]
-
-
-class SqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation over channels (Hu et al. 2018; MN's blocks 4–6 and 11–15, Table I).
-
-    s_c = mean over f, t of x[c, f, t]
-    y[c, f, t] = x[c, f, t] · σ(W2 · ReLU(W1 · s + b1) + b2)[c]
-    """
-
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        # The published models can run several gates side by side; all released ones have this one.
-        self.conc_se_layers = nn.ModuleList([ChannelGate(channels, squeeze)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale each channel; shapes stay (batch, C, frequency, time)."""
-        gate: Tensor = self.conc_se_layers[0](x)
-        return x * gate
-
-
 class InvertedResidual(nn.Module):
     """Static inverted residual block of MobileNetV3 (Table I; Howard et al. 2019).
 
     z = act(BN(W_exp * x))         1×1, left out where C = C_in
     z = act(BN(W_depth * z))       k×k, one filter a channel, strided
-    z = SE(z)                      where Table I has it, in MN only
+    z = attention(z)               in MN only: SE where Table I has it, or one of Table VIII
     z = BN(W_proj * z)             1×1
     y = x + z                      where shapes agree, else y = z
     """
@@ -152,8 +112,9 @@ class InvertedResidual(nn.Module):
             expanded, expanded, block.kernel, stride=block.stride, groups=expanded, act=act
         )
         stages.append(depthwise)
-        if block.squeeze_excite:
-            stages.append(SqueezeExcitation(expanded, block.squeeze))
+        weighting = attention(block)
+        if weighting is not None:
+            stages.append(weighting)
         stages.append(ConvNormActivation(expanded, block.out_channels, 1, act=None))
         self.block = nn.Sequential(*stages)
         self.has_residual = block.has_residual
@@ -190,14 +151,21 @@ class ContextGeneration(nn.Module):
     `pool` is an average over 3 neighbours at every second place where the block is strided (zeros
     beyond the ends count), and nothing elsewhere. H is C / r within [H_min, H_max]. Where attention is
     off along an axis, its last convolution does not exist.
+
+    Table XII varies it: with "separate-sequences" s_T has a convolution and a norm of its own, with
+    "concatenated" h is [mean of the s_F part; mean of the s_T part], 2 H values.
     """
 
-    def __init__(self, block: Block, attention: Ca) -> None:
+    def __init__(self, block: Block, config: ModelConfig) -> None:
         super().__init__()
-        size, expanded = block.context, block.expanded
+        size, expanded, attention = block.context, block.expanded, config.coordinate_attention
+        self.concatenates = config.context_sharing == "concatenated"
         self.joint_conv = nn.Conv2d(block.in_channels, size, 1, bias=False)
         self.joint_norm = norm(size)
         self.joint_act = nn.Hardswish(inplace=True)
+        separate = config.context_sharing == "separate-sequences"
+        self.time_conv = nn.Conv2d(block.in_channels, size, 1, bias=False) if separate else None
+        self.time_norm = norm(size) if separate else None
         self.conv_f = nn.Conv2d(size, expanded, 1) if attention in ("both", "frequency") else None
         self.conv_t = nn.Conv2d(size, expanded, 1) if attention in ("both", "time") else None
         self.pool: nn.Module = nn.Identity()
@@ -208,13 +176,32 @@ class ContextGeneration(nn.Module):
         """Context of a block's input x (batch, C_in, frequency, time)."""
         sequence_f = x.mean(dim=3, keepdim=True)
         sequence_t = x.mean(dim=2, keepdim=True).transpose(2, 3)
-        joint = torch.cat([sequence_f, sequence_t], dim=2)
-        joint = self.joint_act(self.joint_norm(self.joint_conv(joint)))
-        h = joint.mean(dim=(2, 3))
+        if self.time_conv is None or self.time_norm is None:
+            joint = torch.cat([sequence_f, sequence_t], dim=2)
+            joint = self.joint_act(self.joint_norm(self.joint_conv(joint)))
+        else:
+            own_f = self.joint_norm(self.joint_conv(sequence_f))
+            own_t = self.time_norm(self.time_conv(sequence_t))
+            joint = self.joint_act(torch.cat([own_f, own_t], dim=2))
         joint_f, joint_t = joint.split([x.shape[2], x.shape[3]], dim=2)
+        if self.concatenates:
+            h = torch.cat([joint_f.mean(dim=(2, 3)), joint_t.mean(dim=(2, 3))], dim=1)
+        else:
+            h = joint.mean(dim=(2, 3))
         frequency = None if self.conv_f is None else self.conv_f(self.pool(joint_f))
         time = None if self.conv_t is None else self.conv_t(self.pool(joint_t)).transpose(2, 3)
         return Context(h, frequency, time)
+
+
+class OwnContext(nn.Linear):
+    """The context of one component, from its own input: h = hardswish(W · mean over f, t of x + b).
+
+    Of Table XII, no shared context.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, C, frequency, time) → (batch, H)."""
+        return F.hardswish(super().forward(x.mean(dim=(2, 3))))
 
 
 class DyConv(nn.Module):
@@ -227,7 +214,8 @@ class DyConv(nn.Module):
 
     The K kernels lie flat in `weight`, (1, 1, K, C_out · C_in / groups · k · k). The whole batch is one
     convolution with the samples as groups, each with its own W. `temperature` is no parameter: it
-    follows a schedule in training, and a trained model needs the one that it was trained to.
+    follows a schedule in training, and a trained model needs the one that it was trained to. With
+    `has_own_context`, h is made from x.
     """
 
     def __init__(
@@ -241,6 +229,7 @@ class DyConv(nn.Module):
         context: int,
         kernels: int,
         temperature: float,
+        has_own_context: bool = False,
     ) -> None:
         super().__init__()
         self.kernel_shape = (out_channels, in_channels // groups, kernel, kernel)
@@ -249,6 +238,7 @@ class DyConv(nn.Module):
         self.groups = groups
         self.is_pointwise = kernel == stride == groups == 1
         self.temperature = temperature
+        self.own_context = OwnContext(in_channels, context) if has_own_context else None
         self.residuals = nn.Sequential(nn.Linear(context, kernels))
         self.weight = nn.Parameter(
             torch.empty(1, 1, kernels, out_channels * in_channels // groups * kernel**2)
@@ -269,7 +259,8 @@ class DyConv(nn.Module):
         """(batch, C_in, frequency, time) → (batch, C_out, frequency / stride, time / stride)."""
         n, _, frequency, time = x.shape
         out_channels, *rest = self.kernel_shape
-        mixed = self.attention(context.h) @ self.weight[0, 0]
+        h = context.h if self.own_context is None else self.own_context(x)
+        mixed = self.attention(h) @ self.weight[0, 0]
         if self.is_pointwise and n > 1:  # a product of matrices for each sample: faster than so many groups
             return torch.bmm(mixed.view(n, out_channels, -1), x.flatten(2)).view(n, -1, frequency, time)
         mixed = mixed.reshape(n * out_channels, *rest)
@@ -285,16 +276,17 @@ class DyReLUB(nn.Module):
         a_cm = [m = 1] + 1.0 · θ^a_cm,   b_cm = 0.5 · θ^b_cm
         y[c, f, t] = max over m of a_cm · x[c, f, t] + b_cm
 
-    With θ = 0 it is the plain ReLU (for M ≥ 2).
+    With θ = 0 it is the plain ReLU (for M ≥ 2). With `has_own_context`, h is made from x.
     """
 
     lambdas: Tensor
     init_v: Tensor
 
-    def __init__(self, channels: int, *, context: int, mappings: int) -> None:
+    def __init__(self, channels: int, *, context: int, mappings: int, has_own_context: bool = False) -> None:
         super().__init__()
         self.channels = channels
         self.mappings = mappings
+        self.own_context = OwnContext(channels, context) if has_own_context else None
         self.coef_net = nn.Sequential(nn.Linear(context, 2 * mappings * channels))
         self.register_buffer("lambdas", torch.tensor([1.0] * mappings + [0.5] * mappings))
         self.register_buffer("init_v", torch.tensor([1.0] + [0.0] * (2 * mappings - 1)))
@@ -308,7 +300,8 @@ class DyReLUB(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Shapes stay (batch, C, frequency, time)."""
-        slopes, intercepts = self.coefficients(context.h)
+        h = context.h if self.own_context is None else self.own_context(x)
+        slopes, intercepts = self.coefficients(h)
         return max_of_lines(x, slopes, intercepts)
 
 
@@ -344,7 +337,7 @@ class DynamicInvertedResidual(nn.Module):
     def __init__(self, block: Block, config: ModelConfig) -> None:
         super().__init__()
         expanded = block.expanded
-        self.context_gen = ContextGeneration(block, config.coordinate_attention) if block.context else None
+        self.context_gen = ContextGeneration(block, config) if block.context else None
 
         self.exp_conv: nn.Module = Static(nn.Identity())
         self.exp_norm: nn.Module = nn.Identity()
@@ -396,9 +389,10 @@ def _convolution(position: Position, block: Block, config: ModelConfig) -> nn.Mo
             kernel,
             stride=stride,
             groups=groups,
-            context=block.context,
+            context=block.context_values,
             kernels=config.kernels,
             temperature=config.temperature,
+            has_own_context=config.has_own_contexts and position != "expand",
         )
     padding = (kernel - 1) // 2
     return Static(
@@ -411,5 +405,10 @@ def _non_linearity(
 ) -> nn.Module:
     """What follows the convolution at a position: a Dy-ReLU, or the block's fixed non-linearity."""
     if position in config.dy_relu:
-        return DyReLUB(channels, context=block.context, mappings=config.mappings)
+        return DyReLUB(
+            channels,
+            context=block.context_values,
+            mappings=config.mappings,
+            has_own_context=config.has_own_contexts,
+        )
     return Static(fixed)

@@ -16,16 +16,20 @@ from dymn_cli.errors import UsageError
 
 __all__ = [
     "ARCHITECTURES",
+    "ATTENTIONS",
     "BLOCK_MASKS",
     "N_BLOCKS",
     "TABLE_I",
     "Activation",
+    "Attention",
     "Block",
     "BlockShape",
     "Ca",
+    "ContextSharing",
     "Family",
     "ModelConfig",
     "Position",
+    "StaticAttention",
     "TemperatureSchedule",
     "architecture_of",
     "round8",
@@ -35,10 +39,19 @@ Family = Literal["dymn", "mn"]
 Activation = Literal["relu", "hardswish"]
 Position = Literal["expand", "depthwise", "project"]
 Ca = Literal["both", "time", "frequency", "none"]
+Attention = Literal[
+    "none", "squeeze-excitation", "coordinate", "triplet", "srm", "grn", "cbam", "global-context"
+]
+StaticAttention = Literal["table-i"] | Attention
+ContextSharing = Literal["shared", "per-component", "separate-sequences", "concatenated"]
 
 POSITIONS: tuple[Position, ...] = get_args(Position)
+ATTENTIONS: tuple[StaticAttention, ...] = ("table-i", *get_args(Attention))
 STEM_CHANNELS = 16
 HEAD_CHANNELS = 1280
+SQUEEZE_RATIO = 4  # of the attention in static blocks
+SQUEEZED: tuple[Attention, ...] = ("squeeze-excitation", "coordinate", "cbam", "global-context")
+UNMENTIONED = {"frame_head": False, "static_attention": "table-i", "context_sharing": "shared"}
 LARGEST = 1 << 24  # no count in a network comes near it; a damaged file may hold any
 STEP_FRAMES = 32  # five strides of 2
 LAST_EXPANSION = 6  # the last convolution has six times the channels of the last block
@@ -97,7 +110,9 @@ BLOCK_MASKS: dict[str, tuple[bool, ...]] = {
 class Block:
     """A block of a given model: channel counts at its width, and what in it is dynamic.
 
-    `dynamic` blocks have a context of `context` channels (H in the paper); static ones have 0.
+    `dynamic` blocks have a context of `context` channels (H in the paper), and `context_values` are in h,
+    usually as many; static ones have 0. `squeeze` is
+    the width inside an `attention` that has two layers, else 0.
     """
 
     index: int
@@ -107,10 +122,11 @@ class Block:
     out_channels: int
     activation: Activation
     stride: int
-    squeeze_excite: bool
+    attention: Attention
     squeeze: int
     dynamic: bool
     context: int
+    context_values: int
 
     @property
     def has_expansion(self) -> bool:
@@ -168,6 +184,11 @@ class ModelConfig:
         context_max: H_max at width 1; likewise.
         temperature: of the softmax over kernels at inference: 1 for trained AudioSet models, 30 for
             the published ImageNet ones.
+        static_attention: of MN, before the last convolution of a block: "table-i" is squeeze-and-excitation
+            in the blocks that have it in Table I; any other is in all 15 blocks (Table VIII).
+        context_sharing: of DyMN, where h comes from (Table XII): "shared" by all dynamic components of a
+            block; "per-component", each after the expansion makes its own; "separate-sequences", frequency
+            and time have weights of their own; "concatenated", h is the means of the two, side by side.
         dropout: before the last linear layer, in training.
         frame_head: whether two linear layers of its own score each step of time; without them, the classifier
             does.
@@ -191,6 +212,8 @@ class ModelConfig:
     temperature: float = 1.0
     dropout: float = 0.2
     frame_head: bool = False
+    static_attention: StaticAttention = "table-i"
+    context_sharing: ContextSharing = "shared"
 
     def __post_init__(self) -> None:
         def require(holds: bool, message: str) -> None:
@@ -217,6 +240,17 @@ class ModelConfig:
         require(self.context_min <= self.context_max, "context_min is above context_max")
         require(math.isfinite(self.temperature) and self.temperature > 0, "temperature must be positive")
         require(0 <= self.dropout < 1, "dropout is not in [0, 1)")
+        for name, known in (("static_attention", ATTENTIONS), ("context_sharing", get_args(ContextSharing))):
+            value = getattr(self, name)
+            require(value in known, f"unknown {name} {value!r}: {', '.join(known)}")
+        require(
+            self.family == "mn" or self.static_attention == "table-i",
+            "static_attention is for family mn; in a DyMN static blocks have none",
+        )
+        require(
+            self.family == "dymn" or self.context_sharing == "shared",
+            "context_sharing is for family dymn; an MN has no context",
+        )
         require(
             isinstance(self.frame_head, bool), f"frame_head must be true or false, not {self.frame_head!r}"
         )
@@ -232,6 +266,11 @@ class ModelConfig:
         return bool(self.dy_conv) or bool(self.dy_relu) or self.coordinate_attention != "none"
 
     @property
+    def has_own_contexts(self) -> bool:
+        """Whether each dynamic component after the expansion makes a context of its own."""
+        return self.context_sharing == "per-component"
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """The 15 blocks at this width, in order."""
         low, high = round8(self.context_min * self.width), round8(self.context_max * self.width)
@@ -239,8 +278,10 @@ class ModelConfig:
         for index, row in enumerate(TABLE_I):
             expanded = round8(row.expanded * self.width)
             dynamic = self.family == "dymn" and self.dynamic_blocks[index]
-            context = min(max(round8(expanded // self.context_ratio), low), high)
-            excite = self.family == "mn" and row.squeeze_excite
+            context = 0
+            if dynamic and self.has_context:
+                context = min(max(round8(expanded // self.context_ratio), low), high)
+            attention = self._attention(row)
             blocks.append(
                 Block(
                     index=index,
@@ -250,13 +291,20 @@ class ModelConfig:
                     out_channels=round8(row.out_channels * self.width),
                     activation=row.activation,
                     stride=row.stride,
-                    squeeze_excite=excite,
-                    squeeze=round8(expanded // 4) if excite else 0,
+                    attention=attention,
+                    squeeze=round8(expanded // SQUEEZE_RATIO) if attention in SQUEEZED else 0,
                     dynamic=dynamic,
-                    context=context if dynamic and self.has_context else 0,
+                    context=context,
+                    context_values=context * (2 if self.context_sharing == "concatenated" else 1),
                 )
             )
         return tuple(blocks)
+
+    def _attention(self, row: BlockShape) -> Attention:
+        """What a block has before its last convolution."""
+        if self.static_attention != "table-i":
+            return self.static_attention
+        return "squeeze-excitation" if self.family == "mn" and row.squeeze_excite else "none"
 
     @property
     def stem_channels(self) -> int:
@@ -289,11 +337,10 @@ class ModelConfig:
     def to_json(self) -> str:
         """As one line of JSON: goes into the metadata of a weights file.
 
-        A frame head that is not there is not mentioned: a file without one is what it always was.
+        Later fields are not mentioned where they say nothing new: a file is what it always was.
         """
         fields = dataclasses.asdict(self)
-        if not self.frame_head:
-            del fields["frame_head"]
+        fields = {key: value for key, value in fields.items() if UNMENTIONED.get(key) != value}
         return json.dumps(fields, sort_keys=True)
 
     @classmethod

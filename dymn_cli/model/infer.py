@@ -20,10 +20,13 @@ from dymn_cli.model.config import (
     HEAD_CHANNELS,
     N_BLOCKS,
     POSITIONS,
+    Attention,
     Ca,
+    ContextSharing,
     Family,
     ModelConfig,
     Position,
+    StaticAttention,
     round8,
 )
 from dymn_cli.model.layout import ROLES, is_optional, state_shapes
@@ -34,6 +37,17 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 FAMILY_KEYS: dict[str, Family] = {"in_c.0.weight": "dymn", "features.0.0.weight": "mn"}
 """The first convolution of each family: the key that tells them apart."""
+
+ATTENTION_KEYS: dict[str, Attention] = {
+    "conc_se_layers.0.fc1.weight": "squeeze-excitation",
+    "conv_f.weight": "coordinate",
+    "gates.0.conv.weight": "triplet",
+    "style.weight": "srm",
+    "gamma": "grn",
+    "spatial.conv.weight": "cbam",
+    "mask.weight": "global-context",
+}
+"""A tensor of each attention that an MN may have in all blocks."""
 
 FRAME_HEAD_KEY = "strong_head.0.weight"
 CONTEXT_RATIOS = (4, 8, 16, 2, 1, *(r for r in range(3, 65) if r not in (4, 8, 16)))
@@ -62,6 +76,8 @@ def infer_config(shapes: Mapping[str, Sequence[int]]) -> ModelConfig:
         base = ModelConfig(family=family, n_classes=n_classes, frame_head=FRAME_HEAD_KEY in known)
         if family == "dymn":
             base = _with_dynamic_parts(base, known)
+        else:
+            base = dataclasses.replace(base, static_attention=_static_attention(known))
         config = _with_width(base, known)
         if config.is_dynamic and config.has_context:
             config = _with_context_bounds(config, known)
@@ -115,7 +131,31 @@ def _with_dynamic_parts(config: ModelConfig, shapes: Shapes) -> ModelConfig:
         coordinate_attention=attention[frequency, time],
         kernels=_size(shapes, next(iter(banks.values())), 0) if banks else config.kernels,
         mappings=_size(shapes, next(iter(mappings.values())), 0) // 2 if mappings else config.mappings,
+        context_sharing=_context_sharing(shapes),
     )
+
+
+def _static_attention(shapes: Shapes) -> StaticAttention:
+    """Which attention the blocks of an MN have; the first has none in Table I."""
+    for key, kind in ATTENTION_KEYS.items():
+        if f"features.1.block.1.{key}" in shapes:
+            return kind
+    return "table-i" if any(".conc_se_layers." in key for key in shapes) else "none"
+
+
+def _context_sharing(shapes: Shapes) -> ContextSharing:
+    """Where the contexts of a DyMN come from."""
+    if any(key.endswith(".own_context.weight") for key in shapes):
+        return "per-component"
+    if any(key.endswith(".context_gen.time_conv.weight") for key in shapes):
+        return "separate-sequences"
+    readers = (*_by_position(shapes, "conv.residuals.0.weight").values(),)
+    readers += (*_by_position(shapes, "act.coef_net.0.weight").values(),)
+    for key in readers:
+        joint = f"layers.{key.split('.')[1]}.context_gen.joint_conv.weight"
+        if joint in shapes and _size(shapes, key, 1) == 2 * _size(shapes, joint, 0):
+            return "concatenated"
+    return "shared"
 
 
 def _by_position(shapes: Shapes, suffix: str) -> dict[Position, str]:

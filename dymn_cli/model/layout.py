@@ -20,6 +20,7 @@ ROLES: dict[Position, str] = {"expand": "exp", "depthwise": "depth", "project": 
 """How the published keys abbreviate the three convolutions of a block."""
 
 STEM_KERNEL = 3
+PLANE_KERNEL = 7  # of the gates over a plane in static blocks
 ATTENTION_CONVOLUTION = re.compile(r"layers\.\d+\.context_gen\.conv_[ft]\.(weight|bias)")
 CONTEXT_GENERATION = re.compile(r"layers\.\d+\.context_gen\..+")
 
@@ -133,11 +134,50 @@ def _static_block(prefix: str, block: Block, _config: ModelConfig, extent: Exten
     if block.has_expansion:
         yield from _conv_norm(next(names), block.in_channels, c, extent.area)
     yield from _conv_norm(next(names), c, c, inner.area, kernel=block.kernel, groups=c)
-    if block.squeeze_excite:
-        gate = f"{next(names)}.conc_se_layers.0"
-        yield _linear(f"{gate}.fc1", c, block.squeeze)
-        yield _linear(f"{gate}.fc2", block.squeeze, c)
+    if block.attention != "none":
+        yield from _attention(next(names), block, inner)
     yield from _conv_norm(next(names), c, block.out_channels, inner.area)
+
+
+def _attention(name: str, block: Block, extent: Extent) -> Iterator[Layer]:
+    """Table VIII: see `dymn_cli.model.attention`."""
+    c, s = block.expanded, block.squeeze
+    match block.attention:
+        case "squeeze-excitation":
+            yield _linear(f"{name}.conc_se_layers.0.fc1", c, s)
+            yield _linear(f"{name}.conc_se_layers.0.fc2", s, c)
+        case "coordinate":
+            yield _conv(f"{name}.conv", c, s, extent.length, bias=True)
+            yield _norm(f"{name}.norm", s)
+            yield _conv(f"{name}.conv_f", s, c, extent.frequency, bias=True)
+            yield _conv(f"{name}.conv_t", s, c, extent.time, bias=True)
+        case "triplet":
+            planes = (extent.area, c * extent.time, c * extent.frequency)
+            for number, area in enumerate(planes):
+                yield from _plane_gate(f"{name}.gates.{number}", area)
+        case "srm":
+            yield Layer(f"{name}.style", (TensorSpec(f"{name}.style.weight", (c, 1, 1, 2)),), 2 * c)
+            yield _norm(f"{name}.norm", c)
+        case "grn":
+            tensors = tuple(TensorSpec(f"{name}.{part}", (1, c, 1, 1)) for part in ("gamma", "beta"))
+            yield Layer(name, tensors, 0)
+        case "cbam":
+            yield _conv(f"{name}.squeeze", c, s, 2)  # of means and of maxima
+            yield _conv(f"{name}.excite", s, c, 2)
+            yield from _plane_gate(f"{name}.spatial", extent.area)
+        case "global-context":
+            mask = _conv(f"{name}.mask", c, 1, extent.area, bias=True)
+            yield Layer(mask.name, mask.tensors, 2 * mask.macs)  # and the weighted sum
+            yield _conv(f"{name}.squeeze", c, s, 1, bias=True)
+            shape = (s, 1, 1)
+            tensors = tuple(TensorSpec(f"{name}.norm.{part}", shape) for part in ("weight", "bias"))
+            yield Layer(f"{name}.norm", tensors, 0)
+            yield _conv(f"{name}.excite", s, c, 1, bias=True)
+
+
+def _plane_gate(name: str, area: int) -> Iterator[Layer]:
+    yield _conv(f"{name}.conv", 2, 1, area, kernel=PLANE_KERNEL)
+    yield _norm(f"{name}.norm", 1)
 
 
 def _dynamic_block(prefix: str, block: Block, config: ModelConfig, extent: Extent) -> Iterator[Layer]:
@@ -167,19 +207,28 @@ def _stage(
     groups = block.expanded if depthwise else 1
     if position in config.dy_conv:
         weights = out_channels * in_channels // groups * kernel**2
-        yield _dy_conv(f"{prefix}.{role}_conv", weights, block.context, config.kernels, area)
+        if config.has_own_contexts and position != "expand":
+            yield _linear(f"{prefix}.{role}_conv.own_context", in_channels, block.context)
+        yield _dy_conv(f"{prefix}.{role}_conv", weights, block.context_values, config.kernels, area)
     else:
         name = f"{prefix}.{role}_conv.module"
         yield _conv(name, in_channels, out_channels, area, kernel=kernel, groups=groups)
     yield _norm(f"{prefix}.{role}_norm", out_channels)
     if position in config.dy_relu:
-        yield _dy_relu(f"{prefix}.{role}_act", out_channels, block.context, config.mappings)
+        if config.has_own_contexts:
+            yield _linear(f"{prefix}.{role}_act.own_context", out_channels, block.context)
+        yield _dy_relu(f"{prefix}.{role}_act", out_channels, block.context_values, config.mappings)
 
 
 def _context(name: str, block: Block, config: ModelConfig, extent: Extent, inner: Extent) -> Iterator[Layer]:
     attention = config.coordinate_attention
-    yield _conv(f"{name}.joint_conv", block.in_channels, block.context, extent.length)
+    separate = config.context_sharing == "separate-sequences"
+    length = extent.frequency if separate else extent.length
+    yield _conv(f"{name}.joint_conv", block.in_channels, block.context, length)
     yield _norm(f"{name}.joint_norm", block.context)
+    if separate:
+        yield _conv(f"{name}.time_conv", block.in_channels, block.context, extent.time)
+        yield _norm(f"{name}.time_norm", block.context)
     if attention in ("both", "frequency"):
         yield _conv(f"{name}.conv_f", block.context, block.expanded, inner.frequency, bias=True)
     if attention in ("both", "time"):

@@ -14,7 +14,12 @@ initialisers:
                                           each Dy-ReLU its slopes (M, C) and its intercepts (M, C), flat
     layers.N.dy_relu_P.{scale,start}      (2MC,): λ and the initial values of a Dy-ReLU after P, in that order
     layers.N.attention_{f,t}.{weight,bias}  (C_exp, H, 1), (C_exp,)
+    layers.N.time_context.{weight,bias}   the same as `context`, for the time sequence, if it has its own
+    layers.N.P.own_context.{weight,bias}, layers.N.dy_relu_P.own_context.{weight,bias}
+                                          (H, C), (H,): where a component makes its own context, and
+                                          `.coefficients` beside it in place of its rows in the one above
     layers.N.excite_{1,2}.{weight,bias}   squeeze-and-excitation as 1×1 convolutions
+    layers.N.attention.…                  any other attention of a static block (`attention`)
     last.{weight,bias}                    (D, C, 1, 1), (D,)
     head.{1,2}.{weight,bias}              (C, D), (C,); (n_classes, C), (n_classes,)
     frame_head.{1,2}.{weight,bias}        the same, if the model has a frame head
@@ -43,6 +48,7 @@ Shape: TypeAlias = tuple[int, int, int, int]
 """Of a static kernel: (C_out, C_in / groups, k, k)."""
 
 BATCH_NORM_EPS = 1e-3
+GRN = ("gamma", "beta")
 ATTENTION_AXES = {"both": "ft", "frequency": "f", "time": "t", "none": ""}
 """The axes that Coordinate Attention covers: f(requency) and t(ime)."""
 
@@ -127,12 +133,47 @@ class _Folding:
         name = f"layers.{block.index}"
         stage = 0
         for position, shape in convolutions(block).items():
-            if position == "project" and block.squeeze_excite:
-                yield from self.squeeze_excite(name, f"{root}.block.{stage}.conc_se_layers.0", block)
+            if position == "project" and block.attention != "none":
+                yield from self.attention(name, f"{root}.block.{stage}", block)
                 stage += 1
             part = f"{root}.block.{stage}"
             yield from self.convolution(f"{name}.{position}", f"{part}.0", f"{part}.1", shape)
             stage += 1
+
+    def attention(self, name: str, root: str, block: Block) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """What a static block has before its last convolution (`dymn_cli.model.attention`)."""
+        c, s, own = block.expanded, block.squeeze, f"{name}.attention"
+        match block.attention:
+            case "squeeze-excitation":
+                yield from self.squeeze_excite(name, f"{root}.conc_se_layers.0", block)
+            case "coordinate":
+                scale, shift = self.norm(f"{root}.norm", s)
+                weight = self.get(f"{root}.conv.weight", (s, c, 1, 1))
+                yield f"{own}.weight", (weight * scale[:, None, None, None])[..., 0]
+                yield f"{own}.bias", self.get(f"{root}.conv.bias", (s,)) * scale + shift
+                for axis in "ft":
+                    yield f"{own}_{axis}.weight", self.get(f"{root}.conv_{axis}.weight", (c, s, 1, 1))[..., 0]
+                    yield f"{own}_{axis}.bias", self.get(f"{root}.conv_{axis}.bias", (c,))
+            case "triplet":
+                for n in range(3):
+                    gate = f"{root}.gates.{n}"
+                    yield from self.convolution(f"{own}_{n}", f"{gate}.conv", f"{gate}.norm", (1, 2, 7, 7))
+            case "srm":
+                yield from self.convolution(own, f"{root}.style", f"{root}.norm", (c, 1, 1, 2))
+            case "grn":
+                yield from ((f"{own}.{part}", self.get(f"{root}.{part}", (1, c, 1, 1))) for part in GRN)
+            case "cbam":
+                yield f"{own}_1.weight", self.get(f"{root}.squeeze.weight", (s, c, 1, 1))
+                yield f"{own}_2.weight", self.get(f"{root}.excite.weight", (c, s, 1, 1))
+                gate = f"{root}.spatial"
+                yield from self.convolution(f"{own}_places", f"{gate}.conv", f"{gate}.norm", (1, 2, 7, 7))
+            case "global-context":
+                layers = (("mask", "mask", 1, c), ("1", "squeeze", s, c), ("2", "excite", c, s))
+                for part, key, n_out, n_in in layers:
+                    yield f"{own}_{part}.weight", self.get(f"{root}.{key}.weight", (n_out, n_in, 1, 1))
+                    yield f"{own}_{part}.bias", self.get(f"{root}.{key}.bias", (n_out,))
+                for part in ("weight", "bias"):
+                    yield f"{own}_norm.{part}", self.get(f"{root}.norm.{part}", (s, 1, 1))
 
     def squeeze_excite(self, name: str, root: str, block: Block) -> Iterator[tuple[str, NDArray[np.float32]]]:
         shapes = ((block.squeeze, block.expanded), (block.expanded, block.squeeze))
@@ -154,15 +195,25 @@ class _Folding:
                 yield from self.convolution(f"{root}.{position}", f"{conv}.module", norm, shape)
                 continue
             yield from self.kernels(f"{root}.{position}", conv, norm, shape)
-            attention = (self.config.kernels, block.context)
-            weights.append(self.get(f"{conv}.residuals.0.weight", attention) / self.config.temperature)
-            biases.append(self.get(f"{conv}.residuals.0.bias", attention[:1]) / self.config.temperature)
+            attention = (self.config.kernels, block.context_values)
+            weight = self.get(f"{conv}.residuals.0.weight", attention) / self.config.temperature
+            bias = self.get(f"{conv}.residuals.0.bias", attention[:1]) / self.config.temperature
+            if self.config.has_own_contexts and position != "expand":
+                n_in = block.expanded if position == "project" else shape[0]
+                yield from self.own_context(f"{root}.{position}", conv, n_in, block, weight, bias)
+                continue
+            weights.append(weight)
+            biases.append(bias)
         for position, shape in convolutions(block).items():
             if position in self.config.dy_relu:
                 act = f"{root}.{short[position]}_act"
-                weight, bias, scale, start = self.dy_relu(act, shape[0], block.context)
-                weights.append(weight)
-                biases.append(bias)
+                weight, bias, scale, start = self.dy_relu(act, shape[0], block.context_values)
+                if self.config.has_own_contexts:
+                    name = f"{root}.dy_relu_{position}"
+                    yield from self.own_context(name, act, shape[0], block, weight, bias)
+                else:
+                    weights.append(weight)
+                    biases.append(bias)
                 yield f"{root}.dy_relu_{position}.scale", scale
                 yield f"{root}.dy_relu_{position}.start", start
         if block.context:
@@ -170,6 +221,20 @@ class _Folding:
         if weights:
             yield f"{root}.coefficients.weight", np.concatenate(weights)
             yield f"{root}.coefficients.bias", np.concatenate(biases)
+
+    def own_context(
+        self,
+        name: str,
+        root: str,
+        n_in: int,
+        block: Block,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """The context that a component makes for itself, and the layer that reads it."""
+        yield from self.linear(f"{name}.own_context", f"{root}.own_context", (block.context, n_in))
+        yield f"{name}.coefficients.weight", weight
+        yield f"{name}.coefficients.bias", bias
 
     def kernels(
         self, name: str, conv: str, norm: str, shape: tuple[int, ...]
@@ -201,9 +266,13 @@ class _Folding:
     def context(self, root: str, block: Block) -> Iterator[tuple[str, NDArray[np.float32]]]:
         generator = f"{root}.context_gen"
         joint = (block.context, block.in_channels, 1, 1)
-        conv, norm = f"{generator}.joint_conv", f"{generator}.joint_norm"
-        for name, value in self.convolution(f"{root}.context", conv, norm, joint):
-            yield name, value.reshape(value.shape[:3])
+        parts = {"context": "joint"}
+        if self.config.context_sharing == "separate-sequences":
+            parts["time_context"] = "time"
+        for name, key in parts.items():
+            conv, norm = f"{generator}.{key}_conv", f"{generator}.{key}_norm"
+            for part, value in self.convolution(f"{root}.{name}", conv, norm, joint):
+                yield part, value.reshape(value.shape[:3])
         for axis in ATTENTION_AXES[self.config.coordinate_attention]:
             shape = (block.expanded, block.context, 1, 1)
             for part, size in (("weight", shape), ("bias", shape[:1])):

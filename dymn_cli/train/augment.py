@@ -29,6 +29,7 @@ __all__ = [
 FMIN_RANGE_HZ = 10
 FMAX_HZ = 15_000.0
 FMAX_RANGE_HZ = 2_000.0
+MAX_BANDS, MAX_FRAMES = 3 / 8, 1 / 5  # widest stripes that are blanked, as shares of the log-mel
 
 
 def roll(samples: Tensor, generator: np.random.Generator, *, most: int) -> Tensor:
@@ -97,18 +98,24 @@ def mix_scores(scores: Tensor, partners: NDArray[np.int64], share: NDArray[np.fl
 
 
 def spec_augment(
-    mels: Tensor, generator: np.random.Generator, *, most_bands: int = 0, most_frames: int = 0
+    mels: Tensor,
+    generator: np.random.Generator,
+    *,
+    most_bands: int | None = None,
+    most_frames: int | None = None,
 ) -> Tensor:
     """Blank a stripe of bands and one of frames in each log-mel (Park et al. 2019), by its own mean.
 
     Args:
         mels: (n, 1, n_mels, n_frames).
         generator: draws where and how wide.
-        most_bands: widest stripe of bands; 0 for none.
-        most_frames: widest stripe of frames; 0 for none.
+        most_bands: widest stripe of bands, 0 for none; 3/8 of them where None.
+        most_frames: widest stripe of frames, 0 for none; a fifth of them where None.
     """
     masked = mels.clone()
     n, _, n_mels, n_frames = mels.shape
+    most_bands = round(MAX_BANDS * n_mels) if most_bands is None else most_bands
+    most_frames = round(MAX_FRAMES * n_frames) if most_frames is None else most_frames
     means = mels.mean(dim=(1, 2, 3))
     for number in range(n):
         for most, size, axis in ((most_bands, n_mels, 1), (most_frames, n_frames, 2)):

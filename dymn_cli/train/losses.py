@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cross_entropy", "distillation_loss", "entropy", "frame_loss", "hint_loss"]
+__all__ = ["cross_entropy", "distillation_loss", "entropy", "frame_loss", "hint_loss", "masked_loss"]
 
 LEAST_VARIANCE = 1e-4  # of a channel, as a share of the mean over channels: silent ones stay harmless
 
@@ -41,6 +41,21 @@ def distillation_loss(
     if labels is None or label_share == 0:
         return from_teacher
     return label_share * cross_entropy(logits, labels) + (1 - label_share) * from_teacher
+
+
+def masked_loss(logits: Tensor, present: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy in nats: sum over the classes of what is known, mean over the recordings.
+
+    A mix has the losses of its parts in the shares of the mix: with `known` w and `present` t a class costs
+    w·ln(1 + exp z) − t·z, which is w times the cross-entropy to t/w.
+
+    Args:
+        logits: (n, n_classes).
+        present: (n, n_classes) from 0 to `known`.
+        known: (n, n_classes) from 0 to 1.
+    """
+    z = logits.float()
+    return (known * F.softplus(z) - present * z).sum() / len(z)
 
 
 def frame_loss(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from dymn_cli.model.config import BLOCK_MASKS, N_BLOCKS, POSITIONS, ModelConfig
+from dymn_cli.model.config import ATTENTIONS, BLOCK_MASKS, N_BLOCKS, POSITIONS, ContextSharing, ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,6 +89,7 @@ def configs() -> st.SearchStrategy[ModelConfig]:
         mappings=st.integers(1, 4),
         context_ratio=st.integers(1, 20),
         frame_head=st.booleans(),
+        context_sharing=st.sampled_from(get_args(ContextSharing)),
     )
     static = st.builds(
         ModelConfig,
@@ -96,5 +97,6 @@ def configs() -> st.SearchStrategy[ModelConfig]:
         width=st.integers(1, 400).map(lambda percent: percent / 100),
         n_classes=st.integers(1, 600),
         frame_head=st.booleans(),
+        static_attention=st.sampled_from(ATTENTIONS),
     )
     return st.one_of(dynamic, dynamic, dynamic, static)

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
+from dymn_cli.model.attention import SqueezeExcitation  # noqa: E402
 from dymn_cli.model.blocks import (  # noqa: E402
     Context,
     ContextGeneration,
@@ -20,7 +21,6 @@ from dymn_cli.model.blocks import (  # noqa: E402
     DynamicInvertedResidual,
     DyReLUB,
     InvertedResidual,
-    SqueezeExcitation,
 )
 from dymn_cli.model.config import Block, ModelConfig  # noqa: E402
 
@@ -179,10 +179,11 @@ def block(**changes: object) -> Block:
         out_channels=4,
         activation="hardswish",
         stride=1,
-        squeeze_excite=False,
+        attention="none",
         squeeze=0,
         dynamic=True,
         context=8,
+        context_values=8,
     )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
@@ -195,7 +196,7 @@ def average_of_three(sequence: Array) -> Array:
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_context_generation_and_coordinate_attention(rng: np.random.Generator, stride: int) -> None:
-    module = lively(ContextGeneration(block(stride=stride), "both"))
+    module = lively(ContextGeneration(block(stride=stride), ModelConfig()))
     x = rng.normal(size=(2, 4, 7, 10))
     found = module(torch.from_numpy(x))
     for n in range(2):
@@ -225,11 +226,13 @@ def test_context_generation_and_coordinate_attention(rng: np.random.Generator, s
 def test_attention_over_one_axis_leaves_the_other_alone() -> None:
     torch.manual_seed(0)
     ones = torch.ones(1, 6, 7, 10)
-    over_time = ContextGeneration(block(), "time")(torch.randn(1, 4, 7, 10))
+    over_time = ContextGeneration(block(), ModelConfig(coordinate_attention="time"))(torch.randn(1, 4, 7, 10))
     weights = CoordinateAttention()(ones, over_time)
     torch.testing.assert_close(weights, weights[:, :, :1].expand_as(weights))
     assert weights.std(dim=3).min() > 0
-    over_frequency = ContextGeneration(block(), "frequency")(torch.randn(1, 4, 7, 10))
+    over_frequency = ContextGeneration(block(), ModelConfig(coordinate_attention="frequency"))(
+        torch.randn(1, 4, 7, 10)
+    )
     weights = CoordinateAttention()(ones, over_frequency)
     torch.testing.assert_close(weights, weights[:, :, :, :1].expand_as(weights))
     assert weights.std(dim=2).min() > 0

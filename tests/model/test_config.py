@@ -91,8 +91,8 @@ def test_context_stays_within_its_bounds() -> None:
 def test_static_blocks_have_no_context_and_only_mn_has_squeeze_and_excitation() -> None:
     mixed = ModelConfig(dynamic_blocks=BLOCK_MASKS["replace-se"]).blocks
     assert [bool(block.context) for block in mixed] == list(BLOCK_MASKS["replace-se"])
-    assert not any(block.squeeze_excite for block in mixed)
-    excited = [block.index + 1 for block in ModelConfig(family="mn").blocks if block.squeeze_excite]
+    assert not any(block.attention != "none" for block in mixed)
+    excited = [block.index + 1 for block in ModelConfig(family="mn").blocks if block.squeeze]
     assert excited == [4, 5, 6, 11, 12, 13, 14, 15]
 
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from dymn_cli.errors import UsageError  # noqa: E402
-from dymn_cli.model.blocks import SqueezeExcitation  # noqa: E402
+from dymn_cli.model.attention import SqueezeExcitation  # noqa: E402
 from dymn_cli.model.build import restore  # noqa: E402
 from dymn_cli.model.config import ModelConfig  # noqa: E402
 from dymn_cli.model.mn import MN  # noqa: E402

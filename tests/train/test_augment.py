@@ -86,4 +86,4 @@ def test_stripes_are_blanked_by_the_mean() -> None:
     assert changed.any()
     for before, after, where in zip(mels, masked, changed, strict=True):
         assert torch.allclose(after[where], before.mean().expand(int(where.sum())))
-    assert (augment.spec_augment(mels, rng()) == mels).all()
+    assert (augment.spec_augment(mels, rng(), most_bands=0, most_frames=0) == mels).all()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dymn_cli.store.header import ModelHeader
     from dymn_cli.train.distill.data import DataOptions, Prepared, TeacherSet
     from dymn_cli.train.distill.recipe import Budget, Recipe
+    from dymn_cli.train.distill.teachers import LoadedModel
+    from dymn_cli.train.distill.validation import ValidationSet
 
 __all__ = ["register"]
 
@@ -35,6 +37,7 @@ HELP = """Train a student to match its teachers (the paper's pre-training).
 
   dymn distill recordings/ --teacher mn04_as -o student.safetensors --hours 2
   dymn distill audioset.h5 --teacher logits.npy --recipe paper -o student.safetensors
+  dymn distill audioset.h5 --recipe labels --init dymn10_im -o student.safetensors
   dymn distill --recipe small --show-recipe > mine.toml
 
 DATA is audio without labels: files and folders, or AudioSet as HDF5 of MP3 bytes. Teachers are models (of
@@ -45,23 +48,28 @@ correlation.
 Recipe small is for hours of audio and a CPU: first each block learns by itself, then the whole network, on
 mixes of the recordings that student and teacher both hear; it also learns which sound is heard when. With
 --init MODEL, small means small-further: no training by block, and frozen batch statistics. Recipe paper is
-Section IV of the paper, 200 epochs of 100,000 clips. --show-recipe prints all settings of a recipe, --recipe
+Section IV of the paper, 200 epochs of 100,000 clips. Recipe labels is Section VI-A: no teacher, the labels of
+AudioSet alone, measured by mAP. --init dymn10_im begins with the ImageNet model: its last layer is drawn
+anew, and its Dy-Convs go on from temperature 30. --show-recipe prints all settings of a recipe, --recipe
 reads them from a file, and --set changes one: --set batch=8, --set mixes.p_noise=0, --set stages.2.rate=1e-3.
 
 Repeat the command to continue an interrupted run. With --steps the result is the same, bit for bit; with
 --hours it depends on the speed of the machine. --evaluate without --out trains nothing and measures models.
-In a pipe, tab-separated: model, clips, kl, top1, top5, rank. Formats: table, tsv, json. Needs: pip install
-'dymn[train]'.
+In a pipe, tab-separated: model, clips, kl, top1, top5, rank; without a teacher: model, clips, map, loss.
+Formats: table, tsv, json. Needs: pip install 'dymn[train]'.
 """
 
 SCHEMA = "dymn.agreement/1"
 COLUMNS = ("model", "clips", "kl", "top1", "top5", "rank")
+FIT_SCHEMA = "dymn.label-fit/1"
+FIT_COLUMNS = ("model", "clips", "map", "loss")
 MEASURES = {
     "kl": "KL {:.3f}",
     "top1": "top-1 {:.3f}",
     "top5": "top-5 {:.3f}",
     "rank": "rank {:.3f}",
     "frames": "frames {:.3f}",
+    "map": "mAP {:.3f}",
 }
 
 
@@ -135,10 +143,11 @@ def _train(
     from dymn_cli.train.distill.data import load_teachers
     from dymn_cli.train.distill.run import DistillRun
     from dymn_cli.train.distill.student import initial_student
+    from dymn_cli.train.distill.teachers import LoadedModel, load_model
 
     for name in models.compare:
         resolve(name)  # a misspelt name is an error now and not after hours
-    teachers = load_teachers(models.teacher, models.teacher_index, device)
+    teachers = load_teachers(models.teacher, models.teacher_index, device, required=recipe.needs_teacher)
     student = initial_student(
         _config(models.student or ("dymn04" if models.init == "random" else None)),
         models.init,
@@ -146,6 +155,7 @@ def _train(
         seed=how.seed,
         teacher=None if teachers.live is None else teachers.live.models[0],
         frames=recipe.has_frames,
+        temperature=recipe.temperature,
     )
     recipe = _for_student(recipe, teachers, student.header, messages, must_have_blocks=bool(how.blockwise))
     budget = _budget(how, recipe)
@@ -166,10 +176,14 @@ def _train(
     sha256 = run.save_student(Path(out))
     messages.note(f"{out}: SHA-256 {sha256[:12]}…")
     held_out = prepared.context.held_out
-    if held_out is not None:
-        found = {options.name: held_out.agreement(run.network.eval(), student.header.front_end)}
-        found |= _measured(models.compare, prepared)
-        _show(found, prepared, listing, messages)
+    if held_out is None:
+        return
+    trained = LoadedModel(run.header, sha256, run.network.eval())
+    candidates = {options.name: trained, **{name: load_model(name, device) for name in models.compare}}
+    if teachers.identity:
+        _show(_measured(candidates, held_out), prepared, listing, messages)
+    else:
+        _show_fit(candidates, held_out, prepared, listing, messages)
 
 
 def _for_student(
@@ -199,22 +213,24 @@ def _budget(how: RecipeOptions, recipe: Recipe) -> Budget:
 
 
 def _config(text: str | None) -> ModelConfig | None:
-    """An architecture by name, as JSON, or in a file of JSON."""
+    """An architecture by name, published or of the study, as JSON, or in a file of JSON."""
     from difflib import get_close_matches
 
     from dymn_cli.errors import InputError
     from dymn_cli.model.config import ARCHITECTURES, ModelConfig
+    from dymn_cli.model.study import variants
     from dymn_cli.small_files import read_small_text
 
     if text is None:
         return None
-    if text in ARCHITECTURES:
-        return ARCHITECTURES[text]
+    known = {**{one.name: one.config for one in variants()}, **ARCHITECTURES}
+    if text in known:
+        return known[text]
     if text.lstrip().startswith("{"):
         return ModelConfig.from_json(text)
     if text.endswith(".json"):
         return ModelConfig.from_json(read_small_text(text, InputError))
-    near = get_close_matches(text, ARCHITECTURES, n=3, cutoff=0.0)
+    near = get_close_matches(text, known, n=3, cutoff=0.0)
     raise UsageError(f"no architecture {text!r}", hint=f"nearest: {', '.join(near)}; or a config as JSON")
 
 
@@ -323,21 +339,55 @@ def _evaluate(
         messages,
         needs_training=False,
     )
-    if prepared.context.held_out is None:
-        raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")
-    _show(_measured([*models.evaluate, *models.compare], prepared), prepared, listing, messages)
-
-
-def _measured(names: list[str], prepared: Prepared) -> dict[str, Agreement]:
-    from dymn_cli.train.distill.teachers import load_model
-
     held_out = prepared.context.held_out
-    assert held_out is not None
-    found = {}
-    for name in names:
-        model = load_model(name, prepared.context.device)
-        found[name] = held_out.agreement(model.network, model.header.front_end)
-    return found
+    if held_out is None:
+        raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")
+    candidates = {name: load_model(name, device) for name in (*models.evaluate, *models.compare)}
+    _show(_measured(candidates, held_out), prepared, listing, messages)
+
+
+def _measured(candidates: dict[str, LoadedModel], held_out: ValidationSet) -> dict[str, Agreement]:
+    return {
+        name: held_out.agreement(model.network, model.header.front_end) for name, model in candidates.items()
+    }
+
+
+def _show_fit(
+    candidates: dict[str, LoadedModel],
+    held_out: ValidationSet,
+    prepared: Prepared,
+    listing: ListOptions,
+    messages: Messages,
+) -> None:
+    """Print how well models fit the labels of what is held out."""
+    from dymn_cli.writers.spelling import readable
+
+    found = {
+        name: held_out.measures(model.network, model.header.front_end) for name, model in candidates.items()
+    }
+    n_clips = len(held_out.indices)
+    rows = [
+        (
+            readable(name),
+            str(n_clips),
+            *(f"{one[key]:.4f}" if key in one else "" for key in FIT_COLUMNS[2:]),
+        )
+        for name, one in found.items()
+    ]
+
+    def table(console: Console) -> Table:
+        right = {"justify": "right"}
+        drawn = grid(("model", {}), *((name, right) for name in ("clips", "mAP", "loss")))
+        for row in rows:
+            drawn.add_row(*row)
+        return drawn
+
+    document = {
+        "schema": FIT_SCHEMA,
+        "held_out": list(prepared.split.held_out),
+        "models": [{"model": readable(name), "clips": n_clips, **one} for name, one in found.items()],
+    }
+    show(Listing(FIT_COLUMNS, rows, document, table), listing, messages)
 
 
 def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, messages: Messages) -> None:

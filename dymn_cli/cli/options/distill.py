@@ -35,7 +35,9 @@ class CorpusOptions:
     manifest: Annotated[str | None, opt("--manifest", "FILE.csv", "Paths and their groups.", INPUT)] = None
     labels: Annotated[
         str | None,
-        opt("--labels", "FILE", "Labels of the files, as for dymn eval; for --recipe paper.", INPUT),
+        opt(
+            "--labels", "FILE", "Labels of the files, as for dymn eval; for recipes paper and labels.", INPUT
+        ),
     ] = None
     holdout: Annotated[
         str, opt("--holdout", "X|NAME,...", "Share of the recordings to hold out, or names of groups.", INPUT)
@@ -68,7 +70,12 @@ class StudentOptions:
     ] = field(default_factory=list)
     student: Annotated[
         str | None,
-        opt("--student", "NAME|JSON", "Architecture: dymn04 (default), mn10, ..., or its JSON.", MODEL),
+        opt(
+            "--student",
+            "NAME|JSON",
+            "dymn04 (default), mn10, another of dymn models variants, or JSON.",
+            MODEL,
+        ),
     ] = None
     init: Annotated[
         str,
@@ -118,7 +125,12 @@ class RecipeOptions:
 
     recipe: Annotated[
         str,
-        opt("--recipe", "NAME|FILE", "small, paper, or a TOML file such as --show-recipe prints.", RECIPE),
+        opt(
+            "--recipe",
+            "NAME|FILE",
+            "small, paper, labels, or a TOML file as --show-recipe prints it.",
+            RECIPE,
+        ),
     ] = "small"
     settings: Settings = field(default_factory=list)
     show_recipe: ShowRecipe = False

@@ -73,7 +73,7 @@ class DataOptions:
 
 @dataclass(frozen=True, slots=True)
 class TeacherSet:
-    """The teachers: live models, or stored logits.
+    """The teachers: live models, stored logits, or none where labels are learned alone.
 
     Args:
         live: models, or None.
@@ -91,18 +91,23 @@ class TeacherSet:
         return Vocabulary.audioset() if self.live is None else self.live.vocabulary
 
 
-def load_teachers(names: Sequence[str], indexes: Sequence[str], device: torch.device) -> TeacherSet:
+def load_teachers(
+    names: Sequence[str], indexes: Sequence[str], device: torch.device, *, required: bool = True
+) -> TeacherSet:
     """Load teachers by name or path.
 
     Args:
         names: models, or files of logits.
         indexes: of the files of logits, in their order; empty to look beside them.
         device: where models compute.
+        required: whether there must be one; without any, labels are of AudioSet's classes.
 
     Raises:
         UsageError: none, both kinds, or classes that differ.
         ModelError: one cannot be used.
     """
+    if not names and not required:
+        return TeacherSet(None, (), ())
     if not names:
         raise UsageError("no teacher", hint="--teacher NAME, or a file of logits")
     files = [name for name in names if is_logits_file(name)]
@@ -245,6 +250,8 @@ def prepare(
     )
     rows = tuple(one.rows_of(corpus.names) for one in teachers.stored)
     usable = np.arange(len(corpus.names), dtype=np.int64)
+    if not teachers.identity:
+        usable = _labelled(corpus, usable, tell)
     for one, row in zip(teachers.stored, rows, strict=True):
         usable = usable[row[usable] >= 0]
         if not len(usable):
@@ -252,7 +259,7 @@ def prepare(
                 f"{one.where} has logits of none of the {len(corpus.names)} clips",
                 hint=f"the first clip is called {corpus.names[0]!r}",
             )
-    if len(usable) < len(corpus.names):
+    if teachers.identity and len(usable) < len(corpus.names):
         tell(f"{len(corpus.names) - len(usable):,} of {len(corpus.names):,} clips left out: no stored logits")
     groups = [corpus.groups[int(index)] for index in usable]
     split = _split(options, groups)
@@ -269,6 +276,7 @@ def prepare(
             held_out.use_teacher(teachers.live)
         else:
             held_out.mels(front_end)
+        if teachers.stored:
             held_out.use_stored(teachers.stored, rows)
     clip_scores = None
     rarity_is_unknown = recipe.mixes is not None and corpus.labels is None
@@ -288,6 +296,21 @@ def prepare(
         clip_scores=clip_scores,
     )
     return Prepared(context, teachers, split, options.group_by, training, skipped)
+
+
+def _labelled(corpus: Corpus, clips: NDArray[np.int64], tell: Tell) -> NDArray[np.int64]:
+    """Those of the clips that have known labels."""
+    if corpus.labels is None:
+        raise UsageError(
+            "no teacher, and no labels to learn instead",
+            hint="--labels FILE, AudioSet as HDF5, or --teacher NAME with another recipe",
+        )
+    if corpus.known is None:
+        return clips
+    kept = clips[np.asarray(corpus.known[clips], bool).any(axis=1)]
+    if len(kept) < len(clips):
+        tell(f"{len(clips) - len(kept):,} of {len(clips):,} clips left out: no labels")
+    return kept
 
 
 def _split(options: DataOptions, groups: Sequence[str]) -> Split:

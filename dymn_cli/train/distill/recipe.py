@@ -7,6 +7,8 @@ small           what works with hours of audio on two cores: first the blocks, e
 small-further   the same for a student that is trained already: no blocks, a lower rate, frozen statistics
 paper           Section IV of the paper: Adam, 200 epochs of 100,000 clips, mixup, perturbed mel bands,
                 temperature from 30 to 1. Made for AudioSet and a GPU.
+labels          Section VI-A of the paper: no teacher, but the labels of AudioSet; a rate of 5e-4, and the
+                augmentation of Section V-B with SpecAugment. Otherwise as in paper.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ __all__ = ["RECIPES", "Budget", "Mode", "Recipe", "Stage", "built_in", "recipe_t
 Mode = Literal["blockwise", "end-to-end"]
 OptimizerName = Literal["adam", "adamw"]
 
-RECIPES = ("small", "small-further", "paper")
+RECIPES = ("small", "small-further", "paper", "labels")
 """The built-in recipes."""
 OF_LENGTH = ("hours", "epochs", "clips_per_epoch", "measurements")  # a run may go on with others
+ON_SAMPLES = ("gain_db", "roll_s", "mix_waves", "spec_augment")
+"""Augmentation of the samples. While off, it is not in fingerprints: older runs, which lack it, go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,10 @@ class Recipe:
     )
     mixup: float = setting("alpha of the Beta distribution for mixed log-mels; 0: none", 0.0, least=0)
     perturb_bands: bool = setting("draw the edges of the mel bank anew for each step", False)
+    gain_db: float = setting("a clip is made louder or softer by up to so much", 0.0, least=0)
+    roll_s: float = setting("a clip is shifted in a circle by up to so much, either way", 0.0, least=0)
+    mix_waves: float = setting("share of the clips that another one is added to", 0.0, least=0, most=1)
+    spec_augment: bool = setting("blank a stripe of bands and one of frames for the student", False)
     fitted_start: bool = setting("a random student begins with the teacher's means and spreads", False)
     temperature: float = setting("of the Dy-Convs at the beginning; it ends at 1", 1.0, least=1)
     temperature_share: float = setting("of the run, until it is 1", 0.15, above=0, most=1)
@@ -90,7 +98,7 @@ class Recipe:
     hours: float = setting("length of the run; 0: epochs", 0.0, least=0, below=1e5)
     epochs: float = setting("length of the run; 0: hours", 0.0, least=0, most=1e9)
     clips_per_epoch: int = setting("clips in an epoch", 100_000, least=1, most=10**9)
-    measurements: int = setting("in each stage, of the agreement with the teacher", 10, least=1)
+    measurements: int = setting("in each stage, on what is held out", 10, least=1)
     mixes: MixOptions | None = setting("what a mix may be made of", None)
 
     def __post_init__(self) -> None:
@@ -103,11 +111,19 @@ class Recipe:
             )
         if self.mixes is not None and (self.mixup or self.perturb_bands):
             raise UsageError("mixup and perturb_bands are for a recipe without [mixes]")
+        if self.mixes is not None and any(getattr(self, name) for name in ON_SAMPLES):
+            raise UsageError(f"{', '.join(ON_SAMPLES)} are for a recipe without [mixes]")
         if self.mixes is None and self.has_frames:
             raise UsageError(
                 "frame_weight needs [mixes]: only there it is known where each sound lies",
                 hint="--recipe small has them",
             )
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether labels alone are not enough."""
+        of_stages = any(stage.mode == "blockwise" or stage.hint_weight for stage in self.stages)
+        return self.label_weight < 1 or self.mixes is not None or self.fitted_start or of_stages
 
     @property
     def has_frames(self) -> bool:
@@ -135,7 +151,8 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """What the result depends on as JSON values, for fingerprints; the length is not part of it."""
         document: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return {key: value for key, value in document.items() if key not in OF_LENGTH}
+        off = {name for name in ON_SAMPLES if not document[name]}
+        return {key: value for key, value in document.items() if key not in off.union(OF_LENGTH)}
 
 
 def built_in(name: str) -> Recipe:

@@ -51,8 +51,12 @@ def initial_student(
     seed: int,
     teacher: LoadedModel | None,
     frames: bool = False,
+    temperature: float = 1.0,
 ) -> Student:
     """Make a random student, or load a trained one.
+
+    A model that only embeds, as those trained on ImageNet, scores other things than sounds: its last layer
+    is drawn anew.
 
     Args:
         config: the architecture; None for that of `init`.
@@ -62,9 +66,11 @@ def initial_student(
         teacher: whose front end a random student takes over; the published one where None.
         frames: whether it has a frame head. One that a model lacks begins as its classifier; one that is not
             wanted goes, since it would no longer fit what it is given.
+        temperature: of the Dy-Convs when training begins.
 
     Raises:
-        UsageError: neither an architecture nor a model, or a model of another architecture or other classes.
+        UsageError: neither an architecture nor a model, a model of another architecture or other classes, or
+            one whose kernels were trained at a higher temperature.
         ModelError: the model cannot be used.
     """
     if init == "random":
@@ -89,10 +95,19 @@ def initial_student(
         raise UsageError(
             f"{init} is not of the architecture that --student asks for", hint="leave --student out"
         )
-    if header.vocabulary.names != vocabulary.names:
-        raise UsageError(f"{init} has other classes than the teachers")
-    config = dataclasses.replace(header.config, temperature=1.0, frame_head=frames)
+    if header.config.is_dynamic and header.config.temperature > temperature:
+        # Its kernels have learned to share the work; a lower temperature would let few of them do it at once.
+        raise UsageError(
+            f"{init} was trained at temperature {header.config.temperature:g}, and this recipe begins at"
+            f" {temperature:g}",
+            hint="--recipe paper or labels, or --set temperature=30",
+        )
     network = loaded.network.requires_grad_(True).train()
+    if header.purpose == "embeddings":
+        network.reset_head(len(vocabulary), generator=torch.Generator().manual_seed(seed))
+    elif header.vocabulary.names != vocabulary.names:
+        raise UsageError(f"{init} has other classes than the teachers")
+    config = dataclasses.replace(network.config, temperature=1.0, frame_head=frames)
     if frames and network.strong_head is None:
         network.add_frame_head(from_classifier=True)
     elif not frames:

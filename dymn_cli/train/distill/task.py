@@ -1,7 +1,9 @@
 """Knowledge distillation as a task of the training loop (Section IV of the paper).
 
-clips ──▶ mixes of log-mels ─────────────────┬──▶ teacher ──▶ scores, feature maps
-      └─▶ samples ──▶ log-mel, mixup ────────┴──▶ student ──▶ loss
+clips ──▶ mixes of log-mels ──────────────────────────────┬──▶ teacher ──▶ scores, feature maps
+      └─▶ samples ──▶ gain, mixup, roll ──▶ log-mel, mixup ┴──▶ student ──▶ loss
+
+Without a teacher, the labels are all there is to learn (Section VI-A).
 """
 
 from __future__ import annotations
@@ -23,13 +25,29 @@ from dymn_cli.errors import InputError
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.model.backbone import Backbone
 from dymn_cli.model.config import TemperatureSchedule
-from dymn_cli.train.augment import band_limits, mix_scores, mix_spectrograms, mixing_partners
+from dymn_cli.train.augment import (
+    apply_gain,
+    band_limits,
+    mix_scores,
+    mix_spectrograms,
+    mix_waveforms,
+    mixing_partners,
+    roll,
+    spec_augment,
+)
 from dymn_cli.train.distill.clips import Corpus
 from dymn_cli.train.distill.frame_targets import frame_targets
 from dymn_cli.train.distill.mixing import mix_log_mels
 from dymn_cli.train.distill.student import fit_classifier, fit_stages
 from dymn_cli.train.distill.teachers import LiveTeacher, LoadedModel, matching_maps
-from dymn_cli.train.losses import cross_entropy, distillation_loss, entropy, frame_loss, hint_loss
+from dymn_cli.train.losses import (
+    cross_entropy,
+    distillation_loss,
+    entropy,
+    frame_loss,
+    hint_loss,
+    masked_loss,
+)
 from dymn_cli.train.parallel import DrawnDropout, Losses, shards_for
 from dymn_cli.train.sampler import Sampler
 
@@ -52,7 +70,7 @@ __all__ = [
     "switch_dropout_off",
 ]
 
-FITTING, PROBING = 103, 104  # purposes of `step_generator`
+FITTING, PROBING, STRIPES = 103, 104, 200  # purposes of `step_generator`; stripes are of each stage
 N_PROBED, PROBED_AT_ONCE = 64, 8  # mixes of held-out clips that frames are measured on
 CLASSIFIER_RATE = 0.5  # of the blocks' rate, which is too high for it
 TRIES = 20  # clips drawn in place of a damaged one before the data is given up
@@ -209,10 +227,11 @@ class DistillTask:
         n_samples = round(self.stage.window_s * RATE_HZ)
         indices, windows = [], []
         for _ in range(n):
-            index, samples = self._readable(generator, context.sampler, context.corpus.samples)
+            index, clip = self._readable(generator, context.sampler, context.corpus.samples)
             indices.append(index)
-            windows.append(cut_or_repeat(samples, n_samples, generator))
+            windows.append(cut_or_repeat(clip, n_samples, generator))
         chosen = np.array(indices, dtype=np.int64)
+        samples = torch.from_numpy(np.stack(windows))
         partners, share = mixing_partners(generator, n, alpha=recipe.mixup) if recipe.mixup else (None, None)
         labels = known = scores = None
         if context.corpus.labels is not None and recipe.label_weight > 0:
@@ -224,13 +243,23 @@ class DistillTask:
                 one.logits(rows[chosen]) for one, rows in zip(context.stored, context.rows, strict=True)
             ]
             scores = torch.sigmoid(torch.from_numpy(np.mean(logits, axis=0, dtype=np.float32)))
-        if partners is not None and share is not None:
-            labels = None if labels is None else mix_scores(labels, partners, share)
-            known = None if known is None else known & known[torch.from_numpy(partners)]
-            scores = None if scores is None else mix_scores(scores, partners, share)
+        mixed = [] if partners is None or share is None else [(partners, share)]
         limits_hz = band_limits(generator) if recipe.perturb_bands else None
+        if recipe.gain_db:
+            samples = apply_gain(samples, generator, most_db=recipe.gain_db)
+        if recipe.mix_waves:
+            mixed.insert(0, mixing_partners(generator, n, alpha=2.0, rate=recipe.mix_waves))
+            samples = mix_waveforms(samples, *mixed[0])
+        if recipe.roll_s:
+            samples = roll(samples, generator, most=round(recipe.roll_s * RATE_HZ))
+        for others, kept in mixed:
+            labels = None if labels is None else mix_scores(labels, others, kept)
+            if known is not None:
+                alone = torch.from_numpy(kept == 1)[:, None]
+                known = known & (known[torch.from_numpy(others)] | alone)
+            scores = None if scores is None else mix_scores(scores, others, kept)
         return Batch(
-            samples=torch.from_numpy(np.stack(windows)),
+            samples=samples,
             partners=partners,
             share=share,
             limits_hz=limits_hz,
@@ -261,6 +290,7 @@ class DistillTask:
             self._mixes(generator, context.sampler, self.stage.batch) if mixes else self._samples(generator)
         )
         scores, mel, maps = self._teacher_targets(batch)
+        assert scores is not None
         fit_classifier(self.student.classifier, scores)
         if self.student.strong_head is not None and batch.frames is not None:
             fit_classifier(self.student.strong_head, batch.frames.flatten(0, 1).to(context.device))
@@ -289,18 +319,20 @@ class DistillTask:
         if not self.stage.dropout:
             switch_dropout_off(student)
         scores, mel, maps = self._teacher_targets(batch)
+        if self.context.recipe.spec_augment:
+            mel = spec_augment(mel, step_generator(self.context.seed, STRIPES + self._number, step))
         if self.stage.mode == "blockwise":
             assert maps is not None
+            assert scores is not None
             return self._blockwise(student, mel, maps, scores, batch)
         return self._whole(student, mel, maps, scores, batch)
 
-    def _teacher_targets(self, batch: Batch) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+    def _teacher_targets(self, batch: Batch) -> tuple[Tensor | None, Tensor, list[Tensor] | None]:
         """The teacher's scores, the student's log-mels, and the teacher's maps where it gives hints."""
         mels = self._log_mels(batch)
         mel = mels[self.context.front_end]
         if self.context.teacher is None:
-            assert batch.scores is not None
-            return batch.scores.to(self.context.device), mel, None
+            return None if batch.scores is None else batch.scores.to(self.context.device), mel, None
         answer = self.context.teacher.predict(mels, hinting=self._hinting)
         return torch.sigmoid(answer.logits), mel, answer.maps
 
@@ -321,8 +353,15 @@ class DistillTask:
         return made
 
     def _whole(
-        self, student: Backbone, mel: Tensor, maps: Sequence[Tensor] | None, scores: Tensor, batch: Batch
+        self,
+        student: Backbone,
+        mel: Tensor,
+        maps: Sequence[Tensor] | None,
+        scores: Tensor | None,
+        batch: Batch,
     ) -> Losses:
+        if scores is None:
+            return self._on_labels(student, mel, batch)
         parts: dict[str, Tensor] = {}
         labels = None if batch.labels is None else batch.labels.to(self.context.device)
         if labels is not None and batch.known is not None:
@@ -341,6 +380,16 @@ class DistillTask:
         total = total + distillation_loss(logits, scores, labels, self.context.recipe.label_weight)
         parts["kl"] = cross_entropy(logits.detach(), scores) - entropy(scores)
         return Losses(total, parts)
+
+    def _on_labels(self, student: Backbone, mel: Tensor, batch: Batch) -> Losses:
+        """Without a teacher."""
+        assert batch.labels is not None
+        logits, _ = student(mel)
+        labels = batch.labels.to(self.context.device)
+        if batch.known is None:
+            return Losses(cross_entropy(logits, labels), {})
+        known = batch.known.to(self.context.device, labels.dtype)
+        return Losses(masked_loss(logits, labels * known, known), {})
 
     def _blockwise(
         self, student: Backbone, mel: Tensor, maps: Sequence[Tensor], scores: Tensor, batch: Batch
@@ -369,14 +418,14 @@ class DistillTask:
     # ------------------------------------------------------------------ measures
 
     def evaluate(self, state: TrainState) -> tuple[dict[str, float], bool]:
-        """Agreement of the student, as it would be saved now, with the teacher on what is held out."""
+        """How the student, as it would be saved now, does on what is held out."""
         if self.context.held_out is None:
             return {}, False
         if self._probe is None:
             self._probe = copy.deepcopy(self.student)
         self._probe.load_state_dict(state.weights)
         self._probe.eval()
-        measures = self.context.held_out.agreement(self._probe, self.context.front_end).measures()
+        measures = self.context.held_out.measures(self._probe, self.context.front_end)
         if self.stage.frame_weight and self.context.clip_scores is not None:
             measures["frames"] = self._frame_divergence(self._probe)
         return measures, False

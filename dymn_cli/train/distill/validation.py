@@ -1,4 +1,4 @@
-"""Recordings that are kept out of training, and how well a model agrees with the teacher on them."""
+"""Recordings that are kept out of training, and how well a model agrees with teacher or labels on them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from dymn_cli.errors import InputError
 from dymn_cli.evaluation.agreement import Agreement, agreement
+from dymn_cli.evaluation.label_fit import fit_to_labels
 from dymn_cli.train.distill.clips import Corpus, first_log_mel
 
 if TYPE_CHECKING:
@@ -92,6 +93,18 @@ class ValidationSet:
         """Take the reference logits from files; `rows` are those of all clips."""
         logits = [one.logits(row[self.indices]) for one, row in zip(stored, rows, strict=True)]
         self._teacher = np.mean(logits, axis=0, dtype=np.float32)
+
+    def measures(self, network: Backbone, front_end: FrontEndConfig) -> dict[str, float]:
+        """How a network does: its agreement with the teacher, or, where there is none, with the labels."""
+        if self._teacher is not None:
+            return self.agreement(network, front_end).measures()
+        scores = 1 / (1 + np.exp(-self.logits(network, front_end).clip(-80, 80)))
+        assert self.corpus.labels is not None
+        truth = np.asarray(self.corpus.labels[self.indices], bool)
+        known = self.corpus.known
+        return fit_to_labels(
+            scores, truth, np.ones_like(truth) if known is None else np.asarray(known[self.indices], bool)
+        )
 
     def agreement(self, network: Backbone, front_end: FrontEndConfig) -> Agreement:
         """Agreement of a network with the teacher, whose logits must be there."""

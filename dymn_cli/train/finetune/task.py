@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.datasets.seeding import step_generator
-from dymn_cli.errors import InputError
-from dymn_cli.evaluation.evaluate import evaluate
+from dymn_cli.evaluation.label_fit import fit_to_labels
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.train.augment import (
     apply_gain,
@@ -33,6 +31,7 @@ from dymn_cli.train.augment import (
     spec_augment,
 )
 from dymn_cli.train.inference import scores_of
+from dymn_cli.train.losses import masked_loss
 from dymn_cli.train.parallel import Losses, shards_for
 from dymn_cli.train.sampler import EpochSampler
 
@@ -46,12 +45,10 @@ if TYPE_CHECKING:
     from dymn_cli.train.finetune.recipe import FinetuneRecipe
     from dymn_cli.train.state import TrainState
 
-__all__ = ["FinetuneBatch", "FinetuneTask", "masked_loss", "measures_of"]
+__all__ = ["FinetuneBatch", "FinetuneTask", "measures_of"]
 
 ORDER, BATCH, STRIPES = 0, 1, 2  # what a generator is for
 PURPOSES = 10  # numbers of purposes that a stage has for itself
-MAX_BANDS, MAX_FRAMES = 3 / 8, 1 / 5  # widest stripes that are blanked, as shares of the log-mel
-CERTAIN = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,8 +179,6 @@ class FinetuneTask:
                 mel = spec_augment(
                     mel,
                     step_generator(self._seed, self._purpose + STRIPES, step * self.shards + batch.number),
-                    most_bands=round(MAX_BANDS * mel.shape[2]),
-                    most_frames=round(MAX_FRAMES * mel.shape[3]),
                 )
         logits, _ = network(mel)
         return Losses(masked_loss(logits, batch.present.to(self._device), batch.known.to(self._device)), {})
@@ -220,34 +215,7 @@ def measures_of(
 ) -> dict[str, float]:
     """How good scores (n, n_classes) of some examples are, in a few figures, those that have a value.
 
-    loss        binary cross-entropy, sum over the classes of what is known, mean over the examples
-    map         mean average precision
-    accuracy    where each recording has one label
+    Besides those of `fit_to_labels`: `accuracy`, where each recording has one label.
     """
     truth, known = dataset.targets()[examples], dataset.known()[examples]
-    p = np.clip(scores.astype(np.float64), CERTAIN, 1 - CERTAIN)
-    likely = np.where(truth, p, 1 - p)
-    measures = {"loss": float(np.sum(known * -np.log(likely)) / len(p))}
-    try:
-        judged = evaluate(scores, truth, [("", name) for name in dataset.classes], known=known)
-    except InputError:  # none of them has any of the classes
-        return measures
-    measures["map"] = judged.mean_average_precision
-    if not (dataset.is_multilabel or np.isnan(judged.accuracy)):
-        measures["accuracy"] = judged.accuracy
-    return measures
-
-
-def masked_loss(logits: Tensor, present: Tensor, known: Tensor) -> Tensor:
-    """Binary cross-entropy in nats: sum over the classes of what is known, mean over the recordings.
-
-    A mix has the losses of its parts in the shares of the mix: with `known` w and `present` t a class costs
-    w·ln(1 + exp z) − t·z, which is w times the cross-entropy to t/w.
-
-    Args:
-        logits: (n, n_classes).
-        present: (n, n_classes) from 0 to `known`.
-        known: (n, n_classes) from 0 to 1.
-    """
-    z = logits.float()
-    return (known * F.softplus(z) - present * z).sum() / len(z)
+    return fit_to_labels(scores, truth, known, with_accuracy=not dataset.is_multilabel)

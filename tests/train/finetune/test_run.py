@@ -37,9 +37,10 @@ from dymn_cli.train.finetune.head_init import fit_head  # noqa: E402
 from dymn_cli.train.finetune.recipe import PUBLISHED, FinetuneRecipe, default_recipe  # noqa: E402
 from dymn_cli.train.finetune.result import Trained  # noqa: E402
 from dymn_cli.train.finetune.run import FinetuneRun  # noqa: E402
-from dymn_cli.train.finetune.task import FinetuneTask, masked_loss  # noqa: E402
+from dymn_cli.train.finetune.task import FinetuneTask  # noqa: E402
 from dymn_cli.train.inference import hidden_features, scores_of  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
+from dymn_cli.train.losses import masked_loss  # noqa: E402
 from dymn_cli.train.run import RunOptions  # noqa: E402
 from dymn_cli.train.sampler import EpochSampler  # noqa: E402
 
