@@ -12,6 +12,7 @@ from hypothesis import settings
 
 # As the program does: where several tests run at once, threads of linear algebra wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests import onnxruntime themselves, some before the module that turns its telemetry off.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # A shell without job control starts what runs in the background deaf to Ctrl-C, and so all that it starts.
