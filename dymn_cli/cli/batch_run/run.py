@@ -27,11 +27,13 @@ from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
 from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
 from dymn_cli.writers.spelling import counted
+from dymn_cli.writers.target import is_there
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -394,6 +396,8 @@ def open_run(
         else:
             if folder is not None:
                 folder.prepare()
+            with os_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)  # the cache folder, for results at a URI
             journal = Journal.open(path, fingerprint_of(job, provenance), start_over=not batch.resume)
         with journal:
             if path is not None:  # also where another run has begun and ended it since we looked
@@ -430,7 +434,7 @@ def _require_same_run(
             hint="give them again as well to go on, --force replaces those results, or choose another place",
         )
     for out in places.files:
-        if not journal.is_ours(out) and os.path.lexists(out):
+        if not journal.is_ours(out) and is_there(out):
             raise OutputError(
                 f"{out}: the file is not the one that the earlier run wrote", hint="--force replaces it"
             )
