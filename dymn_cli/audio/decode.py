@@ -40,7 +40,7 @@ from dymn_cli.errors import (
     os_error_text,
 )
 from dymn_cli.remote.reading import open_uri
-from dymn_cli.remote.uri import is_uri
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.results import AudioInfo
 
 if TYPE_CHECKING:
@@ -218,6 +218,7 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
         return _open_array(source, name or "array", strict=strict)
     if isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
+        path = named(path) if is_uri(path) else path
         return _open_path(path, name or path, strict=strict)
     if isinstance(cast("object", source), io.TextIOBase):
         raise UsageError("a text file: audio is binary", hint="open the file with mode 'rb'")

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import BinaryIO
+from typing import BinaryIO, overload
 
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
 from dymn_cli.remote.store import Stat, listing, may_be_folder, stat
@@ -26,6 +27,7 @@ from dymn_cli.remote.uri import address_of, base_name, is_uri, named
 __all__ = [
     "AUDIO_SUFFIXES",
     "Found",
+    "FoundList",
     "SkippedFiles",
     "find",
     "natural_key",
@@ -77,6 +79,47 @@ class Found:
     problem: InputError | None = None
     n_folder: int = field(default=0, compare=False)
     stat: Stat | None = field(default=None, compare=False)
+
+
+class FoundList(Sequence[Found]):
+    """Sources that must be held, in half of the memory: a million keys of a store take some 150 MB."""
+
+    def __init__(self, found: Iterable[Found] = ()) -> None:
+        self._names: list[str] = []
+        self._n_folder, self._sizes, self._versions = array("i"), array("q"), array("q")
+        self._others: dict[
+            int, Found
+        ] = {}  # what numbers do not say: a problem, half of what a store could say
+        for one in found:
+            self.append(one)
+
+    def append(self, found: Found) -> None:
+        """Add one."""
+        there = found.stat
+        is_known = there is not None and there.size is not None and there.version is not None
+        if found.problem is not None or (there is not None and not is_known):
+            self._others[len(self._names)] = found
+        self._names.append(found.name)
+        self._n_folder.append(found.n_folder)
+        self._sizes.append(-1 if there is None or there.size is None else there.size)
+        self._versions.append(0 if there is None or there.version is None else there.version)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> Found: ...
+    @overload
+    def __getitem__(self, index: slice) -> FoundList: ...
+    def __getitem__(self, index: int | slice) -> Found | FoundList:
+        if isinstance(index, slice):
+            return FoundList(self[n] for n in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        if index in self._others:
+            return self._others[index]
+        size = self._sizes[index]
+        there = None if size < 0 else Stat(size, self._versions[index])
+        return Found(self._names[index], n_folder=self._n_folder[index], stat=there)
 
 
 class SkippedFiles:
@@ -327,7 +370,7 @@ def _is_new(name: str, seen: set[str]) -> bool:
     return True
 
 
-def share_of(found: list[Found], index: int, count: int) -> list[Found]:
+def share_of(found: Sequence[Found], index: int, count: int) -> Sequence[Found]:
     """The index-th of count contiguous shares, from 1; their sizes differ by one at most."""
     return found[(index - 1) * len(found) // count : index * len(found) // count]
 

@@ -203,6 +203,18 @@ def test_credentials_open_a_file_and_are_nowhere_else(objects: Objects) -> None:
     assert "wrong" not in f"{caught.value}{caught.value.hint}"
 
 
+def test_credentials_that_python_code_gives_are_in_no_result(objects: Objects) -> None:
+    address = f"http://{objects.host}/x.wav?sig=abcd"
+    objects.put("x.wav", wave(1))
+    objects.put("none.wav", b"")
+    with open_audio(address) as reader:
+        assert reader.name == f"http://{objects.host}/x.wav"
+    assert objects.asked[-1][1].endswith("?sig=abcd")
+    with pytest.raises(InputError) as caught:
+        open_audio(address.replace("x.wav", "none.wav"))
+    assert "abcd" not in caught.value.message
+
+
 def test_a_web_folder_is_listed_by_its_page(objects: Objects) -> None:
     from dymn_cli.audio.discover import find
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dymn_cli.audio.discover import find
+from dymn_cli.audio.discover import FoundList, find, share_of
 from dymn_cli.errors import AudioNotFoundError, InputError, OutputError
 from dymn_cli.remote import store
 from dymn_cli.remote.reading import open_uri
@@ -410,3 +410,25 @@ def test_where_results_cannot_go(name: str, text: str) -> None:
         store.require_writable(name)
     assert text in caught.value.message
     assert "pass@" not in caught.value.message
+
+
+# ---------------------------------------------------------------------- many
+
+
+def test_a_list_of_sources_gives_back_what_it_took(memory: Any) -> None:
+    memory.pipe_file("/in/a.wav", b"x")
+    memory.pipe_file("/in/b.wav", b"xx")
+    given = ["memory://in/", "memory://none.wav", "local.wav", "http://h/x.wav"]
+    found = list(find(given))
+    held = FoundList(found)
+    assert len(held) == 5
+    for one, other in zip(held, found, strict=True):
+        assert (one.name, one.problem, one.n_folder, one.stat) == (
+            other.name,
+            other.problem,
+            other.n_folder,
+            other.stat,
+        )
+    assert list(share_of(held, 2, 2)) == found[2:]
+    assert held[-3] == found[-3]
+    assert held[-3].problem is found[-3].problem is not None

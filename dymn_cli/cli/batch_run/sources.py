@@ -7,13 +7,21 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from dymn_cli.audio.discover import Found, SkippedFiles, find, parse_extensions, read_names, share_of
+from dymn_cli.audio.discover import (
+    Found,
+    FoundList,
+    SkippedFiles,
+    find,
+    parse_extensions,
+    read_names,
+    share_of,
+)
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
@@ -151,7 +159,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 def named_sources(
     options: FileOptions, shard: str | None, messages: Messages, *, at_once: bool = False
-) -> tuple[list[Found] | None, Iterator[Found]]:
+) -> tuple[Sequence[Found] | None, Iterator[Found]]:
     """The sources as a list where they can be listed beforehand, and to iterate over.
 
     A list of names that comes through a pipe, and very many URIs, are worked on as they come, unless all must
@@ -175,7 +183,7 @@ def named_sources(
     if any(map(is_uri, (listing, *options.inputs))) and not (at_once or share):
         first = list(islice(sources, MANY))
         return (first, iter(first)) if len(first) < MANY else (None, chain(first, sources))
-    listed = list(sources)
+    listed: Sequence[Found] = FoundList(sources)
     if share is not None:
         listed = share_of(listed, *share)
     return listed, iter(listed)
