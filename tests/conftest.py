@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 sys.path.insert(0, str(ROOT / "tests" / "loopback"))
 sys.path.append(str(ROOT / "tests"))  # for `sounds`
-pytest_plugins = ["loopback"]  # the server on loopback
+pytest_plugins = ["loopback", "stores"]  # servers on loopback
 
 
 @pytest.fixture(scope="session")

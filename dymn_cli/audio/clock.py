@@ -25,7 +25,9 @@ from datetime import UTC, datetime, time, timedelta, timezone
 from pathlib import Path
 
 from dymn_cli.audio.chunks import wav_metadata
-from dymn_cli.errors import UsageError
+from dymn_cli.errors import InputError, UsageError
+from dymn_cli.remote.reading import open_uri
+from dymn_cli.remote.uri import base_name, is_uri
 
 __all__ = ["Clock"]
 
@@ -111,7 +113,7 @@ class Clock:
 
     def _by_pattern(self, source: str) -> datetime | None:
         assert self._pattern is not None
-        name = Path(source).as_posix() if "/" in self.text else Path(source).name
+        name = Path(source).as_posix() if "/" in self.text else _file_name(source)
         for found in self._pattern.finditer(name):
             with contextlib.suppress(ValueError):  # no such day
                 return datetime.strptime(found[0], self.text)
@@ -135,8 +137,12 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\d){''.join(pieces)}(?!\d)")
 
 
+def _file_name(source: str) -> str:
+    return base_name(source) if is_uri(source) else Path(source).name
+
+
 def _by_name(source: str) -> datetime | None:
-    found = [start for match in NAMED.finditer(Path(source).name) if (start := _named(match)) is not None]
+    found = [start for match in NAMED.finditer(_file_name(source)) if (start := _named(match)) is not None]
     if not found:
         return None
     # A name may say from when to when; compared without zones, as only one of the two may have one.
@@ -171,9 +177,9 @@ def _offset(sign: str, hours: str, minutes: str) -> timezone | None:
 
 def _metadata(source: str) -> dict[bytes, bytes]:
     try:
-        with Path(source).open("rb") as stream:
+        with open_uri(source) if is_uri(source) else Path(source).open("rb") as stream:
             return wav_metadata(stream, (b"guan", b"LIST", b"bext", b"iXML"))
-    except (OSError, ValueError):  # it cannot be read, or its name is none
+    except (InputError, OSError, ValueError):  # it cannot be read, or its name is none
         return {}
 
 

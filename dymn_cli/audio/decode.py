@@ -39,6 +39,8 @@ from dymn_cli.errors import (
     UsageError,
     os_error_text,
 )
+from dymn_cli.remote.reading import open_uri
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.results import AudioInfo
 
 if TYPE_CHECKING:
@@ -198,9 +200,10 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
     """Open a source for one pass over its samples; use it as a context manager.
 
     Args:
-        source: a path; a binary file object, read from its start and left open (one that cannot seek is
-            copied first, see `spool`); or (array, rate_hz) with an (n,) or (n, channels) array of floats
-            in [-1, 1] or of 8-, 16- or 32-bit integers, which is read in place and never changed.
+        source: a path or a URI (see `dymn_cli.remote`); a binary file object, read from its start and left
+            open (one that cannot seek is copied first, see `spool`); or (array, rate_hz) with an (n,) or
+            (n, channels) array of floats in [-1, 1] or of 8-, 16- or 32-bit integers, which is read in place
+            and never changed.
         name: what errors call the source; by default the path, or the file object's own name.
         strict: refuse a damaged source when the damage is met, instead of reading what is left of it.
 
@@ -215,6 +218,7 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
         return _open_array(source, name or "array", strict=strict)
     if isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
+        path = named(path) if is_uri(path) else path
         return _open_path(path, name or path, strict=strict)
     if isinstance(cast("object", source), io.TextIOBase):
         raise UsageError("a text file: audio is binary", hint="open the file with mode 'rb'")
@@ -278,6 +282,8 @@ def _require_room(n_bytes: int, n_new: int) -> None:
 
 
 def _open_path(path: str, name: str, *, strict: bool) -> AudioReader:
+    if is_uri(path):
+        return _open_stream(open_uri(path), name, owned=True, strict=strict)
     try:
         stream = cast("BinaryIO", open(path, "rb", buffering=0))  # noqa: PTH123, SIM115 - the reader closes it
     except FileNotFoundError as exc:
@@ -318,7 +324,7 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> A
         if not owned:
             stream = ForeignFile(stream, name).as_file()
         # C libraries on Windows do not share file descriptors.
-        by_descriptor = owned and not spooled and os.name != "nt"
+        by_descriptor = owned and isinstance(stream, io.FileIO) and os.name != "nt"
         decoder = _decoder_of(stream, name, by_descriptor=by_descriptor)
         opened.callback(decoder.close)
         _require_usable(decoder.info, name)

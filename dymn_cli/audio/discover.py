@@ -1,7 +1,8 @@
 """From names on the command line to the files to read: folders, lists of names, natural order.
 
 Names are data: a name may hold spaces, brackets, line ends or bytes that are no UTF-8 (kept as
-surrogate escapes, as `os.fsdecode` does). Names are held, a few hundred bytes each; audio never.
+surrogate escapes, as `os.fsdecode` does). Names are held, a few hundred bytes each; audio never. What lies
+below a URI passes through, however much it is.
 
 In a folder, files count by their suffix: those of audio and video formats that this installation can read.
 Hidden files and folders, pipes and devices are skipped. Each folder is entered once, so loops of symbolic
@@ -13,16 +14,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import BinaryIO
+from typing import BinaryIO, overload
 
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
+from dymn_cli.remote.store import Stat, listing, may_be_folder, stat
+from dymn_cli.remote.uri import address_of, base_name, is_uri, named
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "Found",
+    "FoundList",
     "SkippedFiles",
     "find",
     "natural_key",
@@ -67,11 +72,54 @@ class Found:
         name: of the source.
         problem: why there is no source; None where there is one.
         n_folder: characters of the name that are the folder it was found in as given; 0 where it was named.
+        stat: what a store has said of it, as long as it is a URI and was asked.
     """
 
     name: str
     problem: InputError | None = None
     n_folder: int = field(default=0, compare=False)
+    stat: Stat | None = field(default=None, compare=False)
+
+
+class FoundList(Sequence[Found]):
+    """Sources that must be held, in half of the memory: a million keys of a store take some 150 MB."""
+
+    def __init__(self, found: Iterable[Found] = ()) -> None:
+        self._names: list[str] = []
+        self._n_folder, self._sizes, self._versions = array("i"), array("q"), array("q")
+        self._others: dict[
+            int, Found
+        ] = {}  # what numbers do not say: a problem, half of what a store could say
+        for one in found:
+            self.append(one)
+
+    def append(self, found: Found) -> None:
+        """Add one."""
+        there = found.stat
+        is_known = there is not None and there.size is not None and there.version is not None
+        if found.problem is not None or (there is not None and not is_known):
+            self._others[len(self._names)] = found
+        self._names.append(found.name)
+        self._n_folder.append(found.n_folder)
+        self._sizes.append(-1 if there is None or there.size is None else there.size)
+        self._versions.append(0 if there is None or there.version is None else there.version)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> Found: ...
+    @overload
+    def __getitem__(self, index: slice) -> FoundList: ...
+    def __getitem__(self, index: int | slice) -> Found | FoundList:
+        if isinstance(index, slice):
+            return FoundList(self[n] for n in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        if index in self._others:
+            return self._others[index]
+        size = self._sizes[index]
+        there = None if size < 0 else Stat(size, self._versions[index])
+        return Found(self._names[index], n_folder=self._n_folder[index], stat=there)
 
 
 class SkippedFiles:
@@ -89,6 +137,12 @@ class SkippedFiles:
         """Count a file that is no source."""
         suffix = _suffix(entry.name)
         if suffix in self._audio or suffix in self._n_of or self._is_audio(entry, suffix):
+            self._n_of[suffix] = self._n_of.get(suffix, 0) + 1
+
+    def add_name(self, name: str) -> None:
+        """Count an object of a store that is no source; none is opened."""
+        suffix = _suffix(name)
+        if suffix in self._audio:
             self._n_of[suffix] = self._n_of.get(suffix, 0) + 1
 
     def _is_audio(self, entry: os.DirEntry[str], suffix: str) -> bool:
@@ -131,7 +185,7 @@ def find(
     """The sources that names lead to, in the order of the names, folders in natural order.
 
     Args:
-        names: files, folders, or "-" for standard input.
+        names: files, folders, URIs of either, or "-" for standard input.
         extensions: in folders, only these suffixes (lower case, without the dot); None for all known.
         recurse: also look into folders within folders.
         skipped: counts what looks like audio and is no source; unused with `extensions`.
@@ -139,8 +193,11 @@ def find(
     suffixes = extensions or _readable_suffixes()
     counting = skipped if extensions is None else None
     seen: set[str] = set()
+    stores = _Stores(_Search(suffixes, recurse, counting), extensions)
     for name in names:
-        if name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
+        if is_uri(name):
+            yield from stores.find(named(name))
+        elif name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
             yield from _in_folder(name, extensions, _Search(suffixes, recurse, counting), seen)
         elif _is_new(name, seen):
             yield Found(name)
@@ -170,6 +227,81 @@ def _in_folder(
             f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
         )
         yield Found(folder, problem)
+
+
+class _Stores:
+    """Finds sources in stores; of what is below a folder, no names are held.
+
+    Args:
+        search: how folders are searched.
+        extensions: the suffixes that were asked for, or None.
+    """
+
+    def __init__(self, search: _Search, extensions: frozenset[str] | None) -> None:
+        self._search = search
+        self._extensions = extensions
+        self._addresses: dict[str, str] = {}  # of what was named itself
+        self._folders: list[tuple[str, str]] = []  # what names below them begin and end with
+
+    def find(self, name: str) -> Iterator[Found]:
+        """The source of that name, or those below it."""
+        is_folder, there = name.partition("::")[0].endswith("/"), None
+        if not is_folder and may_be_folder(name):
+            try:
+                there = stat(name)
+            except InputError as error:
+                if name not in self._addresses:
+                    self._addresses[name] = address_of(name)
+                    yield Found(name, error)
+                return
+        if is_folder or (there is not None and there.is_folder):
+            yield from self._in_folder(name)
+        elif self._is_in_folder(name):
+            pass
+        elif name not in self._addresses:
+            self._addresses[name] = address_of(name)
+            yield Found(name, stat=there)
+        elif self._addresses[name] != address_of(name):
+            yield Found(
+                name, InputError(f"{name}: another input has this name without its credentials as well")
+            )
+
+    def _in_folder(self, folder: str) -> Iterator[Found]:
+        start, archive, rest = folder.partition("::")
+        start = start if start.endswith("/") else f"{start}/"
+        n_found = 0
+        try:
+            for name, there in listing(folder, recurse=self._search.recurse):
+                if _suffix(base_name(name)) in self._search.suffixes:
+                    n_found += 1
+                    if name not in self._addresses and not self._is_in_folder(name):
+                        yield Found(name, n_folder=len(start), stat=there)
+                elif self._search.skipped is not None:
+                    self._search.skipped.add_name(base_name(name))
+        except InputError as error:
+            yield Found(folder, error)
+            return
+        if not n_found:
+            what = ", ".join(sorted(self._extensions)) if self._extensions else "audio"
+            yield Found(
+                folder,
+                InputError(
+                    f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
+                ),
+            )
+        self._folders.append((start, archive + rest))
+
+    def _is_in_folder(self, name: str) -> bool:
+        """Whether a folder that has been listed had it."""
+        first, archive, rest = name.partition("::")
+        for start, end in self._folders:
+            if not first.startswith(start) or archive + rest != end:
+                continue
+            parts = first[len(start) :].split("/")
+            is_hidden = any(part.startswith(".") for part in parts)
+            if _suffix(parts[-1]) in self._search.suffixes and not is_hidden:
+                return self._search.recurse or len(parts) == 1
+        return False
 
 
 def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
@@ -238,7 +370,7 @@ def _is_new(name: str, seen: set[str]) -> bool:
     return True
 
 
-def share_of(found: list[Found], index: int, count: int) -> list[Found]:
+def share_of(found: Sequence[Found], index: int, count: int) -> Sequence[Found]:
     """The index-th of count contiguous shares, from 1; their sizes differ by one at most."""
     return found[(index - 1) * len(found) // count : index * len(found) // count]
 

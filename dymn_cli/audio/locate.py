@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from dymn_cli.audio.discover import AUDIO_SUFFIXES
 from dymn_cli.errors import AudioNotFoundError
+from dymn_cli.remote.uri import is_uri
 
 __all__ = ["Locator"]
 
@@ -52,6 +53,8 @@ class Locator:
             raise AudioNotFoundError(
                 "-: the recording came from standard input", hint="--audio FILE names it"
             )
+        if self._root is None and is_uri(source):
+            return source
         if self._root is None:
             return self._existing(source) or self._missing(source, "--audio ROOT says where recordings are")
         if not os.path.isdir(self._root):  # noqa: PTH112

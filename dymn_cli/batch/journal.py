@@ -28,6 +28,9 @@ failures; with a K record it stays, and is copied without what is out of date in
 A lock keeps two runs from sharing one (not on Windows). A journal is a file of its own: links, pipes and
 devices of that name are refused.
 
+A source that is a URI has the version that its store tells (ETag, checksum or time, as 64 bits) in the place
+of the modification time, and is analysed again where a store tells none. Its name holds no credentials.
+
 Memory: a name and a number for each source that is done; bodies stay on disk.
 """
 
@@ -48,7 +51,9 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.errors import DymnError, OutputError, os_error_text
+from dymn_cli.remote import store as remote
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.values import shortened
 
 __all__ = ["Fingerprint", "Journal", "Place", "Stamp"]
@@ -75,11 +80,22 @@ class Stamp:
     @classmethod
     def of(cls, name: str) -> Stamp | None:
         """The stamp of a file, or None for standard input and for what cannot be looked at."""
+        if is_uri(name):
+            with contextlib.suppress(DymnError):
+                return cls.at_uri(remote.stat(name))
+            return None
         try:
             status = os.stat(name)  # noqa: PTH116 - names may be bytes that no Path holds
         except (OSError, ValueError):
             return None
         return cls(status.st_size, status.st_mtime_ns)
+
+    @classmethod
+    def at_uri(cls, there: remote.Stat) -> Stamp | None:
+        """The stamp of an object: its version takes the place of a time; None where the store tells none."""
+        if there.size is None or there.version is None:
+            return None
+        return cls(there.size, there.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +322,8 @@ class Journal:
 
     def _from_here(self, path: str) -> str:
         """The path of a file relative to the folder of the journal."""
+        if is_uri(path):
+            return path
         with contextlib.suppress(ValueError):  # on another drive
             return os.path.relpath(path, "." if self._path is None else self._path.parent)
         return path

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 from dymn_cli.batch.job import Job, ModelDescription, Summary
 from dymn_cli.batch.journal import Journal, Place, Stamp
 from dymn_cli.batch.pool import Failed, Message, Part, Pool, Progress, attempt
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class _Run:
         if found.problem is not None:
             self._failed(slot, failure_of(found.name, found.problem))
         else:
-            stamp = Stamp.of(found.name)
+            stamp = self._stamp_of(found)
             if self.journal.has(found.name, stamp):
                 slot.is_done = True
                 self.outcome.n_kept += 1
@@ -246,6 +247,12 @@ class _Run:
                 self.in_hand[found.name] = _InProgress(slot, stamp)
                 self.engine.give(found.name, None if stamp is None else stamp.size)
         self._write_ready()
+
+    def _stamp_of(self, found: Found) -> Stamp | None:
+        """The stamp of a source; no store is asked what the listing has told, or what nobody will compare."""
+        if found.stat is not None:
+            return Stamp.at_uri(found.stat)
+        return None if is_uri(found.name) and not self.journal.is_kept else Stamp.of(found.name)
 
     def handle(self, message: Message) -> None:
         """Handle a message of the engine."""

@@ -43,6 +43,7 @@ EXTRAS = {
     "torch": "training, GPUs, a second runtime",
     "onnx": "dymn export",
     "av": "m4a, AAC, WMA and video",
+    "fsspec": "recordings at URIs",
     "pyarrow": "-f parquet",
     "h5py": "AudioSet and teachers' logits in HDF5",
     "matplotlib": "the pictures of dymn eval",

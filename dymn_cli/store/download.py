@@ -19,7 +19,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import socket
@@ -38,11 +37,11 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
 from dymn_cli.errors import OutputError, UsageError, WeightsMissingError, os_error_text
+from dymn_cli.remote.uri import OFFLINE, is_offline
 from dymn_cli.store.local import os_errors, write_whole
 
 __all__ = ["OFFLINE", "Patience", "Watch", "check_address", "download", "forget", "is_offline", "shown"]
 
-OFFLINE = "DYMN_OFFLINE"
 CHUNK = 1 << 16
 MIN_PROGRESS = 1 << 16  # bytes; an attempt that brings as many resets the count of failures
 MAX_REDIRECTS = 5
@@ -85,11 +84,6 @@ class _RetryError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.wait_s = wait_s
-
-
-def is_offline() -> bool:
-    """Whether the user has forbidden network access (`DYMN_OFFLINE`)."""
-    return os.environ.get(OFFLINE, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def shown(address: str) -> str:

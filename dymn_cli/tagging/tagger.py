@@ -38,6 +38,7 @@ from dymn_cli.audio.windows import Window, WindowPlan, windows
 from dymn_cli.errors import InputError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.sharing import SharedLogMel
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
 from dymn_cli.runtime.ensemble import Ensemble
 from dymn_cli.runtime.select import open_backend
@@ -678,5 +679,6 @@ def _split(group: list[Cut], size: int) -> list[list[Cut]]:
 
 def _name_of(source: Source) -> str:
     if isinstance(source, str | os.PathLike):
-        return os.fsdecode(source)
+        name = os.fsdecode(source)
+        return named(name) if is_uri(name) else name
     return str(getattr(source, "name", "array" if isinstance(source, tuple) else "audio"))

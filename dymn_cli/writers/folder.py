@@ -3,6 +3,7 @@
     recordings/a/b.wav   found in recordings/   →  DIR/a/b.wav.csv
     a/b.wav              named itself           →  DIR/a/b.wav.csv
     /data/b.wav, ../b.wav                       →  DIR/b.wav.csv
+    s3://bucket/a/b.wav found in s3://bucket/   →  DIR/a/b.wav.csv
 
 Names are kept whole, so that `a.wav` and `a.flac` do not meet. Each file appears when it is complete; what
 made them all stands once, in `DIR/dymn.meta.json`. Symbolic links within DIR are not written through: a file
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from dymn_cli.atomic import remove_parts
 from dymn_cli.errors import OutputError, UsageError, os_error_text
+from dymn_cli.remote.uri import base_name, is_uri
 from dymn_cli.writers.beside import index_of
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import check_target, open_target, together
@@ -212,6 +214,9 @@ def _leads_out(place: str) -> bool:
 def _inner_name(found: Found) -> str:
     if found.name == "-":
         return "stdin"
+    if is_uri(found.name):
+        inner = found.name.partition("::")[0][found.n_folder :] if found.n_folder else base_name(found.name)
+        return os.path.join(*[part for part in inner.split("/") if part not in ("", ".", "..")] or ["object"])  # noqa: PTH118
     if found.n_folder:
         return found.name[found.n_folder :].lstrip(os.sep)
     plain = os.path.normpath(found.name)

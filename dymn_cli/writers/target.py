@@ -3,6 +3,9 @@
 A new file appears when it is complete (see `dymn_cli.atomic`): without `force` it is linked into place, which
 fails where something of that name has appeared meanwhile.
 
+A result at a URI is written to a temporary file and uploaded when it is complete: an object store shows all
+of it or nothing, and replaces nothing unasked (see `dymn_cli.remote.store`).
+
 A terminal gets rows and documents with control characters made visible, those of file names included: names
 are data. Only what draws tables, and has made names harmless by itself, may send it escape sequences. Files
 and pipes get every byte as it is.
@@ -31,6 +34,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dymn_cli.atomic import Part
 from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.remote import store
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.writers.spelling import name_bytes, visible_rows
 
 if TYPE_CHECKING:
@@ -43,7 +48,9 @@ __all__ = [
     "Target",
     "check_target",
     "is_stdout",
+    "is_there",
     "open_target",
+    "remove_target",
     "seekable_stream",
     "together",
 ]
@@ -181,6 +188,47 @@ class _NewFile(Target):
             self._part.discard()
 
 
+class _Object(Target):
+    """An object in a store: a temporary file, uploaded when it is complete."""
+
+    is_file = True
+
+    def __init__(self, name: str, *, force: bool) -> None:
+        self.name = name
+        self._force = force
+        self._path: str | None = None
+
+    def __enter__(self) -> Self:
+        with _os_errors_of("a temporary file"):
+            file = tempfile.NamedTemporaryFile(prefix="dymn-", buffering=0, delete=False)
+        self._path = file.name
+        self.stream = _stream(cast("_Raw", file), self.name, owned=True, seekable=True)
+        return self
+
+    def finish(self) -> None:
+        if not self.stream.closed:
+            self.stream.flush()
+            self.stream.close()
+
+    def publish(self) -> None:
+        if self._path is None:
+            return
+        try:
+            store.upload(self._path, self.name, replace=self._force)
+        except FileExistsError as exc:
+            raise _exists(self.name) from exc
+        self._remove()
+
+    def discard(self) -> None:
+        super().discard()
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # noqa: PTH108
+
+
 class _Raw(Protocol):
     def write(self, data: ReadableBuffer, /) -> int | None: ...
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
@@ -291,7 +339,7 @@ def open_target(
     follow: bool = True,
     styled: bool = False,
 ) -> Target:
-    """The place that `--out` names: standard output for None, "-" and "/dev/stdout", else a path.
+    """The place that `--out` names: standard output for None, "-" and "/dev/stdout", else a path or a URI.
 
     Args:
         out: the name.
@@ -305,6 +353,9 @@ def open_target(
     """
     if out is None or is_stdout(out):
         return _StandardOutput(styled=styled)
+    if is_uri(out):
+        check_target(out, force=force)
+        return _Object(out, force=force)
     if not follow and os.path.islink(out):  # noqa: PTH114 - names may be bytes that no Path holds
         raise OutputError(f"{out}: a symbolic link", hint="remove it, or choose another place")
     check_target(out, force=force)
@@ -358,6 +409,11 @@ def check_target(out: str, *, force: bool = False) -> None:
     """
     if not out:
         raise OutputError("the name of the output file is empty")
+    if is_uri(out):
+        store.require_writable(out)
+        if not force and store.exists(out):
+            raise _exists(out)
+        return
     path = Path(out)
     with _os_errors_of(out):
         existing = _stat(path)
@@ -367,6 +423,27 @@ def check_target(out: str, *, force: bool = False) -> None:
             _check_folder(path)
         elif stat.S_ISREG(existing.st_mode) and not force:
             raise _exists(out)
+
+
+def is_there(out: str) -> bool:
+    """Whether there is something of that name, a link that leads nowhere included.
+
+    Raises:
+        OutputError: a store does not tell.
+    """
+    return store.exists(out) if is_uri(out) else os.path.lexists(out)
+
+
+def remove_target(out: str) -> None:
+    """Remove a file or an object, if it is there.
+
+    Raises:
+        OutputError: a store does not let us.
+    """
+    if is_uri(out):
+        store.remove(out)
+    else:
+        Path(out).unlink(missing_ok=True)
 
 
 def _check_folder(path: Path) -> None:

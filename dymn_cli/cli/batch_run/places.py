@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
+from dymn_cli.remote.uri import is_uri
+from dymn_cli.store.local import cache_folder
 from dymn_cli.writers import BINARY, choose_format
 from dymn_cli.writers.beside import all_beside, failures_of, warnings_of
 from dymn_cli.writers.target import check_target, is_stdout
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Places", "journal_path"]
 
 JOURNAL_NAME = ".dymn.journal"
+JOURNALS = "journals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Places:
     """Where a run writes, and in which format.
 
     Args:
-        out: a file or device of all results; None or "-" for standard output.
+        out: a file, device or URI of all results; None or "-" for standard output.
         folder: of a file for each source, instead.
         format_name: of the results.
         embeddings: the file of embeddings beside the tags.
@@ -63,7 +67,10 @@ class Places:
 
     @property
     def journal(self) -> Path | None:
-        """The journal: in the folder, or beside the file of results; a stream alone has none."""
+        """The journal: in the folder, or beside the file of results; a stream alone has none.
+
+        That of a URI is on this machine: in the cache folder, named by the hash of the URI.
+        """
         if self.folder is not None:
             return Path(self.folder, JOURNAL_NAME)
         return journal_path(self.out) or journal_path(self.embeddings)
@@ -94,6 +101,11 @@ class Places:
 
         if self.folder == "":
             raise UsageError("--out-dir is empty", hint="give the name of a folder, or . for this one")
+        if self.folder is not None and is_uri(self.folder):
+            raise UsageError(
+                f"--out-dir {self.folder}: a folder is on this machine",
+                hint="-o URI takes the results of all inputs",
+            )
         self._require_distinct(failures)
         if self.lists is not None:
             WARNINGS.require_replaceable(warnings_of(self.lists))
@@ -132,7 +144,7 @@ class Places:
             journal = journal_path(out)
             beside = () if is_list or journal is None else (str(journal), *all_beside(out))
             for path in (out, *beside):
-                other = seen.setdefault(os.path.realpath(path), option)
+                other = seen.setdefault(path if is_uri(path) else os.path.realpath(path), option)
                 is_usual = is_list and path == failures_of(self.lists or "")  # the name that it has anyway
                 if other != option and not is_usual:
                     raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
@@ -142,5 +154,8 @@ def journal_path(out: str | None) -> Path | None:
     """The journal of an output: beside it where it is a file; a stream has none."""
     if out is None or is_stdout(out):
         return None
+    if is_uri(out):
+        digest = hashlib.sha256(os.fsencode(out)).hexdigest()[:32]
+        return cache_folder() / JOURNALS / f"{digest}.journal"
     path = Path(out)
     return None if path.exists() and not path.is_file() else path.with_name(f"{path.name}.journal")

@@ -28,11 +28,13 @@ from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_siz
 from dymn_cli.cli.batch_run.update import keep_or_prune, prune_files, require_updatable
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
 from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
 from dymn_cli.writers.spelling import counted
+from dymn_cli.writers.target import is_there
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -465,6 +467,8 @@ def open_model(
         else:
             if folder is not None:
                 folder.prepare()
+            with os_errors(places.journal):
+                places.journal.parent.mkdir(parents=True, exist_ok=True)  # the cache, for results at a URI
             fingerprint = fingerprint_of(job, provenance)
             journal = Journal.open(places.journal, fingerprint, start_over=not batch.resume)
         with journal:
@@ -498,7 +502,7 @@ def _require_same_run(
             hint="give them again as well to go on, --force replaces those results, or choose another place",
         )
     for out in places.files:
-        if not journal.is_ours(out) and os.path.lexists(out):
+        if not journal.is_ours(out) and is_there(out):
             raise OutputError(
                 f"{out}: the file is not the one that the earlier run wrote", hint="--force replaces it"
             )

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from dymn_cli.audio.discover import Found, SkippedFiles, find, parse_extensions, read_names, share_of
+from dymn_cli.audio.discover import (
+    Found,
+    FoundList,
+    SkippedFiles,
+    find,
+    parse_extensions,
+    read_names,
+    share_of,
+)
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
+from dymn_cli.remote.reading import open_uri
+from dymn_cli.remote.store import stat
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.writers.target import is_stdout
 
@@ -24,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["found_sources", "named_sources", "open_source", "parse_shard", "parse_size", "print_names"]
 
+MANY = 1000  # URIs; more are not waited for
 SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>[kKMGT]?)B?")
 
 
@@ -89,6 +103,9 @@ def _open_list(path: str) -> Iterator[BinaryIO]:
     try:
         if path == "-":
             yield _unlocked(sys.stdin.buffer)
+        elif is_uri(path):
+            with io.BufferedReader(cast("io.RawIOBase", open_uri(named(path)))) as stream:
+                yield stream
         else:
             with Path(path).open("rb") as stream:
                 yield stream
@@ -142,10 +159,11 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 def named_sources(
     options: FileOptions, shard: str | None, messages: Messages, *, at_once: bool = False
-) -> tuple[list[Found] | None, Iterator[Found]]:
+) -> tuple[Sequence[Found] | None, Iterator[Found]]:
     """The sources as a list where they can be listed beforehand, and to iterate over.
 
-    A list of names that comes through a pipe is worked on as it comes, unless all must be known.
+    A list of names that comes through a pipe, and very many URIs, are worked on as they come, unless all must
+    be known.
 
     Args:
         options: which sources.
@@ -158,10 +176,14 @@ def named_sources(
     """
     share = parse_shard(shard)
     sources = found_sources(options, messages)
-    comes_through_pipe = options.files_from is not None and not Path(options.files_from).is_file()
+    listing = options.files_from
+    comes_through_pipe = listing is not None and not is_uri(listing) and not Path(listing).is_file()
     if comes_through_pipe and not (at_once or share):
         return None, sources
-    listed = list(sources)
+    if any(map(is_uri, (listing, *options.inputs))) and not (at_once or share):
+        first = list(islice(sources, MANY))
+        return (first, iter(first)) if len(first) < MANY else (None, chain(first, sources))
+    listed: Sequence[Found] = FoundList(sources)
     if share is not None:
         listed = share_of(listed, *share)
     return listed, iter(listed)
@@ -182,7 +204,7 @@ def print_names(sources: Iterator[Found], messages: Messages) -> None:
     outcome = Outcome()
     with open_target(None) as target:
         for found in sources:
-            problem = found.problem or _why_not_there(found.name)
+            problem = found.problem or _why_not_there(found)
             if problem is None:
                 target.stream.write(name_bytes(found.name) + b"\n")
                 outcome.n_done += 1
@@ -195,8 +217,15 @@ def print_names(sources: Iterator[Found], messages: Messages) -> None:
     finish(outcome, alone=alone)
 
 
-def _why_not_there(name: str) -> InputError | None:
+def _why_not_there(found: Found) -> InputError | None:
     """Why nothing can be read by that name, as far as is known without reading."""
+    name = found.name
+    if is_uri(name):
+        try:
+            found.stat or stat(name)
+        except InputError as error:
+            return error
+        return None
     if name == "-" or os.access(name, os.R_OK):
         return None
     what = "no permission to read it"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.writers.spelling import counted
+from dymn_cli.writers.target import is_there
 
 if TYPE_CHECKING:
     from dymn_cli.batch.journal import Journal
@@ -60,7 +61,7 @@ def require_known(places: Places, who: str) -> None:
     if places.force or (places.journal is not None and places.journal.is_file()):
         return
     for out in places.files:
-        if Path(out).is_file():
+        if is_there(out):
             raise OutputError(
                 f"{out}: finished without --update, so nobody knows which files have changed since",
                 hint=f"{who} with --force analyses all once more; from then on {who} adds to it",
@@ -86,7 +87,11 @@ def keep_or_prune(
     """
     given = set(names)
     gone = sorted(
-        (name for name in journal.names if name not in given or not (prune or os.path.lexists(name))),
+        (
+            name
+            for name in journal.names
+            if name not in given or not (prune or is_uri(name) or os.path.lexists(name))
+        ),
         key=os.fsencode,
     )
     if gone and len(gone) == len(journal) and not places.force:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import InputError, PartialFailure
@@ -148,6 +147,7 @@ def save_failures(
         OutputError: the list cannot be written.
     """
     from dymn_cli.writers import write_failures
+    from dymn_cli.writers.target import remove_target
 
     beside = None if out is None else failures_of(out)
     path = named or (beside if failures else None)
@@ -156,7 +156,7 @@ def save_failures(
         if failures:
             messages.note(f"failed inputs are listed in {path}")
     if beside is not None and not failures:
-        Path(beside).unlink(missing_ok=True)
+        remove_target(beside)
 
 
 def save_warnings(
@@ -174,10 +174,11 @@ def save_warnings(
         OutputError: the list cannot be written.
     """
     from dymn_cli.writers import write_warnings
+    from dymn_cli.writers.target import remove_target
 
     path = warnings_of(out)
     if damage:
         write_warnings(path, damage, force=True, csv_safe=csv_safe)
         messages.note(f"{counted(len(damage), 'input')} could only be read in part: {path}")
     else:
-        Path(path).unlink(missing_ok=True)
+        remove_target(path)

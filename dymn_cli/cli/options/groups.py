@@ -70,7 +70,7 @@ def complete_model(incomplete: str) -> list[str]:
 class FileOptions:
     """Which sources a command works on."""
 
-    inputs: Annotated[list[str], arg("INPUT", "Files, folders, or - for standard input.")] = field(
+    inputs: Annotated[list[str], arg("INPUT", "Files, folders, URIs, or - for standard input.")] = field(
         default_factory=list
     )
     files_from: Annotated[
@@ -269,7 +269,10 @@ class OutputOptions:
         str | None,
         opt("-f --format", "FORMAT", "Default: by the suffix of --out (see above).", OUTPUT),
     ] = None
-    out: Annotated[str | None, opt("-o --out", "FILE", "Write to FILE; - is standard output.", OUTPUT)] = None
+    out: Annotated[
+        str | None,
+        opt("-o --out", "FILE", "Write to FILE or URI; - is standard output.", OUTPUT),
+    ] = None
     force: Force = False
     header: Annotated[
         bool | None,

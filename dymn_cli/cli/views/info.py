@@ -18,6 +18,8 @@ from dymn_cli.audio.decode import open_audio
 from dymn_cli.cli.batch_run.sources import open_source
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import MAX_WIDTH, draw, print_bytes
+from dymn_cli.remote.store import stat as stat_uri
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.results import AudioInfo, Failure
 from dymn_cli.values import bytes_text
 from dymn_cli.writers.spelling import readable, seconds, visible
@@ -82,6 +84,8 @@ def probe(name: str, *, decode: bool, most_bytes: int | None = None, strict: boo
 
 
 def _size(source: Source) -> int | None:
+    if isinstance(source, str) and is_uri(source):
+        return stat_uri(source).size
     if isinstance(source, str):
         status = os.stat(source)  # noqa: PTH116 - names may be bytes that no Path holds
         return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -1,0 +1,164 @@
+"""A web server on loopback that keeps objects as stores do: HEAD, ranges, an index page, and errors to order.
+
+address = objects.put("night.wav", data)
+objects.n_sent                              bytes of bodies that it has sent
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+PIECE = 1 << 18
+
+Read = Callable[[int, int], bytes]
+
+
+@dataclass
+class Object:
+    """What is kept under a path: its size, and what gives a range of it."""
+
+    size: int
+    read: Read
+    etag: str | None = '"one"'
+    gives_ranges: bool = True
+    login: str | None = None  # what the header Authorization must be
+    statuses: list[int] = field(default_factory=list)  # answers to the next requests for bytes
+    breaks_off: int = 0  # so many answers end in the middle
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
+
+    def answer(self, *, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.server.asked.append((self.command, self.path, self.headers.get("Range")))
+        found = self.server.objects.get(path)
+        if found is None and path.endswith("/"):
+            return self.index(path, with_body=with_body)
+        if found is None:
+            return self.refuse(404)
+        if found.login is not None and self.headers.get("Authorization") != found.login:
+            return self.refuse(401)
+        if with_body and found.statuses:
+            return self.refuse(found.statuses.pop(0))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, end = 0, found.size
+        if wanted is not None and found.gives_ranges:
+            start, end = int(wanted[1]), min(int(wanted[2]) + 1, found.size)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{found.size}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(end - start))
+        self.send_header("Content-Type", "application/octet-stream")
+        if found.etag is not None:
+            self.send_header("ETag", found.etag)
+        self.end_headers()
+        if with_body:
+            self.send(found, start, end)
+        return None
+
+    def send(self, found: Object, start: int, end: int) -> None:
+        if found.breaks_off:
+            found.breaks_off -= 1
+            end = start + (end - start) // 2
+            self.close_connection = True
+        with contextlib.suppress(OSError):
+            while start < end:
+                piece = found.read(start, min(start + PIECE, end))
+                self.wfile.write(piece)
+                self.server.n_sent += len(piece)
+                start += len(piece)
+
+    def index(self, path: str, *, with_body: bool) -> None:
+        below = {name[len(path) :] for name in self.server.objects if name.startswith(path)}
+        names = sorted({name.partition("/")[0] + ("/" if "/" in name else "") for name in below})
+        page = "".join(f'<a href="{name}">{name}</a>\n' for name in names).encode()
+        self.send_response(200 if names else 404)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(page)
+
+    def refuse(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name there
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, Object] = {}
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.n_sent = 0
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has gone is none of our business."""
+
+
+@dataclass
+class Objects:
+    """The server, for tests."""
+
+    server: Server = field(default_factory=Server)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server.server_port}"
+
+    @property
+    def asked(self) -> list[tuple[str, str, str | None]]:
+        """Method, path and range of each request."""
+        return self.server.asked
+
+    @property
+    def n_sent(self) -> int:
+        return self.server.n_sent
+
+    def put(self, name: str, data: bytes | tuple[int, Read], **settings: object) -> str:
+        """Keep an object, given as bytes or as its size and what reads it; its address."""
+        size, read = data if isinstance(data, tuple) else (len(data), lambda start, end: data[start:end])
+        self.server.objects[f"/{name}"] = Object(size, read, **settings)  # type: ignore[arg-type]
+        return f"http://{self.host}/{name}"
+
+    def __getitem__(self, name: str) -> Object:
+        return self.server.objects[f"/{name}"]
+
+
+@pytest.fixture
+def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
+    """A server on loopback, with nothing in it; no proxy of the machine is in the way to it."""
+    pytest.importorskip("aiohttp", reason="the driver for the web")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("DYMN_OFFLINE", raising=False)
+    found = Objects()
+    thread = threading.Thread(target=found.server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+    thread.join()
