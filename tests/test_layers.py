@@ -40,6 +40,7 @@ PARTS = {
     "writers": {*BASE, "labels"},
     "readers": {*BASE, "labels", "writers", "datasets.label_tables", "datasets.tables"},
     "cutting": {*BASE, "labels", "audio", "readers", "writers"},
+    "live": {*BASE, "labels", "audio", "tagging", "cutting", "writers"},
     "convert": {*BASE, "audio", "readers", "writers"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
     "report": {

@@ -30,6 +30,7 @@ from dymn_cli.cli.commands import (
     finetune,
     info,
     labels,
+    listen,
     merge,
     models,
     plot,
@@ -64,7 +65,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "convert", "cut", "report", "plot", "merge", "info"),
+    "Analyse": ("tag", "events", "embed", "listen", "convert", "cut", "report", "plot", "merge", "info"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -112,8 +113,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, convert, cut, report, plot, merge, info, finetune, eval_, distill, models, export,
-    labels, doctor, bench, demo, schema,
+    tag, events, embed, listen, convert, cut, report, plot, merge, info, finetune, eval_, distill, models,
+    export, labels, doctor, bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)

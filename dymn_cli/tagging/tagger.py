@@ -448,7 +448,7 @@ class Tagger:
         logits = logits[: header.config.n_steps(header.front_end.n_frames(n_samples))]
         return logits, sigmoid(logits)
 
-    def _mels(self, plan: Plan) -> CutMels | DeviceMels:
+    def mels_of(self, plan: Plan) -> CutMels | DeviceMels:
         """What computes the log-mels of neighbouring cuts."""
         if self.on_device is not None:
             return DeviceMels(self.on_device, self.front_ends)
@@ -472,7 +472,7 @@ class Tagger:
         if len(head) == 1:  # all there is: each thread gets a part of it
             head = _split(head[0], max(self._batch_size, -(-len(head[0]) // self._n_threads)))
         if len(head) < 2 or self._n_threads == 1:
-            mels = self._mels(plan)
+            mels = self.mels_of(plan)
             for group in chain(head, groups):
                 self._require_open()
                 yield from self._scores(group, mels, frames=frames)
@@ -486,7 +486,7 @@ class Tagger:
 
     def _submit(self, group: list[Cut], plan: Plan, *, frames: bool) -> Future[list[ChannelWindow]]:
         try:
-            return self._pool.submit(self._scores, group, self._mels(plan), frames=frames)
+            return self._pool.submit(self._scores, group, self.mels_of(plan), frames=frames)
         except RuntimeError:
             self._require_open()
             raise
