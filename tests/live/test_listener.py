@@ -152,7 +152,7 @@ def test_a_slow_model_leaves_windows_out_says_so_and_loses_no_event() -> None:
             yield Sound(block.samples, block.rate_hz)
 
     begun = time.monotonic()
-    tagger = LevelTagger(seconds=1.2)
+    tagger = LevelTagger(seconds=2.0)
     updates = heard(paced(), tagger)
     slow = [update for update in updates if isinstance(update, Slow)]
     assert slow and sum(update.n_skipped for update in slow) >= 1
