@@ -166,13 +166,15 @@ LIBRARIES = {
     "soundfile": {"audio", "demo", "bench"},
     "soxr": {"audio", "bench"},
     "av": {"audio"},
+    "sounddevice": {"live.microphone"},
     "typer": {"cli"},
     "rich": {"cli", "writers.to_table"},
     "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
     "pyarrow": {"writers", "readers.from_parquet"},
     "filelock": {"store.local", "train.run_folder"},
-    # The network: one module goes there, and only `dymn models pull` calls it.
+    # The network: one module goes there, and only `dymn models pull` calls it; `audio.network` does by PyAV,
+    # and only `dymn listen ADDRESS` calls that.
     "http": {"store.download"},
     "socket": {"store.download"},
     "ssl": {"store.download"},

@@ -30,7 +30,7 @@ import numpy as np
 from dymn_cli.audio.resample import RATE_HZ, LiveResampler, mix
 from dymn_cli.audio.windows import MIN_SAMPLES, SampleBuffer, WindowPlan
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.live.sources import Pause, Sound
+from dymn_cli.live.sources import Notice, Pause, Sound
 from dymn_cli.tagging.frame_events import FrameDetector
 from dymn_cli.tagging.tagger import Cut
 
@@ -89,10 +89,12 @@ class DropOut:
     Args:
         reason: why.
         at_s: seconds since listening began.
+        is_told: a `Notice` of the source says so, too.
     """
 
     reason: str
     at_s: float
+    is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Slow:
     hop_s: float
 
 
-Update = Heard | LiveEvent | DropOut | Slow
+Update = Heard | LiveEvent | DropOut | Slow | Notice
 
 
 @dataclass(slots=True)
@@ -247,16 +249,19 @@ class Listener:
         yield from self._end()
 
     @staticmethod
-    def _more(reader: Reader) -> Sound | Pause | None:
+    def _more(reader: Reader) -> Sound | Pause | Notice | None:
         try:
             return reader.get(0.0)
         except (EOFError, InputError):  # the next call raises it again
             return None
 
-    def _take(self, item: Sound | Pause) -> Iterator[Update]:
+    def _take(self, item: Sound | Pause | Notice) -> Iterator[Update]:
+        if isinstance(item, Notice):
+            yield item
+            return
         if isinstance(item, Pause):
             yield from self._windows()
-            yield from self._drop_out(item.reason)
+            yield from self._drop_out(item.reason, is_told=True)
             return
         samples = item.samples
         if not np.isfinite(samples).all():
@@ -396,13 +401,13 @@ class Listener:
         self._open.clear()
         self._detector = self._new_detector()
 
-    def _drop_out(self, reason: str) -> Iterator[Update]:
+    def _drop_out(self, reason: str, *, is_told: bool = False) -> Iterator[Update]:
         if self._stretch is None:
             return
         yield from self._finish_events()
         self._stretch = None
         self.totals.n_drop_outs += 1
-        yield DropOut(reason, self.totals.sound_s)
+        yield DropOut(reason, self.totals.sound_s, is_told)
 
     def _end(self) -> Iterator[Update]:
         """The last of the sound, if it is no whole hop, and the events that are left."""

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dymn_cli.live.sources import Pause, Sound
+from dymn_cli.live.sources import Notice, Pause, Sound
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,14 +31,14 @@ class Reader:
     def __init__(self, source: LiveSource, max_queued_s: float = MAX_QUEUED_S) -> None:
         self._source = source
         self._max_queued_s = max_queued_s
-        self._queue: deque[Sound | Pause] = deque()
+        self._queue: deque[Sound | Pause | Notice] = deque()
         self._queued_s = 0.0
         self._is_over = self._is_closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="dymn-live", daemon=True)
 
-    def get(self, timeout_s: float) -> Sound | Pause | None:
+    def get(self, timeout_s: float) -> Sound | Pause | Notice | None:
         """The next of it; None if nothing comes in that time.
 
         Raises:

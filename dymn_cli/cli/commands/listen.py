@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ from dymn_cli.cli.options.groups import Descendants, Exclude, Label, ModelOption
 from dymn_cli.cli.options.panels import INPUT, OUTPUT, SELECT, TIME
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
-from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.errors import BackendUnavailableError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from dymn_cli.cli.views.live import LiveTable
@@ -31,15 +32,21 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 FORMATS = ("table", "tsv", "jsonl")
+SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "tcp", "udp")
 HELP = """Listen to live sound: events as they happen.
 
-  ffmpeg -loglevel error -i rtsp://camera/audio -f wav - | dymn listen -
-  arecord -q -f S16_LE -r 48000 -t raw | dymn listen - --raw s16le:48000:1 -l Dog --save barks/
+  dymn listen
+  dymn listen rtsp://camera/audio -l Dog --save barks/
+  ffmpeg -loglevel error -i INPUT -f wav - | dymn listen -
 
 Every second, the last 10 s are scored. Shows a table on a terminal; in a pipe, a line per event when it
 ends, flushed at once: source, channel, start_s, end_s, label, score, clock (UTC), and with --save the file.
 Formats: table, tsv, jsonl, which also says when an event begins. --tags prints the best tags of each window
 instead. Times are seconds since listening began.
+
+Listens to the default microphone (pip install 'dymn[live]'), to mic:NAME, to an address of a stream (http,
+https, rtsp, rtmp, tcp, udp; pip install 'dymn[media]'), or to a pipe. A stream or device that is gone is
+connected again. DYMN_OFFLINE=1 forbids streams.
 
 Where the model is slower than the sound, windows are left out, and a warning says so. Ctrl-C stops: a
 summary says what was heard.
@@ -50,9 +57,16 @@ summary says what was heard.
 class ListenInput:
     """What is listened to."""
 
-    source: Annotated[str, arg("SOURCE", "- for a pipe with WAV or, with --raw, bare samples.")]
+    source: Annotated[
+        str, arg("[SOURCE]", "mic, mic:NAME or mic:NUMBER, the address of a stream, or - for a pipe.")
+    ] = "mic"
+    list_devices: Annotated[bool, flag("--list-devices", "Print the microphones, and exit.", INPUT)] = False
+    reconnect: Annotated[
+        float, opt("--reconnect", "S", "Give up a stream or device that is gone for S seconds.", INPUT)
+    ] = 600.0
     raw: Annotated[
-        str | None, opt("--raw", "CODING:RATE:CHANNELS", "Bare samples, such as s16le:48000:1.", INPUT)
+        str | None,
+        opt("--raw", "CODING:RATE:CHANNELS", "Bare samples in a pipe, e.g. s16le:48000:1.", INPUT),
     ] = None
     channel: Annotated[str, opt("--channel", "mix|N", "Mean of all, or one (from 0).", INPUT)] = "mix"
     window: Annotated[float, opt("--window", "S", "Seconds per window.", TIME)] = 10.0
@@ -117,6 +131,9 @@ def listen(
     precision: Precision = 4,
 ) -> None:
     """Listen until the sound ends, or Ctrl-C."""
+    if source.list_devices:
+        _list_devices()
+        return
     form = output.format or ("table" if is_terminal(sys.stdout) else "tsv")
     if form not in FORMATS:
         raise UsageError(f"no format {form!r}", hint=f"one of {', '.join(FORMATS)}")
@@ -130,18 +147,66 @@ def listen(
 
 
 def _open_source(source: ListenInput) -> LiveSource:
-    if source.source != "-":
-        raise UsageError(
-            f"dymn listen {source.source}: only - is listened to", hint="for recordings: dymn events"
-        )
-    if is_terminal(sys.stdin):
-        raise UsageError(
-            "standard input is a terminal", hint="pipe sound into it: ffmpeg ... -f wav - | dymn listen -"
-        )
-    from dymn_cli.live.sources import PipeSource
+    from dymn_cli.live.sources import PipeSource, Reconnecting
 
-    # Unbuffered: a read gives what is there, and none holds a lock when the program ends.
-    return PipeSource(open(0, "rb", buffering=0, closefd=False), source.raw)
+    kind, _, detail = source.source.partition(":")
+    if source.raw is not None and source.source != "-":
+        raise UsageError("--raw is for a pipe", hint="... | dymn listen - --raw s16le:48000:1")
+    if not 0 <= source.reconnect < float("inf"):
+        raise UsageError(f"--reconnect {source.reconnect:g} is no time in seconds")
+    if source.source == "-":
+        if is_terminal(sys.stdin):
+            hint = "pipe sound into it: ffmpeg ... -f wav - | dymn listen -"
+            raise UsageError("standard input is a terminal", hint=hint)
+        # Unbuffered: a read gives what is there, and none holds a lock when the program ends.
+        return PipeSource(open(0, "rb", buffering=0, closefd=False), source.raw)
+    if kind == "mic":
+        from dymn_cli.live.microphone import microphone_blocks
+
+        connect = partial(microphone_blocks, detail or None, source.channel, source.source)
+        return Reconnecting(source.source, connect, give_up_s=source.reconnect)
+    if kind.lower() in SCHEMES and detail.startswith("//"):
+        return _open_stream(source.source, source.reconnect)
+    raise UsageError(
+        f"dymn listen {source.source}: neither mic, an address, nor - for a pipe",
+        hint="for recordings: dymn events",
+    )
+
+
+def _open_stream(address: str, give_up_s: float) -> LiveSource:
+    from dymn_cli.live.sources import Reconnecting, Sound
+    from dymn_cli.store.download import OFFLINE, is_offline, shown
+
+    if is_offline():
+        raise InputError(f"{OFFLINE} is set, so no stream is opened", hint="unset it, or listen to a pipe")
+    try:
+        name = shown(address)  # without a password
+    except ValueError as exc:
+        raise UsageError(f"{address!r} is not an address: {exc}") from exc
+    try:
+        from dymn_cli.audio.network import stream_blocks
+    except ImportError as exc:
+        raise BackendUnavailableError("streams need PyAV", hint="pip install 'dymn[media]'") from exc
+
+    def connect() -> Iterator[Sound]:
+        for rate_hz, samples in stream_blocks(address, name):
+            yield Sound(samples, rate_hz)
+
+    return Reconnecting(name, connect, give_up_s=give_up_s)
+
+
+def _list_devices() -> None:
+    """Print number, name, channels, rate, and which one is the default, a line each."""
+    from dymn_cli.live.microphone import input_devices
+    from dymn_cli.writers.to_tsv import tsv_line
+
+    devices = input_devices()
+    if not devices:
+        raise InputError("no device here records sound")
+    for device in devices:
+        place = "default" if device.is_default else ""
+        line = tsv_line((device.number, device.name, device.channels, device.rate_hz, place))
+        sys.stdout.write(line.decode("utf-8", "surrogateescape"))
 
 
 class _Session:
@@ -242,13 +307,16 @@ class _Session:
     def _show(self, update: Update) -> None:
         from dymn_cli.live import lines
         from dymn_cli.live.listener import DropOut, Heard, LiveEvent
+        from dymn_cli.live.sources import Notice
 
         if isinstance(update, LiveEvent):
             self._event(update)
         elif isinstance(update, Heard):
             self._heard(update)
+        elif isinstance(update, Notice):
+            self._messages.warning(f"{self._name}: {update.text}")
         elif isinstance(update, DropOut):
-            if update.reason:
+            if not update.is_told:
                 self._messages.warning(f"{self._name}: {update.reason}; listening on")
             if self._form == "jsonl":
                 self._write(lines.drop_out_json(self._name, update))

@@ -110,6 +110,11 @@ def test_tags_of_each_window(dymn, street: np.ndarray) -> None:
         (["-", "--raw", "s16:48000"], 2, "s16le:48000:1"),
         (["-", "--raw", "s16le:0:1"], 2, "cannot be"),
         (["clip.wav"], 2, "dymn events"),
+        (["mic", "--raw", "s16le:48000:1"], 2, "--raw is for a pipe"),
+        (["-", "--reconnect", "-1"], 2, "no time in seconds"),
+        (["ftp://example.org/x.mp3"], 2, "neither mic, an address"),
+        (["http://127.0.0.1:1/radio"], 3, "http://127.0.0.1:1/radio: connection refused"),
+        (["rtsp://me:secret@127.0.0.1:1/x?y=z"], 3, "rtsp://127.0.0.1:1/x: connection refused"),
         (["-", "-l", "Sirne"], 2, "Sirne"),
         (["-", "--hop", "20"], 2, "hop of 20"),
         (["-", "--exec", "no-such-program-here"], 2, "no-such-program-here"),
@@ -122,6 +127,77 @@ def test_what_cannot_be_is_one_line(dymn, arguments: list[str], code: int, text:
     assert (ran.returncode, ran.out) == (code, ""), ran.err
     assert text in ran.err
     assert len([line for line in ran.err.splitlines() if "error:" in line]) == 1
+
+
+def test_no_stream_is_opened_where_the_network_is_forbidden(dymn) -> None:
+    ran = dymn("listen", "http://127.0.0.1:1/radio", env={"DYMN_OFFLINE": "1"})
+    assert ran.returncode == 3
+    assert "DYMN_OFFLINE is set" in ran.err
+
+
+def test_a_recording_on_a_server(dymn, street: np.ndarray, web) -> None:
+    pytest.importorskip("av")
+    stream = io.BytesIO()
+    sf.write(stream, street, RATE_HZ, format="FLAC")
+    address = web.serve("street.flac", stream.getvalue())
+    ran = dymn("listen", address, "-l", "Siren", "-f", "jsonl", env={"no_proxy": "127.0.0.1"})
+    assert ran.returncode == 0, ran.err
+    begin, end = map(json.loads, ran.out.splitlines())
+    assert end["source"] == address
+    assert (begin["type"], end["end_s"]) == ("begin", pytest.approx(SIREN_S[1], abs=1))
+
+
+SOUNDDEVICE = """
+import threading, types
+import numpy, soundfile
+
+class PortAudioError(Exception): pass
+default = types.SimpleNamespace(device=(0, 0))
+DEVICE = {"name": "A microphone", "max_input_channels": 1, "default_samplerate": 32000.0}
+_terminate = _initialize = lambda: None
+left = [soundfile.read("street.wav", dtype="float32", always_2d=True)[0]]
+
+def query_devices(device=None, kind=None):
+    return DEVICE if kind else [DEVICE]
+
+class InputStream:
+    def __init__(self, callback, finished_callback, blocksize, **options):
+        if not left:
+            raise PortAudioError("Device unavailable")
+        def play():
+            samples = left.pop()
+            for at in range(0, len(samples), blocksize):
+                callback(samples[at : at + blocksize], 0, None, types.SimpleNamespace(input_overflow=False))
+            finished_callback()
+        self.thread = threading.Thread(target=play)
+    def __enter__(self):
+        self.thread.start()
+    def __exit__(self, *reason):
+        self.thread.join()
+"""
+
+
+@pytest.fixture
+def with_microphone(dymn, street: np.ndarray) -> dict[str, str]:
+    """The environment of a run in which sounddevice records the street, and then the device is gone."""
+    (dymn.cwd / "street.wav").write_bytes(wav(street))
+    (dymn.cwd / "devices").mkdir()
+    (dymn.cwd / "devices" / "sounddevice.py").write_text(SOUNDDEVICE)
+    return {"PYTHONPATH": os.pathsep.join((str(dymn.cwd / "devices"), dymn.env["PYTHONPATH"]))}
+
+
+def test_the_microphone_is_the_source_unless_another_is_named(dymn, with_microphone) -> None:
+    ran = dymn("listen", "-l", "Siren", "--reconnect", 0, env=with_microphone)
+    assert ran.returncode == 3, ran.err
+    ((source, _, start_s, *_),) = ran.rows
+    assert source == "mic"
+    assert float(start_s) == pytest.approx(SIREN_S[0], abs=1)
+    assert "mic: the device gives no sound any more; given up after 0 s" in ran.err
+
+
+def test_microphones_are_listed(dymn, with_microphone) -> None:
+    ran = dymn("listen", "--list-devices", env=with_microphone)
+    assert (ran.returncode, ran.rows) == (0, [["0", "A microphone", "1", "32000", "default"]])
 
 
 def test_a_table_on_a_terminal(dymn, street: np.ndarray) -> None:
@@ -142,6 +218,33 @@ def test_a_table_on_a_terminal(dymn, street: np.ndarray) -> None:
     assert process.returncode == 0
     assert b"Siren" in text
     assert b"\xe2\x94\x81" in text
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(dymn, street: np.ndarray, number: int) -> None:
+    """While nothing comes through the pipe: the event that is under way is told, and what was heard."""
+    process = dymn.start(
+        "listen", "-", "--raw", "s16le:32000:1", "-l", "Siren", "-f", "jsonl", "--save", "clips", stdin=-1
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    process.stdin.write(raw(street[9 * RATE_HZ : 15 * RATE_HZ]))
+    process.stdin.flush()
+    first = process.stdout.readline()
+    assert json.loads(first)["type"] == "begin"
+    process.send_signal(number)
+    begun = time.monotonic()
+    rest = process.stdout.read().splitlines()
+    error = process.stderr.read().decode()
+    assert process.wait(10) == 128 + number
+    assert time.monotonic() - begun < 5
+    (end,) = map(json.loads, rest)
+    assert end["type"] == "end"
+    assert (dymn.cwd / end["file"]).is_file()
+    assert "1 event, 1 clip" in error
+    assert "Traceback" not in error
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
 
 
 @pytest.mark.process
