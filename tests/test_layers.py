@@ -21,12 +21,13 @@ MODULES = {
 }
 
 # What each part of the package may import of it, besides itself: to add to this is a decision.
-BASE = {"_version", "atomic", "errors", "results", "small_files", "values"}
+BASE = {"_version", "atomic", "errors", "prefetch", "results", "small_files", "values"}
 PARTS = {
     "__main__": {"cli.app"},
     "_version": set(),
     "atomic": set(),
     "errors": set(),
+    "prefetch": set(),
     "small_files": {"errors"},
     "results": set(),
     "values": {"errors"},

@@ -34,6 +34,7 @@ QUALITY = "HQ"
 # Values in a block, before or after resampling, whichever are more: 512 KiB of float32. Larger blocks fall
 # out of the processor's cache and are slower, not faster.
 BLOCK_VALUES = 1 << 17
+LIVE_BLOCK_S = 0.1
 CANCELLED = 0.02  # of the energy that channels with nothing in common would leave
 MAX_RATE_HZ = 1 << 24  # of a live signal
 SILENT = 1e-9  # mean square of the samples
@@ -84,6 +85,8 @@ def channels_32k(reader: AudioReader, resample: Resample | None = None) -> Itera
 def _block_frames(reader: AudioReader) -> int:
     """Samples per channel to decode at once, bounded by what they become."""
     rate_hz, channels = reader.info.rate_hz, reader.info.channels
+    if reader.is_live:
+        return max(1, round(LIVE_BLOCK_S * rate_hz))
     return max(1, BLOCK_VALUES * rate_hz // (channels * max(rate_hz, RATE_HZ)))
 
 

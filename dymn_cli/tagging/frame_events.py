@@ -384,6 +384,15 @@ class FrameDetector:
             self._give(n, events)
         return events
 
+    @property
+    def frontier_s(self) -> float:
+        """No event that is still to come starts before."""
+        befores = [self._before, *(run.before for run in self._runs.values())]
+        start = min(0 if before is None else before[0] for before in befores)
+        # An event begins behind that step; where it is widened, a moment earlier.
+        starts = [start - self._half_step, *(stretch.start for stretch in self._waiting.values())]
+        return min(starts) / RATE_HZ
+
     def under_way(self) -> list[Event]:
         """The events that have begun and have not been given yet, as far as they are known."""
         found = []
