@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from loopback import cut, status
 
 RATE_HZ = 32_000
 SIREN_S = (12.0, 16.667)
@@ -145,6 +146,25 @@ def test_a_recording_on_a_server(dymn, street: np.ndarray, web) -> None:
     begin, end = map(json.loads, ran.out.splitlines())
     assert end["source"] == address
     assert (begin["type"], end["end_s"]) == ("begin", pytest.approx(SIREN_S[1], abs=1))
+
+
+def test_a_stream_that_breaks_off_is_connected_again(dymn, street: np.ndarray, web) -> None:
+    pytest.importorskip("av")
+    stream = io.BytesIO()
+    sf.write(stream, street, RATE_HZ, format="FLAC")
+    data = stream.getvalue()
+    address = web.serve("street.flac", data, cut(len(data) * 9 // 10), status(503))
+    ran = dymn("listen", address, "-l", "Siren", "-f", "jsonl", env={"no_proxy": "127.0.0.1"})
+    assert ran.returncode == 0, ran.err
+    lines = list(map(json.loads, ran.out.splitlines()))
+    assert [line["type"] for line in lines] == ["begin", "end", "dropout", "begin", "end"]
+    assert lines[3]["start_s"] - lines[2]["at_s"] == pytest.approx(SIREN_S[0], abs=1)
+    said = [line for line in ran.err.splitlines() if address in line]
+    assert len(said) == 3, ran.err
+    assert "the connection broke off; connecting again in 1 s" in said[0]
+    assert "connecting again in 2 s" in said[1]
+    assert "connected again after" in said[2]
+    assert "1 drop-out" in ran.err
 
 
 SOUNDDEVICE = """
