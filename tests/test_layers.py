@@ -21,12 +21,13 @@ MODULES = {
 }
 
 # What each part of the package may import of it, besides itself: to add to this is a decision.
-BASE = {"_version", "atomic", "errors", "remote", "results", "small_files", "values"}
+BASE = {"_version", "atomic", "errors", "prefetch", "remote", "results", "small_files", "values"}
 PARTS = {
     "__main__": {"cli.app"},
     "_version": set(),
     "atomic": set(),
     "errors": set(),
+    "prefetch": set(),
     "small_files": {"errors"},
     "remote": {"errors"},
     "results": set(),
@@ -41,6 +42,7 @@ PARTS = {
     "writers": {*BASE, "labels"},
     "readers": {*BASE, "labels", "writers", "datasets.label_tables", "datasets.tables"},
     "cutting": {*BASE, "labels", "audio", "readers", "writers"},
+    "live": {*BASE, "labels", "audio", "tagging", "cutting", "writers"},
     "convert": {*BASE, "audio", "readers", "writers"},
     "watching": {*BASE, "audio.discover", "batch.journal"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
@@ -170,13 +172,14 @@ LIBRARIES = {
     "soundfile": {"audio", "demo", "bench"},
     "soxr": {"audio", "bench"},
     "av": {"audio"},
+    "sounddevice": {"live.microphone"},
     "typer": {"cli"},
     "rich": {"cli", "writers.to_table"},
     "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
     "pyarrow": {"writers", "readers.from_parquet"},
     "filelock": {"store.local", "train.run_folder"},
-    # The network: `dymn models pull` goes there, and who names a URI.
+    # The network: `dymn models pull` goes there, who names a URI, `dymn listen ADDRESS` by `audio.network`.
     "fsspec": {"remote"},
     "http": {"store.download"},
     "socket": {"store.download"},

@@ -26,7 +26,7 @@ import numpy as np
 from dymn_cli.audio import headers
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decoder import Decoder, to_float32
-from dymn_cli.audio.piped import Pipe, open_piped_wav
+from dymn_cli.audio.piped import Pipe, PipedWavDecoder, open_piped_wav
 from dymn_cli.audio.segments import SegmentDecoder, open_behind_junk
 from dymn_cli.audio.sndfile import MEDIA_HINT
 from dymn_cli.audio.virtual_files import ForeignFile
@@ -102,6 +102,11 @@ class AudioReader:
     def duration_s(self) -> float:
         """Seconds decoded so far; after the last block, the duration of the source."""
         return self.frames_read / self.info.rate_hz
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may be a sound that goes on while we read: a pipe that says no length."""
+        return isinstance(self._decoder, PipedWavDecoder)
 
     def blocks(self, n_frames: int) -> Iterator[NDArray[np.float32]]:
         """Decode the rest of the source, block by block.

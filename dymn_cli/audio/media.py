@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MediaDecoder", "NotRecognisedError"]
+__all__ = ["CONTAINERS", "DECODERS", "FAILURES", "MediaDecoder", "NotRecognisedError", "frame_samples"]
 
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
 LAST_FRAME = 2048  # samples that the longest usual frame (HE-AAC) may reach beyond the end of its track
@@ -55,6 +55,12 @@ OPTIONS = {
     "format_whitelist": CONTAINERS.replace(" ", ","),
     "codec_whitelist": DECODERS.replace(" ", ","),
 }
+
+
+def frame_samples(frame: av.AudioFrame) -> NDArray[np.float32]:
+    """The (n, channels) samples of a decoded frame."""
+    samples, channels = frame.to_ndarray(), frame.layout.nb_channels
+    return to_float32(samples.T if frame.format.is_planar else samples.reshape(-1, channels))
 
 
 class NotRecognisedError(Exception):
@@ -180,15 +186,9 @@ class MediaDecoder:
                 continue
             for frame in frames:
                 if frame.samples:
-                    samples = frame.to_ndarray()
-                    planar = frame.format.is_planar
-                    channels = frame.layout.nb_channels
                     self._packet_s = frame.samples / frame.sample_rate
                     position_s += self._packet_s
-                    yield (
-                        frame.sample_rate,
-                        to_float32(samples.T if planar else samples.reshape(-1, channels)),
-                    )
+                    yield frame.sample_rate, frame_samples(frame)
 
     def _length_s(self, packet: av.Packet[av.AudioStream]) -> float:
         if packet.duration is not None and packet.duration > 0 and packet.time_base:

@@ -19,13 +19,13 @@ import numpy as np
 from dymn_cli.audio.chunks import STREAMED_MARKS
 from dymn_cli.audio.damage import Damage
 from dymn_cli.audio.decoder import to_float32
-from dymn_cli.errors import InputError, os_error_text
+from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.results import AudioInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Pipe", "PipedWavDecoder", "is_piped_wav", "open_piped_wav"]
+__all__ = ["Pipe", "PipedWavDecoder", "is_piped_wav", "open_piped_raw", "open_piped_wav"]
 
 MAX_HEAD = 1 << 16  # bytes before the samples
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -37,6 +37,18 @@ CODINGS = {
     (FLOAT, 32): ("FLOAT", "<f4"),
     (FLOAT, 64): ("DOUBLE", "<f8"),
 }
+RAW_CODINGS = {  # FFmpeg's names, and how samples lie in memory
+    "u8": ("PCM_U8", "u1"),
+    "s16le": ("PCM_16", "<i2"),
+    "s16be": ("PCM_16", ">i2"),
+    "s24le": ("PCM_24", "<i4"),
+    "s32le": ("PCM_32", "<i4"),
+    "s32be": ("PCM_32", ">i4"),
+    "f32le": ("FLOAT", "<f4"),
+    "f32be": ("FLOAT", ">f4"),
+    "f64le": ("DOUBLE", "<f8"),
+}
+MAX_RATE_HZ, MAX_CHANNELS = 1_536_000, 255
 
 
 class Pipe:
@@ -92,12 +104,14 @@ class _Header(NamedTuple):
         info: the format that it describes.
         width: bytes of a sample.
         dtype: NumPy's name of it; of 24 bits, that of 32.
+        n_data: bytes of samples, where the header knows; other chunks may follow them.
     """
 
     n_bytes: int
     info: AudioInfo
     width: int
     dtype: str
+    n_data: int | None = None
 
 
 class PipedWavDecoder:
@@ -118,7 +132,9 @@ class PipedWavDecoder:
         self._name = name
         self._width = header.width
         self._dtype = header.dtype
-        pipe.read(header.n_bytes)
+        self._n_left = header.n_data
+        if header.n_bytes:
+            pipe.read(header.n_bytes)
 
     def read(self, n_frames: int) -> NDArray[np.float32]:
         """The next (n, channels) float32 samples; an incomplete one at the end is dropped."""
@@ -135,12 +151,17 @@ class PipedWavDecoder:
         return to_float32(flat.view(self._dtype).reshape(-1, self.info.channels))
 
     def _read(self, n_bytes: int) -> bytes:
+        if self._n_left is not None:
+            n_bytes = min(n_bytes, self._n_left)
         try:
-            return self._pipe.read(n_bytes)
+            data = self._pipe.read(n_bytes) if n_bytes else b""
         except InputError as error:
             raise InputError(f"{self._name}: {error.message}", hint=error.hint) from error
         except (OSError, ValueError) as exc:  # ValueError: it is closed
             raise InputError(os_error_text(f"{self._name}: cannot be read", exc)) from exc
+        if self._n_left is not None:
+            self._n_left -= len(data)
+        return data
 
     def close(self) -> None:
         """Nothing to close."""
@@ -151,17 +172,53 @@ def is_piped_wav(pipe: Pipe) -> bool:
     return _header(pipe) is not None
 
 
-def open_piped_wav(pipe: Pipe, name: str) -> PipedWavDecoder | None:
+def open_piped_wav(pipe: Pipe, name: str, *, with_size: bool = False) -> PipedWavDecoder | None:
     """Read the header of a WAV stream of unknown length; None, with nothing read, for any other stream.
+
+    Args:
+        pipe: at its start.
+        name: what errors call the source.
+        with_size: also take a stream whose header says how long it is, and stop there.
 
     Raises:
         OSError: the pipe cannot be read.
     """
-    header = _header(pipe)
+    header = _header(pipe, with_size=with_size)
     return None if header is None else PipedWavDecoder(pipe, header, name)
 
 
-def _header(pipe: Pipe) -> _Header | None:
+def open_piped_raw(pipe: Pipe, form: str, name: str) -> PipedWavDecoder:
+    """Take a stream of bare samples.
+
+    Args:
+        pipe: at its start.
+        form: coding, rate and channels, such as `s16le:48000:1`.
+        name: what errors call the source.
+
+    Raises:
+        UsageError: a form that is none of these.
+    """
+    coding, *numbers = form.split(":")
+    if coding not in RAW_CODINGS or len(numbers) != 2 or not all(_is_number(text) for text in numbers):
+        raise UsageError(
+            f"--raw {form!r} is no form of samples",
+            hint=f"CODING:RATE:CHANNELS such as s16le:48000:1; codings: {', '.join(RAW_CODINGS)}",
+        )
+    rate_hz, channels = map(int, numbers)
+    if not (0 < rate_hz <= MAX_RATE_HZ and 0 < channels <= MAX_CHANNELS):
+        raise UsageError(f"--raw {form!r}: a rate or number of channels that cannot be")
+    codec, dtype = RAW_CODINGS[coding]
+    width = 3 if codec == "PCM_24" else int(dtype[-1])
+    return PipedWavDecoder(
+        pipe, _Header(0, AudioInfo(rate_hz, channels, None, "RAW", codec), width, dtype), name
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+def _header(pipe: Pipe, *, with_size: bool = False) -> _Header | None:
     head = pipe.peek(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
@@ -181,7 +238,8 @@ def _header(pipe: Pipe) -> _Header | None:
         position += size + size % 2
     else:
         return None
-    if size not in STREAMED_MARKS or len(form) < 16:
+    has_size = size not in STREAMED_MARKS and size > 0
+    if (size not in STREAMED_MARKS and not with_size) or len(form) < 16:
         return None
     tag, channels, rate_hz, _, align, n_bits = struct.unpack_from("<HHIIHH", form)
     if tag == EXTENSIBLE and len(form) >= 26:
@@ -190,4 +248,5 @@ def _header(pipe: Pipe) -> _Header | None:
     if coding is None or not channels or align != channels * n_bits // 8:
         return None
     codec, dtype = coding
-    return _Header(position, AudioInfo(rate_hz, channels, None, "WAV", codec), n_bits // 8, dtype)
+    info = AudioInfo(rate_hz, channels, None, "WAV", codec)
+    return _Header(position, info, n_bits // 8, dtype, size if has_size else None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import soxr
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import CorruptAudioError, InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Resample = Callable[[Iterable[NDArray[np.float32]]], Iterator[NDArray[np.float32]]]
     """A resampler in place of soxr: from the blocks of a signal to blocks at 32 kHz."""
 
-__all__ = ["RATE_HZ", "Response", "channels_32k", "response", "to_mono_32k"]
+__all__ = ["RATE_HZ", "LiveResampler", "Response", "channels_32k", "mix", "response", "to_mono_32k"]
 
 RATE_HZ = 32_000
 """Sample rate that the models were trained on: 320,000 samples are 10 s."""
@@ -34,7 +34,9 @@ QUALITY = "HQ"
 # Values in a block, before or after resampling, whichever are more: 512 KiB of float32. Larger blocks fall
 # out of the processor's cache and are slower, not faster.
 BLOCK_VALUES = 1 << 17
+LIVE_BLOCK_S = 0.1
 CANCELLED = 0.02  # of the energy that channels with nothing in common would leave
+MAX_RATE_HZ = 1 << 24  # of a live signal
 SILENT = 1e-9  # mean square of the samples
 HALVES = np.full(2, 0.5, np.float32)
 
@@ -83,13 +85,15 @@ def channels_32k(reader: AudioReader, resample: Resample | None = None) -> Itera
 def _block_frames(reader: AudioReader) -> int:
     """Samples per channel to decode at once, bounded by what they become."""
     rate_hz, channels = reader.info.rate_hz, reader.info.channels
+    if reader.is_live:
+        return max(1, round(LIVE_BLOCK_S * rate_hz))
     return max(1, BLOCK_VALUES * rate_hz // (channels * max(rate_hz, RATE_HZ)))
 
 
 def _selected(reader: AudioReader, channel: str) -> Iterator[NDArray[np.float32]]:
     blocks = reader.blocks(_block_frames(reader))
     if channel == "mix":
-        return map(_mix, blocks) if reader.info.channels == 1 else _mixed(reader, blocks)
+        return map(mix, blocks) if reader.info.channels == 1 else _mixed(reader, blocks)
     if not (channel.isascii() and channel.isdigit()):
         raise UsageError(f"no channel {channel!r}", hint="mix, or a number: 0 is the first channel")
     number, channels = int(channel), reader.info.channels
@@ -103,7 +107,7 @@ def _mixed(reader: AudioReader, blocks: Iterator[NDArray[np.float32]]) -> Iterat
     """Means of the channels; at the end, the reader's warnings say if they have cancelled each other."""
     n_channels, of_all, of_mix = reader.info.channels, 0.0, 0.0
     for block in blocks:
-        mixed = _mix(block)
+        mixed = mix(block)
         samples = block.ravel()
         of_all += float(np.dot(samples, samples))
         of_mix += float(np.dot(mixed, mixed))
@@ -115,7 +119,7 @@ def _mixed(reader: AudioReader, blocks: Iterator[NDArray[np.float32]]) -> Iterat
         )
 
 
-def _mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
+def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of the channels; by columns, which for a few of them is far faster than NumPy's mean of rows."""
     n_channels = block.shape[1]
     if n_channels == 1:
@@ -127,6 +131,33 @@ def _mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
         mixed += block[:, number]
     mixed /= np.float32(n_channels)
     return mixed
+
+
+class LiveResampler:
+    """The same for a signal that is pushed, block by block, and has no end.
+
+    Args:
+        rate_hz: of the signal.
+
+    Raises:
+        CorruptAudioError: a rate that no sound has.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        if not 0 < rate_hz <= MAX_RATE_HZ:
+            raise CorruptAudioError(f"a sample rate of {rate_hz:,} Hz")
+        self._stream = (
+            None
+            if rate_hz == RATE_HZ
+            else soxr.ResampleStream(rate_hz, RATE_HZ, 1, dtype="float32", quality=QUALITY)
+        )
+
+    def add(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
+        """Take (n,) samples in; give (m,) at 32 kHz, as far as they are known; nothing follows the last."""
+        if self._stream is None:
+            return block
+        out: NDArray[np.float32] = self._stream.resample_chunk(block, last=last)
+        return out
 
 
 def _resampled(

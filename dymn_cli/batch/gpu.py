@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dymn_cli.batch.job import Job, ModelDescription, ResultBuilder, Summary, decode, encode
+from dymn_cli.batch.job import EarlyResult, Job, ModelDescription, ResultBuilder, Summary, decode, encode
 from dymn_cli.batch.pool import Done, Failed, Message, Part, Pool, Progress
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.results import AudioInfo
@@ -78,6 +78,7 @@ class Decoding(Job):
         name: str,
         emit: Callable[[bytes], None],
         progress: Callable[[float, float | None], None],
+        early: Callable[[EarlyResult], None] | None = None,
     ) -> tuple[bytes, Summary]:
         """Decode a source: its windows as parts, what it is as the body.
 
@@ -187,7 +188,7 @@ class GpuEngine:
             self._handle(message)
         elif isinstance(message, Part):
             self._enqueue(message)
-        else:
+        elif isinstance(message, Done):
             self._sources[message.name].decoded = message
             self._end_if_complete(message.name)
 

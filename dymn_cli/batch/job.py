@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from dymn_cli.batch.journal import Journal, Place
     from dymn_cli.labels import Vocabulary
     from dymn_cli.results import ModelInfo
-    from dymn_cli.tagging.tagger import ChannelWindow, Tagger
+    from dymn_cli.tagging.tagger import Analysis, ChannelWindow, Tagger
 
 __all__ = [
+    "EarlyResult",
     "Job",
     "ModelDescription",
     "Reader",
@@ -56,6 +57,9 @@ __all__ = [
     "encode",
     "standard_input",
 ]
+
+EarlyResult = ClipResult | SourceEvents
+"""One window, or some events, of a source that has not ended."""
 
 LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
@@ -127,6 +131,7 @@ class Job:
         name: str,
         emit: Callable[[bytes], None],
         progress: Callable[[float, float | None], None],
+        early: Callable[[EarlyResult], None] | None = None,
     ) -> tuple[bytes, Summary]:
         """Analyse one source.
 
@@ -135,6 +140,7 @@ class Job:
             name: path, or "-" for standard input.
             emit: takes parts, in order.
             progress: takes the seconds of audio that are done, and of how many, as far as its header knows.
+            early: takes the windows or events of a pipe as soon as they are known.
 
         Returns:
             The body of the result, and its summary.
@@ -145,12 +151,18 @@ class Job:
         builder = ResultBuilder(tagger, self, name, emit)
         with self.source(name) as source, tagger.analyse(source, name=name) as analysis:
             claimed_s = analysis.audio.duration_s
+            tell = early if analysis.is_live else None
             for row in analysis:
                 builder.add(row)
+                if tell is not None and (known := builder.early(analysis)) is not None:
+                    tell(known)
                 progress(row.window.end_s, claimed_s)
-        return builder.result(
+        result = builder.result(
             analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage)
         )
+        if tell is not None and (known := builder.early(analysis)) is not None:
+            tell(known)
+        return result
 
     @contextlib.contextmanager
     def source(self, name: str) -> Iterator[Source]:
@@ -165,6 +177,8 @@ class Job:
         with contextlib.ExitStack() as opened:
             stream = sys.stdin.buffer
             if not stream.seekable():
+                # A thread may be waiting for it while the program ends, which a buffer does not allow.
+                stream = getattr(stream, "raw", stream)
                 pipe = Pipe(stream, self.max_input)
                 with _named_errors():
                     needs_no_copy = is_piped_wav(pipe)
@@ -246,13 +260,16 @@ class ResultBuilder:
     def __init__(self, tagger: Tagger, job: Job, name: str, emit: Callable[[bytes], None]) -> None:
         self._job = job
         self._emit = emit
+        self._model = tagger.model
         self._selection = Selection(job.options, tagger.vocabulary)
         self._channels: dict[str, Aggregator] = {}
         self._rows: list[ChannelWindow] = []
+        self._newest: ChannelWindow | None = None
         self._detector = SourceDetector(job.events, tagger, source=name) if job.events is not None else None
 
     def add(self, row: ChannelWindow) -> None:
         """Add the next window."""
+        self._newest = row
         if row.channel not in self._channels:
             self._channels[row.channel] = Aggregator(self._job.options.aggregate)
         self._channels[row.channel].add(row.window)
@@ -262,6 +279,40 @@ class ResultBuilder:
                 self._emit_rows()
         if self._detector is not None:
             self._detector.add(row)
+
+    def early(self, analysis: Analysis) -> EarlyResult | None:
+        """What can be said of the newest window, or events that came to an end with it; None for nothing."""
+        if self._job.options.windows:
+            newest, self._newest = self._newest, None
+            if newest is None:
+                return None
+            channel, window = newest
+            tags = self._selection.tags(window.scores)
+            nothing = np.empty(0, np.float32)
+            return ClipResult(
+                source=analysis.name,
+                channel=channel,
+                audio=analysis.audio,
+                duration_s=analysis.duration_s,
+                tags=(),
+                scores=nothing,
+                embedding=nothing,
+                n_windows=1,
+                windows=(WindowTags(window.start_s, window.end_s, tags),),
+                warnings=(),
+                model=self._model,
+            )
+        events = [] if self._detector is None else self._detector.settled()
+        if not events:
+            return None
+        return SourceEvents(
+            source=analysis.name,
+            audio=analysis.audio,
+            duration_s=analysis.duration_s,
+            events=tuple(events),
+            warnings=(),
+            model=self._model,
+        )
 
     def result(self, audio: AudioInfo, summary: Summary) -> tuple[bytes, Summary]:
         """The body, once all windows are in, and its summary."""

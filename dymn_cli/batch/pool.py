@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from dymn_cli.batch.job import Job, ModelDescription, Summary, standard_input
+from dymn_cli.batch.job import EarlyResult, Job, ModelDescription, Summary, standard_input
 from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
@@ -93,7 +93,15 @@ class Failed:
     failure: Failure
 
 
-Message = Part | Progress | Done | Failed
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What is known of a pipe that has not ended; in its parts or in `Done` it comes again."""
+
+    name: str
+    result: EarlyResult
+
+
+Message = Part | Progress | Early | Done | Failed
 
 
 @dataclass(slots=True)
@@ -392,7 +400,13 @@ def _without_main_module() -> Iterator[None]:
 
 
 def attempt(
-    tagger: Tagger, job: Job, name: str, part: Callable[[Part], None], progress: Callable[[Progress], None]
+    tagger: Tagger,
+    job: Job,
+    name: str,
+    part: Callable[[Part], None],
+    progress: Callable[[Progress], None],
+    *,
+    early: Callable[[Early], None] | None = None,
 ) -> Done | Failed:
     """Run a job on one source, and turn every error that is the source's into a failure.
 
@@ -402,6 +416,7 @@ def attempt(
         name: path, or "-" for standard input.
         part: takes the parts of the result, in order.
         progress: takes the progress.
+        early: takes what is known of a pipe before it ends.
 
     Raises:
         DymnError: the model fails, or the place of the results.
@@ -412,6 +427,7 @@ def attempt(
             name,
             lambda body: part(Part(name, body)),
             lambda seconds, of_s: progress(Progress(name, seconds, of_s)),
+            None if early is None else lambda result: early(Early(name, result)),
         )
     except InputError as error:
         return Failed(name, failure_of(name, error))

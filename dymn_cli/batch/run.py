@@ -4,7 +4,7 @@
 
 A result goes into the journal as soon as it is there, and is written when all before it are written. So
 memory holds names and places, never results; the output does not depend on the number of workers; and a
-resumed run finds what was done in the journal.
+resumed run finds what was done in the journal. What is known of a pipe that goes on may be written before.
 
 Few and small files are done in this process: starting workers takes longer than they do. Then the windows of
 a file are spread over threads; with workers, the files are spread over processes, and one very long file
@@ -15,18 +15,16 @@ and the run where there are none. With a model on a GPU, workers decode and feed
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from queue import Empty, Queue
-from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-from dymn_cli.batch.job import Job, ModelDescription, Summary
+from dymn_cli.batch.job import EarlyResult, Job, ModelDescription, Summary
 from dymn_cli.batch.journal import Journal, Place, Stamp
-from dymn_cli.batch.pool import Failed, Message, Part, Pool, Progress, attempt
+from dymn_cli.batch.pool import Early, Failed, Message, Part, Pool, Progress, attempt
+from dymn_cli.prefetch import Prefetcher
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.tagging.failure import failure_of
 
@@ -35,11 +33,10 @@ if TYPE_CHECKING:
     from dymn_cli.results import Failure
     from dymn_cli.tagging.tagger import Tagger
 
-__all__ = ["Engine", "InProcess", "Outcome", "Prefetcher", "Watcher", "open_engine", "run"]
+__all__ = ["Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
 
 SMALL_COUNT = 16
 SMALL_BYTES = 64 << 20
-LONGEST_WAIT_S = 0.5
 
 
 Handler = Callable[[Message], None]
@@ -101,7 +98,7 @@ class InProcess:
         name, self._name = self._name, None
         if name is None:
             return
-        handle(attempt(self._tagger, self._job, name, handle, handle))
+        handle(attempt(self._tagger, self._job, name, handle, handle, early=handle))
 
     def close(self) -> None:
         """End the threads."""
@@ -214,12 +211,14 @@ class _Run:
         write: Callable[[str], None],
         fail: Callable[[Failure], None],
         watcher: Watcher,
+        write_early: Callable[[str, EarlyResult], None] | None,
     ) -> None:
         self.journal = journal
         self.engine = engine
         self.write = write
         self.fail = fail
         self.watcher = watcher
+        self.write_early = write_early
         self.outcome = Outcome()
         self.n_taken = 0
         self.failed: list[tuple[int, Failure]] = []  # the number of a source, and why it failed
@@ -259,6 +258,10 @@ class _Run:
         if isinstance(message, Progress):
             self.watcher.within(message.name, message.seconds, message.of_s)
             return
+        if isinstance(message, Early):
+            if self.write_early is not None and self.order[0].name == message.name:
+                self.write_early(message.name, message.result)
+            return
         if isinstance(message, Part):
             self.in_hand[message.name].parts.append(self.journal.add_part(message.name, message.body))
             return
@@ -296,49 +299,6 @@ class _Run:
                 self.write(slot.name)
 
 
-class Prefetcher(Iterator["Found"]):
-    """Sources that come through a pipe, read one ahead: results are written while the next name is awaited.
-
-    Args:
-        sources: read in a thread, which is abandoned when no more are wanted.
-    """
-
-    def __init__(self, sources: Iterator[Found]) -> None:
-        self._queue: Queue[Found | BaseException | None] = Queue(maxsize=1)
-        self._has_ended = False
-        Thread(target=self._read, args=(sources,), daemon=True).start()
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the next one, or that there is none, is known."""
-        return self._has_ended or not self._queue.empty()
-
-    def __next__(self) -> Found:
-        found = None if self._has_ended else self._get()
-        if isinstance(found, BaseException):
-            self._has_ended = True
-            raise found
-        if found is None:
-            self._has_ended = True
-            raise StopIteration
-        return found
-
-    def _get(self) -> Found | BaseException | None:
-        """Wait for what the thread has read; a moment at a time, so that no Ctrl-C is lost in between."""
-        while True:
-            with contextlib.suppress(Empty):
-                return self._queue.get(timeout=LONGEST_WAIT_S)
-
-    def _read(self, sources: Iterator[Found]) -> None:
-        try:
-            for found in sources:
-                self._queue.put(found)
-        except Exception as exc:
-            self._queue.put(exc)
-        else:
-            self._queue.put(None)
-
-
 def run(
     sources: Iterator[Found],
     engine: Engine,
@@ -348,6 +308,7 @@ def run(
     fail: Callable[[Failure], None],
     watcher: Watcher,
     fail_fast: bool = False,
+    write_early: Callable[[str, EarlyResult], None] | None = None,
 ) -> Outcome:
     """Work on every source; results are written in the order of the sources.
 
@@ -360,12 +321,13 @@ def run(
         fail: writes that a source failed.
         watcher: follows the run.
         fail_fast: stop at the first source that fails.
+        write_early: writes what is known of a pipe that has not ended; None to wait for its end.
 
     Raises:
         OutputError: a result cannot be kept or written.
         ModelError: the model fails.
     """
-    state = _Run(journal, engine, write, fail, watcher)
+    state = _Run(journal, engine, write, fail, watcher, write_early)
     ahead = sources if isinstance(sources, Prefetcher) else None
     try:
         while True:

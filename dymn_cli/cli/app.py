@@ -30,6 +30,7 @@ from dymn_cli.cli.commands import (
     finetune,
     info,
     labels,
+    listen,
     merge,
     models,
     plot,
@@ -65,11 +66,23 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": ("tag", "events", "embed", "watch", "convert", "cut", "report", "plot", "merge", "info"),
+    "Analyse": (
+        "tag",
+        "events",
+        "embed",
+        "listen",
+        "watch",
+        "convert",
+        "cut",
+        "report",
+        "plot",
+        "merge",
+        "info",
+    ),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
-}
+}  # fmt: skip
 
 
 class _Root(Program):
@@ -113,8 +126,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, watch, convert, cut, report, plot, merge, info, finetune, eval_, distill, models,
-    export, labels, doctor, bench, demo, schema,
+    tag, events, embed, listen, watch, convert, cut, report, plot, merge, info, finetune, eval_, distill,
+    models, export, labels, doctor, bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)

@@ -42,7 +42,8 @@ REQUIRED = (
 EXTRAS = {
     "torch": "training, GPUs, a second runtime",
     "onnx": "dymn export",
-    "av": "m4a, AAC, WMA and video",
+    "av": "m4a, AAC, WMA, video and streams",
+    "sounddevice": "the microphone of dymn listen",
     "fsspec": "recordings at URIs",
     "pyarrow": "-f parquet",
     "h5py": "AudioSet and teachers' logits in HDF5",

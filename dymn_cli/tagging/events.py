@@ -6,6 +6,7 @@ first takes a third of the time and finds the ends more exactly; see there for w
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dymn_cli.audio.windows import WindowPlan
@@ -45,6 +46,11 @@ class Detector(Protocol):
         """The source is at its end: give the events that are left."""
         ...
 
+    @property
+    def frontier_s(self) -> float:
+        """No event that is still to come starts before."""
+        ...
+
 
 class SourceDetector:
     """Finds the events of all channels of a source in what a `tagger.Analysis` gives, row by row.
@@ -62,6 +68,8 @@ class SourceDetector:
         self._options, self._tagger, self._source = options, tagger, source
         self._channels: dict[str, Detector] = {}
         self._events: list[Event] = []
+        self._settled: list[Event] = []
+        self._is_over = False
 
     def add(self, row: ChannelWindow) -> None:
         """Take the next row in."""
@@ -69,13 +77,32 @@ class SourceDetector:
             self._channels[row.channel] = self._detector(row.channel)
         self._events += self._channels[row.channel].add(row.window)
 
+    def settled(self) -> list[Event]:
+        """The events that no later one can come before, each once, in the order that `finish` gives.
+
+        An event that lasts holds back those that began after it; with `specific`, all wait for the end.
+        """
+        frontier_s = self._frontier_s()
+        settled = sorted((event for event in self._events if event.start_s < frontier_s), key=_place)
+        self._events = [event for event in self._events if event.start_s >= frontier_s]
+        self._settled += settled
+        return settled
+
     def finish(self) -> tuple[Event, ...]:
         """The source is at its end: give its events, in the order of starts, ends, labels and channels."""
         for detector in self._channels.values():
             self._events += detector.finish()
         if self._options.specific:
             self._events = specific_events(self._events, self._tagger.vocabulary)
-        return tuple(sorted(self._events, key=_place))
+        self._is_over = True
+        return (*self._settled, *sorted(self._events, key=_place))
+
+    def _frontier_s(self) -> float:
+        if self._is_over:
+            return math.inf
+        if self._options.specific or not self._channels:
+            return -math.inf
+        return min(detector.frontier_s for detector in self._channels.values())
 
     def _detector(self, channel: str) -> Detector:
         vocabulary, cut = self._tagger.vocabulary, self._tagger.options

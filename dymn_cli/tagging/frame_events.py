@@ -103,6 +103,7 @@ class TimeLine:
         columns: the labels that are wanted, as indices.
         frame_head: whether frame scores come from a trained frame head.
         calibration: maps the scores; None leaves them.
+        live: give the newest steps of each window at once, however near its edge they are.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class TimeLine:
         *,
         frame_head: bool = True,
         calibration: Calibration | None = None,
+        live: bool = False,
     ) -> None:
+        self._live = live
         self._step = round(step_s * RATE_HZ)
         self._lag = round(LAG * step_s * RATE_HZ)
         self._frame_head = frame_head
@@ -126,7 +129,9 @@ class TimeLine:
     def add(self, window: WindowScores) -> Iterator[Step]:
         """Take the next window in; give the steps up to where it takes over from the one before."""
         start = round(window.start_s * RATE_HZ)
-        if self._last is not None:
+        if self._live:
+            self._from = self.end
+        elif self._last is not None:
             change = (start + self.end) // 2
             yield from self._steps(change)
             self._from = change
@@ -136,6 +141,9 @@ class TimeLine:
         self._last = start, self._n_windows, scores[:, self._columns]
         self._n_windows += 1
         self.end = round(window.end_s * RATE_HZ)
+        if self._live:
+            yield from self._steps(self.end)
+            self._last = None
 
     def finish(self) -> Iterator[Step]:
         """The source is at its end: give the steps that are left."""
@@ -204,6 +212,7 @@ class SmoothSteps:
         columns: the labels that are wanted, as indices.
         frame_head: whether frame scores come from a trained frame head.
         calibration: of the model, or None.
+        live: see `TimeLine`.
     """
 
     def __init__(
@@ -213,8 +222,9 @@ class SmoothSteps:
         *,
         frame_head: bool = True,
         calibration: Calibration | None = None,
+        live: bool = False,
     ) -> None:
-        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration)
+        self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration, live=live)
         widths = np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
         self._median = _Median(widths)
 
@@ -288,6 +298,19 @@ class _Stretch:
     peak: float
 
 
+def _joined(one: _Stretch, other: _Stretch) -> _Stretch:
+    """Two events of a label, the second a short gap behind the first, as one."""
+    return _Stretch(
+        one.start,
+        other.end,
+        one.first,
+        other.last,
+        one.total + other.total,
+        one.n_steps + other.n_steps,
+        max(one.peak, other.peak),
+    )
+
+
 class FrameDetector:
     """Takes the windows of one channel in order, gives its events as they end.
 
@@ -307,6 +330,8 @@ class FrameDetector:
         calibration: of the model, or None.
         source: what the events call their source.
         channel: and their channel.
+        live: whether windows come while the sound is heard: events then lag by no more than `max_gap_s`
+            behind the newest window, and their ends are less exact.
 
     Raises:
         UsageError: an unknown label in the options.
@@ -322,6 +347,7 @@ class FrameDetector:
         calibration: Calibration | None = None,
         source: str = "",
         channel: str = "mix",
+        live: bool = False,
     ) -> None:
         self._source, self._channel = source, channel
         self._labels = wanted_labels(options, vocabulary, silence=False)
@@ -330,7 +356,7 @@ class FrameDetector:
             values.astype(np.float64).tolist() for values in label_thresholds(options, vocabulary, columns)
         )
         self._off_array = np.array(self._off)
-        self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration)
+        self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration, live=live)
         self._half_step = round(step_s * RATE_HZ) // 2
         self._near = round(EDGE_S * RATE_HZ)
         self._max_gap = round(options.gap_s * RATE_HZ)
@@ -358,6 +384,28 @@ class FrameDetector:
             self._give(n, events)
         return events
 
+    @property
+    def frontier_s(self) -> float:
+        """No event that is still to come starts before."""
+        befores = [self._before, *(run.before for run in self._runs.values())]
+        start = min(0 if before is None else before[0] for before in befores)
+        # An event begins behind that step; where it is widened, a moment earlier.
+        starts = [start - self._half_step, *(stretch.start for stretch in self._waiting.values())]
+        return min(starts) / RATE_HZ
+
+    def under_way(self) -> list[Event]:
+        """The events that have begun and have not been given yet, as far as they are known."""
+        found = []
+        for n in sorted(self._runs.keys() | self._waiting.keys()):
+            run, stretch = self._runs.get(n), self._waiting.get(n)
+            if run is not None and run.peak >= self._on[n]:
+                now = self._stretch_of(n, run, None)
+                joins = stretch is not None and now.start - stretch.end <= self._max_gap
+                found.append(self._event(n, _joined(stretch, now) if stretch and joins else now))
+            elif stretch is not None:
+                found.append(self._event(n, stretch))
+        return found
+
     def _take(self, step: Step, events: list[Event]) -> None:
         heard = np.flatnonzero(step.scores >= self._off_array).tolist()
         ended = self._runs.keys() - heard
@@ -378,41 +426,43 @@ class FrameDetector:
         """A run has ended: it becomes an event, joins the one that waits for it, or is nothing."""
         if run.peak < self._on[n]:
             return
+        stretch, waiting = self._stretch_of(n, run, after), self._waiting.get(n)
+        if waiting is not None and stretch.start - waiting.end <= self._max_gap:
+            self._waiting[n] = _joined(waiting, stretch)
+            return
+        if waiting is not None:
+            self._give(n, events)
+        self._waiting[n] = stretch
+
+    def _stretch_of(self, n: int, run: _Run, after: Point | None) -> _Stretch:
+        """A run as an event; `after` is the step behind it, None where it is the newest or the last."""
         start = _edge(run.head, run.before, self._off[n], 0)
         end = _edge(list(reversed(run.tail)), after, self._off[n], self._line.end)
         if end - start < self._half_step:  # where `off` is as high as the peak
             middle = (start + end) // 2
             start = max(middle - self._half_step // 2, 0)
             end = min(start + self._half_step, self._line.end)
-        waiting = self._waiting.get(n)
-        if waiting is not None and start - waiting.end <= self._max_gap:
-            waiting.end, waiting.last = end, run.last
-            waiting.total += run.total
-            waiting.n_steps += run.n_steps
-            waiting.peak = max(waiting.peak, run.peak)
-            return
-        if waiting is not None:
-            self._give(n, events)
-        self._waiting[n] = _Stretch(start, end, run.first, run.last, run.total, run.n_steps, run.peak)
+        return _Stretch(start, end, run.first, run.last, run.total, run.n_steps, run.peak)
 
     def _give(self, n: int, events: list[Event]) -> None:
         """Nothing can be joined to this one any more: it comes out, unless it is too short."""
-        stretch, label = self._waiting.pop(n), self._labels[n]
-        if stretch.end - stretch.start < self._min_length:
-            return
-        events.append(
-            Event(
-                source=self._source,
-                channel=self._channel,
-                start_s=stretch.start / RATE_HZ,
-                end_s=stretch.end / RATE_HZ,
-                index=label.index,
-                label=label.name,
-                mid=label.mid,
-                score=stretch.peak,
-                mean_score=stretch.total / stretch.n_steps,
-                n_windows=stretch.last - stretch.first + 1,
-            )
+        stretch = self._waiting.pop(n)
+        if stretch.end - stretch.start >= self._min_length:
+            events.append(self._event(n, stretch))
+
+    def _event(self, n: int, stretch: _Stretch) -> Event:
+        label = self._labels[n]
+        return Event(
+            source=self._source,
+            channel=self._channel,
+            start_s=stretch.start / RATE_HZ,
+            end_s=stretch.end / RATE_HZ,
+            index=label.index,
+            label=label.name,
+            mid=label.mid,
+            score=stretch.peak,
+            mean_score=stretch.total / stretch.n_steps,
+            n_windows=stretch.last - stretch.first + 1,
         )
 
 

@@ -8,7 +8,8 @@
 Windows are computed on several threads (NumPy's FFT and onnxruntime release the interpreter lock) and
 come out in order. A window's answer does not depend on how many threads there are or what else is in
 flight. Windows that overlap share log-mel frames (see `dymn_cli.frontend.sharing`), which changes no bit of
-them: a thread takes a few neighbouring windows at once, and computes what they share once.
+them: a thread takes a few neighbouring windows at once, and computes what they share once. A pipe that may go
+on for ever is read by a thread of its own, so that no answer waits for the sound behind its window.
 
 Several models are asked together (see `dymn_cli.runtime.ensemble`): a source is decoded, resampled and cut
 once, and its log-mel is computed once for each front end among theirs. On a GPU, PyTorch also resamples and
@@ -21,8 +22,9 @@ import copy
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
@@ -38,6 +40,7 @@ from dymn_cli.audio.windows import Window, WindowPlan, windows
 from dymn_cli.errors import InputError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.sharing import SharedLogMel
+from dymn_cli.prefetch import Prefetcher
 from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.results import ClipResult, Failure, WindowScores, WindowTags
 from dymn_cli.runtime.ensemble import Ensemble
@@ -449,7 +452,7 @@ class Tagger:
         logits = logits[: header.config.n_steps(header.front_end.n_frames(n_samples))]
         return logits, sigmoid(logits)
 
-    def _mels(self, plan: Plan) -> CutMels | DeviceMels:
+    def mels_of(self, plan: Plan) -> CutMels | DeviceMels:
         """What computes the log-mels of neighbouring cuts."""
         if self.on_device is not None:
             return DeviceMels(self.on_device, self.front_ends)
@@ -464,30 +467,52 @@ class Tagger:
         """Windows that are worth keeping on one thread: only the first of them computes all of its frames."""
         return min(-(-plan.n_window // plan.n_hop), MAX_TOGETHER, 1 + MAX_WAITING // (self._n_threads + 1))
 
-    def _run(self, cuts: Iterator[Cut], plan: Plan, *, frames: bool) -> Iterator[ChannelWindow]:
-        """All cuts, in order; several at a time where there are several."""
+    def _run(
+        self, cuts: Iterator[Cut], plan: Plan, *, frames: bool, is_live: bool = False
+    ) -> Iterator[ChannelWindow]:
+        """All cuts, in order; several at a time where there are several. No answer waits for a live cut."""
         shared = any(_shares_frames(plan, log_mel) for log_mel in self._log_mels)
         size = self._batch_size * (self._together(plan) if shared and self._batch_size == 1 else 1)
+        if is_live:
+            yield from self._run_live(cuts, size, plan, frames=frames)
+            return
         groups = iter(lambda: list(islice(cuts, size)), [])
         head = list(islice(groups, 2))
         if len(head) == 1:  # all there is: each thread gets a part of it
             head = _split(head[0], max(self._batch_size, -(-len(head[0]) // self._n_threads)))
         if len(head) < 2 or self._n_threads == 1:
-            mels = self._mels(plan)
+            mels = self.mels_of(plan)
             for group in chain(head, groups):
                 self._require_open()
                 yield from self._scores(group, mels, frames=frames)
             return
         futures = (self._submit(group, plan, frames=frames) for group in chain(head, groups))
+        yield from self._answers(futures, 2 * self._n_threads if size == 1 else self._n_threads + 1)
+
+    def _run_live(
+        self, cuts: Iterator[Cut], size: int, plan: Plan, *, frames: bool
+    ) -> Iterator[ChannelWindow]:
+        """All cuts, in order: `size` of them together at most, but none waits for one to come."""
+        with closing(Prefetcher(cuts, min(2 * self._n_threads, MAX_WAITING))) as ahead:
+            groups = iter(lambda: _there(ahead, size, at_least=self._batch_size), [])
+            futures = (self._submit(group, plan, frames=frames) for group in groups)
+            yield from self._answers(futures, self._n_threads + 1, lambda: ahead.is_ready)
+
+    def _answers(
+        self,
+        futures: Iterator[Future[list[ChannelWindow]]],
+        most: int,
+        is_ready: Callable[[], bool] = lambda: True,
+    ) -> Iterator[ChannelWindow]:
         try:
-            yield from _results_of(futures, 2 * self._n_threads if size == 1 else self._n_threads + 1)
+            yield from _results_of(futures, most, is_ready)
         except CancelledError:  # someone has closed the tagger meanwhile
             self._require_open()
             raise
 
     def _submit(self, group: list[Cut], plan: Plan, *, frames: bool) -> Future[list[ChannelWindow]]:
         try:
-            return self._pool.submit(self._scores, group, self._mels(plan), frames=frames)
+            return self._pool.submit(self._scores, group, self.mels_of(plan), frames=frames)
         except RuntimeError:
             self._require_open()
             raise
@@ -580,6 +605,11 @@ class Analysis:
         return cls(None, reader, options, options.plan)
 
     @property
+    def is_live(self) -> bool:
+        """Whether it may be a sound that goes on while it is analysed: a pipe that says no length."""
+        return self._reader.is_live
+
+    @property
     def duration_s(self) -> float:
         """Seconds decoded so far."""
         return self._reader.duration_s
@@ -597,7 +627,8 @@ class Analysis:
     def __iter__(self) -> Iterator[ChannelWindow]:
         if self._tagger is None:
             raise ValueError("there is no model to ask: iterate over `cuts()`")
-        return self._tagger._run(self.cuts(), self.plan, frames=self._options.frame_scores)
+        frames = self._options.frame_scores
+        return self._tagger._run(self.cuts(), self.plan, frames=frames, is_live=self.is_live)
 
     def cuts(self) -> Iterator[Cut]:
         """The windows as samples, on their way to the network: instead of asking the model."""
@@ -658,16 +689,34 @@ def _shares_frames(plan: Plan, log_mel: LogMel) -> bool:
     return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.n_hop == 0
 
 
-def _results_of(futures: Iterator[Future[list[T]]], most: int) -> Iterator[T]:
-    """What futures give, in order; at most so many wait at a time, and none is left behind."""
+def _there(ahead: Prefetcher[Cut], most: int, *, at_least: int) -> list[Cut]:
+    """The next cuts, as many as are there; what a batch holds shall not depend on how fast they come."""
+    cuts = list(islice(ahead, at_least))
+    while at_least <= len(cuts) < most and ahead.is_ready and (cut := next(ahead, None)) is not None:
+        cuts.append(cut)
+    return cuts
+
+
+def _results_of(
+    futures: Iterator[Future[list[T]]], most: int, is_ready: Callable[[], bool] = lambda: True
+) -> Iterator[T]:
+    """What futures give, in order; at most so many wait at a time, and none is left behind.
+
+    Args:
+        futures: each begins its work when it is taken.
+        most: how many wait.
+        is_ready: whether the next one can be taken at once; until then, results are waited for.
+    """
     flying: deque[Future[list[T]]] = deque()
     try:
-        for future in futures:
-            flying.append(future)
-            if len(flying) > most:
+        while True:
+            is_next = len(flying) <= most and (is_ready() or not flying)
+            if is_next and (future := next(futures, None)) is not None:
+                flying.append(future)
+            elif flying:
                 yield from flying.popleft().result()
-        while flying:
-            yield from flying.popleft().result()
+            else:
+                return
     finally:
         for future in flying:
             future.cancel()

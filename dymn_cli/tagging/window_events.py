@@ -175,6 +175,12 @@ class WindowDetector:
         self._settle(self._running.there & (self._running.peak >= self._on), events)
         return events + self._emit(self._waiting.there)
 
+    @property
+    def frontier_s(self) -> float:
+        """No event that is still to come starts before."""
+        both = (self._running, self._waiting)
+        return min(int(part.start[part.there].min(initial=self._next)) for part in both) / RATE_HZ
+
     def _close_cell(self, end: int) -> list[Event]:
         cell = self._cell(self._next, end)
         self._next = end

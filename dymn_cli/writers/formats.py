@@ -31,6 +31,7 @@ __all__ = [
     "EMBEDDING_FORMATS",
     "EVENT_FORMATS",
     "ONE_SOURCE",
+    "ROW_FORMATS",
     "TAG_FORMATS",
     "WITHOUT_PROVENANCE",
     "WITH_CSV",
@@ -102,6 +103,7 @@ ONE_SOURCE = frozenset(name for name, kind in _SPAN_WRITERS.items() if not kind.
 BINARY = frozenset({"npy", "parquet"})
 """Formats that are no text for a terminal."""
 
+ROW_FORMATS = frozenset({"tsv", "csv"})  # a source is rows that may be written one by one
 WITH_CSV = frozenset({"csv", "kaleidoscope", "npy"})
 """Formats that a spreadsheet may open, or a part of them: the index of a matrix."""
 

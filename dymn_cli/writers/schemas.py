@@ -109,6 +109,7 @@ MODEL = _object(
     "models",
     description="Who answered.",
 )
+LIVE_EVENT = ("channel", "number", "start_s", *LABEL, "score", "clock")
 MADE_BY: JsonObject = {
     "model": _known(MODEL),
     "options": {
@@ -221,6 +222,39 @@ _ALL = (
         "source_b64",
         "decoded_s",
         "warnings",
+    ),
+    _schema(
+        "live",
+        "A line of dymn listen: an event that begins or ends, the tags of a window, or a break in the sound.",
+        {
+            "type": {
+                "enum": ["begin", "end", "tags", "dropout"],
+                "description": "What it is; which fields there are depends on it.",
+            },
+            **SOURCE,
+            "channel": CHANNEL,
+            "number": _whole("Of the event, the same when it begins and when it ends.", 1),
+            "start_s": _number("Seconds of sound since listening began."),
+            "end_s": _number("Likewise, where it ends."),
+            **LABEL,
+            "score": SCORE,
+            "clock": _text("When it began, in ISO 8601, UTC."),
+            "file": _text("Only with --save: the sound of the event; empty where it could not be kept."),
+            "tags": TAGS,
+            "at_s": _number("Seconds of sound since listening began, at the break."),
+            "reason": _text("Of the break."),
+        },
+        *("source_b64", "channel", "number", "start_s", "end_s", *LABEL, "score", "clock", "file", "tags"),
+        *("at_s", "reason"),
+        oneOf=[
+            {"properties": {"type": {"const": kind}}, "required": required}
+            for kind, required in (
+                ("begin", [*LIVE_EVENT]),
+                ("end", [*LIVE_EVENT, "end_s"]),
+                ("tags", ["channel", "start_s", "end_s", "clock", "tags"]),
+                ("dropout", ["at_s", "reason"]),
+            )
+        ],
     ),
     _schema(
         "meta",

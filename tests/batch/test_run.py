@@ -19,8 +19,9 @@ from dymn_cli.batch import run as running
 from dymn_cli.batch.job import Summary
 from dymn_cli.batch.journal import Journal
 from dymn_cli.batch.pool import Done, Failed, Message, Part
-from dymn_cli.batch.run import InProcess, Outcome, Prefetcher, open_engine, run
+from dymn_cli.batch.run import InProcess, Outcome, open_engine, run
 from dymn_cli.errors import AudioNotFoundError, OutputError, UsageError
+from dymn_cli.prefetch import Prefetcher
 from dymn_cli.results import Failure
 
 FINGERPRINT = {"model": "abc"}

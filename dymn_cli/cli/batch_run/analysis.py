@@ -83,6 +83,10 @@ class Analysis(ABC, Generic[T]):
     def file_writer(self, run: Run[T], stream: BinaryIO, index: BinaryIO | None) -> Writer[T]:
         """The writer of one source's file in a folder; a matrix has an index."""
 
+    def writes_early(self, format_name: str) -> bool:
+        """Whether what is known of a pipe can be written while it goes on, with the same bytes in the end."""
+        return False
+
     def beside(self, run: Run[T]) -> AbstractContextManager[Callable[[str], None]]:
         """What takes the name of each source once its results are written."""
         return nullcontext(lambda name: None)

@@ -16,7 +16,7 @@ from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
-from dymn_cli.writers import EVENT_FORMATS, Provenance, WriterOptions, event_writer, open_events
+from dymn_cli.writers import EVENT_FORMATS, ROW_FORMATS, Provenance, WriterOptions, event_writer, open_events
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import ModelDescription, Reader
@@ -128,6 +128,10 @@ class EventAnalysis(Analysis[SourceEvents]):
     def file_writer(self, run: Run[SourceEvents], stream: BinaryIO, index: BinaryIO | None) -> EventWriter:
         """The writer of one source's events."""
         return event_writer(run.places.format_name, stream, self._writing(run))
+
+    def writes_early(self, format_name: str) -> bool:
+        """Rows."""
+        return format_name in ROW_FORMATS
 
     @contextmanager
     def beside(self, run: Run[SourceEvents]) -> Iterator[Callable[[str], None]]:

@@ -16,18 +16,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from dymn_cli.audio.discover import Found
-from dymn_cli.batch.job import Reader
+from dymn_cli.batch.job import EarlyResult, Reader
 from dymn_cli.batch.journal import Journal, Stamp
-from dymn_cli.batch.run import Engine, Outcome, Prefetcher, open_engine, run
+from dymn_cli.batch.run import Engine, Outcome, open_engine, run
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
 from dymn_cli.cli.batch_run.update import keep_or_prune, prune_files, require_updatable
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
 from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.prefetch import Prefetcher
 from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.tagging.tagger import usable_cores
@@ -92,14 +93,27 @@ def write_results(
     )
     with opened as run:
         with run.results() as results, analysis.beside(run) as write_beside:
+            early: set[str] = set()
 
             def write(name: str) -> None:
-                with results.of(name) as writer:
-                    for result in analysis.read(run.reader, name):
-                        writer.write(result)
+                if name not in early:
+                    with results.of(name) as writer:
+                        for result in analysis.read(run.reader, name):
+                            writer.write(result)
                 write_beside(name)
 
-            outcome = run.go(write, results.fail, fail_fast=inputs.fail_fast)
+            def write_early(name: str, result: EarlyResult) -> None:
+                early.add(name)
+                with results.of(name) as writer:
+                    writer.write(cast("T", result))
+
+            is_stream = not places.files and places.folder is None
+            outcome = run.go(
+                write,
+                results.fail,
+                fail_fast=inputs.fail_fast,
+                write_early=write_early if is_stream and analysis.writes_early(places.format_name) else None,
+            )
             run.save_lists(outcome, inputs.failures, csv_safe=output.csv_safe)
             run.require_result(outcome)
         if batch.prune and run.folder is not None:
@@ -266,7 +280,12 @@ class Run(Generic[T]):
                 self.journal.add_result(path, Stamp.of(path))
 
     def go(
-        self, write: Callable[[str], None], fail: Callable[[Failure], None], *, fail_fast: bool
+        self,
+        write: Callable[[str], None],
+        fail: Callable[[Failure], None],
+        *,
+        fail_fast: bool,
+        write_early: Callable[[str, EarlyResult], None] | None = None,
     ) -> Outcome:
         """Work through the sources.
 
@@ -274,6 +293,7 @@ class Run(Generic[T]):
             write: writes the results of a source.
             fail: writes that a source gave nothing.
             fail_fast: stop at the first that fails.
+            write_early: see `dymn_cli.batch.run.run`.
         """
         with self.messages.progress(self.total, shared_with_results=self.places.to_terminal) as tally:
             watcher = Watcher(
@@ -291,6 +311,7 @@ class Run(Generic[T]):
                 fail=fail,
                 watcher=watcher,
                 fail_fast=fail_fast,
+                write_early=write_early,
             )
         watcher.sum_up(outcome)
         return outcome

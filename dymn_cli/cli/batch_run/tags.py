@@ -14,7 +14,7 @@ from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult
 from dymn_cli.tagging.selection import named_labels, wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
-from dymn_cli.writers import TAG_FORMATS, WriterOptions, open_tags, tag_writer
+from dymn_cli.writers import ROW_FORMATS, TAG_FORMATS, WriterOptions, open_tags, tag_writer
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import ModelDescription, Reader
@@ -112,6 +112,10 @@ class TagAnalysis(Analysis[ClipResult]):
     def file_writer(self, run: Run[ClipResult], stream: BinaryIO, index: BinaryIO | None) -> TagWriter:
         """The writer of one source's tags."""
         return tag_writer(run.places.format_name, stream, self._writing(run))
+
+    def writes_early(self, format_name: str) -> bool:
+        """Rows of windows; of several channels, they come one channel after the other."""
+        return format_name in ROW_FORMATS and self._windows and self._channel != "each"
 
     def beside(self, run: Run[ClipResult]) -> AbstractContextManager[Callable[[str], None]]:
         """Writes the embeddings, where they are asked for."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 from dymn_cli.batch.journal import Place, Stamp
-from dymn_cli.batch.pool import Failed, Message, Part, Progress
+from dymn_cli.batch.pool import Early, Failed, Message, Part, Progress
 from dymn_cli.cli.batch_run.run import Run, open_model
 from dymn_cli.cli.batch_run.update import require_known
 from dymn_cli.cli.batch_run.watcher import save_failures, save_warnings
@@ -371,7 +371,7 @@ class _Watch(Generic[T]):
         return True
 
     def _handle(self, message: Message) -> None:
-        if isinstance(message, Progress):
+        if isinstance(message, Progress | Early):  # the latter only of pipes
             return
         if isinstance(message, Part):
             place = self._journal.add_part(message.name, message.body)

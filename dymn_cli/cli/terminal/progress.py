@@ -180,6 +180,7 @@ class Tally(Progress):
     ) -> None:
         super().__init__(display, clock)
         self.total = total
+        self._is_alone = total == 1
         self.n_kept = 0
         self.n_done = 0
         self.n_failed = 0
@@ -203,6 +204,8 @@ class Tally(Progress):
 
     def within(self, name: str, seconds: float, of_s: float | None = None) -> None:
         """So many seconds of a file are done, of so many if that is known, and it goes on."""
+        if self._is_alone:
+            self.total = 1 if of_s else None  # of a pipe nobody knows how much is to come
         self._under_way[name] = (seconds, min(seconds / of_s, 1.0) if of_s else 0.0)
         self.show()
 
@@ -211,7 +214,7 @@ class Tally(Progress):
     @property
     def completed(self) -> float:
         """Files, whole ones unless there is one only."""
-        return self.n_files if self.total == 1 else self.n_kept + self.n_done
+        return self.n_files if self._is_alone else self.n_kept + self.n_done
 
     @property
     def n_files(self) -> float:
@@ -250,14 +253,16 @@ class Tally(Progress):
     def line(self) -> str:
         """How far it is: "120 of 2000 files, 0.41 h of audio, 74 × real time, about 5.2 min left"."""
         of = "" if self.total is None else f" of {self.total}"
-        done = f"{self.n_files:.0%} done" if self.total == 1 else f"{self.n_kept + self.n_done}{of} files"
+        done = [f"{self.n_kept + self.n_done}{of} files"]
+        if self._is_alone:
+            done = [f"{self.n_files:.0%} done"] if self.total else []
         left = self.left_s
-        return ", ".join([done, *self._pace, *([f"about {span(left)} left"] if left else [])])
+        return ", ".join([*done, *self._pace, *([f"about {span(left)} left"] if left else [])])
 
     def short(self) -> str:
         """The same beside a bar."""
         of = "?" if self.total is None else self.total
-        count = "" if self.total == 1 else f"{self.completed:.0f}/{of} "
+        count = "" if self._is_alone else f"{self.completed:.0f}/{of} "
         left = self.left_s
         time_text = f"about {span(left)} left" if left else f"{span(self.elapsed_s)} so far"
         return count + ", ".join([*self._pace, time_text])

@@ -56,6 +56,15 @@ def test_a_long_file_shows_how_far_it_is(clock: Clock) -> None:
     assert (tally.n_files, tally.audio_s, tally.left_s) == (1, 86_400, 0)
 
 
+def test_of_a_pipe_no_share_is_known(clock: Clock) -> None:
+    tally = Tally(1, clock=clock)
+    clock.now += 60
+    tally.within("-", 600.0, None)
+    assert (tally.total, tally.left_s) == (None, None)
+    assert tally.line() == "0.17 h of audio, 10 × real time"
+    assert tally.short() == "0.17 h of audio, 10 × real time, 60 s so far"
+
+
 def test_without_a_total_or_a_beginning_nothing_is_promised(clock: Clock) -> None:
     stream = Tally(None, clock=clock)
     stream.advance("a", 3600.0)
