@@ -50,6 +50,7 @@ PARTS = {
         "writers.spelling",
         "readers",
     },
+    "search": {*BASE, "labels", "audio", "tagging", "readers", "writers"},
     "demo": {*BASE, "audio"},
     "hear": {*BASE, "audio", "frontend", "model", "store"},
     "export": {

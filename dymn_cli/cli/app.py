@@ -24,6 +24,7 @@ from dymn_cli.cli.commands import (
     demo,
     distill,
     doctor,
+    duplicates,
     embed,
     events,
     export,
@@ -35,6 +36,7 @@ from dymn_cli.cli.commands import (
     plot,
     report,
     schema,
+    search,
     tag,
 )
 from dymn_cli.cli.commands import eval as eval_
@@ -65,6 +67,7 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 GROUPS = {
     "Analyse": ("tag", "events", "embed", "convert", "cut", "report", "plot", "merge", "info"),
+    "Find alike": ("search", "duplicates"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -112,8 +115,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, convert, cut, report, plot, merge, info, finetune, eval_, distill, models, export,
-    labels, doctor, bench, demo, schema,
+    tag, events, embed, convert, search, duplicates, cut, report, plot, merge, info, finetune, eval_, distill,
+    models, export, labels, doctor, bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:
     module.register(app)
