@@ -6,10 +6,10 @@ divided by sqrt(variance + mean variance · (1 + D / n)), a ridge that keeps dir
 small, and more so where the library is small (Kessy et al., "Optimal whitening and decorrelation", 2018).
 Two random recordings then have 0 on average, whatever the model. What is below 0 counts as 0.
 
-Measured with the bundled model on 500 short recordings and copies of 100 of them: of random pairs, 1 in 100 has
-0.30 or more, 1 in 1,000 has 0.62, 1 in 10,000 has 0.85. Copies have, in the median and 19 of 20 at least: MP3 of
-some 56 kbit/s 0.97 and 0.92, ±6 dB 0.98 and 0.91, ±1 semitone 0.97 and 0.94, a tenth cut off at each end 0.91
-and 0.68.
+Measured with the bundled model on 500 short recordings and copies of 100 of them: of random pairs, 1 in 100
+has 0.30 or more, 1 in 1,000 has 0.62, 1 in 10,000 has 0.85. Copies have, in the median and 19 of 20 at least:
+MP3 of some 56 kbit/s 0.97 and 0.92, ±6 dB 0.98 and 0.91, ±1 semitone 0.97 and 0.94, a tenth cut off at each
+end 0.91 and 0.68.
 """
 
 from __future__ import annotations
