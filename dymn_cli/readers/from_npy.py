@@ -17,7 +17,7 @@ from dymn_cli.writers.beside import index_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["embeddings_of", "open_matrix", "places_of"]
+__all__ = ["INDEX", "embeddings_of", "open_matrix"]
 
 INDEX = ["row", "source", "channel", "start_s", "end_s"]
 
@@ -45,16 +45,6 @@ def embeddings_of(path: str, matrix: NDArray[np.float32]) -> Iterator[EmbeddingR
     Raises:
         InputError: the index is missing, is none, or is about another number of rows.
     """
-    for n, place in enumerate(places_of(path, matrix)):
-        yield EmbeddingRow(*place, np.array(matrix[n]))
-
-
-def places_of(path: str, matrix: NDArray[np.float32]) -> Iterator[tuple[str, str, float, float]]:
-    """What the index says of each row: source, channel, start and end in seconds; no row is read.
-
-    Raises:
-        InputError: as for `embeddings_of`.
-    """
     index = index_of(path)
     with open_result_file(index) as file:
         rows = cells_of(file.text(), index, ",")
@@ -69,7 +59,7 @@ def places_of(path: str, matrix: NDArray[np.float32]) -> Iterator[tuple[str, str
                     f"{where}: row {cells[0]!r} is not in its place: {path} has {len(matrix)} rows"
                 )
             times = time_of(cells[3], where), time_of(cells[4], where)
-            yield cells[1], cells[2], *times
+            yield EmbeddingRow(cells[1], cells[2], *times, np.array(matrix[n]))
         if n + 1 != len(matrix):
             raise InputError(
                 f"{index}: {n + 1} rows, and {path} has {len(matrix)}", hint="it may be cut short"

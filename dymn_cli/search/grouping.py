@@ -1,32 +1,35 @@
 """Groups of near-duplicates: every two rows of a group are at least as alike as the threshold says.
 
-All pairs are compared, block by block, and each row keeps the 64 most similar others. Pairs are then joined
-from the most similar on, ties by row; two groups become one only if each row of one is alike to each of the
-other (complete linkage), so a chain of small steps never joins what is unlike.
+Rows that are equal are grouped first, and count as one. All pairs of the others are compared, block by block,
+and each row keeps the 32 most similar ones behind it. Pairs are then joined from the most similar on, ties
+by row; two groups become one only if each row of one is alike to each of the other (complete linkage), so a
+chain of small steps never joins what is unlike. Memory: a block, and at most 1.5 KB a row.
 
-The automatic threshold lies two thirds of the way from the similarity that 1 in 100 random pairs of the
-library exceeds to 1, but not above 0.95. One in 100, because a library with many copies has them among
-rarer pairs. Of fewer than 200 rows nothing is usual: the threshold is 0.77. All pairs are compared: 100,000
-rows take minutes, a million hours.
+100,000 rows take minutes and a million hours, unless the index has a graph (`dymn_cli.search.approximate`):
+then only the 32 rows that it finds nearest to each are compared.
+
+THRESHOLD
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dymn_cli.errors import UsageError
-from dymn_cli.search.index import BLOCK_ROWS, Index
-from dymn_cli.search.similarity import similarity
+from dymn_cli.search.index import Index, best_of
+from dymn_cli.search.similarity import BLOCK_ROWS, similarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Group", "Grouping", "group_duplicates"]
+__all__ = ["Group", "Grouping", "automatic_threshold", "group_duplicates"]
 
-NEIGHBOURS = 64
+NEIGHBOURS = 32
 SIDE_ROWS = 2_048
 SHARE = 0.01
 WAY = 2 / 3
@@ -57,7 +60,7 @@ class Grouping:
     groups: tuple[Group, ...]
 
 
-def _automatic_threshold(index: Index) -> float:
+def automatic_threshold(index: Index) -> float:
     """The threshold that fits a library."""
     library = index.library
     if len(index) < FEW_ROWS:
@@ -73,13 +76,15 @@ def group_duplicates(index: Index, threshold: float | None = None) -> Grouping:
         UsageError: a threshold that is not above 0 and at most 1.
     """
     if threshold is None:
-        threshold = _automatic_threshold(index)
+        threshold = automatic_threshold(index)
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}", hint="more than 0, at most 1; or auto")
-    groups: dict[int, list[int]] = {}
-    group_of: dict[int, int] = {}
-    for one, other in _pairs(index, threshold):
-        left, right = group_of.get(one, one), group_of.get(other, other)
+    source = _sources(index)
+    first, equal = _equal_rows(index, source)
+    groups = {row: others for row, others in equal.items() if len(others) > 1}
+    group_of = {member: row for row, others in groups.items() for member in others}
+    for pair in _pairs(index, threshold, first, source):
+        left, right = (group_of.get(int(row), int(row)) for row in pair)
         if left == right:
             continue
         members, others = groups.get(left, [left]), groups.get(right, [right])
@@ -97,30 +102,75 @@ def group_duplicates(index: Index, threshold: float | None = None) -> Grouping:
     return Grouping(threshold, tuple(sorted(found, key=lambda group: group.rows)))
 
 
-def _white(index: Index, rows: list[int] | slice) -> NDArray[np.float32]:
-    return index.whitening(np.asarray(index.library.matrix[rows]), index.library.name)
+def _products(index: Index, rows: Sequence[int], others: Sequence[int]) -> NDArray[np.float32]:
+    return similarity(index.white(rows) @ index.white(others).T)
 
 
-def _products(index: Index, rows: list[int], others: list[int]) -> NDArray[np.float32]:
-    return similarity(_white(index, rows) @ _white(index, others).T)
-
-
-def _pairs(index: Index, threshold: float) -> list[tuple[int, int]]:
-    """Pairs above the threshold, the most similar first."""
-    places, n = index.library.places, len(index)
+def _sources(index: Index) -> NDArray[np.int64]:
+    """The recording of each row, as a number."""
     numbers: dict[str, int] = {}
-    source = np.array([numbers.setdefault(place.source, len(numbers)) for place in places])
-    found: dict[tuple[int, int], float] = {}
-    for start in range(0, n, SIDE_ROWS):
-        side = _white(index, slice(start, start + SIDE_ROWS))
-        best: list[list[tuple[float, int]]] = [[] for _ in side]
-        for at in range(0, n, BLOCK_ROWS):
-            scores = similarity(side @ _white(index, slice(at, at + BLOCK_ROWS)).T)
-            scores[source[start : start + SIDE_ROWS, None] == source[None, at : at + BLOCK_ROWS]] = -1
-            for row, other in zip(*np.nonzero(scores >= threshold), strict=True):
-                best[row].append((-float(scores[row, other]), at + int(other)))
-            best = [sorted(row)[:NEIGHBOURS] for row in best]
-        for number, row_best in enumerate(best, start=start):
-            for score, other in row_best:
-                found[min(number, other), max(number, other)] = score
-    return [pair for pair, _ in sorted(found.items(), key=lambda item: (item[1], item[0]))]
+    places = index.library.places
+    return np.fromiter(
+        (numbers.setdefault(place.source, len(numbers)) for place in places), np.int64, len(index)
+    )
+
+
+def _equal_rows(index: Index, source: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[int, list[int]]]:
+    """The first row of each value, and behind it the first equal row of each other recording."""
+    digests = np.empty(len(index), np.uint64)
+    for start in range(0, len(index), BLOCK_ROWS):
+        block = np.asarray(index.library.matrix[start : start + BLOCK_ROWS])
+        for n, row in enumerate(block, start=start):
+            digests[n] = int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest())
+    _, firsts, numbers = np.unique(digests, return_index=True, return_inverse=True)
+    equal: dict[int, list[int]] = {}
+    is_first = np.zeros(len(index), bool)
+    is_first[firsts] = True
+    for row in np.flatnonzero(~is_first):
+        members = equal.setdefault(first := int(firsts[numbers[row]]), [first])
+        if source[row] not in source[members]:
+            members.append(int(row))
+    return np.sort(firsts), equal
+
+
+def _pairs(
+    index: Index, threshold: float, rows: NDArray[np.int64], source: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Pairs (n, 2) of these rows at the threshold or above, the most similar first."""
+    ones, others, scores = [], [], []
+    for start in range(0, len(rows), SIDE_ROWS):
+        side = rows[start : start + SIDE_ROWS]
+        for one, (found, similar) in zip(
+            side, _neighbours(index, side, rows[start:], source, threshold), strict=True
+        ):
+            kept = (similar >= threshold) & (source[found] != source[one]) & (found != one)
+            ones.append(np.full(kept.sum(), one))
+            others.append(found[kept])
+            scores.append(similar[kept])
+    both = np.sort(np.stack([np.concatenate(ones), np.concatenate(others)], axis=1), axis=1)
+    score = np.concatenate(scores)
+    return both[np.lexsort((both[:, 1], both[:, 0], -score))]
+
+
+def _neighbours(
+    index: Index,
+    side: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    source: NDArray[np.int64],
+    threshold: float,
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Of each row of a side, the most similar of these rows that come behind it, or of the graph."""
+    white = index.white(side)
+    if index.graph is not None:
+        return index.nearest(white, NEIGHBOURS + 1)
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(side)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        scores = similarity(white @ index.white(block).T)
+        scores[(source[side, np.newaxis] == source[block]) | (side[:, np.newaxis] >= block)] = -1
+        for n in np.flatnonzero(scores.max(axis=1) >= threshold):
+            known, best = found[n]
+            new = np.flatnonzero(scores[n] >= threshold)
+            joined = np.concatenate([known, block[new]]), np.concatenate([best, scores[n][new]])
+            found[n] = best_of(*joined, NEIGHBOURS)
+    return found

@@ -1,31 +1,38 @@
-"""The rows of a library that are most like a query: exact, block by block.
+"""The rows of a library that are most like a query.
 
-A block is 8,192 rows: 12.6 MB of 384 values, and a few times that while it is compared, whatever the size of
-the library. An .npy file is read through a memory map, so a million rows need no more memory than a thousand,
-besides some 300 bytes for what each row is. Equally similar rows come in their order.
+Up to a million rows, and above without usearch, all are compared, block by block: an .npy file is
+memory-mapped, and a block is 8,192 rows, some 12.6 MB and a few times that while it is compared. Above, a
+kept graph proposes rows (see `dymn_cli.search.approximate`), and those are compared. Equally similar rows
+come in their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.search.approximate import Approximate, is_installed
 from dymn_cli.search.matrix import Library, Place, open_library
-from dymn_cli.search.similarity import Whitening, similarity
+from dymn_cli.search.similarity import BLOCK_ROWS, Whitening, similarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dymn_cli.search.query import Embedder
 
-__all__ = ["BLOCK_ROWS", "Index", "Match"]
+__all__ = ["Index", "Match", "best_of"]
 
-BLOCK_ROWS = 8_192
+MAX_EXACT = 1_000_000
+"""Rows up to which all are compared unless an approximate search is asked for."""
+QUERIES_AT_ONCE = 256
+
+Example: TypeAlias = "str | int | NDArray[np.float32]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +57,51 @@ class Index:
 
     Args:
         library: its embeddings.
+        approximate: search a kept graph (extra `search`): always, never, or (None) above a million rows where
+            usearch is installed.
+        building: called before a graph is built, with where it will be kept.
+
+    Attributes:
+        graph: of the approximate search; None where all rows are compared.
 
     Raises:
         InputError: NaN or infinity in it.
+        DymnError: the graph cannot be opened or built; see `Approximate.open`.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(
+        self,
+        library: Library,
+        *,
+        approximate: bool | None = None,
+        building: Callable[[Path], None] = lambda path: None,
+    ) -> None:
         self.library = library
         self.whitening = Whitening.of(library.matrix, library.name)
+        self.graph: Approximate | None = None
+        if approximate is None:
+            is_large = len(library.matrix) > MAX_EXACT and isinstance(library.matrix, np.memmap)
+            approximate = is_large and is_installed()
+        if approximate:
+            self.graph = Approximate.open(library, self.whitening, building=building)
 
     @classmethod
-    def open(cls, path: str) -> Index:
+    def open(cls, path: str, *, approximate: bool | None = None) -> Index:
         """Open what `dymn embed` wrote.
 
         Raises:
             InputError: it cannot be read, has no embeddings, or they are not finite.
+            DymnError: as for the class.
         """
-        return cls(open_library(path))
+        return cls(open_library(path), approximate=approximate)
 
     def __len__(self) -> int:
         return len(self.library.places)
 
     def search(
         self,
-        *like: str | int | NDArray[np.float32],
-        unlike: Sequence[str | int | NDArray[np.float32]] = (),
+        *like: Example,
+        unlike: Sequence[Example] = (),
         top: int = 20,
         skip: Sequence[int] = (),
     ) -> list[Match]:
@@ -94,8 +121,6 @@ class Index:
             UsageError: no example, or nothing to look for is left of them.
             InputError: a file cannot be read, or the library has another model.
         """
-        if top < 1:
-            raise UsageError(f"-k {top} leaves nothing to find")
         if not like:
             raise UsageError("nothing to look for", hint="give a recording, or --like NAME")
         query = self._mean(like)
@@ -104,7 +129,28 @@ class Index:
         length = float(np.linalg.norm(query))
         if length < 1e-6:
             raise UsageError("the examples cancel out: nothing to look for is left")
-        return self._nearest((query / length).astype(np.float32), top, skip)
+        unwanted = set(skip)
+        (found,) = self._matches((query / length).astype(np.float32)[np.newaxis], top, unwanted)
+        return found
+
+    def search_each(self, queries: NDArray[np.float32], *, top: int = 20) -> list[list[Match]]:
+        """The rows most like each query, reading the library once for 256 of them.
+
+        Args:
+            queries: (n, D) embeddings.
+            top: how many for each.
+
+        Raises:
+            UsageError: less than one is wanted.
+            InputError: they have another size than the library, or are not finite.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.library.matrix.shape[1]:
+            raise self._other_size(queries)
+        found: list[list[Match]] = []
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            white = self.whitening(queries[start : start + QUERIES_AT_ONCE], "the query")
+            found += self._matches(white, top, frozenset())
+        return found
 
     def rows_of(self, name: str) -> list[int]:
         """The rows of a recording of the library, by its name or the end of its path.
@@ -112,22 +158,22 @@ class Index:
         Raises:
             UsageError: several recordings have that end.
         """
-        if name in self._by_source:
-            return self._by_source[name]
         end = "/" + name.replace("\\", "/").removeprefix("./")
-        found = [source for source in self._by_source if f"/{source}".replace("\\", "/").endswith(end)]
-        if len(found) > 1:
-            raise UsageError(
-                f"{name}: {len(found)} recordings have that name", hint=f"for example {found[0]}"
-            )
-        return self._by_source[found[0]] if found else []
-
-    @cached_property
-    def _by_source(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
+        same: list[int] = []
+        ending: dict[str, list[int]] = {}
         for row, place in enumerate(self.library.places):
-            rows.setdefault(place.source, []).append(row)
-        return rows
+            if place.source == name:
+                same.append(row)
+            elif f"/{place.source}".replace("\\", "/").endswith(end):
+                ending.setdefault(place.source, []).append(row)
+        if same or not ending:
+            return same
+        if len(ending) > 1:
+            example = min(ending)
+            raise UsageError(
+                f"{name}: {len(ending)} recordings have that name", hint=f"for example {example}"
+            )
+        return ending.popitem()[1]
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -136,36 +182,77 @@ class Index:
 
         return Embedder(self.library)
 
-    def _mean(self, examples: Sequence[str | int | NDArray[np.float32]]) -> NDArray[np.float32]:
+    def nearest(
+        self, queries: NDArray[np.float32], count: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Rows and similarities of those nearest to each query, the most similar first.
+
+        Args:
+            queries: (n, D) whitened.
+            count: how many at most.
+        """
+        found = [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
+        if self.graph is not None:
+            for n, rows in enumerate(self.graph.propose(queries, count)):
+                found[n] = best_of(rows, similarity(self.white(rows) @ queries[n]), count)
+            return found
+        for start in range(0, len(self), BLOCK_ROWS):
+            scores = similarity(queries @ self.white(slice(start, start + BLOCK_ROWS)).T)
+            for n, (rows, best) in enumerate(found):
+                # Of equally similar rows the earlier one stays.
+                new = np.flatnonzero(scores[n] > (best[-1] if len(best) == count else -1))
+                if len(new):
+                    joined = np.concatenate([rows, new + start]), np.concatenate([best, scores[n][new]])
+                    found[n] = best_of(*joined, count)
+        return found
+
+    def white(self, rows: NDArray[np.int64] | Sequence[int] | slice) -> NDArray[np.float32]:
+        """Rows of the library, whitened: (n, D)."""
+        return self.whitening(np.asarray(self.library.matrix[rows]), self.library.name)
+
+    def _matches(
+        self, queries: NDArray[np.float32], top: int, unwanted: Collection[int]
+    ) -> list[list[Match]]:
+        if top < 1:
+            raise UsageError(f"-k {top} leaves nothing to find")
+        answers = []
+        for rows, scores in self.nearest(queries, top + len(unwanted)):
+            kept = [
+                (int(row), float(score))
+                for row, score in zip(rows, scores, strict=True)
+                if int(row) not in unwanted
+            ]
+            answers.append(
+                [
+                    Match(rank, round(score, 5), row, self.library.places[row])
+                    for rank, (row, score) in enumerate(kept[:top], start=1)
+                ]
+            )
+        return answers
+
+    def _mean(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         vectors = np.stack([self._vector(example) for example in examples])
         return np.asarray(self.whitening(vectors, "the query").mean(axis=0), np.float32)
 
-    def _vector(self, example: str | int | NDArray[np.float32]) -> NDArray[np.float32]:
+    def _vector(self, example: Example) -> NDArray[np.float32]:
         if isinstance(example, str):
             return self.embedder(example)
         if isinstance(example, int):
             return np.asarray(self.library.matrix[example])
-        size = self.library.matrix.shape[1]
-        if example.shape != (size,):
-            raise InputError(
-                f"an embedding of shape {example.shape}, and {self.library.name} has {size} values"
-            )
+        if example.shape != (self.library.matrix.shape[1],):
+            raise self._other_size(example)
         return example.astype(np.float32)
 
-    def _nearest(self, query: NDArray[np.float32], top: int, skip: Sequence[int]) -> list[Match]:
-        matrix, unwanted = self.library.matrix, set(skip)
-        wanted = top + len(unwanted)
-        rows, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        for start in range(0, len(matrix), BLOCK_ROWS):
-            block = self.whitening(np.asarray(matrix[start : start + BLOCK_ROWS]), self.library.name)
-            rows = np.concatenate([rows, np.arange(start, start + len(block))])
-            scores = np.concatenate([scores, similarity(block @ query)])
-            best = np.lexsort((rows, -scores))[:wanted]
-            rows, scores = rows[best], scores[best]
-        kept = [
-            (int(row), float(score)) for row, score in zip(rows, scores, strict=True) if row not in unwanted
-        ]
-        return [
-            Match(rank, round(score, 5), row, self.library.places[row])
-            for rank, (row, score) in enumerate(kept[:top], start=1)
-        ]
+    def _other_size(self, given: NDArray[np.float32]) -> InputError:
+        size = self.library.matrix.shape[1]
+        return InputError(
+            f"embeddings of shape {given.shape}, but those of {self.library.name} have {size} values"
+        )
+
+
+def best_of(
+    rows: NDArray[np.int64], scores: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The highest scores with their rows; equal ones in the order in which they are given."""
+    order = np.argsort(-scores, kind="stable")[:count]
+    return rows[order], scores[order]

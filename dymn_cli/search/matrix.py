@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
 from dymn_cli.errors import InputError
 from dymn_cli.readers import open_result
+from dymn_cli.readers.cells import require_width, time_of
 from dymn_cli.readers.from_json import provenance_of
-from dymn_cli.readers.from_npy import open_matrix, places_of
+from dymn_cli.readers.from_npy import INDEX, open_matrix
 from dymn_cli.results import Failure
 from dymn_cli.small_files import read_small
-from dymn_cli.writers.beside import meta_of
+from dymn_cli.writers.beside import index_of, meta_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Library", "Place", "open_library"]
 
 MAX_META_BYTES = 1 << 20
+PIECE_BYTES = 1 << 24
+QUOTE, LINE_FEED = ord('"'), ord("\n")
 
 
 class Place(NamedTuple):
@@ -72,9 +77,78 @@ def open_library(path: str) -> Library:
     return library
 
 
+class _IndexFile(Sequence[Place]):
+    """The rows of an .index.csv, each parsed when it is asked for: 8 bytes a row in memory.
+
+    Args:
+        path: of the file.
+        n_rows: of the matrix.
+
+    Raises:
+        InputError: it is missing, is no index, or has another number of rows.
+    """
+
+    def __init__(self, path: str, n_rows: int) -> None:
+        self._path, self._n_rows = path, n_rows
+        try:
+            self._data = np.memmap(path, np.uint8, mode="r")
+        except FileNotFoundError as exc:
+            raise InputError(f"{path}: missing", hint="dymn embed writes it beside the matrix") from exc
+        except (OSError, ValueError) as exc:
+            raise InputError(f"{path}: empty, or it cannot be read") from exc
+        self._ends = self._line_ends()
+        header = self._cells(0, int(self._ends[0]))
+        if [cell.removeprefix("\ufeff") for cell in header] != INDEX:
+            raise InputError(f"{path}, line 1: not the index of a matrix ({','.join(INDEX)})")
+        n = len(self._ends) - 1
+        if n != n_rows:
+            raise InputError(f"{path}: {n} rows, but the matrix has {n_rows}", hint="it may be cut short")
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    @overload
+    def __getitem__(self, row: int) -> Place: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[Place]: ...
+    def __getitem__(self, row: int | slice) -> Place | Sequence[Place]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(self._n_rows))]
+        row = range(self._n_rows)[row]
+        where = f"{self._path}, row {row}"
+        cells = self._cells(int(self._ends[row]), int(self._ends[row + 1]))
+        require_width(where, cells, INDEX)
+        if cells[0] != str(row):
+            raise InputError(f"{where}: {cells[0]!r} is not in its place")
+        return Place(cells[1], cells[2], time_of(cells[3], where), time_of(cells[4], where))
+
+    def __iter__(self) -> Iterator[Place]:
+        return map(self.__getitem__, range(self._n_rows))
+
+    def _cells(self, start: int, end: int) -> list[str]:
+        text = self._data[start:end].tobytes().decode("utf-8", "surrogateescape")
+        try:
+            return next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
+        except csv.Error as exc:
+            raise InputError(f"{self._path}, byte {start}: {exc}") from exc
+
+    def _line_ends(self) -> NDArray[np.int64]:
+        """Where each row ends; a line feed between quotes ends none."""
+        ends, is_quoted = [], 0
+        for start in range(0, len(self._data), PIECE_BYTES):
+            piece = np.asarray(self._data[start : start + PIECE_BYTES])
+            quotes = np.cumsum(piece == QUOTE, dtype=np.int32) + is_quoted
+            is_quoted = int(quotes[-1]) & 1
+            ends.append(np.flatnonzero((piece == LINE_FEED) & (quotes & 1 == 0)) + start + 1)
+        found = np.concatenate(ends)
+        if not len(found) or found[-1] != len(self._data):
+            found = np.append(found, len(self._data))
+        return found
+
+
 def _from_npy(path: str) -> Library:
     matrix = open_matrix(path)
-    places = [Place(*place) for place in places_of(path, matrix)]
+    places = _IndexFile(index_of(path), len(matrix))
     meta = meta_of(path, "npy")
     try:
         document = json.loads(read_small(meta, InputError, max_bytes=MAX_META_BYTES))

@@ -24,7 +24,10 @@ from dymn_cli.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Whitening", "similarity"]
+__all__ = ["BLOCK_ROWS", "Whitening", "similarity"]
+
+BLOCK_ROWS = 8_192
+"""Rows of a library that are in memory at a time: 12.6 MB of 384 values."""
 
 MOST_ROWS = 20_000
 """Rows that the statistics are taken from, evenly spaced over the library."""

@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dymn_cli.cli.batch_run.library import LibraryName, UseIndex, index_of, library_of, recordings_of
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import arg, opt
+from dymn_cli.cli.options.declare import opt
+from dymn_cli.cli.options.filters import AudioRoot
 from dymn_cli.cli.options.groups import ListOptions, ModelOptions
-from dymn_cli.cli.options.panels import OUTPUT
+from dymn_cli.cli.options.panels import SELECT
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.cli.terminal.tables import Listing, grid, show
+from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
 from dymn_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dymn_cli.search import Index
+    from dymn_cli.report.locate import Recordings
+    from dymn_cli.search import Place
 
 __all__ = ["register"]
 
@@ -27,13 +30,13 @@ HELP = """Find near-duplicates: re-encoded, trimmed, louder, or pitched a little
   dymn duplicates lib.npy
   dymn duplicates recordings/ --threshold 0.9
 
-LIBRARY is what dymn embed wrote, or a folder with an index as of dymn search. Every two of a
-group have a similarity of the threshold or more. auto lies two thirds of the way from what 1 in 100
-random pairs of the library exceeds to 1; the value is said. Nothing is deleted.
+LIBRARY is what dymn embed wrote, or a folder, whose index is kept as by dymn search. Any two recordings of
+a group have a similarity of the threshold or more. The automatic threshold adapts to how alike random pairs
+of the library are; dymn prints it. Nothing is deleted.
 
-Length, format, rate and size tell which one to keep; they are empty where a file is not there any more.
-In a pipe, tab-separated: group, similarity, source, seconds, format, rate_hz, channels, bytes; similarity is
-that to the first of the group. Exit code 1: no duplicates.
+Length, format, rate and size help you decide which one to keep; they are empty where a file is missing.
+In a pipe, tab-separated: group, similarity (to the first of the group), source, seconds, format, rate_hz,
+channels, bytes. Exit code 1: no duplicates.
 """
 
 COLUMNS = ("group", "similarity", "source", "seconds", "format", "rate_hz", "channels", "bytes")
@@ -45,36 +48,42 @@ def register(app: typer.Typer) -> None:
 
 
 def duplicates(
-    library: Annotated[str, arg("LIBRARY", "Embeddings, or a folder.")],
+    library: LibraryName,
     *,
     threshold: Annotated[
-        str, opt("--threshold", "auto|X", "The lowest similarity of two in a group.", "Which pairs")
+        str, opt("--threshold", "auto|X", "Lowest similarity of any two in a group.", SELECT)
     ] = "auto",
-    index: Annotated[
-        str | None, opt("--index", "FILE.npy", "Keep the index of a folder here.", OUTPUT)
-    ] = None,
+    use_index: UseIndex = None,
+    audio: AudioRoot = None,
     listing: ListOptions,
     model: ModelOptions,
     messages: Messages,
 ) -> None:
     """Print groups of near-duplicates."""
-    from dymn_cli.cli.batch_run.library import library_of
-    from dymn_cli.search import Index, group_duplicates
+    from dymn_cli.search import group_duplicates
     from dymn_cli.writers.spelling import counted
+    from dymn_cli.writers.to_json import provenance_fields, source_fields
 
     least = _threshold(threshold)
-    searched = Index(library_of(library, index, model, messages))
-    grouping = group_duplicates(searched, least)
+    choose_form(listing.format)
+    recordings = recordings_of(library, audio)
+    index = index_of(library_of(library, model, messages), use_index, messages)
+    grouping = group_duplicates(index, least)
     messages.note(
         f"{counted(len(grouping.groups), 'group')} at a similarity of {grouping.threshold:g} or more"
         f"{' (auto)' if least is None else ''}"
     )
     facts = [
-        {"group": number, "similarity": similarity, **_facts(searched, row)}
+        {"group": number, "similarity": similarity, **_facts(index.library.places[row], recordings)}
         for number, group in enumerate(grouping.groups, start=1)
         for row, similarity in zip(group.rows, group.similarity, strict=True)
     ]
-    document = {"schema": "dymn.duplicates/1", "threshold": grouping.threshold, "duplicates": facts}
+    document = {
+        "schema": "dymn.duplicates/1",
+        "threshold": grouping.threshold,
+        "duplicates": [one | source_fields(one["source"]) for one in facts],
+        **provenance_fields(index.library.provenance),
+    }
     rows = [tuple(one[name] for name in COLUMNS) for one in facts]
     show(Listing(COLUMNS, rows, document, lambda console: _table(facts)), listing, messages)
     if not facts:
@@ -90,13 +99,11 @@ def _threshold(text: str) -> float | None:
         raise UsageError(f"--threshold {text!r}", hint="auto, or a number up to 1") from None
 
 
-def _facts(index: Index, row: int) -> dict[str, Any]:
+def _facts(place: Place, recordings: Recordings) -> dict[str, Any]:
     from dymn_cli.audio.decode import open_audio
-    from dymn_cli.writers.spelling import readable
 
-    place = index.library.places[row]
     facts: dict[str, Any] = {
-        "source": readable(place.source),
+        "source": place.source,
         "seconds": round(place.end_s - place.start_s, 3),
         "format": None,
         "rate_hz": None,
@@ -104,16 +111,17 @@ def _facts(index: Index, row: int) -> dict[str, Any]:
         "bytes": None,
     }
     try:
-        with open_audio(place.source) as reader:
+        path = recordings.path_of(place.source)
+        with open_audio(path) as reader:
             info = reader.info
         facts |= {
             "format": f"{info.container} {info.codec}",
             "rate_hz": info.rate_hz,
             "channels": info.channels,
+            "bytes": os.path.getsize(path),  # noqa: PTH202 - names may be bytes
         }
-        facts["bytes"] = os.path.getsize(place.source)  # noqa: PTH202 - names may be bytes
     except (InputError, OSError):
-        pass  # said by the empty cells
+        pass  # the empty cells say it
     return facts
 
 
