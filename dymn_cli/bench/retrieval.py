@@ -130,8 +130,8 @@ def copy_of(samples: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     """An altered copy; `kind` is one of `COPIES`."""
     if kind == "mp3 32k":
         file = io.BytesIO()
-        soundfile.write(  # the highest compression is the lowest bit rate: 32 kbit/s at this sample rate
-            file, samples, RATE_HZ, format="MP3", bitrate_mode="CONSTANT", compression_level=1.0
+        soundfile.write(  # the lowest bit rate: 32 kbit/s
+            file, samples, RATE_HZ, format="MP3", bitrate_mode="CONSTANT", compression_level=0.99
         )
         file.seek(0)
         return np.asarray(soundfile.read(file, dtype="float32")[0], np.float32)

@@ -16,6 +16,7 @@ from dymn_cli.readers import open_result
 from dymn_cli.readers.cells import require_width, time_of
 from dymn_cli.readers.from_json import provenance_of
 from dymn_cli.readers.from_npy import INDEX, open_matrix
+from dymn_cli.readers.source import open_result_file
 from dymn_cli.results import Failure
 from dymn_cli.small_files import read_small
 from dymn_cli.writers.beside import index_of, meta_of
@@ -65,6 +66,9 @@ def open_library(path: str) -> Library:
         InputError: it cannot be read, has no embeddings or no rows, or its index does not fit.
         OutputError: parquet, and pyarrow is not installed.
     """
+    if path.endswith(".npy"):  # not as a result, which is read by recordings: one may have a million rows
+        with open_result_file(path):
+            return _from_npy(path)
     with open_result(path) as result:
         if result.kind != "embeddings":
             raise InputError(f"{path}: {result.kind}, not embeddings", hint="dymn embed makes them")
@@ -72,8 +76,6 @@ def open_library(path: str) -> Library:
             library = _from_npy(path)
         else:
             library = _in_memory(path, result, result.provenance)
-    if not len(library.matrix):
-        raise InputError(f"{path}: no embeddings in it")
     return library
 
 
@@ -148,6 +150,7 @@ class _IndexFile(Sequence[Place]):
 
 def _from_npy(path: str) -> Library:
     matrix = open_matrix(path)
+    _require_rows(path, len(matrix))
     places = _IndexFile(index_of(path), len(matrix))
     meta = meta_of(path, "npy")
     try:
@@ -168,5 +171,10 @@ def _in_memory(path: str, items: object, provenance: Provenance | None) -> Libra
         for row in item:
             places.append(Place(row.source, row.channel, row.start_s, row.end_s))
             vectors.append(row.embedding)
-    matrix = np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, 1), np.float32)
-    return Library(path, matrix, places, provenance)
+    _require_rows(path, len(vectors))
+    return Library(path, np.stack(vectors).astype(np.float32), places, provenance)
+
+
+def _require_rows(path: str, n_rows: int) -> None:
+    if not n_rows:
+        raise InputError(f"{path}: no embeddings in it")

@@ -9,6 +9,7 @@ import pytest
 
 from dymn_cli.errors import DymnError, InputError, UsageError
 from dymn_cli.search import Index, Library, Place, group_duplicates, open_library
+from dymn_cli.search import grouping as grouping_module
 from dymn_cli.search import index as index_module
 
 N, SIZE = 300, 16
@@ -48,6 +49,15 @@ def test_blocks_change_nothing_and_ties_go_by_row(rows: np.ndarray, monkeypatch:
     assert [match.row for match in whole[:4]] == [3, 42, 150, 299]
 
 
+def test_many_queries_at_once_are_as_one_by_one(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "QUERIES_AT_ONCE", 3)
+    index = Index(library(rows))
+    queries = rows[:8].astype(np.float32)
+    assert index.search_each(queries, top=5) == [index.search(query, top=5) for query in queries]
+    with pytest.raises(InputError, match="16 values"):
+        index.search_each(queries[:, :5])
+
+
 def test_negative_examples_push_away(rows: np.ndarray) -> None:
     rows[50] = rows[10] + rows[20] - 5
     index = Index(library(rows))
@@ -83,6 +93,30 @@ def test_copies_are_grouped_at_the_automatic_threshold(rows: np.ndarray) -> None
     grouping = group_duplicates(Index(library(rows)))
     assert [group.rows for group in grouping.groups if 5 in group.rows] == [(5, 100, 299)]
     assert 2 / 3 <= grouping.threshold <= 0.95
+
+
+def test_blocks_change_no_group(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows[100], rows[299] = rows[5] + 0.01, rows[5] - 0.01
+    whole = group_duplicates(Index(library(rows)), 0.5)
+    assert len(whole.groups) > 1
+    monkeypatch.setattr(grouping_module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(grouping_module, "SIDE_ROWS", 5)
+    assert group_duplicates(Index(library(rows)), 0.5) == whole
+
+
+def test_more_equal_rows_than_neighbours_are_one_group(rows: np.ndarray) -> None:
+    silent = range(0, N, 3)
+    rows[silent] = rows[0]
+    assert len(silent) > grouping_module.NEIGHBOURS
+    (group,) = group_duplicates(Index(library(rows)), 0.999).groups
+    assert group.rows == tuple(silent)
+
+
+def test_equal_rows_of_one_recording_are_no_duplicates(rows: np.ndarray) -> None:
+    rows[:4] = rows[0]
+    places = [Place(f"{n // 2}.wav", "mix", n % 2, n % 2 + 1.0) for n in range(N)]
+    index = Index(Library("lib", rows.astype(np.float32), places, None))
+    assert [group.rows for group in group_duplicates(index, 0.999).groups] == [(0, 2)]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.5, float("nan")])
