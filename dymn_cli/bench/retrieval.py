@@ -9,10 +9,12 @@ similarity, and by the raw cosine. Recordings of the query's own folder are left
 found by its microphone. AP is averaged over the queries of a label, then over labels.
 
 Copies: N recordings are copied as MP3 of 32 kbit/s, with a tenth cut off at each end, 6 dB louder and softer,
-and a semitone up and down. Every second recording with its copies calibrates a threshold: the one with the
-highest F1 of pairs. The others are a library of their own, with its own whitening, that tells how this
-threshold and the automatic one do. A pair is right if both are versions of one recording, and wrong if they
-are not and lie in different folders; folders often hold versions of their own.
+and a semitone up and down. Every second recording, with its copies, is a library that calibrates a threshold:
+the lowest with one wrong pair for every 20 rows. The others are another library, with a whitening of its own,
+that tells what this threshold and the automatic one find. A pair is right if both are versions of one
+recording, and wrong if they are not and lie in different folders; folders often hold versions of their own,
+and some sounds are published in several. "shrinks" is what `dymn_cli.search.grouping` calls SHRINK, of the
+first library.
 
 Index (extra search): the share of the 20 nearest rows that the graph finds too, of --rows or of the
 recordings, with each row in turn as the query, 500 at most.
@@ -43,7 +45,7 @@ from dymn_cli.errors import DymnError, InputError
 from dymn_cli.evaluation.metrics import average_precision, curve_of
 from dymn_cli.search import Index, Library, Place, open_library
 from dymn_cli.search.approximate import Approximate, is_installed
-from dymn_cli.search.grouping import automatic_threshold
+from dymn_cli.search.grouping import SHARE, WRONG_EVERY, automatic_threshold
 from dymn_cli.search.similarity import similarity
 from dymn_cli.tagging.tagger import Tagger
 
@@ -173,59 +175,87 @@ def label_precision(
 
 
 def copies_found(
-    originals: NDArray[np.float32], copies: Mapping[str, NDArray[np.float32]], folders: Sequence[str]
+    vectors: NDArray[np.float32],
+    copies: Mapping[str, NDArray[np.float32]],
+    copied: NDArray[np.int64],
+    folders: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
     """Calibrate a threshold on half of the recordings, and say what it finds in the other half.
 
     Args:
-        originals: (n, D) embeddings.
-        copies: (n, D) of the copies of each kind.
-        folders: of the originals.
+        vectors: (n, D) embeddings of the recordings.
+        copies: (m, D) of the copies of each kind.
+        copied: (m,) which recordings they are of.
+        folders: of the recordings.
     """
-    places = np.array(folders)
-    fit, test = (
-        (np.concatenate([originals[part], *(vectors[part] for vectors in copies.values())]), places[part])
-        for part in (slice(0, None, 2), slice(1, None, 2))
-    )
-    threshold = _calibrated(*fit)
-    vectors, places = test
-    n = len(places)
-    index = _index(vectors)
-    scores, right, wrong = _pairs(index, places)
-    yield "copies: recordings", str(n)
-    for k, kind in enumerate(copies, start=1):
-        nearest = scores[k * n : (k + 1) * n, :n].argmax(axis=1)
-        yield f"copies: {kind}: the original is nearest", f"{np.mean(nearest == np.arange(n)):.3f}"
-    for name, least in (("calibrated", threshold), ("automatic", automatic_threshold(index))):
+    fit, test = (_Half.of(vectors, copies, copied, folders, odd) for odd in (0, 1))
+    threshold = fit.quantile(fit.allowed)
+    usual = fit.quantile(SHARE)
+    shrinks = ((1 - threshold) / (1 - usual)) ** (1 / np.log10(SHARE / fit.allowed))
+    yield "copies: shrinks by", f"{shrinks:.2f}"
+    yield "copies: recordings, copied", f"{test.n_rows}, {len(test.original)}"
+    own = {kind: test.scores[rows] for kind, rows in test.copies.items()}
+    for kind, scores in own.items():
+        nearest = scores[:, : test.n_rows].argmax(axis=1)
+        yield f"copies: {kind}: the original is nearest", f"{np.mean(nearest == test.original):.3f}"
+    for name, least in (("calibrated", threshold), ("automatic", automatic_threshold(test.index))):
         yield f"copies: {name} threshold", f"{least:.3f}"
-        for k, kind in enumerate(copies, start=1):
-            own = scores[np.arange(k * n, (k + 1) * n), np.arange(n)]
-            yield f"copies: {kind}: found, {name}", f"{np.mean(own >= least):.3f}"
-        n_right, n_wrong = int((scores[right] >= least).sum()), int((scores[wrong] >= least).sum())
-        yield f"copies: right pairs, {name}", f"{n_right} of {right.sum()}"
-        yield f"copies: wrong pairs, {name}", f"{n_wrong} of {wrong.sum()}"
+        for kind, scores in own.items():
+            found = scores[np.arange(len(scores)), test.original] >= least
+            yield f"copies: {kind}: found, {name}", f"{np.mean(found):.3f}"
+        wrong = test.scores[test.wrong] >= least
+        yield f"copies: wrong pairs, {name}", f"{wrong.sum()} of {len(wrong)}"
 
 
-def _calibrated(vectors: NDArray[np.float32], places: NDArray[np.str_]) -> float:
-    """The threshold with the highest F1 of pairs."""
-    scores, right, wrong = _pairs(_index(vectors), places)
-    curve = curve_of(
-        np.concatenate([scores[right], scores[wrong]]), np.arange(right.sum() + wrong.sum()) < right.sum()
-    )
-    return float(curve.thresholds[curve.f1.argmax()])
+@dataclass(frozen=True, slots=True, eq=False)
+class _Half:
+    """A library of every second recording, and of copies of some of them.
 
+    Args:
+        index: of it.
+        scores: (n, n) similarities.
+        wrong: (n, n) which pairs are wrong, each once.
+        n_rows: recordings, which come first.
+        copies: rows of each kind of copies.
+        original: the row that each copy is of.
+    """
 
-def _pairs(
-    index: Index, places: NDArray[np.str_]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Similarities (m, m), and which pairs are right and which wrong, each pair once."""
-    white = index.white(slice(None))
-    scores = similarity(white @ white.T)
-    n = len(places)
-    recording, place = np.arange(len(white)) % n, np.tile(places, len(white) // n)
-    is_once = np.triu(np.ones_like(scores, bool), 1)
-    right = is_once & (recording[:, np.newaxis] == recording)
-    return scores, right, is_once & (place[:, np.newaxis] != place)
+    index: Index
+    scores: NDArray[np.float32]
+    wrong: NDArray[np.bool_]
+    n_rows: int
+    copies: Mapping[str, NDArray[np.int64]]
+    original: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        vectors: NDArray[np.float32],
+        copies: Mapping[str, NDArray[np.float32]],
+        copied: NDArray[np.int64],
+        folders: Sequence[str],
+        odd: int,
+    ) -> _Half:
+        chosen = copied % 2 == odd
+        original = copied[chosen] // 2
+        rows, n_copies = vectors[odd::2], len(original)
+        index = _index(np.concatenate([rows, *(of_kind[chosen] for of_kind in copies.values())]))
+        white = index.white(slice(None))
+        scores = similarity(white @ white.T)
+        recording = np.concatenate([np.arange(len(rows)), np.tile(original, len(copies))])
+        folder = np.array(folders[odd::2])[recording]
+        wrong = np.triu(folder[:, np.newaxis] != folder, 1)
+        own = {kind: len(rows) + k * n_copies + np.arange(n_copies) for k, kind in enumerate(copies)}
+        return cls(index, scores, wrong, len(rows), own, original)
+
+    @property
+    def allowed(self) -> float:
+        """Share of pairs that may be wrong: one pair for every 20 rows."""
+        return 1 / (WRONG_EVERY / 2 * len(self.index))
+
+    def quantile(self, share: float) -> float:
+        """The similarity that this share of the wrong pairs exceeds."""
+        return float(np.quantile(self.scores[self.wrong], 1 - share))
 
 
 def index_recall(library: Library) -> Iterator[tuple[str, str]]:
@@ -287,9 +317,9 @@ def main(
             yield f"same label: queries\t{found[2]}"
             yield f"same label: mAP\t{found[0]:.3f}"
             yield f"same label: mAP by raw cosine\t{found[1]:.3f}"
-        chosen = np.unique(np.linspace(0, len(given) - 1, min(n_copies, len(given))).astype(int))
+        chosen = np.unique(np.linspace(0, len(given) - 1, min(n_copies, len(given))).astype(np.int64))
         copies = {kind: embedded(copy_of(given[n].samples, kind) for n in chosen) for kind in COPIES}
-    for what, value in copies_found(vectors[chosen], copies, [given[n].folder for n in chosen]):
+    for what, value in copies_found(vectors, copies, chosen, [one.folder for one in given]):
         yield f"{what}\t{value}"
     if is_installed():
         for what, value in index_recall(_library(vectors) if rows is None else open_library(rows)):

@@ -216,16 +216,15 @@ class Index:
         if top < 1:
             raise UsageError(f"-k {top} leaves nothing to find")
         answers = []
-        for rows, scores in self.nearest(queries, top + len(unwanted)):
-            kept = [
-                (int(row), float(score))
-                for row, score in zip(rows, scores, strict=True)
-                if int(row) not in unwanted
-            ]
+        for query, (rows, _) in zip(queries, self.nearest(queries, top + len(unwanted)), strict=True):
+            rows = np.sort(rows[~np.isin(rows, list(unwanted))])
+            scores = self.whitening.precise(np.asarray(self.library.matrix[rows]), query)
             answers.append(
                 [
-                    Match(rank, round(score, 5), row, self.library.places[row])
-                    for rank, (row, score) in enumerate(kept[:top], start=1)
+                    Match(rank, round(float(score), 5), int(row), self.library.places[int(row)])
+                    for rank, (row, score) in enumerate(
+                        zip(*best_of(rows, scores, top), strict=True), start=1
+                    )
                 ]
             )
         return answers

@@ -52,15 +52,20 @@ def test_recordings_of_the_own_folder_do_not_count(vectors: np.ndarray) -> None:
         label_precision(vectors, labels, ["one"] * 60)
 
 
-def test_copies_are_judged_on_the_half_that_did_not_calibrate(vectors: np.ndarray) -> None:
-    copies = {"near": vectors + 0.01, "far": vectors[::-1].copy()}
-    copies["far"][::2] = vectors[::2]  # a copy in the half that calibrates only
-    found = dict(copies_found(vectors, copies, [str(n) for n in range(60)]))
-    assert found["copies: recordings"] == "30"
+def test_copies_are_judged_on_the_half_that_did_not_calibrate() -> None:
+    random = np.random.default_rng(2)
+    vectors = random.normal(size=(400, 16)).astype(np.float32) + 2
+    copied = np.arange(0, 400, 5)
+    copies = {"near": vectors[copied] + 0.01, "far": random.normal(size=(80, 16)).astype(np.float32) + 2}
+    copies["far"][copied % 2 == 0] = vectors[copied[copied % 2 == 0]]  # a copy where it calibrates only
+    found = dict(copies_found(vectors, copies, copied, [str(n) for n in range(400)]))
+    assert found["copies: recordings, copied"] == "200, 40"
     assert (
         found["copies: near: the original is nearest"] == found["copies: near: found, automatic"] == "1.000"
     )
     assert float(found["copies: far: found, calibrated"]) < 0.1
+    n_wrong, _, n_pairs = found["copies: wrong pairs, calibrated"].partition(" of ")
+    assert 0 < int(n_wrong) / int(n_pairs) < 5 / (10 * 280)
 
 
 def test_recall_is_measured_against_an_exact_search(vectors: np.ndarray) -> None:

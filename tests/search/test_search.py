@@ -11,6 +11,7 @@ from dymn_cli.errors import DymnError, InputError, UsageError
 from dymn_cli.search import Index, Library, Place, group_duplicates, open_library
 from dymn_cli.search import grouping as grouping_module
 from dymn_cli.search import index as index_module
+from dymn_cli.search.grouping import automatic_threshold
 
 N, SIZE = 300, 16
 
@@ -92,7 +93,15 @@ def test_copies_are_grouped_at_the_automatic_threshold(rows: np.ndarray) -> None
     rows[100], rows[299] = rows[5] + 0.01, rows[5] - 0.01
     grouping = group_duplicates(Index(library(rows)))
     assert [group.rows for group in grouping.groups if 5 in group.rows] == [(5, 100, 299)]
-    assert 2 / 3 <= grouping.threshold <= 0.95
+    assert 0.6 <= grouping.threshold <= 0.95
+
+
+def test_a_larger_library_needs_a_higher_threshold() -> None:
+    random = np.random.default_rng(5)
+    small, large = (Index(library(random.normal(size=(n, SIZE)))) for n in (100, 5_000))
+    assert automatic_threshold(small) < automatic_threshold(large) < 0.95
+    copies = Index(library(np.repeat(random.normal(size=(10, SIZE)), 30, axis=0)))
+    assert automatic_threshold(copies) == 0.95
 
 
 def test_blocks_change_no_group(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

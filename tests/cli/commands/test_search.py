@@ -242,7 +242,7 @@ def test_another_model_is_named(fake: Fake, library: str, dymn: Any) -> None:
 def test_duplicates_say_what_differs(fake: Fake, library: str) -> None:
     ran = fake("duplicates", library, "-f", "json")
     document = json.loads(ran.out)
-    assert document["threshold"] == 0.77
+    assert document["threshold"] == 0.85
     assert [one["source"] for one in document["duplicates"]] == ["lib/low1.wav", "lib/low2.wav"]
     assert document["duplicates"][0]["rate_hz"] == 32_000
-    assert "1 group at a similarity of 0.77 or more (auto)" in ran.err
+    assert "1 group at a similarity of 0.85 or more (auto)" in ran.err
