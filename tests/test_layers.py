@@ -176,6 +176,8 @@ LIBRARIES = {
     "pyarrow": {"writers", "readers.from_parquet"},
     "filelock": {"cli.batch_run.library", "search.approximate", "store.local", "train.run_folder"},
     "usearch": {"search.approximate"},
+    "umap": {"search.projection"},
+    "openTSNE": {"search.projection"},
     # The network: one module goes there, and only `dymn models pull` calls it.
     "http": {"store.download"},
     "socket": {"store.download"},

@@ -10,7 +10,7 @@ found by its microphone. AP is averaged over the queries of a label, then over l
 
 Copies: N recordings are copied as MP3 of 32 kbit/s, with a tenth cut off at each end, 6 dB louder and softer,
 and a semitone up and down. Every second recording, with its copies, is a library that calibrates a threshold:
-the lowest with one wrong pair for every 20 rows. The others are another library, with a whitening of its own,
+the lowest with one wrong pair for every ten rows. The others are another library, with its own whitening,
 that tells what this threshold and the automatic one find. A pair is right if both are versions of one
 recording, and wrong if they are not and lie in different folders; folders often hold versions of their own,
 and some sounds are published in several. "shrinks" is what `dymn_cli.search.grouping` calls SHRINK, of the
@@ -66,6 +66,8 @@ MAX_S = 30.0
 DEMO_S = 2.0
 SEMITONE = 2 ** (1 / 12)
 TOP, MAX_QUERIES = 20, 500
+TAIL = 0.001
+"""Share of pairs from which "shrinks" is taken: rarer ones may be of a sound that was published twice."""
 COPIES = ("mp3 32k", "trimmed", "+6 dB", "-6 dB", "+1 semitone", "-1 semitone")
 
 
@@ -190,8 +192,7 @@ def copies_found(
     """
     fit, test = (_Half.of(vectors, copies, copied, folders, odd) for odd in (0, 1))
     threshold = fit.quantile(fit.allowed)
-    usual = fit.quantile(SHARE)
-    shrinks = ((1 - threshold) / (1 - usual)) ** (1 / np.log10(SHARE / fit.allowed))
+    shrinks = ((1 - fit.quantile(TAIL)) / (1 - fit.quantile(SHARE))) ** (1 / np.log10(SHARE / TAIL))
     yield "copies: shrinks by", f"{shrinks:.2f}"
     yield "copies: recordings, copied", f"{test.n_rows}, {len(test.original)}"
     own = {kind: test.scores[rows] for kind, rows in test.copies.items()}

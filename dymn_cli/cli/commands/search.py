@@ -37,8 +37,8 @@ LIBRARY is what dymn embed wrote (npy, parquet, csv, jsonl), or a folder: its in
 folder and brought up to date. Queries are files, folders or - for standard input, each searched for by itself
 with the library's model and windows. Several --like are one query: their mean, less half of that of --not.
 
-Similarity is 0 for two random recordings of the library and 1 for equal ones. Altered copies have 0.9 or more
-in most cases: dymn duplicates finds those.
+Similarity is 0 for two random recordings of the library and 1 for equal ones. Most altered copies have 0.8 or
+more: dymn duplicates finds those.
 
 Formats: table, tsv, csv, json, jsonl, m3u8. Exit code 1: nothing is similar enough (--min-similarity).
 """
