@@ -50,7 +50,7 @@ PARTS = {
         "writers.spelling",
         "readers",
     },
-    "search": {*BASE, "labels", "audio", "store.registry", "tagging", "readers", "writers"},
+    "search": {*BASE, "labels", "audio", "store.registry", "runtime.ort", "tagging", "readers", "writers"},
     "demo": {*BASE, "audio"},
     "hear": {*BASE, "audio", "frontend", "model", "store"},
     "export": {

@@ -39,7 +39,7 @@ __all__ = ["Approximate", "is_installed"]
 
 LINKS = 16
 """Neighbours of a row, twice as many on the lowest level."""
-EXPANSION_ADD, EXPANSION_SEARCH = 128, 256
+EXPANSION_ADD, EXPANSION_SEARCH = 128, 512
 PROPOSED = 3
 """Rows that are compared exactly, for each that is wanted."""
 MIN_PROPOSED = 100
@@ -149,8 +149,8 @@ class Approximate:
 
     @property
     def n_bytes(self) -> int:
-        """Size of the graph."""
-        return int(self._graph.serialized_length)
+        """Size of the graph, in memory or in its file."""
+        return len(self._graph.save())
 
     def propose(self, queries: NDArray[np.float32], count: int) -> list[NDArray[np.int64]]:
         """Rows that may be nearest, in order, more than are wanted.
@@ -166,6 +166,9 @@ class Approximate:
 
 
 def _usearch() -> Any:
+    # From 2.25 on usearch loads a library with global symbols, with which onnxruntime cannot be loaded later.
+    import dymn_cli.runtime.ort  # noqa: F401
+
     try:
         import usearch.index
     except ImportError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -246,3 +247,15 @@ def test_duplicates_say_what_differs(fake: Fake, library: str) -> None:
     assert [one["source"] for one in document["duplicates"]] == ["lib/low1.wav", "lib/low2.wav"]
     assert document["duplicates"][0]["rate_hz"] == 32_000
     assert "1 group at a similarity of 0.85 or more (auto)" in ran.err
+
+
+def test_the_real_model_searches_a_graph(dymn: Any, record: Callable[..., str]) -> None:
+    """onnxruntime and usearch in one process, in the order of a command."""
+    pytest.importorskip("usearch.index")
+    for name, band in (("a", 30), ("b", 60), ("c", 90)):
+        record(f"lib/{name}.wav", (band, 1))
+    assert dymn("embed", "lib", "-o", "lib.npy").returncode == 0
+    path = os.pathsep.join([dymn.env["PYTHONPATH"], *sys.path])  # usearch may be anywhere on it
+    ran = dymn("search", "lib.npy", "lib/b.wav", "-k", 1, "--index", env={"PYTHONPATH": path})
+    assert ran.returncode == 0, ran.err
+    assert ran.rows[0][2:4] == ["1.0", "lib/b.wav"]
