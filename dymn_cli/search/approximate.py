@@ -3,8 +3,8 @@
 The graph holds the whitened rows as int8. A row of 384 values takes 533 bytes with its links, so ten million
 take 5.3 GB, beside 15.4 GB of float32 on the disk, of which a search reads a hundred rows. Both are
 memory-mapped. What the graph proposes is compared exactly with the rows of the library, so similarities are
-those of an exact search, and only the choice of rows is approximate. `python -m dymn_cli.bench.retrieval`
-measures its recall.
+those of an exact search, and only the choice of rows is approximate. Of the 20 nearest of 20,271 windows it
+finds all, and 99.7 % in 150,000 mixtures of two of them (`python -m dymn_cli.bench.retrieval --rows`).
 
     CACHE/search/PATH-STATE.usearch     hashes of the library's path, and of its size and time of change
 

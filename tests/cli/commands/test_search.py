@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+
+from dymn_cli.cli.terminal.messages import Messages
 
 Fake = Callable[..., Any]
 
@@ -80,14 +81,24 @@ def test_a_damaged_index_is_made_again(fake: Fake, sounds: str, dymn: Any) -> No
 
 
 @pytest.mark.usefixtures("home")
-def test_one_process_at_a_time_makes_an_index(fake: Fake, sounds: str, dymn: Any) -> None:
+def test_one_process_at_a_time_makes_an_index(
+    fake: Fake, sounds: str, dymn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake("search", sounds, "lib/mid.wav")
-    is_held = threading.Event()
+    is_held, is_waited_for = threading.Event(), threading.Event()
+    note = Messages.note
+
+    def noted(self: Messages, text: str) -> None:
+        note(self, text)
+        if "waiting for another dymn" in text:
+            is_waited_for.set()
+
+    monkeypatch.setattr(Messages, "note", noted)
 
     def hold() -> None:
         with FileLock(kept(dymn).with_suffix(".lock")):
             is_held.set()
-            time.sleep(0.5)
+            assert is_waited_for.wait(30)
 
     other = threading.Thread(target=hold)
     other.start()
@@ -95,7 +106,7 @@ def test_one_process_at_a_time_makes_an_index(fake: Fake, sounds: str, dymn: Any
     ran = fake("search", sounds, "lib/mid.wav")
     other.join()
     assert ran.returncode == 0
-    assert "waiting for another dymn" in ran.err
+    assert is_waited_for.is_set()
 
 
 @pytest.mark.usefixtures("home")
