@@ -24,6 +24,7 @@ from dymn_cli.cli.commands import (
     demo,
     distill,
     doctor,
+    duplicates,
     embed,
     events,
     export,
@@ -36,6 +37,7 @@ from dymn_cli.cli.commands import (
     plot,
     report,
     schema,
+    search,
     tag,
     watch,
 )
@@ -66,19 +68,8 @@ some inputs failed, 70 a bug, 130 interrupted."""
 
 
 GROUPS = {
-    "Analyse": (
-        "tag",
-        "events",
-        "embed",
-        "listen",
-        "watch",
-        "convert",
-        "cut",
-        "report",
-        "plot",
-        "merge",
-        "info",
-    ),
+    "Analyse": ("tag", "events", "embed", "listen", "watch", "info"),
+    "Use results": ("convert", "cut", "report", "plot", "merge", "search", "duplicates"),
     "Train": ("finetune", "eval", "distill"),
     "Models": ("models", "export", "labels"),
     "This installation": ("doctor", "bench", "demo", "schema"),
@@ -126,7 +117,8 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS = (
-    tag, events, embed, listen, watch, convert, cut, report, plot, merge, info, finetune, eval_, distill,
+    tag, events, embed, listen, watch, convert, search, duplicates, cut, report, plot, merge, info, finetune,
+    eval_, distill,
     models, export, labels, doctor, bench, demo, schema,
 )  # fmt: skip
 for module in COMMANDS:

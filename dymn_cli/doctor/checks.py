@@ -48,6 +48,7 @@ EXTRAS = {
     "pyarrow": "-f parquet",
     "h5py": "AudioSet and teachers' logits in HDF5",
     "matplotlib": "the pictures of dymn eval",
+    "usearch": "dymn search in millions of rows",
 }
 VARIABLES = (
     "DYMN_MODEL",

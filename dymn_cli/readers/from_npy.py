@@ -17,7 +17,7 @@ from dymn_cli.writers.beside import index_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["embeddings_of", "open_matrix"]
+__all__ = ["INDEX", "embeddings_of", "open_matrix"]
 
 INDEX = ["row", "source", "channel", "start_s", "end_s"]
 

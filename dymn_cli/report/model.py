@@ -15,7 +15,9 @@ __all__ = [
     "HeatMap",
     "Key",
     "LabelCount",
+    "LibraryMap",
     "Overview",
+    "Point",
     "Report",
     "Sound",
     "Source",
@@ -151,6 +153,38 @@ class Report:
     left_out: str
     decisions: tuple[Decision, ...]
     carried: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A recording, or a stretch of it, on a map.
+
+    Args:
+        source: its number among those of the page.
+        start_s: where the stretch begins, in seconds.
+        end_s: where it ends.
+        x: from 0 to 1.
+        y: likewise, from the bottom.
+    """
+
+    source: int
+    start_s: float
+    end_s: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryMap:
+    """Recordings in two dimensions: what sounds alike lies near each other.
+
+    Args:
+        method: that found the places, such as "PCA".
+        points: in any order.
+    """
+
+    method: str
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True)

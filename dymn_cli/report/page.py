@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from dymn_cli._version import __version__
 from dymn_cli.labels import Vocabulary
 from dymn_cli.report.decisions import COLUMNS
 from dymn_cli.report.gather import Sampling
-from dymn_cli.report.model import Decision, HeatMap, Report, Sound, Source, Tile
+from dymn_cli.report.model import Decision, HeatMap, LibraryMap, Point, Report, Sound, Source, Tile
 from dymn_cli.writers.spelling import readable
 
 __all__ = ["write_page"]
 
 STATIC = Path(__file__).with_name("static")
-SCRIPTS = ("state.js", "draw.js", "time_lines.js", "player.js", "review.js", "main.js")
+SCRIPTS = ("state.js", "draw.js", "time_lines.js", "player.js", "review.js", "map.js", "main.js")
 SHADES = 5
 CHARACTERS = 80  # above the columns of a heat map
 
@@ -47,6 +47,7 @@ def write_page(
     title: str,
     made_by: str,
     notices: Iterable[str] = (),
+    library_map: LibraryMap | None = None,
 ) -> bytes:
     """The whole page; equal arguments give equal bytes.
 
@@ -57,6 +58,7 @@ def write_page(
         title: of the page.
         made_by: the model and how it was asked, in a line.
         notices: what else is worth knowing, a sentence each.
+        library_map: where the recordings lie among each other; None for no map.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -75,8 +77,9 @@ def write_page(
         policy=_policy(style, script),
         style=Markup(style),  # ours, from the package
         script=Markup(script),  # likewise
-        data=Markup(_json(_data(report, sounds, lengths, sampling))),  # has no "<" and no "&"
+        data=Markup(_json(_data(report, sounds, lengths, sampling, library_map))),  # has no "<" and no "&"
         overview=report.overview,
+        library_map=library_map,
         length=_span(sum(filter(None, lengths))) if any(lengths) else "unknown",
         span=_span,
         shade=_shade,
@@ -121,7 +124,11 @@ def _json(data: object) -> str:
 
 
 def _data(
-    report: Report, sounds: Sequence[Sound], lengths: Sequence[float | None], sampling: Sampling
+    report: Report,
+    sounds: Sequence[Sound],
+    lengths: Sequence[float | None],
+    sampling: Sampling,
+    library_map: LibraryMap | None,
 ) -> dict[str, Any]:
     events = _events(report)
     known = Vocabulary.audioset().labels
@@ -149,7 +156,30 @@ def _data(
         "order": sampling.order,
         "threshold": sampling.threshold,
         "seed": sampling.seed,
+        "map": None if library_map is None else _points(library_map, report, events.labels),
     }
+
+
+def _points(
+    library_map: LibraryMap, report: Report, labels: Sequence[tuple[str, str]]
+) -> dict[str, list[Any]]:
+    """The points of a map, a list a column; the label of each is that of the best event there, or null."""
+    numbers = {name: n for n, (name, _) in enumerate(labels)}
+    points = library_map.points
+    return {
+        "s": [one.source for one in points],
+        "a": [round(one.start_s, 3) for one in points],
+        "b": [round(one.end_s, 3) for one in points],
+        "x": [round(one.x, 4) for one in points],
+        "y": [round(one.y, 4) for one in points],
+        "l": [_best_label(one, report.sources[one.source], numbers) for one in points],
+    }
+
+
+def _best_label(point: Point, source: Source, numbers: Mapping[str, int]) -> int | None:
+    there = [span for span in source.spans if span.start_s < point.end_s and span.end_s > point.start_s]
+    best = max(there, key=lambda span: (span.score or 0.0, span.end_s - span.start_s), default=None)
+    return None if best is None else numbers[best.label]
 
 
 def _events(report: Report) -> _Columns:

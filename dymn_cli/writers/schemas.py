@@ -5,6 +5,8 @@
     embedding   a stretch of a source               dymn embed -f jsonl
     error       a source that gave nothing          each of these commands, and dymn info
     info        what a source says of itself        dymn info -f jsonl|json
+    search      a query with what is like it        dymn search -f jsonl|json
+    duplicates  groups of near-duplicates           dymn duplicates -f json
     meta        what made a file                    NAME.meta.json beside csv, tsv, npy and parquet files
 
 A field that is required is always there. Changes within the number of a schema only add fields, so readers
@@ -110,6 +112,7 @@ MODEL = _object(
     description="Who answered.",
 )
 LIVE_EVENT = ("channel", "number", "start_s", *LABEL, "score", "clock")
+SIMILARITY = _number("0 as two random recordings of the library, 1 the same.", 0, 1)
 MADE_BY: JsonObject = {
     "model": _known(MODEL),
     "options": {
@@ -255,6 +258,52 @@ _ALL = (
                 ("dropout", ["at_s", "reason"]),
             )
         ],
+    ),
+    _schema(
+        "search",
+        "A query and the rows of a library that are most like it; none is an empty list.",
+        {
+            "query": _text("The name of the recording, or the examples; readable."),
+            "matches": _list(
+                "The most similar first.",
+                _object(
+                    {
+                        "rank": _whole("From 1, the most similar.", 1),
+                        "similarity": SIMILARITY,
+                        **SOURCE,
+                        "channel": CHANNEL,
+                        "start_s": START,
+                        "end_s": END,
+                    },
+                    "source_b64",
+                ),
+            ),
+            **MADE_BY,
+        },
+    ),
+    _schema(
+        "duplicates",
+        "Groups of near-duplicates of a library.",
+        {
+            "threshold": _number("Every two of a group have this similarity or more.", 0, 1),
+            "duplicates": _list(
+                "Those of a group follow each other.",
+                _object(
+                    {
+                        "group": _whole("From 1.", 1),
+                        "similarity": _number("To the first of the group.", 0, 1),
+                        **SOURCE,
+                        "seconds": _number("Length of what was compared."),
+                        "format": _or_null(_text("Container and codec; null where the file is missing.")),
+                        "rate_hz": _or_null(_whole("Samples per second.", 1)),
+                        "channels": _or_null(_whole("Their number.", 1)),
+                        "bytes": _or_null(_whole("Size of the file.")),
+                    },
+                    "source_b64",
+                ),
+            ),
+            **MADE_BY,
+        },
     ),
     _schema(
         "meta",

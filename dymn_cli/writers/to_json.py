@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 from dymn_cli.results import ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
@@ -27,7 +27,16 @@ from dymn_cli.writers.base import (
 from dymn_cli.writers.meta import model_object
 from dymn_cli.writers.spelling import readable, seconds, stand_in
 
-__all__ = ["JsonTags", "JsonlEmbeddings", "JsonlTags", "error_object", "source_fields"]
+__all__ = [
+    "JsonTags",
+    "JsonlEmbeddings",
+    "JsonlTags",
+    "error_object",
+    "json_array",
+    "json_lines",
+    "provenance_fields",
+    "source_fields",
+]
 
 CLIP_SCHEMA = "dymn.clip/1"
 EVENTS_SCHEMA = "dymn.events/1"
@@ -55,7 +64,7 @@ def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
             for window in result.windows
         ]
     clip["warnings"] = [readable(line) for line in result.warnings]
-    return clip | _provenance_fields(options.provenance, result.model)
+    return clip | provenance_fields(options.provenance, result.model)
 
 
 def events_object(result: SourceEvents, options: WriterOptions) -> JsonObject:
@@ -71,7 +80,7 @@ def events_object(result: SourceEvents, options: WriterOptions) -> JsonObject:
             for event in result.events
         ],
         "warnings": [readable(line) for line in result.warnings],
-        **_provenance_fields(options.provenance, result.model),
+        **provenance_fields(options.provenance, result.model),
     }
 
 
@@ -85,7 +94,7 @@ def embedding_object(row: EmbeddingRow, options: EmbeddingOptions) -> JsonObject
         "end_s": seconds(row.end_s),
         "embedding": [float(str(value)) for value in row.embedding],
         "warnings": [readable(line) for line in row.warnings],
-        **_provenance_fields(options.provenance),
+        **provenance_fields(options.provenance),
     }
 
 
@@ -165,7 +174,8 @@ def _event_object(event: Event, precision: int) -> JsonObject:
     }
 
 
-def _provenance_fields(provenance: Provenance | None, model: ModelInfo | None = None) -> JsonObject:
+def provenance_fields(provenance: Provenance | None, model: ModelInfo | None = None) -> JsonObject:
+    """What made a result: `model`, `options` and `dymn`; null where nothing says so."""
     if model is None and provenance is not None:
         model = provenance.model
     return {
@@ -188,6 +198,17 @@ def _indented(document: JsonObject) -> str:
     )
 
 
+def json_lines(documents: Iterable[JsonObject]) -> bytes:
+    """An object a line."""
+    return "".join(f"{_text(document)}\n" for document in documents).encode()
+
+
+def json_array(documents: Iterable[JsonObject]) -> bytes:
+    """One array: each object over several lines."""
+    inner = ",\n".join(map(_indented, documents))
+    return f"[\n{inner}\n]\n".encode() if inner else b"[]\n"
+
+
 def _field(value: object) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "[\n" + ",\n".join(f"      {_text(item)}" for item in value) + "\n    ]"
@@ -202,7 +223,7 @@ class _Jsonl(Writer[T_contra]):
         self._put(error_object(failure))
 
     def _put(self, *documents: JsonObject) -> None:
-        self.hand_over("".join(f"{_text(document)}\n" for document in documents).encode())
+        self.hand_over(json_lines(documents))
 
 
 class JsonlTags(_Jsonl[ClipResult | SourceEvents]):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dymn_cli.cli.app import run
@@ -368,4 +370,24 @@ def test_thousands_stay_fluent(driver: Any, tmp_path: Path, large_page: Callable
     assert took < 250, "milliseconds a step, on a slow machine; a few tens on others"
     page.keys("v")
     assert page.text("#progress-text").startswith("0 of ")
+    assert page.complaints() == []
+
+
+def test_a_point_of_the_map_is_played(driver: Any, recordings: Path) -> None:
+    out, matrix = recordings / "map.html", recordings / "lib.npy"
+    names = [("20240522_235900.wav", 2.0), (HOSTILE, 0.0)]
+    np.save(matrix, np.eye(2, 8, dtype=np.float32))
+    with (recordings / "lib.index.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["row", "source", "channel", "start_s", "end_s"])
+        rows.writerows([n, name, "mix", start, start + 4] for n, (name, start) in enumerate(names))
+    assert run(["report", str(recordings / "events.csv"), "--map", str(matrix), "-o", str(out), "-q"]) == 0
+    page = Page(driver, out)
+    page.size(1280)
+    page.open()
+    assert {one.text for one in page.all("#map-key li")} == {"Dog", "Owl"}
+    page.js("arguments[0].focus()", page.one("#map"))
+    page.keys([RIGHT, ENTER])
+    page.until(lambda: page.js("return document.getElementById('audio').currentTime") >= 2, "it plays")
+    assert "20240522_235900.wav" in page.one("#live").get_attribute("textContent")
     assert page.complaints() == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dymn_cli.report.gather import Gathering, Sampling
-from dymn_cli.report.model import Decision, Report, Sound, Span, Tile
+from dymn_cli.report.model import Decision, LibraryMap, Point, Report, Sound, Span, Tile
 from dymn_cli.report.page import write_page
 from dymn_cli.results import Failure
 
@@ -129,3 +129,18 @@ def test_equal_input_gives_equal_bytes() -> None:
     report = gathered(Span(0, 1, "Owl", "", 0.5))
     assert page_of(report) == page_of(report)
     assert data_of(page_of(report))["id"] != data_of(page_of(gathered(Span(0, 1.5, "Owl", "", 0.5))))["id"]
+
+
+def test_points_of_a_map_have_the_label_of_the_best_event_there() -> None:
+    report = gathered(Span(0, 5, "Owl", "", 0.4), Span(4, 6, "Dog", "", 0.9))
+    points = [Point(0, *times, 0.25, 1.0) for times in ((0.0, 4.0), (0.0, 90.0), (10.0, 20.0))]
+    page = write_page(
+        report, [Sound()], Sampling(), title="T", made_by="M", library_map=LibraryMap("PCA", tuple(points))
+    )
+    data = data_of(page)
+    names = [None if label is None else data["labels"][label][0] for label in data["map"]["l"]]
+    assert names == ["Owl", "Dog", None]
+    assert (data["map"]["x"], data["map"]["y"], data["map"]["b"]) == ([0.25] * 3, [1.0] * 3, [4, 90, 20])
+    assert b'<canvas id="map"' in page
+    assert data_of(page_of(report))["map"] is None
+    assert b'<canvas id="map"' not in page_of(report)

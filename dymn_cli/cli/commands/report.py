@@ -33,6 +33,7 @@ HELP = """Make a page to look at, listen to and review what was found.
 
   dymn report recordings/ -o report.html
   dymn report events.csv --audio recordings/ -o report.html
+  dymn report events.csv --map lib.npy
 
 INPUT is recordings, in which events are found as dymn events does, or finished results of dymn events or
 dymn tag --windows, in any format that dymn convert reads.
@@ -40,6 +41,8 @@ dymn tag --windows, in any format that dymn convert reads.
 The page is one file that needs no network: an overview, a time line with spectrogram and events of each
 recording, and a review: keep, reject or relabel an event by key. It links to the recordings, so keep them
 where they are; --embed-audio copies short ones into it.
+
+--map adds a map of recordings: what sounds alike lies near each other; click a point to play it.
 
 Review exports a table that dymn eval --truth and dymn finetune read; --review FILE goes on from it.
 """
@@ -69,6 +72,16 @@ class PageOptions:
             PAGE_PANEL,
         ),
     ] = False
+    map: Annotated[
+        str | None,
+        opt(
+            "--map",
+            "LIBRARY",
+            "Add a map of these embeddings: what dymn embed wrote, or a folder. By UMAP or t-SNE where"
+            " umap-learn or openTSNE is installed, else PCA.",
+            PAGE_PANEL,
+        ),
+    ] = None
     limit: Annotated[
         int,
         opt("--limit", "N", "At most N events: see --sample.", PAGE_PANEL),
@@ -147,7 +160,7 @@ def report(
     gathering = Gathering(sampling, () if page.review is None else read_decisions(page.review))
     beside = [str(Path(name).parent) for name in inputs.inputs] if finished else ()
     recordings = Recordings(audio, beside)
-    making = _Making(inputs, page, batch, messages, sampling, gathering, recordings)
+    making = _Making(inputs, page, model, batch, messages, sampling, gathering, recordings)
     if not finished:
         places.check(inputs.failures)
         _from_recordings(making, EventAnalysis(inputs, model, time, select), places, model.threads)
@@ -205,6 +218,7 @@ class _Making:
 
     inputs: InputOptions
     page: PageOptions
+    model: ModelOptions
     batch: BatchOptions
     messages: Messages
     sampling: Sampling
@@ -218,6 +232,11 @@ class _Making:
         from dymn_cli.writers.target import open_target
 
         page, messages = self.page, self.messages
+        library_map = None
+        if page.map is not None:
+            from dymn_cli.cli.batch_run.library_map import map_of
+
+            library_map = map_of(page.map, found, self.recordings, self.model, messages)
         sounds = self._sounds(found)
         notices = []
         if found.carried:
@@ -234,6 +253,7 @@ class _Making:
             title=page.title or _listed(names) or "Sound events",
             made_by=made_by,
             notices=notices,
+            library_map=library_map,
         )
         with open_target(page.out, force=force) as target:
             target.stream.write(data)

@@ -19,9 +19,10 @@ HELP = """Print the JSON Schema (draft 2020-12) of the JSON that dymn writes.
   dymn schema clip > clip.schema.json
   dymn schema events
 
-clip: an object of dymn tag; events: of dymn events; embedding: of dymn embed; error: a source that failed, in
-all of them; info: of dymn info; meta: the .meta.json beside csv, tsv, npy and parquet files. The field schema
-of an object says which of them it is, as in dymn.clip/1; changes within that number only add fields.
+clip: an object of dymn tag; events: of dymn events; embedding: of dymn embed; search: of dymn search;
+duplicates: of dymn duplicates; info: of dymn info; error: a source that failed, in all of them; meta: the
+.meta.json beside csv, tsv, npy and parquet files. The field schema of an object says which of them it is, as
+in dymn.clip/1; changes within that number only add fields.
 """
 
 
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(
-    name: Annotated[str, arg("NAME", "clip, events, embedding, error, info or meta.")],
+    name: Annotated[str, arg("NAME", "clip, events, embedding, search, duplicates, info, error or meta.")],
     *,
     messages: Messages,
 ) -> None:

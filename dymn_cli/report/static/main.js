@@ -5,6 +5,7 @@ function refresh() {
   layoutLanes();
   makeQueue();
   showReview();
+  drawMap();
 }
 
 function fillLabels() {
@@ -100,6 +101,7 @@ function setTheme(name) {
 function redrawAll() {
   readColours();
   for (const s of lanes.keys()) drawLane(s);
+  drawMap();
   if (!$("review").hidden) showCard();
   if (!$("labels-panel").hidden) fillLabels();
 }
@@ -237,8 +239,10 @@ function listen() {
   }, { passive: true });
   addEventListener("resize", () => {
     layoutLanes();
+    drawMap();
     if (inReview()) drawCard();
   });
+  listenToMap();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
   addEventListener("beforeunload", (event) => {
     if (unsaved && !storageWorks) event.preventDefault();

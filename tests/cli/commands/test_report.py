@@ -208,3 +208,25 @@ def test_decisions_teach_a_head(dymn, siren: Path) -> None:
     assert ran.returncode == 0, ran.err
     ran = dymn("eval", *(f"in/{n}.wav" for n in range(9)), "--truth", "decisions.csv", timeout=120)
     assert ran.returncode == 0, ran.err
+
+
+def test_a_map_of_a_library(fake, record) -> None:
+    for name, band in (("a", 81), ("b", 81), ("c", 20)):
+        record(f"in/{name}.wav", (band, 1))
+    record("other.wav", (104, 1))
+    assert fake("embed", "in", "other.wav", "-o", "lib.npy").returncode == 0
+    assert fake("events", "in", "-o", "events.csv").returncode == 0
+    ran = fake("report", "events.csv", "--map", "lib.npy")
+    assert ran.returncode == 0, ran.err
+    assert "the map shows 3 of 4 embeddings" in ran.err
+    data = data_of(Path("report.html").read_bytes())
+    assert [data["sources"][source]["n"] for source in data["map"]["s"]] == [
+        "in/a.wav",
+        "in/b.wav",
+        "in/c.wav",
+    ]
+    x, y = data["map"]["x"], data["map"]["y"]
+    assert (x[0], y[0]) == (x[1], y[1]) != (x[2], y[2])
+    assert fake("embed", "other.wav", "-o", "none.npy").returncode == 0
+    ran = fake("report", "events.csv", "--map", "none.npy", "-o", "none.html")
+    assert (ran.returncode, Path("none.html").exists()) == (3, False)

@@ -104,6 +104,17 @@ def test_so_is_what_info_says(fake: Fake, folder: str) -> None:
         assert set(names(fake("info", folder, *options, "-f", "jsonl").stdout)) == {"info", "error"}
 
 
+def test_so_is_what_search_and_duplicates_find(fake: Fake, folder: str, record: Record) -> None:
+    record("lib/a.wav", (81, 1))
+    record("lib/b.wav", (81, 1))
+    fake("embed", "lib", "-o", "lib.npy")
+    ran = fake("search", "lib.npy", folder, "-f", "jsonl")
+    assert sorted(names(ran.stdout)) == ["error", "error", "search", "search", "search"]
+    assert [check(one) for one in json.loads(fake("search", "lib.npy", "lib", "-f", "json").out)]
+    found = fake("duplicates", "lib.npy", "-f", "json")
+    assert (found.returncode, check(json.loads(found.out))) == (0, "duplicates")
+
+
 def test_and_what_lies_beside_files(fake: Fake, folder: str, dymn: Any) -> None:
     for arguments in (
         ("tag", folder, "-o", "t.csv"),
