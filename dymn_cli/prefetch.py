@@ -25,6 +25,7 @@ class Prefetcher(Iterator[T]):
     def __init__(self, items: Iterator[T], n_ahead: int = 1) -> None:
         self._queue: Queue[tuple[T] | BaseException | None] = Queue(maxsize=n_ahead)
         self._has_ended = self._is_closed = False
+        self._error: Exception | None = None
         Thread(target=self._read, args=(items,), daemon=True).start()
 
     @property
@@ -33,6 +34,9 @@ class Prefetcher(Iterator[T]):
         return self._has_ended or not self._queue.empty()
 
     def __next__(self) -> T:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
         found = None if self._has_ended else self._get()
         if isinstance(found, BaseException):
             self._has_ended = True
@@ -41,6 +45,10 @@ class Prefetcher(Iterator[T]):
             self._has_ended = True
             raise StopIteration
         return found[0]
+
+    def raise_next(self, error: Exception) -> None:
+        """Have the next item asked for raise an error that came too early."""
+        self._error = error
 
     def close(self) -> None:
         """Let the thread end, if it is not waiting for an item."""

@@ -45,6 +45,7 @@ EXTRAS = {
     "av": "m4a, AAC, WMA, video and streams",
     "sounddevice": "the microphone of dymn listen",
     "fsspec": "recordings at URIs",
+    "watchfiles": "dymn watch",
     "pyarrow": "-f parquet",
     "h5py": "AudioSet and teachers' logits in HDF5",
     "matplotlib": "the pictures of dymn eval",

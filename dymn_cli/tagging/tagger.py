@@ -691,9 +691,15 @@ def _shares_frames(plan: Plan, log_mel: LogMel) -> bool:
 
 def _there(ahead: Prefetcher[Cut], most: int, *, at_least: int) -> list[Cut]:
     """The next cuts, as many as are there; what a batch holds shall not depend on how fast they come."""
-    cuts = list(islice(ahead, at_least))
-    while at_least <= len(cuts) < most and ahead.is_ready and (cut := next(ahead, None)) is not None:
-        cuts.append(cut)
+    cuts: list[Cut] = []
+    try:
+        cuts.extend(islice(ahead, at_least))
+        while at_least <= len(cuts) < most and ahead.is_ready and (cut := next(ahead, None)) is not None:
+            cuts.append(cut)
+    except InputError as exc:
+        if not cuts:
+            raise
+        ahead.raise_next(exc)
     return cuts
 
 
@@ -701,6 +707,8 @@ def _results_of(
     futures: Iterator[Future[list[T]]], most: int, is_ready: Callable[[], bool] = lambda: True
 ) -> Iterator[T]:
     """What futures give, in order; at most so many wait at a time, and none is left behind.
+
+    Where the source breaks off, what was heard of it comes before the error.
 
     Args:
         futures: each begins its work when it is taken.
@@ -711,7 +719,13 @@ def _results_of(
     try:
         while True:
             is_next = len(flying) <= most and (is_ready() or not flying)
-            if is_next and (future := next(futures, None)) is not None:
+            try:
+                future = next(futures, None) if is_next else None
+            except InputError:
+                while flying:
+                    yield from flying.popleft().result()
+                raise
+            if future is not None:
                 flying.append(future)
             elif flying:
                 yield from flying.popleft().result()

@@ -47,6 +47,7 @@ class FaultyTagger:
 class FaultyAnalysis:
     warnings = ()
     damage = ()
+    is_live = False
 
     def __init__(self, name: str, n_labels: int) -> None:
         self.name = name

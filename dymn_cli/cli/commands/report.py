@@ -40,11 +40,8 @@ dymn tag --windows, in any format that dymn convert reads.
 
 The page is one file that needs no network: an overview, a time line with spectrogram and events of each
 recording, and a review: keep, reject or relabel an event by key. It links to the recordings, so keep them
-where they are; --embed-audio copies short ones into it.
-
---map adds a map of recordings: what sounds alike lies near each other; click a point to play it.
-
-Review exports a table that dymn eval --truth and dymn finetune read; --review FILE goes on from it.
+where they are; --embed-audio copies short ones into it. Review exports a table that dymn eval --truth and
+dymn finetune read; --review FILE goes on from it.
 """
 
 PAGE_PANEL = "The page"
@@ -77,8 +74,7 @@ class PageOptions:
         opt(
             "--map",
             "LIBRARY",
-            "Add a map of these embeddings: what dymn embed wrote, or a folder. By UMAP or t-SNE where"
-            " umap-learn or openTSNE is installed, else PCA.",
+            "Add a map: alike is near. Of a folder or a dymn embed file.",
             PAGE_PANEL,
         ),
     ] = None
@@ -95,8 +91,7 @@ class PageOptions:
         opt(
             "--sample",
             "NAME",
-            "First in the review, and within --limit: highest or lowest scores, threshold (near --around),"
-            " random, balanced (random, by label).",
+            "First in the review and --limit: highest, lowest, threshold (near --around), random, balanced.",
             PAGE_PANEL,
         ),
     ] = "highest"
