@@ -74,7 +74,7 @@ class PageOptions:
         opt(
             "--map",
             "LIBRARY",
-            "Add a map: alike is near. Of a folder or a dymn embed file.",
+            "Add a map of this folder, or this result of dymn embed.",
             PAGE_PANEL,
         ),
     ] = None
