@@ -13,6 +13,7 @@ TINY = ("bench", "--rounds", 1, "--seconds", 0.05, "-j", 2)
 FORMATS = {"wav", "flac", "mp3", "ogg"}
 
 
+@pytest.mark.slow
 def test_measures_every_part(dymn):
     """One tiny run, all of it: real clips, real workers, real processes."""
     ran = dymn(*TINY, *(["--baseline"] if HAS_TORCH else []), "-f", "json", timeout=180)

@@ -213,6 +213,7 @@ def test_samples_are_augmented_only_where_there_are_samples() -> None:
 # ------------------------------------------------------------------ students of the study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "part"),
     [("mn10-ta", ".gates."), ("dymn10-no-shared-context", ".own_context."), ("dymn10-k-2", ".residuals.")],
