@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["cross_entropy", "distillation_loss", "entropy", "frame_loss", "hint_loss", "masked_loss"]
 
-LEAST_VARIANCE = 0.02  # of a channel, as a share of the mean over channels: nearly silent ones count for little
+LEAST_VARIANCE = 0.02  # of a channel, as a share of the mean over channels: silent ones count for little
 
 
 def cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import InputError, OutputError, os_error_text
+from dymn_cli.train.distill.levels import at_level
 from dymn_cli.train.distill.validation import WINDOW_S
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def score_clips(
     folder: Path,
     device: torch.device,
     *,
+    level_db: float = 0.0,
     done: Progress = lambda n_done, n_all: None,
 ) -> ClipScores:
     """The teachers' logits of all clips: from the folder, or computed now.
@@ -88,6 +90,7 @@ def score_clips(
         front_end: of all of them.
         folder: where the logits are kept; made if need be.
         device: where models compute.
+        level_db: each window is brought to this level before (see `levels.level_gain`); 0: it is not.
         done: called after each batch with the number of windows that are done, and of all.
 
     Raises:
@@ -99,12 +102,13 @@ def score_clips(
     first = np.cumsum([0, *counts], dtype=np.int64)
     shape = (int(first[-1]), len(teacher.vocabulary))
     known = "\n".join((corpus.fingerprint, *identity, front_end.to_json()))
+    known += f"\n{level_db:g} dB" if level_db else ""
     path = folder / f"scores-{hashlib.sha256(known.encode()).hexdigest()[:16]}.npy"
     logits = _read(path, shape)
     if logits is None:
         logits = np.full(shape, UNHEARD, np.float16)
         n_done = 0
-        for places, windows in _batches(corpus, front_end, n_frames, first):
+        for places, windows in _batches(corpus, front_end, n_frames, first, level_db):
             mel = torch.from_numpy(np.stack(windows)).to(device)
             logits[places] = teacher.predict({front_end: mel}).logits.cpu().numpy().clip(-60, 60)
             n_done += len(places)
@@ -114,7 +118,7 @@ def score_clips(
 
 
 def _batches(
-    corpus: Corpus, front_end: FrontEndConfig, n_frames: int, first: NDArray[np.int64]
+    corpus: Corpus, front_end: FrontEndConfig, n_frames: int, first: NDArray[np.int64], level_db: float
 ) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
     """Windows of all clips that can be read, (1, n_mels, n_frames) each, some at a time, and their places."""
     places: list[int] = []
@@ -130,6 +134,8 @@ def _batches(
                 heard = rows[start : start + n_frames]
             else:
                 heard = np.resize(rows, (n_frames, rows.shape[1]))
+            if level_db:
+                heard = at_level(heard, front_end, level_db)
             places.append(place)
             windows.append(np.asarray(heard, np.float32).T[np.newaxis])
             if len(places) == BATCH:

@@ -281,7 +281,7 @@ def prepare(
     clip_scores = None
     rarity_is_unknown = recipe.mixes is not None and corpus.labels is None
     if needs_training and teachers.live is not None and (recipe.has_frames or rarity_is_unknown):
-        clip_scores = _score_clips(corpus, teachers, front_end, options.cache, device, tell)
+        clip_scores = _score_clips(corpus, teachers, front_end, recipe, options.cache, device, tell)
     context = DistillContext(
         corpus=corpus,
         sampler=Sampler(training, _weights(corpus, training, front_end, clip_scores)),
@@ -337,6 +337,7 @@ def _score_clips(
     corpus: Corpus,
     teachers: TeacherSet,
     front_end: FrontEndConfig,
+    recipe: Recipe,
     folder: Path,
     device: torch.device,
     tell: Tell,
@@ -351,4 +352,14 @@ def _score_clips(
             told_at = time.monotonic()
             tell(f"teacher's scores of single clips, computed once: {n_done:,} of {n_all:,} windows")
 
-    return score_clips(corpus, teachers.live, teachers.identity, front_end, folder, device, done=progressed)
+    level_db = 0.0 if recipe.mixes is None else recipe.mixes.teacher_level_db
+    return score_clips(
+        corpus,
+        teachers.live,
+        teachers.identity,
+        front_end,
+        folder,
+        device,
+        level_db=level_db,
+        done=progressed,
+    )

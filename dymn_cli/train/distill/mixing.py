@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.errors import UsageError
+from dymn_cli.train.distill.levels import DB, level_gain, to_log_mel, to_power
 from dymn_cli.train.recipe_file import check, setting
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Mix", "MixOptions", "Part", "mix_log_mels"]
 
-DB = math.log(10) / 10  # nepers of power in a decibel
 STOPPED = 1e-4  # what is left of the power of bands that are cut off
 QUIETEST = 1e-4  # mean power of clips that noise is measured by, at least
 JOINT = (0.2, 0.8)  # where in a mix one clip may follow another, as shares of it
@@ -48,6 +48,11 @@ class MixOptions:
         "probabilities of one, two, three, ... clips", (0.45, 0.38, 0.17), least=0, most=1
     )
     gain_db: tuple[float, float] = setting("of the mix, uniform", (-14.0, 8.0))
+    teacher_level_db: float = setting(
+        "of what the teacher hears, in dB of full scale; 0: as loud as for the student",
+        0.0,
+        most=0,
+    )
     below_db: tuple[float, float] = setting("a further clip lies below the first, uniform", (-3.0, 20.0))
     p_join: float = setting("the second clip follows the first, not beside it", 0.2, least=0, most=1)
     p_further_once: float = setting("a further clip that is short is not repeated", 0.5, least=0, most=1)
@@ -102,10 +107,12 @@ class Mix:
     Args:
         log_mel: (n_mels, n_frames) float32.
         parts: the clips that are not silent, in their order.
+        at_level: the same at the teacher's level; `log_mel` itself where there is no such level.
     """
 
     log_mel: NDArray[np.float32]
     parts: tuple[Part, ...]
+    at_level: NDArray[np.float32]
 
 
 def mix_log_mels(
@@ -162,10 +169,16 @@ def mix_log_mels(
     gain = math.exp(DB * generator.uniform(*options.gain_db))
     everything = total.sum(axis=1) + np.float32(front_end.n_mels * front_end.log_offset / gain)
     parts = tuple(Part(number, frames, _audible(own, everything)) for number, frames, own in heard)
-    log_mel = (np.log(total * np.float32(gain) + np.float32(front_end.log_offset)) + front_end.shift) * (
-        1.0 / front_end.scale
-    )
-    return Mix(np.ascontiguousarray(log_mel.T, dtype=np.float32), parts)
+    log_mel = _finished(total, gain, front_end)
+    of_teacher = log_mel
+    if options.teacher_level_db:
+        of_teacher = _finished(total, level_gain(total, front_end, options.teacher_level_db), front_end)
+    return Mix(log_mel, parts, of_teacher)
+
+
+def _finished(total: NDArray[np.float32], gain: float, front_end: FrontEndConfig) -> NDArray[np.float32]:
+    """The log-mel (n_mels, n_frames) of mel power (n_frames, n_mels) times a gain."""
+    return np.ascontiguousarray(to_log_mel(total * np.float32(gain), front_end).T)
 
 
 def _audible(own: NDArray[np.float32], everything: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -217,12 +230,7 @@ def _shift(generator: np.random.Generator, options: MixOptions) -> int:
 
 def _power(rows: NDArray[np.float16], front_end: FrontEndConfig, shift: int) -> NDArray[np.float32]:
     """Mel power (n, n_mels) of rows of a log-mel, moved up by some bands; silence moves in."""
-    power = rows.astype(np.float32)
-    power *= np.float32(front_end.scale)
-    power -= np.float32(front_end.shift)
-    np.exp(power, out=power)
-    power -= np.float32(front_end.log_offset)
-    np.maximum(power, 0.0, out=power)
+    power = to_power(rows, front_end)
     if not shift:
         return power
     moved = np.zeros_like(power)

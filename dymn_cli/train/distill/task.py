@@ -72,6 +72,7 @@ __all__ = [
 
 FITTING, PROBING, STRIPES = 103, 104, 200  # purposes of `step_generator`; stripes are of each stage
 N_PROBED, PROBED_AT_ONCE = 64, 8  # mixes of held-out clips that frames are measured on
+FIRST_AT_LEVEL = 3  # feature maps before it depend too much on the level to follow a teacher with another one
 CLASSIFIER_RATE = 0.5  # of the blocks' rate, which is too high for it
 TRIES = 20  # clips drawn in place of a damaged one before the data is given up
 
@@ -119,6 +120,7 @@ class Batch:
 
     Args:
         mels: mixes (n, 1, n_mels, n_frames), or None.
+        teacher_mels: the same as the teacher hears them, or None where it hears what the student hears.
         frames: (n, n_steps, n_classes) targets of each step of the mixes, or None.
         samples: (n, n_samples) where log-mels are still to be made, or None.
         partners: which clip each is mixed with, or None.
@@ -130,6 +132,7 @@ class Batch:
     """
 
     mels: Tensor | None = None
+    teacher_mels: Tensor | None = None
     frames: Tensor | None = None
     samples: Tensor | None = None
     partners: NDArray[np.int64] | None = None
@@ -178,6 +181,8 @@ class DistillTask:
         if self._hinting is not None:
             self._matching = matching_maps(student.config, self._hinting.header.config)
         recipe = context.recipe
+        if stage.mode == "end-to-end" and recipe.mixes is not None and recipe.mixes.teacher_level_db:
+            self._matching = tuple(number for number in self._matching if number >= FIRST_AT_LEVEL)
         self._temperature = TemperatureSchedule(recipe.temperature, 1.0, 1)
         self._probe: Backbone | None = None
         self._probed: Batch | None = None
@@ -203,7 +208,7 @@ class DistillTask:
         context, options = self.context, self.context.recipe.mixes
         assert options is not None
         n_frames = context.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
-        mels, frames = [], []
+        mels, of_teacher, frames = [], [], []
         for _ in range(n):
             n_clips = 1 + int(generator.choice(len(options.p_clips), p=options.p_clips))
             drawn = [
@@ -214,11 +219,15 @@ class DistillTask:
             ]
             mix = mix_log_mels([clip for _, clip in drawn], n_frames, context.front_end, options, generator)
             mels.append(mix.log_mel)
+            of_teacher.append(mix.at_level)
             if self.stage.frame_weight and context.clip_scores is not None:
                 clips = [index for index, _ in drawn]
                 frames.append(frame_targets(mix, clips, context.clip_scores, self.student.config))
         return Batch(
             mels=torch.from_numpy(np.stack(mels)[:, np.newaxis]),
+            teacher_mels=(
+                torch.from_numpy(np.stack(of_teacher)[:, np.newaxis]) if options.teacher_level_db else None
+            ),
             frames=torch.from_numpy(np.stack(frames)) if frames else None,
         )
 
@@ -304,9 +313,14 @@ class DistillTask:
         if self.shards == 1:
             return (batch,)
         assert batch.mels is not None
-        mels = batch.mels.chunk(self.shards)
-        frames = [None] * self.shards if batch.frames is None else batch.frames.chunk(self.shards)
-        return tuple(Batch(mels=one, frames=other) for one, other in zip(mels, frames, strict=True))
+        parts = (
+            [None] * self.shards if tensor is None else tensor.chunk(self.shards)
+            for tensor in (batch.mels, batch.teacher_mels, batch.frames)
+        )
+        return tuple(
+            Batch(mels=mels, teacher_mels=of_teacher, frames=frames)
+            for mels, of_teacher, frames in zip(*parts, strict=True)
+        )
 
     def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
         """Loss of a network on a batch, in nats per clip (see `dymn_cli.train.losses`)."""
@@ -333,6 +347,10 @@ class DistillTask:
         mel = mels[self.context.front_end]
         if self.context.teacher is None:
             return None if batch.scores is None else batch.scores.to(self.context.device), mel, None
+        if batch.teacher_mels is not None:
+            mels = {self.context.front_end: batch.teacher_mels.to(self.context.device, non_blocking=True)}
+            if self.stage.mode == "blockwise":  # each block has the teacher's input
+                mel = mels[self.context.front_end]
         answer = self.context.teacher.predict(mels, hinting=self._hinting)
         return torch.sigmoid(answer.logits), mel, answer.maps
 
