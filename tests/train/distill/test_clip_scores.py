@@ -85,6 +85,14 @@ def test_they_are_heard_once(few: Few, live: LiveTeacher, tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_they_are_heard_at_a_level(few: Few, live: LiveTeacher, tmp_path: Path) -> None:
+    first = score(few, live, tmp_path)
+    louder = score(few, live, tmp_path, level_db=-12.0)
+    assert np.abs(louder.logits[:4] - first.logits[:4]).max() > 0.01
+    assert (score(few, live, tmp_path).logits == first.logits).all()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_folder_that_cannot_be_written_is_told(few: Few, live: LiveTeacher, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file") as caught:

@@ -32,7 +32,8 @@ def part(clip: int, start: int, stop: int, *, first: int = 0, level: float = 1.0
 
 
 def mix(*parts: Part) -> Mix:
-    return Mix(np.zeros((128, N_FRAMES), np.float32), parts)
+    silence = np.zeros((128, N_FRAMES), np.float32)
+    return Mix(silence, parts, silence)
 
 
 ONE, OTHER = [[0.9, 0.01, 0.01]], [[0.2, 0.8, 0.01]]

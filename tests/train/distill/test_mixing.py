@@ -262,3 +262,12 @@ def test_what_lies_far_below_its_peak_is_not_audible() -> None:
     (part,) = whole_mix([clip], p_first_once=1.0, shortest_piece=1.0).parts
     assert part.audible.tolist() == [1.0] * 50 + [0.0] * 50
     assert part.frames.tolist() == list(range(100))
+
+
+def test_the_teacher_hears_every_mix_at_one_level() -> None:
+    clip = rows(noise(0, level=0.1))
+    quiet, loud = (whole_mix([clip], gain_db=(db, db), teacher_level_db=-24.0) for db in (-20.0, 6.0))
+    assert (quiet.at_level == loud.at_level).all()
+    assert power(loud.log_mel).sum() == pytest.approx(10**2.6 * power(quiet.log_mel).sum(), rel=0.02)
+    same = whole_mix([clip], gain_db=(-20.0, -20.0))
+    assert same.at_level is same.log_mel

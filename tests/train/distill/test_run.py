@@ -412,6 +412,25 @@ def test_a_steps_target_is_what_the_teacher_says_of_the_clip_alone(world: World)
     assert torch.equal(torch.cat(parts), batch.frames)
 
 
+def test_the_teacher_hears_mixes_at_its_own_level(world: World) -> None:
+    mixes = dataclasses.replace(GENTLE, gain_db=(-20.0, -20.0), teacher_level_db=-10.0)
+    recipe = dataclasses.replace(tiny(SMALL), mixes=mixes)
+    prepared = world.prepared(recipe)
+    network = world.run(prepared, "w", (1, 1)).network
+    blocks, whole = (
+        DistillTask(prepared.context, network, stage, number=n, n_steps=1)
+        for n, stage in enumerate(recipe.stages)
+    )
+    batch = whole.batch(0)
+    scores, mel, _ = whole._teacher_targets(batch)
+    heard = prepared.teachers.live.models[0].network(batch.teacher_mels)[0]
+    assert torch.allclose(scores, torch.sigmoid(heard))
+    assert torch.equal(mel, batch.mels)
+    assert whole._matching[0] > blocks._matching[0] == 0  # no hints where the level still shows
+    assert torch.equal(blocks._teacher_targets(batch)[1], batch.teacher_mels)
+    assert torch.equal(torch.cat([part.teacher_mels for part in whole.parts(batch)]), batch.teacher_mels)
+
+
 @pytest.mark.slow
 def test_a_student_gets_a_frame_head_and_loses_one_that_is_not_trained(world: World) -> None:
     run = world.run(world.prepared(tiny(PAPER)), "work", (1,))
