@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, Group
 
-    from dymn_cli.store.registry import ModelSpec
+    from dymn_cli.store.registry import Figure, ModelSpec
 
 __all__ = ["ModelArgument", "register"]
 
@@ -59,6 +59,7 @@ COLUMNS = (
     "map_source",
     "purpose",
     "download_bytes",
+    "psds1",
 )
 HEADINGS = ("name", "state", "size", "params", "MACs", "mAP", "licence")
 RIGHT = ("size", "params", "MACs")
@@ -76,7 +77,8 @@ GAP = "  "
 BYTES_EACH = 4  # of a number in a model file of ours
 NOTES = (
     "{default} is the default. ~ is a guess from the parameters. mAP: percent, on",
-    "AudioSet, by the paper (average) or the file's name; more figures: -f json",
+    "AudioSet, by the paper (average) or the file's name; PSDS1: percent, on AudioSet",
+    "Strong, by the release; more figures: -f json",
 )
 
 State = Literal["ready", "available", "missing", "damaged"]
@@ -155,7 +157,7 @@ def _object(spec: ModelSpec) -> dict[str, Any]:
         "temperature": spec.temperature,
         "hop_ms": spec.hop_ms,
         "n_mels": spec.n_mels,
-        "figures": [{"mAP": figure.value, "source": figure.source} for figure in spec.figures],
+        "figures": [{figure.measure: figure.value, "source": figure.source} for figure in spec.figures],
         "download": None
         if checkpoint is None
         else {
@@ -169,13 +171,16 @@ def _object(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _cells(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a model with its first figure on its own, which is the one of the table."""
-    figure = facts["figures"][0] if facts["figures"] else {"mAP": None, "source": None}
+    """The facts of a model with the first figure of each kind on its own, which is the one of the table."""
+    figures: dict[str, dict[str, Any]] = {
+        measure: next((f for f in facts["figures"] if measure in f), {}) for measure in ("mAP", "PSDS1")
+    }
     download = facts["download"] or {"size_bytes": None}
     return {
         **facts,
-        "map": figure["mAP"],
-        "map_source": figure["source"],
+        "map": figures["mAP"].get("mAP"),
+        "map_source": figures["mAP"].get("source"),
+        "psds1": figures["PSDS1"].get("PSDS1"),
         "download_bytes": download["size_bytes"],
     }
 
@@ -212,6 +217,11 @@ def _table(specs: Sequence[ModelSpec], console: Console) -> Group:
     return Group(*drawn)
 
 
+def _shown(figure: Figure) -> str:
+    source = SOURCES.get(figure.source, figure.source)
+    return f"{figure.value:.1f} {source if figure.measure == 'mAP' else figure.measure}"
+
+
 def _figures(spec: ModelSpec) -> tuple[str, ...]:
     state = _state(spec)
     size = f"~{bytes_text(spec.parameters * BYTES_EACH)}"
@@ -222,6 +232,6 @@ def _figures(spec: ModelSpec) -> tuple[str, ...]:
         size if spec.size_bytes is None else bytes_text(spec.size_bytes),
         f"{spec.parameters / 1e6:.2f} M",
         f"{spec.macs / 1e6:,.0f} M",
-        "" if figure is None else f"{figure.value:.1f} {SOURCES.get(figure.source, figure.source)}",
+        "" if figure is None else _shown(figure),
         spec.licence,
     )
