@@ -30,10 +30,11 @@ LIST_HELP = """List the models that -m takes by name.
   dymn models list -f json
 
 In a pipe, tab-separated: name, state, size_bytes, parameters, macs, embedding_size, licence, summary, origin,
-map, map_source, purpose, download_bytes. The state is ready, available (to be pulled), missing, or damaged
-(its size is wrong; verify says more); the origin is bundled, published, or own. What is not known is empty.
-MACs are multiply-accumulates for 10 s of audio. mAP is in percent, on the evaluation set of AudioSet, as
-published: in the paper (an average over runs), in the README of the release, or in the file's name.
+map, map_source, purpose, download_bytes, psds1. The state is ready, available (to be pulled), missing, or
+damaged (its size is wrong; verify says more); the origin is bundled, published, or own. What is not known is
+empty. MACs are multiply-accumulates for 10 s of audio. mAP is in percent, on the evaluation set of AudioSet,
+as published: in the paper (an average over runs), in the README of the release, or in the file's name. PSDS1
+is in percent, on the evaluation set of AudioSet Strong.
 Formats: table, tsv, json.
 """
 
