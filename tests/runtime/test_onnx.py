@@ -170,12 +170,15 @@ def test_a_frame_head_is_asked_and_not_the_classifier(shipped: Weights, mels: np
     np.testing.assert_allclose(got.frame_logits, without.frame_logits + 1.5, atol=1e-4)
 
 
-def test_an_fmn_answers_for_steps_of_40_ms_in_one_session(mels: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "name", ["fmn04", *(pytest.param(f"fmn{n}", marks=pytest.mark.slow) for n in ("06", "10", "20", "30"))]
+)
+def test_an_fmn_answers_for_steps_of_40_ms_in_one_session(name: str, mels: np.ndarray) -> None:
     pytest.importorskip("torch")
     from dymn_cli.runtime.torch import TorchBackend
 
-    config = ARCHITECTURES["fmn04"]
-    header = ModelHeader("fmn04_strong", config, FRAMEWISE, Vocabulary.audioset_strong())
+    config = ARCHITECTURES[name]
+    header = ModelHeader(f"{name}_strong", config, FRAMEWISE, Vocabulary.audioset_strong())
     weights = Weights(header, "7" * 64, state_dict(config))
     backend = OnnxBackend(weights, n_frames=200)
     got = backend.run(mels[..., :200], frames=True)

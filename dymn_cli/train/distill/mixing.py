@@ -160,11 +160,12 @@ def mix_log_mels(
         below_db = FAR_NOISE_DB if is_far else options.noise_below_db
         total += _noise(total.shape, level, below_db, generator)
     gain = math.exp(DB * generator.uniform(*options.gain_db))
-    everything = total.sum(axis=1) + np.float32(front_end.n_mels * front_end.log_offset / gain)
+    least = max(front_end.log_offset, front_end.log_floor)
+    everything = total.sum(axis=1) + np.float32(front_end.n_mels * least / gain)
     parts = tuple(Part(number, frames, _audible(own, everything)) for number, frames, own in heard)
-    log_mel = (np.log(total * np.float32(gain) + np.float32(front_end.log_offset)) + front_end.shift) * (
-        1.0 / front_end.scale
-    )
+    power = total * np.float32(gain) + np.float32(front_end.log_offset)
+    np.maximum(power, np.float32(front_end.log_floor), out=power)
+    log_mel = (np.log(power) + front_end.shift) * (1.0 / front_end.scale)
     return Mix(np.ascontiguousarray(log_mel.T, dtype=np.float32), parts)
 
 
