@@ -22,7 +22,7 @@ __all__ = ["REACH", "halved", "pair_taps"]
 N_PAIRS = 40
 REACH = 2 * N_PAIRS - 1  # samples on each side that a sample of the output depends on
 BETA = 12.3  # of the Kaiser window: 120 dB
-CHUNK = 1 << 12  # samples of the output at a time: they stay in a core's caches
+CHUNK = 1 << 14  # samples of the output at a time: they stay in the caches of a core
 
 
 @cache
