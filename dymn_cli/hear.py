@@ -47,7 +47,7 @@ import numpy as np
 from dymn_cli.audio.frames import FRAME_HOP_S, FRAME_WINDOW_S, FramePlan, frames
 from dymn_cli.audio.windows import MIN_SAMPLES, WindowPlan, windows
 from dymn_cli.errors import BackendUnavailableError, EmptyAudioError, UsageError
-from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.frontend.melbank import RATE_HZ, FrontEndConfig
 from dymn_cli.store.registry import DEFAULT_MODEL, resolve
 from dymn_cli.store.weights import read_weights
 
@@ -81,7 +81,7 @@ class HearModel(nn.Module):
     """A network with its front end, from samples to features.
 
     Args:
-        network: a DyMN or MN.
+        network: a DyMN, MN or FMN.
         front_end: its front end.
         features: the parts of an embedding, in order: "embedding" (the network's own), "block1" to "block15"
             (mean over frequency and time of a block's output), "mel" (mean over time of the log-mel),
@@ -117,7 +117,7 @@ class HearModel(nn.Module):
             raise UsageError(reason, hint=f"there are {', '.join(sizes)}")
         self.log_mel = TorchLogMel(front_end)
         self.network = network
-        self.sample_rate = front_end.rate_hz
+        self.sample_rate = RATE_HZ
         self.scene_embedding_size = sum(sizes[name] for name in self.features)
         self.timestamp_embedding_size = self.scene_embedding_size
 

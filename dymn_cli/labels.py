@@ -1,6 +1,7 @@
 """The labels of a model, and the ontology of AudioSet.
 
-    Vocabulary   the labels of a model, in the order of its outputs: the 527 of AudioSet, or its own
+    Vocabulary   the labels of a model, in the order of its outputs: the 527 of AudioSet, the 447 of AudioSet
+                 Strong, or its own
     Ontology     AudioSet's graph of sounds: 632 nodes, of which 527 are labels; some have several parents
 
 Both find a label by its name in any case, an id such as `/m/07yv9`, or a slug such as
@@ -268,6 +269,14 @@ class Vocabulary:
         return _audioset()
 
     @classmethod
+    def audioset_strong(cls) -> Vocabulary:
+        """The 447 classes of AudioSet Strong that were trained on, by name; read once.
+
+        376 of them are among the 527; the id tells, since eleven have another name there.
+        """
+        return _audioset_strong()
+
+    @classmethod
     def from_names(cls, names: Iterable[str]) -> Vocabulary:
         """The vocabulary of your own model, without AudioSet ids.
 
@@ -412,8 +421,16 @@ class Ontology:
 
 @functools.cache
 def _audioset() -> Vocabulary:
-    rows = _read("audioset_labels.csv")
-    return Vocabulary(Label(int(row["index"]), row["mid"], row["name"]) for row in rows)
+    return _vocabulary("audioset_labels.csv")
+
+
+@functools.cache
+def _audioset_strong() -> Vocabulary:
+    return _vocabulary("audioset_strong_labels.csv")
+
+
+def _vocabulary(file: str) -> Vocabulary:
+    return Vocabulary(Label(int(row["index"]), row["mid"], row["name"]) for row in _read(file))
 
 
 @functools.cache

@@ -252,11 +252,23 @@ def test_labels_load_without_numpy_and_importing_reads_no_file(repository: Path)
 def test_the_notice_names_the_licence_of_every_file(repository: Path) -> None:
     folder = repository / "dymn_cli" / "data"
     notice = (folder / "NOTICE.md").read_text(encoding="utf-8")
-    for name in ("audioset_labels.csv", "ontology_edges.csv"):
+    for name in ("audioset_labels.csv", "audioset_strong_labels.csv", "ontology_edges.csv"):
         assert (folder / name).is_file()
         section = notice.split(f"`{name}`", 1)[1].split("\n## ", 1)[0]
         assert "https://creativecommons.org/licenses/by" in section
         assert "Changes:" in section
+
+
+def test_audioset_strong_is_mostly_in_audioset(audioset: Vocabulary) -> None:
+    strong = Vocabulary.audioset_strong()
+    assert len(strong) == 447
+    assert list(strong.names) == sorted(strong.names)
+    of_both = {label.mid: label.name for label in audioset}
+    shared = [label for label in strong if label.mid in of_both]
+    assert len(shared) == 376
+    assert sum(of_both[label.mid] != label.name for label in shared) == 11
+    assert strong.find("Bicycle, tricycle").mid == audioset.find("Bicycle").mid
+    assert all(label.mid.startswith(("/m/", "/g/", "/t/")) for label in strong)
 
 
 class TestMatch:

@@ -139,6 +139,7 @@ LIBRARIES = {
         "model.backbone",
         "model.dymn",
         "model.mn",
+        "model.fmn",
         "model.build",
         "model.infer",
         "frontend.torch_logmel",

@@ -121,7 +121,8 @@ def log_mel(samples: torch.Tensor, config: FrontEndConfig, bank: Bank = own_bank
         return_complex=True,
     )
     power = torch.view_as_real(spectrum).square().sum(-1)
-    return (((bank(config) @ power + config.log_offset).log() + config.shift) / config.scale)[:, None]
+    mel = (bank(config) @ power + config.log_offset).clamp(min=config.log_floor)
+    return ((mel.log() + config.shift) / config.scale)[:, None]
 
 
 def load(path: Path, rate_hz: int) -> NDArray[np.float32]:

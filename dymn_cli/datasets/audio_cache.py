@@ -221,7 +221,7 @@ class ClipCache:
     @property
     def seconds(self) -> float:
         """Seconds of all clips together."""
-        per_s = RATE_HZ if self.kind == "samples" else RATE_HZ / self.front_end.n_hop
+        per_s = RATE_HZ if self.kind == "samples" else RATE_HZ / self.front_end.input_hop
         return sum(clip.length for clip in self.clips) / per_s
 
 

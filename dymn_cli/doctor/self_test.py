@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from dymn_cli.audio.decode import open_audio
-from dymn_cli.audio.resample import to_mono_32k
+from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.audio.windows import WindowPlan, windows
 from dymn_cli.errors import BackendUnavailableError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
@@ -92,7 +92,7 @@ def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
     """
     backend = open_backend(model, n_samples=PLAN.n_window, frames=True)
     log_mel = LogMel(backend.header.front_end)
-    mels = log_mel(_sound(backend.header.front_end.rate_hz))
+    mels = log_mel(_sound())
     if clip is not None:
         mels = np.concatenate([mels, log_mel(_first_window(clip))])
     answer = _answer(backend, mels)
@@ -112,10 +112,10 @@ def check_model(model: str, *, clip: Source | None = None) -> ModelCheck:
     return ModelCheck(backend.info, backend.header, difference, None)
 
 
-def _sound(rate_hz: int) -> NDArray[np.float32]:
+def _sound() -> NDArray[np.float32]:
     """A window of chirp and noise, (n_samples,), which uses all bands and blocks."""
-    time_s = np.arange(PLAN.n_window) / rate_hz
-    chirp = np.sin(np.pi * 0.4 * rate_hz / time_s[-1] * time_s**2)
+    time_s = np.arange(PLAN.n_window) / RATE_HZ
+    chirp = np.sin(np.pi * 0.4 * RATE_HZ / time_s[-1] * time_s**2)
     noise = np.random.default_rng(0).standard_normal(len(time_s))
     samples: NDArray[np.float32] = (0.3 * chirp + 0.03 * noise).astype(np.float32)
     return samples

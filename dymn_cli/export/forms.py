@@ -130,7 +130,15 @@ class OneClipBlocked(OneClip):
         return self.blocked_convolution(x, name, mixed, bias, shape, stride=stride, groups=groups)
 
     def blocked_convolution(
-        self, x: str, name: str, kernel: str, bias: str, shape: Shape, *, stride: int = 1, groups: int = 1
+        self,
+        x: str,
+        name: str,
+        kernel: str,
+        bias: str,
+        shape: Shape,
+        *,
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
     ) -> str:
         """A convolution, depthwise or of all channels, with output in blocks.
 
@@ -140,7 +148,7 @@ class OneClipBlocked(OneClip):
             kernel: in blocks.
             bias: padded.
             shape: of the kernel in ONNX's layout.
-            stride: in both directions.
+            stride: in both directions, or of frequency and of time.
             groups: 1, or the number of channels.
         """
         whole = blocked_shape(shape, self.block_size)

@@ -1,6 +1,7 @@
 """The log-mel front end as ONNX nodes, so that a file takes samples.
 
-    waveform            (batch, n_samples)
+    waveform            (batch, n_samples), 32 kHz
+    every other sample, if frames are of 16 kHz
     pre-emphasis, mirrored at both ends
     frames, Hann        (batch, 4, n_frames, n_fft / 4)
     DFT, power          (batch, 2, n_frames, n_bins / 2)
@@ -34,6 +35,7 @@ from onnx import TensorProto, helper
 
 from dymn_cli.errors import ModelError
 from dymn_cli.export.nodes import Nodes
+from dymn_cli.frontend.halving import REACH, pair_taps
 from dymn_cli.frontend.melbank import hann_window, mel_bank
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ class _FrontEnd(Nodes):
         super().__init__()
         self.config = config
         self.quarter = config.n_fft // 4
+        self.signal = self.halved() if config.halves else "waveform"
         # Bins by parity: (even, odd), the same number of each; the mel bank does not use the others.
         used = np.flatnonzero(mel_bank(config).any(axis=0))
         first, end = (int(used[0]) // 2 * 2, int(used[-1]) + 1) if used.size else (0, 2)
@@ -129,10 +132,23 @@ class _FrontEnd(Nodes):
     def whole(self, name: str, values: NDArray[np.int64]) -> str:
         return self.constant(f"front_end.{name}.values", values.astype(np.int64))
 
+    def halved(self) -> str:
+        """(batch, (n_samples + 1) // 2): see `dymn_cli.frontend.halving`."""
+        kernel = np.zeros(2 * REACH + 1)
+        kernel[REACH] = 0.5
+        kernel[REACH + 1 :: 2] = pair_taps()
+        kernel[REACH - 1 :: -2] = pair_taps()
+        x = self.add("Unsqueeze", ["waveform", self.ints(1)], "one_channel")
+        taps = self.array("half_band", kernel.reshape(1, 1, -1))
+        geometry = {"kernel_shape": [len(kernel)], "strides": [2], "pads": [REACH, REACH]}
+        return self.add(
+            "Squeeze", [self.add("Conv", [x, taps], "filtered", **geometry), self.ints(1)], "halved"
+        )
+
     def mirrored(self) -> str:
         """(batch, n_samples − 1 + n_fft): y[n] = x[n+1] − a·x[n], mirrored at both ends."""
-        here = self.add("Slice", ["waveform", self.ints(0), self.ints(-1), self.ints(1)], "here")
-        after = self.add("Slice", ["waveform", self.ints(1), self.ints(LAST), self.ints(1)], "after")
+        here = self.add("Slice", [self.signal, self.ints(0), self.ints(-1), self.ints(1)], "here")
+        after = self.add("Slice", [self.signal, self.ints(1), self.ints(LAST), self.ints(1)], "after")
         weighted = self.add("Mul", [here, self.number("preemphasis", self.config.preemphasis)], "weighted")
         emphasised = self.add("Sub", [after, weighted], "emphasised")
         half = self.config.n_fft // 2
@@ -178,7 +194,7 @@ class _FrontEnd(Nodes):
     def starts(self) -> tuple[str, str]:
         """The starts of the 1 + (n_samples − 1) // hop frames, and the end of the last one."""
         n_samples = self.add(
-            "Squeeze", [self.add("Shape", ["waveform"], "shape", start=1, end=2)], "n_samples"
+            "Squeeze", [self.add("Shape", [self.signal], "shape", start=1, end=2)], "n_samples"
         )
         zero = self.constant("front_end.zero.value", np.array(0, np.int64))
         hop = self.constant("front_end.hop.value", np.array(self.config.n_hop, np.int64))
@@ -220,7 +236,11 @@ class _FrontEnd(Nodes):
     def log(self, mel_power: str) -> str:
         """The log-mel for the network."""
         config = self.config
-        x = self.add("Add", [mel_power, self.number("offset", config.log_offset)], "above_zero")
+        x = mel_power
+        if config.log_offset:
+            x = self.add("Add", [x, self.number("offset", config.log_offset)], "above_zero")
+        if config.log_floor:
+            x = self.add("Max", [x, self.number("floor", config.log_floor)], "from_the_floor")
         x = self.add("Log", [x], "log")
         x = self.add("Add", [x, self.number("shift", config.shift)], "log_shifted")
         x = self.add("Mul", [x, self.number("scale", 1.0 / config.scale)], "log_scaled")

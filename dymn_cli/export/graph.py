@@ -45,9 +45,10 @@ def build_graph(config: ModelConfig, form: Form = "any", *, frames: bool = False
     Returns:
         A model with input `mel` (batch, 1, n_mels, n_frames) float32 and outputs `logits`
         (batch, n_classes) and `embedding` (batch, embedding_size). The two linear layers of the head are
-        inputs `head.{1,2}.{weight,bias}`, so one graph serves any number of classes. With frames there is a
-        third output `frame_logits` (batch, n_steps, n_classes), computed by the inputs
-        `frame_head.{1,2}.{weight,bias}`, or by the head if the architecture has no frame head.
+        inputs `head.{1,2}.{weight,bias}`, so one graph serves any number of classes; an FMN has one,
+        `head.{weight,bias}`. With frames there is a third output `frame_logits` (batch, n_steps, n_classes),
+        computed by the inputs `frame_head.{1,2}.{weight,bias}`, or by the head if the architecture has no
+        frame head.
     """
     if form == "any":
         return AnyBatch(config).model(frames=frames)
@@ -116,11 +117,14 @@ def build_probe(block_size: int) -> onnx.ModelProto:
 
 
 def ship(folder: Path) -> None:
-    """Write every architecture's graphs, without their input `mel`: `dymn_cli.runtime.onnx` appends it."""
+    """Write every architecture's graphs, without their input `mel`: `dymn_cli.runtime.onnx` appends it.
+
+    Where the logits come from those of frames, these are an output: they cost nothing more.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, config in ARCHITECTURES.items():
         for form in get_args(Form) if config.is_dynamic else ("any",):
-            model = build_graph(config, form)
+            model = build_graph(config, form, frames=config.is_framewise)
             del model.graph.input[0]
             (folder / f"{name}.{form}.onnx").write_bytes(model.SerializeToString(deterministic=True))
     (folder / "frames.onnx").write_bytes(build_frames().SerializeToString(deterministic=True))

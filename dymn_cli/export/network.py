@@ -54,9 +54,18 @@ def add_frame_logits(nodes: Nodes, head: str, batch: int | str = "batch") -> onn
     Returns:
         The output (batch, n_steps, n_classes).
     """
-    pooled = nodes.node("ReduceMean", [LAST_MAP, nodes.ints(2)], "frames.pooled", keepdims=0)
-    y = _frame_layer(nodes, pooled, f"{head}.1", "frames.1")
+    y = _frame_layer(nodes, _pooled(nodes), f"{head}.1", "frames.1")
     y = _frame_layer(nodes, nodes.node("HardSwish", [y], "frames.hidden"), f"{head}.2", "frames.2")
+    return _by_step(nodes, y, batch)
+
+
+def _pooled(nodes: Nodes) -> str:
+    """The last map, averaged over frequency: (batch, embedding_size, n_steps)."""
+    return nodes.node("ReduceMean", [LAST_MAP, nodes.ints(2)], "frames.pooled", keepdims=0)
+
+
+def _by_step(nodes: Nodes, y: str, batch: int | str) -> onnx.ValueInfoProto:
+    """The output `frame_logits` of (batch, n_classes, n_steps)."""
     nodes.node("Transpose", [y], FRAME_LOGITS, perm=[0, 2, 1])
     shape = [batch, "n_steps", "n_classes"]
     return helper.make_tensor_value_info(FRAME_LOGITS, TensorProto.FLOAT, shape)
@@ -109,7 +118,9 @@ class Network(Nodes, ABC):
         op = {"relu": "Relu", "hardswish": "HardSwish"}[kind]
         return self.node(op, [x], f"{x}.{kind}")
 
-    def convolution(self, x: str, name: str, shape: Shape, *, stride: int = 1, groups: int = 1) -> str:
+    def convolution(
+        self, x: str, name: str, shape: Shape, *, stride: int | tuple[int, int] = 1, groups: int = 1
+    ) -> str:
         """A static convolution, with its weight and bias."""
         weight, bias = self.weight(f"{name}.weight", *shape), self.weight(f"{name}.bias", shape[0])
         return self.node("Conv", [self.plain(x), weight, bias], name, **geometry(shape[2], stride, groups))
@@ -130,15 +141,14 @@ class Network(Nodes, ABC):
         x = self.convolution(x, "last", (config.embedding_size, config.blocks[-1].out_channels, 1, 1))
         x = self.activation(x, "hardswish")  # LAST_MAP
         embedding = self.mean(x, "embedding", 2, 3)
-        hidden = self.node("Gemm", [embedding, "head.1.weight", "head.1.bias"], "head.1", transB=1)
-        hidden = self.activation(hidden, "hardswish")
-        self.node("Gemm", [hidden, "head.2.weight", "head.2.bias"], "logits", transB=1)
+        frame_logits = None
+        if config.is_framewise:
+            frame_logits = self.step_head()
+        else:
+            self.clip_head(embedding)
         inputs: dict[str, list[int | str]] = {
             "mel": [self.batch, 1, "n_mels", "n_frames"],
-            "head.1.weight": ["head_channels", config.embedding_size],
-            "head.1.bias": ["head_channels"],
-            "head.2.weight": ["n_classes", "head_channels"],
-            "head.2.bias": ["n_classes"],
+            **self.heads(),
         }
         outputs: dict[str, list[int | str]] = {
             "logits": [self.batch, "n_classes"],
@@ -147,7 +157,9 @@ class Network(Nodes, ABC):
         made = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()
         ]
-        if frames:
+        if frames and frame_logits is not None:
+            made.append(_by_step(self, frame_logits, self.batch))
+        elif frames:
             head = "frame_head" if config.frame_head else "head"
             made.append(add_frame_logits(self, head, self.batch))
         if frames and config.frame_head:
@@ -157,6 +169,30 @@ class Network(Nodes, ABC):
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
             made,
         )
+
+    def heads(self) -> dict[str, list[int | str]]:
+        """The weights that are inputs, so that one graph serves any number of classes."""
+        size = self.config.embedding_size
+        if self.config.is_framewise:
+            return {"head.weight": ["n_classes", size], "head.bias": ["n_classes"]}
+        return {
+            "head.1.weight": ["head_channels", size],
+            "head.1.bias": ["head_channels"],
+            "head.2.weight": ["n_classes", "head_channels"],
+            "head.2.bias": ["n_classes"],
+        }
+
+    def clip_head(self, embedding: str) -> None:
+        """`logits` from the embedding, through two linear layers."""
+        hidden = self.node("Gemm", [embedding, "head.1.weight", "head.1.bias"], "head.1", transB=1)
+        hidden = self.activation(hidden, "hardswish")
+        self.node("Gemm", [hidden, "head.2.weight", "head.2.bias"], "logits", transB=1)
+
+    def step_head(self) -> str:
+        """`logits` as the highest of all steps; returns those of the steps, (batch, n_classes, n_steps)."""
+        y = _frame_layer(self, _pooled(self), "head", "frames.1")
+        self.node("ReduceMax", [y, self.ints(2)], "logits", keepdims=0)
+        return y
 
     def finish(
         self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
@@ -452,12 +488,14 @@ class Network(Nodes, ABC):
         """Take the maximum over M lines, whose slopes and intercepts differ by clip and channel."""
 
 
-def stride_and_groups(block: Block, position: Position) -> tuple[int, int]:
-    """Stride and groups of a convolution of a block."""
-    return (block.stride, block.expanded) if position == "depthwise" else (1, 1)
+def stride_and_groups(block: Block, position: Position) -> tuple[tuple[int, int], int]:
+    """Strides, of frequency and time, and groups of a convolution of a block."""
+    strides = block.stride, block.time_stride
+    return (strides, block.expanded) if position == "depthwise" else ((1, 1), 1)
 
 
-def geometry(kernel: int, stride: int, groups: int) -> dict[str, Any]:
+def geometry(kernel: int, stride: int | tuple[int, int], groups: int) -> dict[str, Any]:
     """Attributes of a convolution that keeps the size, apart from its stride."""
     pad = (kernel - 1) // 2
-    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "group": groups}
+    strides = [stride] * 2 if isinstance(stride, int) else list(stride)
+    return {"kernel_shape": [kernel] * 2, "strides": strides, "pads": [pad] * 4, "group": groups}

@@ -14,7 +14,7 @@ convolution before it, in float32 or as `dymn_cli.export.precision` stores them.
 of `dymn_cli.store.header.ModelHeader`, and for other tools
 
     dymn.sha256       of the weights that the file was made from
-    dymn.rate_hz      samples per second of the front end (all of it: `dymn.front_end`)
+    dymn.rate_hz      samples per second of `waveform`, or of what `mel` is made from (`dymn.front_end`)
     dymn.window_s     seconds of audio that the model was trained on
     dymn.label_names  JSON list with the name of each logit
     dymn.precision    float32, float16 or int8: how the weights are stored
@@ -38,6 +38,7 @@ from typing import Literal
 import dymn_cli
 from dymn_cli.demo import demo_clips
 from dymn_cli.errors import BackendUnavailableError, ModelError, first_line
+from dymn_cli.frontend.melbank import RATE_HZ
 from dymn_cli.runtime.fold import fold
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import Weights, read_weights
@@ -228,7 +229,12 @@ def export_onnx(
     model = self_contained(weights, options)
     data = _bytes(model)
     file = ExportedFile(data)
-    bounds = bounds_of(options.precision, with_frontend=options.with_frontend, frames=options.frames)
+    bounds = bounds_of(
+        options.precision,
+        with_frontend=options.with_frontend,
+        frames=options.frames,
+        floored=bool(weights.header.front_end.log_floor),
+    )
     scores_only = dataclasses.replace(bounds, log_mel=None)
     shipped = (reference.windows(clip.path) for clip in demo_clips())
     others = (reference.windows(Path(clip)) for clip in clips)
@@ -277,10 +283,13 @@ def self_contained(weights: Weights, options: ExportOptions | None = None) -> on
     if options.with_frontend:
         model = with_front_end(model, header.front_end)
         given = (
-            f"`waveform` is mono at {header.front_end.rate_hz} Hz in [-1, 1],"
+            f"`waveform` is mono at {RATE_HZ} Hz in [-1, 1],"
             f" {header.front_end.min_samples} samples or more; `scores` are the sigmoids of `logits`"
         )
-    onnx.helper.set_model_props(model, {**_metadata(weights), "dymn.precision": options.precision})
+    metadata = {**_metadata(weights), "dymn.precision": options.precision}
+    if options.with_frontend:
+        metadata["dymn.rate_hz"] = str(RATE_HZ)  # whatever the rate of its frames
+    onnx.helper.set_model_props(model, metadata)
     model.producer_version = dymn_cli.__version__
     model.doc_string = (
         f"{header.name}: {given}; `logits` are in the order of dymn.label_names, a score is the sigmoid of"

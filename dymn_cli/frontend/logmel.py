@@ -19,7 +19,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from dymn_cli.errors import EmptyAudioError, UsageError
-from dymn_cli.frontend.melbank import FrontEndConfig, hann_window, mel_bank
+from dymn_cli.frontend.halving import halved
+from dymn_cli.frontend.melbank import RATE_HZ, FrontEndConfig, hann_window, mel_bank
 
 __all__ = ["LogMel"]
 
@@ -97,8 +98,10 @@ class _Workspace:
 class LogMel:
     """The front end of the published models: 32 kHz mono samples to log-mel.
 
+    A front end of 16 kHz halves them first (`dymn_cli.frontend.halving`); then, with the usual numbers,
+
     y[n] = x[n+1] − 0.97·x[n];  P[k, t] = |Σₙ w[n]·y[320·t + n − 400]·exp(−2πi·k·n/1024)|² with y mirrored
-    at both ends;  mel = bank·P;  log-mel = (ln(mel + 1e-5) + 4.5) / 5.
+    at both ends;  mel = bank·P;  log-mel = (ln(mel + 1e-5) + 4.5) / 5.  With a floor, ln(max(mel, floor)).
 
     Any number of threads may call one instance at the same time.
 
@@ -126,7 +129,7 @@ class LogMel:
         The samples are taken to be finite, as the decoder guarantees: a NaN gives NaN.
 
         Args:
-            samples: (n_samples,) or (n_windows, n_samples) float32 in [-1, 1], mono at `config.rate_hz`.
+            samples: (n_samples,) or (n_windows, n_samples) float32 in [-1, 1], mono at 32 kHz.
 
         Returns:
             (n_windows, 1, n_mels, n_frames) float32; n_windows is 1 for a one-dimensional input.
@@ -142,13 +145,13 @@ class LogMel:
         n_windows, n_samples = windows.shape
         if n_samples < self.config.min_samples:
             raise EmptyAudioError(
-                f"log-mel: {n_samples} samples at {self.config.rate_hz} Hz are too few, "
+                f"log-mel: {n_samples} samples at {RATE_HZ} Hz are too few, "
                 f"{self.config.min_samples} are needed",
                 hint="repeat or zero-pad the recording to a longer window",
             )
         out = np.empty((n_windows, 1, self.config.n_mels, self.n_frames(n_samples)), np.float32)
         for window, log_mel in zip(windows, out[:, 0], strict=True):
-            self._fill(self._mirrored(window), log_mel)
+            self._fill(self._mirrored(halved(window) if self.config.halves else window), log_mel)
         return out
 
     def _mirrored(self, window: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -167,6 +170,7 @@ class LogMel:
     def _fill(self, mirrored: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         """Fill `out`, (n_mels, n_frames), with the log-mel of a mirrored signal."""
         log_offset, shift = np.float32(self.config.log_offset), np.float32(self.config.shift)
+        log_floor = np.float32(self.config.log_floor)
         scale = np.float32(1.0 / self.config.scale)
         work = self._workspace()
         frames = sliding_window_view(mirrored, self.config.n_window)[:: self.config.n_hop]
@@ -184,7 +188,10 @@ class LogMel:
             np.square(parts, out=parts)
             np.add(parts[:, 0::2], parts[:, 1::2], out=work.power)
             mel = self._mel_sum(work.power, work.terms)
-            mel += log_offset
+            if log_offset:
+                mel += log_offset
+            if log_floor:
+                np.maximum(mel, log_floor, out=mel)
             np.log(mel, out=mel)
             mel += shift
             np.multiply(mel[:, :n], scale, out=out[:, start : start + n])

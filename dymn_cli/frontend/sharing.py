@@ -1,10 +1,10 @@
 """Log-mels of overlapping windows without computing a frame twice.
 
 Where two windows of a recording are a multiple of the hop (10 ms) apart, their frames fall on the same
-samples. They are equal but for those that reach over an edge of their window, where pre-emphasis and
-reflection make them its own: frames 0, 1 and the last in the published front end. So a window takes over what
-it shares with the one before and computes its edges and what is new. The result is the same, bit for bit,
-as computing the window on its own.
+samples. They are equal but for those that reach over an edge of their window, where pre-emphasis, reflection
+and, at 16 kHz, halving make them its own: frames 0, 1 and the last in the published front end. So a window
+takes over what it shares with the one before and computes its edges and what is new. The result is the same,
+bit for bit, as computing the window on its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dymn_cli.frontend.halving import REACH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +32,11 @@ class SharedLogMel:
 
     def __init__(self, log_mel: LogMel) -> None:
         self._log_mel = log_mel
-        self._n_hop = log_mel.config.n_hop
-        self._reach = -(-log_mel.config.n_window // 2)  # samples that a frame covers on each side
+        config = log_mel.config
+        self._n_hop = config.input_hop
+        self._reach = -(-config.n_window // 2)  # samples that a frame covers on each side
+        if config.halves:
+            self._reach = 2 * self._reach + REACH
         self._n_first = -(-self._reach // self._n_hop)  # frames that reach over the start of a window
         self._start = 0
         self._before: NDArray[np.float32] | None = None

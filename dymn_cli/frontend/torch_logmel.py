@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dymn_cli.errors import EmptyAudioError, UsageError
+from dymn_cli.frontend.halving import pair_taps
 from dymn_cli.frontend.melbank import FrontEndConfig, hann_window, mel_bank
 
-__all__ = ["TorchLogMel"]
+__all__ = ["TorchLogMel", "halved"]
 
 
 class TorchLogMel(nn.Module):
@@ -40,7 +41,7 @@ class TorchLogMel(nn.Module):
         """Compute the log-mel of a batch of windows.
 
         Args:
-            samples: (n_windows, n_samples) in [-1, 1], mono at `config.rate_hz`.
+            samples: (n_windows, n_samples) in [-1, 1], mono at 32 kHz.
             fmin_hz: lower edge of the mel bank for this call; training draws it anew for each batch.
             fmax_hz: upper edge for this call, likewise.
 
@@ -60,7 +61,7 @@ class TorchLogMel(nn.Module):
             )
         bank = self.bank if fmin_hz is None and fmax_hz is None else self._bank(fmin_hz, fmax_hz)
         with torch.autocast(device_type=samples.device.type, enabled=False):
-            x = samples.float()
+            x = halved(samples.float()) if config.halves else samples.float()
             y = x[:, 1:] - config.preemphasis * x[:, :-1]
             before = config.n_fft // 2 - (config.n_fft - config.n_window) // 2
             y = F.pad(y, (before, config.n_window - before), mode="reflect")
@@ -68,7 +69,10 @@ class TorchLogMel(nn.Module):
             spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.n_fft))
             power = spectrum.square().sum(-1)
             mel = (power @ bank).transpose(1, 2).unsqueeze(1)
-            return (torch.log(mel + config.log_offset) + config.shift) / config.scale
+            mel = mel + config.log_offset
+            if config.log_floor:
+                mel = mel.clamp(min=config.log_floor)
+            return (torch.log(mel) + config.shift) / config.scale
 
     def _bank(self, fmin_hz: float | None, fmax_hz: float | None) -> Tensor:
         limits = dataclasses.replace(
@@ -77,6 +81,18 @@ class TorchLogMel(nn.Module):
             fmax_hz=self.config.fmax_hz if fmax_hz is None else fmax_hz,
         )
         return _filters(limits).to(self.bank.device)
+
+
+def halved(x: Tensor) -> Tensor:
+    """`dymn_cli.frontend.halving` of windows (n, n_samples), added up in the same order."""
+    even, odd = x[:, 0::2], x[:, 1::2]
+    taps = pair_taps().tolist()
+    n, length = len(taps), even.shape[1]
+    padded = F.pad(odd, (n, n + length - odd.shape[1]))
+    y = 0.5 * even
+    for k, tap in enumerate(taps):
+        y = y + tap * (padded.narrow(1, n - k - 1, length) + padded.narrow(1, n + k, length))
+    return y
 
 
 def _filters(config: FrontEndConfig) -> Tensor:

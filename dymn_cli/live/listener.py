@@ -358,7 +358,7 @@ class Listener:
             self._events,
             self._tagger.vocabulary,
             frames.step_s,
-            frame_head=frames.trained,
+            frame_head=frames.head,
             calibration=frames.calibration,
             source=self._name,
             channel=self._tagger.options.channel,

@@ -1,4 +1,4 @@
-"""What DyMN and MN have in common: 17 stages in a row, the head, and how both are used.
+"""What DyMN, MN and FMN have in common: 17 stages in a row, the head, and how they are used.
 
 log-mel ──▶ stem ──▶ 15 blocks ──▶ last convolution ─┬▶ mean over f, t ──▶ classifier ──▶ logits
 (n, 1, n_mels, n_frames)           (n, D, f, t)       │  (n, D) embedding                  (n, n_classes)
@@ -6,7 +6,8 @@ log-mel ──▶ stem ──▶ 15 blocks ──▶ last convolution ─┬▶ 
                                                          (n, n_steps, D)   (n, n_steps, n_classes)
 
 A step is 32 frames of the log-mel, 0.32 s with the usual hop. A model without a frame head asks its
-classifier about each step instead.
+classifier about each step instead. An FMN (`dymn_cli.model.fmn`) has a step for each 4 frames, and no
+classifier.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Backbone(nn.Module):
 
     config: ModelConfig
     classifier: nn.Sequential
-    strong_head: nn.Sequential | None
+    strong_head: nn.Sequential | nn.Linear | None
 
     @property
     @abstractmethod

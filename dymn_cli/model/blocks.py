@@ -80,7 +80,7 @@ class ConvNormActivation(nn.Sequential):
         out_channels: int,
         kernel: int,
         *,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         groups: int = 1,
         act: Activation | None,
     ) -> None:
@@ -97,7 +97,7 @@ class InvertedResidual(nn.Module):
 
     z = act(BN(W_exp * x))         1×1, left out where C = C_in
     z = act(BN(W_depth * z))       k×k, one filter a channel, strided
-    z = attention(z)               in MN only: SE where Table I has it, or one of Table VIII
+    z = attention(z)               in MN and FMN: SE where Table I has it; in MN also one of Table VIII
     z = BN(W_proj * z)             1×1
     y = x + z                      where shapes agree, else y = z
     """
@@ -108,8 +108,9 @@ class InvertedResidual(nn.Module):
         stages: list[nn.Module] = []
         if block.has_expansion:
             stages.append(ConvNormActivation(block.in_channels, expanded, 1, act=act))
+        strides = block.stride, block.time_stride
         depthwise = ConvNormActivation(
-            expanded, expanded, block.kernel, stride=block.stride, groups=expanded, act=act
+            expanded, expanded, block.kernel, stride=strides, groups=expanded, act=act
         )
         stages.append(depthwise)
         weighting = attention(block)

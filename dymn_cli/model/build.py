@@ -12,6 +12,7 @@ from dymn_cli.errors import ModelError
 from dymn_cli.model.backbone import Backbone
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.model.dymn import DyMN
+from dymn_cli.model.fmn import FMN
 from dymn_cli.model.infer import infer_config
 from dymn_cli.model.layout import is_optional, is_unused, state_shapes
 from dymn_cli.model.mn import MN
@@ -29,14 +30,21 @@ def build(config: ModelConfig, *, generator: torch.Generator | None = None) -> B
         config: the architecture.
         generator: draws the initial weights; torch's global one where None.
     """
-    return (MN if config.family == "mn" else DyMN)(config, generator=generator)
+    match config.family:
+        case "dymn":
+            return DyMN(config, generator=generator)
+        case "mn":
+            return MN(config, generator=generator)
+        case "fmn":
+            return FMN(config, generator=generator)
 
 
 def load_weights(model: Backbone, tensors: Mapping[str, Tensor]) -> None:
     """Copy a state dict with the published key names into a model; every tensor must find its place.
 
     Published files of variants without Coordinate Attention still hold its convolutions (and those
-    without any dynamic component a whole context generation): they are of no use and left out.
+    without any dynamic component a whole context generation), and those of an FMN a head that was never
+    trained: they are of no use and left out.
 
     Raises:
         ModelError: tensors missing, unknown or of another shape.
@@ -72,7 +80,7 @@ def restore(tensors: Mapping[str, Tensor], config: ModelConfig | None = None) ->
         config: the architecture, where it is known; else it is inferred from the shapes.
 
     Raises:
-        ModelError: not a DyMN or MN, or not of this config.
+        ModelError: not a DyMN, MN or FMN, or not of this config.
     """
     if config is None:
         config = infer_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})

@@ -35,7 +35,7 @@ __all__ = [
     "round8",
 ]
 
-Family = Literal["dymn", "mn"]
+Family = Literal["dymn", "mn", "fmn"]
 Activation = Literal["relu", "hardswish"]
 Position = Literal["expand", "depthwise", "project"]
 Ca = Literal["both", "time", "frequency", "none"]
@@ -48,12 +48,14 @@ ContextSharing = Literal["shared", "per-component", "separate-sequences", "conca
 POSITIONS: tuple[Position, ...] = get_args(Position)
 ATTENTIONS: tuple[StaticAttention, ...] = ("table-i", *get_args(Attention))
 STEM_CHANNELS = 16
+STEM_STRIDE = 2
 HEAD_CHANNELS = 1280
 SQUEEZE_RATIO = 4  # of the attention in static blocks
 SQUEEZED: tuple[Attention, ...] = ("squeeze-excitation", "coordinate", "cbam", "global-context")
 UNMENTIONED = {"frame_head": False, "static_attention": "table-i", "context_sharing": "shared"}
 LARGEST = 1 << 24  # no count in a network comes near it; a damaged file may hold any
-STEP_FRAMES = 32  # five strides of 2
+FRAMEWISE_STRIDES = (1, 2, 2, 1, 1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 2)  # of the blocks of an FMN, in frequency
+FRAMEWISE_TIME_STRIDES = tuple(2 if index == 1 else 1 for index in range(15))
 LAST_EXPANSION = 6  # the last convolution has six times the channels of the last block
 
 
@@ -94,6 +96,7 @@ TABLE_I: tuple[BlockShape, ...] = (
     BlockShape(160, 5, 960, 160, "hardswish", 1, squeeze_excite=True),
 )
 N_BLOCKS = len(TABLE_I)
+LAST_CHANNELS = TABLE_I[-1].out_channels
 
 BLOCK_MASKS: dict[str, tuple[bool, ...]] = {
     "all": (True,) * N_BLOCKS,
@@ -112,7 +115,8 @@ class Block:
 
     `dynamic` blocks have a context of `context` channels (H in the paper), and `context_values` are in h,
     usually as many; static ones have 0. `squeeze` is
-    the width inside an `attention` that has two layers, else 0.
+    the width inside an `attention` that has two layers, else 0. `stride` is that of frequency, and of time
+    where `time_stride` does not differ.
     """
 
     index: int
@@ -122,6 +126,7 @@ class Block:
     out_channels: int
     activation: Activation
     stride: int
+    time_stride: int
     attention: Attention
     squeeze: int
     dynamic: bool
@@ -136,7 +141,7 @@ class Block:
     @property
     def has_residual(self) -> bool:
         """Whether the input is added to the output: where shapes agree."""
-        return self.stride == 1 and self.in_channels == self.out_channels
+        return self.stride == self.time_stride == 1 and self.in_channels == self.out_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +172,12 @@ class TemperatureSchedule:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """An architecture: DyMN as in Table I and Section III of the paper, or its static sibling MN.
+    """An architecture: DyMN as in Table I and Section III of the paper, or one of its static siblings.
 
     Args:
-        family: "dymn", or "mn" (MobileNetV3-Large with squeeze-and-excitation).
+        family: "dymn"; "mn" (MobileNetV3-Large with squeeze-and-excitation); or "fmn", the MN of EfficientSED
+            (arXiv 2503.11373) that keeps time at 40 ms and scores its steps alone: one linear layer does, and
+            a clip has the highest score of its steps.
         width: α, the multiplier of every channel count; 0.4 / 1.0 / 2.0 are DyMN-S / M / L.
         n_classes: outputs of the classifier.
         dynamic_blocks: which of the 15 blocks are dynamic (`BLOCK_MASKS` has the paper's sets).
@@ -191,7 +198,7 @@ class ModelConfig:
             and time have weights of their own; "concatenated", h is the means of the two, side by side.
         dropout: before the last linear layer, in training.
         frame_head: whether two linear layers of its own score each step of time; without them, the classifier
-            does.
+            does. Not for "fmn", which has nothing else.
 
     Raises:
         UsageError: a value that describes no network.
@@ -220,7 +227,7 @@ class ModelConfig:
             if not holds:
                 raise UsageError(f"model config: {message}")
 
-        require(self.family in get_args(Family), f"unknown family {self.family!r}: dymn or mn")
+        require(self.family in get_args(Family), f"unknown family {self.family!r}: dymn, mn or fmn")
         require(math.isfinite(self.width) and 0 < self.width <= 16, f"width {self.width} is not in (0, 16]")
         require(len(self.dynamic_blocks) == N_BLOCKS, f"dynamic_blocks needs {N_BLOCKS} values")
         object.__setattr__(self, "dynamic_blocks", tuple(bool(dynamic) for dynamic in self.dynamic_blocks))
@@ -254,6 +261,27 @@ class ModelConfig:
         require(
             isinstance(self.frame_head, bool), f"frame_head must be true or false, not {self.frame_head!r}"
         )
+        require(
+            not (self.is_framewise and self.frame_head),
+            "frame_head is for families dymn and mn; an fmn scores nothing but its steps",
+        )
+
+    @property
+    def is_framewise(self) -> bool:
+        """Whether it scores steps of time first, and a clip by the highest of them."""
+        return self.family == "fmn"
+
+    def require_trainable(self, name: str) -> None:
+        """Refuse a network that dymn does not train.
+
+        Raises:
+            UsageError: an FMN, which has no classifier of clips.
+        """
+        if self.is_framewise:
+            raise UsageError(
+                f"{name} scores steps of time alone (fmn): it has no classifier to train",
+                hint="start from a DyMN or MN; dymn models list shows which there are",
+            )
 
     @property
     def is_dynamic(self) -> bool:
@@ -290,7 +318,8 @@ class ModelConfig:
                     expanded=expanded,
                     out_channels=round8(row.out_channels * self.width),
                     activation=row.activation,
-                    stride=row.stride,
+                    stride=FRAMEWISE_STRIDES[index] if self.is_framewise else row.stride,
+                    time_stride=FRAMEWISE_TIME_STRIDES[index] if self.is_framewise else row.stride,
                     attention=attention,
                     squeeze=round8(expanded // SQUEEZE_RATIO) if attention in SQUEEZED else 0,
                     dynamic=dynamic,
@@ -304,7 +333,7 @@ class ModelConfig:
         """What a block has before its last convolution."""
         if self.static_attention != "table-i":
             return self.static_attention
-        return "squeeze-excitation" if self.family == "mn" and row.squeeze_excite else "none"
+        return "squeeze-excitation" if self.family != "dymn" and row.squeeze_excite else "none"
 
     @property
     def stem_channels(self) -> int:
@@ -323,11 +352,11 @@ class ModelConfig:
 
     @property
     def step_frames(self) -> int:
-        """Log-mel frames from one step of the last feature map to the next."""
-        return STEP_FRAMES
+        """Log-mel frames from one step of the last feature map to the next: 32, or 4 in an FMN."""
+        return STEM_STRIDE * math.prod(block.time_stride for block in self.blocks)
 
     def n_steps(self, n_frames: int) -> int:
-        """Steps of the last feature map for so many log-mel frames; step n is centred on frame 32 n."""
+        """Steps of the last feature map for so many log-mel frames; step n is centred on frame 32 n (4 n)."""
         return -(-n_frames // self.step_frames)
 
     def with_classes(self, n_classes: int) -> ModelConfig:
@@ -373,6 +402,10 @@ ARCHITECTURES: dict[str, ModelConfig] = {
         f"mn{round(10 * width):02d}": ModelConfig("mn", width)
         for width in (0.1, 0.2, 0.4, 0.5, 1.0, 2.0, 3.0, 4.0)
     },
+    **{
+        f"fmn{round(10 * width):02d}": ModelConfig("fmn", width, n_classes=447)
+        for width in (0.4, 0.6, 1.0, 2.0, 3.0)
+    },
 }
 """The architectures of the published checkpoints, by name; the package ships a graph for each."""
 
@@ -383,4 +416,4 @@ def architecture_of(config: ModelConfig) -> str | None:
     The number of classes, temperature, dropout and frame head do not matter: they do not change the graph.
     """
     plain = dataclasses.replace(config.with_classes(527), temperature=1.0, dropout=0.2)
-    return next((name for name, known in ARCHITECTURES.items() if known == plain), None)
+    return next((name for name, known in ARCHITECTURES.items() if known.with_classes(527) == plain), None)

@@ -1,7 +1,7 @@
 """Which architecture a state dict belongs to, from its key names and shapes alone. Needs no torch.
 
-    classifier.5, K, M, masks,       read off directly
-    frame head
+    family, number of classes, K,    read off directly
+    M, masks, frame head
     width α                          the roundest number whose rounded channel counts all agree
     r, H_min, H_max                  the paper's values where they explain the context sizes, else others
 
@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.model.config import (
     HEAD_CHANNELS,
+    LAST_CHANNELS,
+    LAST_EXPANSION,
     N_BLOCKS,
     POSITIONS,
     Attention,
@@ -29,14 +31,14 @@ from dymn_cli.model.config import (
     StaticAttention,
     round8,
 )
-from dymn_cli.model.layout import ROLES, is_optional, state_shapes
+from dymn_cli.model.layout import ROLES, is_optional, is_unused, state_shapes
 
-__all__ = ["FAMILY_KEYS", "infer_config", "require_fit"]
+__all__ = ["CLASSIFIER_KEY", "FAMILY_KEYS", "FRAMEWISE_KEY", "infer_config", "require_fit"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 FAMILY_KEYS: dict[str, Family] = {"in_c.0.weight": "dymn", "features.0.0.weight": "mn"}
-"""The first convolution of each family: the key that tells them apart."""
+"""The first convolution of each family: the key that tells them apart. An FMN has that of an MN."""
 
 ATTENTION_KEYS: dict[str, Attention] = {
     "conc_se_layers.0.fc1.weight": "squeeze-excitation",
@@ -50,6 +52,9 @@ ATTENTION_KEYS: dict[str, Attention] = {
 """A tensor of each attention that an MN may have in all blocks."""
 
 FRAME_HEAD_KEY = "strong_head.0.weight"
+CLASSIFIER_KEY = "classifier.5.weight"
+FRAMEWISE_KEY = "strong_head.weight"  # instead of a classifier: it tells an FMN from an MN
+LAST_KEY = "features.16.1.running_mean"
 CONTEXT_RATIOS = (4, 8, 16, 2, 1, *(r for r in range(3, 65) if r not in (4, 8, 16)))
 CONTEXT_MINIMA = (32, 16, 64, 8, 4, 2, 1)
 CONTEXT_MAXIMA = (128, 64, 256, *(2**n for n in range(9, 24)))
@@ -58,7 +63,7 @@ HINT = "dymn reads state dicts with the key names of the published EfficientAT m
 
 
 def infer_config(shapes: Mapping[str, Sequence[int]]) -> ModelConfig:
-    """Find the config of a DyMN or MN from the shape of each tensor of its state dict.
+    """Find the config of a DyMN, MN or FMN from the shape of each tensor of its state dict.
 
     A published file of a variant without Coordinate Attention still holds the convolutions for it and
     so looks like one with: give `load_weights` a model of the right config there.
@@ -67,16 +72,16 @@ def infer_config(shapes: Mapping[str, Sequence[int]]) -> ModelConfig:
         shapes: key → shape, for all tensors of the file.
 
     Raises:
-        ModelError: not a DyMN or MN, or tensors that do not fit together.
+        ModelError: none of them, or tensors that do not fit together.
     """
     known: Shapes = {key: tuple(shape) for key, shape in shapes.items()}
     family = _family(known)
-    n_classes = _size(known, "classifier.5.weight", 0)
+    n_classes = _size(known, FRAMEWISE_KEY if family == "fmn" else CLASSIFIER_KEY, 0)
     try:
         base = ModelConfig(family=family, n_classes=n_classes, frame_head=FRAME_HEAD_KEY in known)
         if family == "dymn":
             base = _with_dynamic_parts(base, known)
-        else:
+        elif family == "mn":
             base = dataclasses.replace(base, static_attention=_static_attention(known))
         config = _with_width(base, known)
         if config.is_dynamic and config.has_context:
@@ -95,7 +100,8 @@ def _family(shapes: Shapes) -> Family:
             f"({' or '.join(FAMILY_KEYS)}) is not among them",
             hint=HINT,
         )
-    return found[0]
+    is_framewise = FRAMEWISE_KEY in shapes and CLASSIFIER_KEY not in shapes
+    return "fmn" if found[0] == "mn" and is_framewise else found[0]
 
 
 def _size(shapes: Shapes, key: str, axis: int) -> int:
@@ -171,16 +177,25 @@ def _by_position(shapes: Shapes, suffix: str) -> dict[Position, str]:
 
 def _with_width(config: ModelConfig, shapes: Shapes) -> ModelConfig:
     """The first width whose channel counts are those of all normalisations outside the contexts."""
-    head = _size(shapes, "classifier.2.weight", 0)
+    if config.is_framewise:
+        key, share, channels, what = (
+            LAST_KEY,
+            LAST_EXPANSION,
+            LAST_CHANNELS,
+            "channels of the last convolution",
+        )
+    else:
+        key, share, channels, what = "classifier.2.weight", 1, HEAD_CHANNELS, "units in the head"
+    size = _size(shapes, key, 0)
     doubts = []
-    for width in _widths(head):
+    for width in _widths(size // share, channels):
         candidate = dataclasses.replace(config, width=width)
         norms = {key: s for key, s in state_shapes(candidate).items() if _shows_width(key)}
         mismatch = _mismatch(norms, shapes)
         if mismatch is None:
             return candidate
         doubts.append(f"at width {width:g}, {mismatch}")
-    doubts.append(f"no width gives {head} units in the head")
+    doubts.append(f"no width gives {size} {what}")
     raise ModelError(f"these weights fit no width of Table I: {doubts[0]}", hint=HINT)
 
 
@@ -188,14 +203,14 @@ def _shows_width(key: str) -> bool:
     return key.endswith(".running_mean") and ".context_gen." not in key
 
 
-def _widths(head: int) -> Iterator[float]:
-    """Widths that round to this head, those with the fewest decimals first."""
+def _widths(size: int, channels: int) -> Iterator[float]:
+    """Widths at which so many channels are rounded to this size, those with the fewest decimals first."""
     for decimals in range(5):
         scale = 10**decimals
-        low, high = (head - 8) * scale // HEAD_CHANNELS, (head + 8) * scale // HEAD_CHANNELS + 1
+        low, high = (size - 8) * scale // channels, (size + 8) * scale // channels + 1
         for n in range(max(low, 1), high + 1):
             width = n / scale
-            if width <= 16 and round8(HEAD_CHANNELS * width) == head:
+            if width <= 16 and round8(channels * width) == size:
                 yield width
 
 
@@ -249,6 +264,6 @@ def require_fit(config: ModelConfig, shapes: Shapes) -> None:
     mismatch = _mismatch(expected, shapes)
     if mismatch is not None:
         raise ModelError(f"these weights do not fit together: {mismatch}", hint=HINT)
-    unknown = next((key for key in shapes if key not in expected), None)
+    unknown = next((key for key in shapes if key not in expected and not is_unused(key, config)), None)
     if unknown is not None:
         raise ModelError(f"these weights hold what no such network has: {unknown}", hint=HINT)

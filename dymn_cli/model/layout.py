@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dymn_cli.model.config import Block, ModelConfig, Position
+from dymn_cli.model.config import STEM_STRIDE, Block, ModelConfig, Position
 
 __all__ = ["ROLES", "Layer", "TensorSpec", "is_optional", "is_unused", "layers", "state_shapes"]
 
@@ -22,6 +22,7 @@ ROLES: dict[Position, str] = {"expand": "exp", "depthwise": "depth", "project": 
 STEM_KERNEL = 3
 PLANE_KERNEL = 7  # of the gates over a plane in static blocks
 ATTENTION_CONVOLUTION = re.compile(r"layers\.\d+\.context_gen\.conv_[ft]\.(weight|bias)")
+UNTRAINED_HEAD = "weak_head."
 CONTEXT_GENERATION = re.compile(r"layers\.\d+\.context_gen\..+")
 
 
@@ -62,9 +63,13 @@ class Extent:
     frequency: int
     time: int
 
-    def strided(self, stride: int) -> Extent:
+    def strided(self, stride: int, time_stride: int) -> Extent:
         """After a convolution that pads (k − 1) / 2: rounded up."""
-        return Extent(-(-self.frequency // stride), -(-self.time // stride))
+        return Extent(-(-self.frequency // stride), -(-self.time // time_stride))
+
+    def after(self, block: Block) -> Extent:
+        """After a block."""
+        return self.strided(block.stride, block.time_stride)
 
     @property
     def area(self) -> int:
@@ -85,8 +90,11 @@ def is_unused(key: str, config: ModelConfig) -> bool:
     """Whether a key of a published file belongs to a component that the config has switched off.
 
     Published files of variants without Coordinate Attention still hold its convolutions, and those
-    without any dynamic component a whole context generation.
+    without any dynamic component a whole context generation. Those of an FMN hold a second head, for whole
+    clips, which training on frames leaves as it was drawn.
     """
+    if config.is_framewise:
+        return key.startswith(UNTRAINED_HEAD)
     if not config.is_dynamic or config.coordinate_attention != "none":
         return False
     pattern = ATTENTION_CONVOLUTION if config.has_context else CONTEXT_GENERATION
@@ -105,7 +113,7 @@ def layers(config: ModelConfig, n_mels: int = 128, n_frames: int = 1000) -> tupl
 
 def _walk(config: ModelConfig, extent: Extent) -> Iterator[Layer]:
     dymn = config.family == "dymn"
-    extent = extent.strided(2)
+    extent = extent.strided(STEM_STRIDE, STEM_STRIDE)
     yield from _conv_norm(
         "in_c" if dymn else "features.0", 1, config.stem_channels, extent.area, kernel=STEM_KERNEL
     )
@@ -113,13 +121,16 @@ def _walk(config: ModelConfig, extent: Extent) -> Iterator[Layer]:
         prefix = f"layers.{block.index}" if dymn else f"features.{block.index + 1}"
         walk = _dynamic_block if block.dynamic else _static_block
         yield from walk(prefix, block, config, extent)
-        extent = extent.strided(block.stride)
+        extent = extent.after(block)
     yield from _conv_norm(
         "out_c" if dymn else "features.16",
         config.blocks[-1].out_channels,
         config.embedding_size,
         extent.area,
     )
+    if config.is_framewise:
+        yield _linear("strong_head", config.embedding_size, config.n_classes, times=extent.time)
+        return
     yield _linear("classifier.2", config.embedding_size, config.head_channels)
     yield _linear("classifier.5", config.head_channels, config.n_classes)
     if config.frame_head:
@@ -129,7 +140,7 @@ def _walk(config: ModelConfig, extent: Extent) -> Iterator[Layer]:
 
 def _static_block(prefix: str, block: Block, _config: ModelConfig, extent: Extent) -> Iterator[Layer]:
     names = (f"{prefix}.block.{n}" for n in range(4))
-    inner = extent.strided(block.stride)
+    inner = extent.after(block)
     c = block.expanded
     if block.has_expansion:
         yield from _conv_norm(next(names), block.in_channels, c, extent.area)
@@ -181,7 +192,7 @@ def _plane_gate(name: str, area: int) -> Iterator[Layer]:
 
 
 def _dynamic_block(prefix: str, block: Block, config: ModelConfig, extent: Extent) -> Iterator[Layer]:
-    inner = extent.strided(block.stride)
+    inner = extent.after(block)
     c_in, c, c_out = block.in_channels, block.expanded, block.out_channels
     if block.has_expansion:
         yield from _stage(prefix, "expand", block, config, c_in, c, extent.area)

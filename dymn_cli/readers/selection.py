@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from heapq import nlargest
 
 from dymn_cli.errors import UsageError
-from dymn_cli.labels import Label, Ontology, Vocabulary
+from dymn_cli.labels import Label, Node, Ontology, Vocabulary
 from dymn_cli.results import ClipResult, Event, SourceEvents, Tag, WindowTags
 from dymn_cli.values import require_score, require_whole
 
@@ -61,6 +61,13 @@ def _slug(label: str) -> str:
     return Label(0, "", label).slug or label
 
 
+def _kinds(text: str) -> tuple[Node, ...]:
+    """A sound and all its kinds; some that only group others in AudioSet are labels of AudioSet Strong."""
+    ontology = Ontology.audioset()
+    node = ontology.find(text)
+    return (node, *ontology.descendants(node))
+
+
 @dataclass(slots=True)
 class _Wanted:
     """Labels that were asked for, by id and by slug, whatever list the result's labels are of."""
@@ -73,11 +80,7 @@ class _Wanted:
         wanted = cls()
         for text in texts:
             try:
-                labels = (
-                    Ontology.audioset().labels_under(text)
-                    if descendants
-                    else (Vocabulary.audioset().match(text),)
-                )
+                labels = _kinds(text) if descendants else (Vocabulary.audioset().match(text),)
             except UsageError as exc:
                 wanted.unknown[text] = exc
                 labels = (Label(0, "", text),)

@@ -22,6 +22,7 @@ initialisers:
     layers.N.attention.…                  any other attention of a static block (`attention`)
     last.{weight,bias}                    (D, C, 1, 1), (D,)
     head.{1,2}.{weight,bias}              (C, D), (C,); (n_classes, C), (n_classes,)
+    head.{weight,bias}                    (n_classes, D), (n_classes,): of an FMN, in place of them
     frame_head.{1,2}.{weight,bias}        the same, if the model has a frame head
 
 BatchNorm folds into a mixture of kernels because it is linear: s·(Σ a_k W_k ∗ x) = (Σ a_k (s W_k)) ∗ x.
@@ -85,6 +86,9 @@ class _Folding:
             yield from self.dynamic_block(block) if block.dynamic else self.static_block(block)
         shape = (config.embedding_size, config.blocks[-1].out_channels, 1, 1)
         yield from self.convolution("last", f"{last}.0", f"{last}.1", shape)
+        if config.is_framewise:
+            yield from self.linear("head", "strong_head", (config.n_classes, config.embedding_size))
+            return
         yield from self.linear("head.1", "classifier.2", (config.head_channels, config.embedding_size))
         yield from self.linear("head.2", "classifier.5", (config.n_classes, config.head_channels))
         if config.frame_head:

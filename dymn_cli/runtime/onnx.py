@@ -7,7 +7,8 @@ size that the session is for. With a fixed size a session starts in a third of t
 need not invent a symbol for every unknown dimension.
 
 onnxruntime computes every output of a graph, requested or not. So the graphs have no frame logits; if they
-are wanted, their nodes (`frames.onnx`) are appended as well, in a separate session.
+are wanted, their nodes (`frames.onnx`) are appended as well, in a separate session. Only those of an FMN have
+them in any case: its logits come from them.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class OnnxBackend:
         heads = {name: value for name, value in folded.items() if name.startswith(("head.", "frame_head."))}
         self._head = {name: value for name, value in heads.items() if name.startswith("head.")}
         stand_in = {f"frame_{name}": value for name, value in self._head.items()}
-        self._heads = {**stand_in, **heads}  # for frames
+        self._heads = heads if config.is_framewise else {**stand_in, **heads}  # for frames
         self._weights = {
             name: ort.OrtValue.ortvalue_from_numpy(value)
             for name, value in folded.items()
@@ -142,6 +143,7 @@ class OnnxBackend:
         return f"one-blocked-{size}" if size else "one"
 
     def _session(self, n_frames: int | None, *, frames: bool) -> ort.InferenceSession:
+        frames = frames and not self.header.config.is_framewise  # whose graph has them already
         with self._lock:
             if (n_frames, frames) not in self._sessions:
                 self._sessions[n_frames, frames] = self._open(n_frames, frames=frames)

@@ -31,7 +31,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError, os_error_text
-from dymn_cli.model.infer import FAMILY_KEYS
+from dymn_cli.model.infer import CLASSIFIER_KEY, FAMILY_KEYS
 from dymn_cli.store.pickles import Global, Grammar, Ordered, PickleError, read_pickle
 from dymn_cli.store.registry import LARGEST_MODEL
 
@@ -65,6 +65,7 @@ LONGEST_KEY = 256
 LISTED = 3  # keys that an error names
 HEAD = 512  # bytes; enough to recognise other kinds of files
 BLOCK = 1 << 20
+HEADS_BESIDE = ("strong_head", "weak_head")  # of an FMN: its network is a module of its own
 SAVE = "save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
 
 
@@ -372,7 +373,27 @@ def _network(tensors: Mapping[str, _Tensor], where: str) -> dict[str, _Tensor]:
         names = ", ".join(repr(prefix) for prefix in prefixes[:LISTED])
         raise ModelError(f"{where} holds {len(prefixes)} networks, whose keys begin with {names}", hint=SAVE)
     prefix = prefixes[0] if prefixes else ""
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    network = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return network if CLASSIFIER_KEY in network else network | _heads_beside(tensors, where)
+
+
+def _heads_beside(tensors: Mapping[str, _Tensor], where: str) -> dict[str, _Tensor]:
+    """The heads of an FMN, which stand beside its network.
+
+    Raises:
+        ModelError: something else stands between them, which would not be computed.
+    """
+    if any("seq_model" in key.split(".") for key in tensors):
+        raise ModelError(
+            f"{where} has a sequence model between network and head, which dymn does not know",
+            hint="there are models without: fmn10_strong.pt, for one",
+        )
+    found: dict[str, _Tensor] = {}
+    for key, tensor in tensors.items():
+        *_, head, part = ["", *key.split(".")]
+        if head in HEADS_BESIDE and found.setdefault(f"{head}.{part}", tensor) is not tensor:
+            raise ModelError(f"{where} holds several heads called {head}", hint=SAVE)
+    return found
 
 
 # ---------------------------------------------------------------------- the numbers

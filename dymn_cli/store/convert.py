@@ -6,7 +6,8 @@ from the file's name if that follows the published ones:
     ..._hop_N, ..._mels_N     front end: a hop of N ms, N bands
     dymnNN_im, mnNN_im        ImageNet: Dy-Conv temperature 30, no class names
 
-or takes the default: temperature 1, the front end of the published models, AudioSet's names for 527 classes.
+or takes the default: temperature 1, the front end of the published models of its family, AudioSet's names for
+527 classes, and for 447 of an FMN those of AudioSet Strong.
 
 A frame head may be called `strong` instead of `strong_head`. Besides files of `torch.save`, a bare state dict
 in a safetensors file is read, also in half precision.
@@ -24,10 +25,10 @@ from typing import TYPE_CHECKING
 from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.frontend.melbank import FrontEndConfig
 from dymn_cli.labels import Vocabulary
-from dymn_cli.model.infer import infer_config, require_fit
+from dymn_cli.model.infer import CLASSIFIER_KEY, FRAMEWISE_KEY, infer_config, require_fit
 from dymn_cli.model.layout import is_optional, is_unused
 from dymn_cli.store.checkpoint import read_checkpoint
-from dymn_cli.store.header import ModelHeader, Purpose
+from dymn_cli.store.header import ModelHeader, Purpose, usual_front_end
 from dymn_cli.store.safetensors_file import read_safetensors
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = ["convert"]
 
 PUBLISHED = re.compile(r"(dymn|mn)\d\d(_replace_se)?_(?P<data>as|im)(_|$)")
 VARIANT = re.compile(r"_(?P<what>hop|mels)_(?P<number>[1-9]\d{0,2})(?=_|$)")
+WEAK = re.compile(r"fmn\d\d_weak(_|$)")
 FRAME_HEAD = re.compile(r"^strong\.")
 IMAGENET_TEMPERATURE = 30.0
 
@@ -50,6 +52,8 @@ def convert(
     name: str,
     temperature: float | None = None,
     front_end: FrontEndConfig | None = None,
+    hop_ms: int | None = None,
+    n_mels: int | None = None,
     labels: Vocabulary | None = None,
     config: ModelConfig | None = None,
     purpose: Purpose | None = "tags",
@@ -61,6 +65,8 @@ def convert(
         name: of the model.
         temperature: of the Dy-Conv attention, which checkpoints do not hold.
         front_end: the front end that the network was trained with.
+        hop_ms: the hop of its log-mel, where it has the other numbers of the published models of its family.
+        n_mels: likewise the bands.
         labels: names of its classes.
         config: its architecture, if the shapes are not enough: published variants without Coordinate
             Attention still hold its convolutions, which are then left out. The number of classes is that
@@ -74,7 +80,8 @@ def convert(
     Raises:
         WeightsMissingError: the file cannot be read.
         UnsafeWeightsError: it is not a checkpoint, is damaged, or holds more than tensors.
-        ModelError: it is not a DyMN or MN, does not fit the config, or lacks class names.
+        ModelError: it is not a DyMN, MN or FMN, does not fit the config, is an FMN that was not trained on
+            frames, or lacks class names.
         UsageError: not as many labels as classes, an impossible temperature, or an impossible front end in
             the file's name.
     """
@@ -90,14 +97,16 @@ def convert(
         fitted = _config(config, tensors)
     except ModelError as exc:
         raise ModelError(f"{path}: {exc.message}", hint=exc.hint) from exc
+    if fitted.is_framewise:
+        _require_trained_frames(path, tensors)
     if temperature is None and config is None and defaults.imagenet:
         temperature = IMAGENET_TEMPERATURE
     if temperature is not None:
         fitted = dataclasses.replace(fitted, temperature=float(temperature))
-    audioset = Vocabulary.audioset()
+    known = Vocabulary.audioset_strong() if fitted.is_framewise else Vocabulary.audioset()
     names = labels
-    if labels is None and fitted.n_classes == len(audioset) and not defaults.imagenet:
-        names = audioset
+    if labels is None and fitted.n_classes == len(known) and not defaults.imagenet:
+        names = known
     if names is not None and len(names) != fitted.n_classes:
         raise UsageError(f"{path} has {fitted.n_classes} classes, but there are {len(names)} labels")
     if purpose is None:
@@ -110,11 +119,33 @@ def convert(
     header = ModelHeader(
         name=name,
         config=fitted,
-        front_end=front_end or defaults.front_end,
+        front_end=front_end or _front_end(fitted, defaults, hop_ms, n_mels),
         vocabulary=names or Vocabulary.from_names(f"output {n}" for n in range(fitted.n_classes)),
         purpose=purpose,
     )
     return header, {key: tensor for key, tensor in tensors.items() if not is_unused(key, fitted)}
+
+
+def _require_trained_frames(path: Path, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+    """Refuse an FMN that was trained on whole clips alone: what its frame head says means nothing."""
+    strong, weak = (tensors.get(f"{head}.bias") for head in ("strong_head", "weak_head"))
+    others = strong is not None and weak is not None and strong.shape != weak.shape
+    if others or WEAK.match(path.stem):
+        raise ModelError(
+            f"{path}: trained on whole clips (AudioSet Weak), so that its frame head has learned nothing",
+            hint="use the model that was trained on frames afterwards: fmn10_strong.pt, for one",
+        )
+
+
+def _front_end(
+    config: ModelConfig, defaults: _Defaults, hop_ms: int | None, n_mels: int | None
+) -> FrontEndConfig:
+    """What is asked for, else what the file's name says, else the usual one of the family."""
+    usual = usual_front_end(config)
+    if hop_ms is None and n_mels is None:
+        return usual if config.is_framewise else defaults.front_end
+    n_hop = usual.n_hop if hop_ms is None else hop_ms * usual.rate_hz // 1000
+    return dataclasses.replace(usual, n_hop=n_hop, n_mels=usual.n_mels if n_mels is None else n_mels)
 
 
 def _state_dict(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -141,7 +172,7 @@ def _config(config: ModelConfig | None, tensors: Mapping[str, NDArray[np.float32
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     if config is None:
         return infer_config(shapes)
-    classes = shapes.get("classifier.5.bias", ())
+    classes = shapes.get(FRAMEWISE_KEY if config.is_framewise else CLASSIFIER_KEY, ())[:1]
     if len(classes) == 1 and classes[0]:
         config = dataclasses.replace(config, n_classes=classes[0])
     require_fit(config, {key: shape for key, shape in shapes.items() if not is_unused(key, config)})

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from dymn_cli.errors import ModelError, UsageError
-from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.frontend.melbank import FRAMEWISE, FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.values import require_choice
 
-__all__ = ["ModelHeader", "Purpose"]
+__all__ = ["ModelHeader", "Purpose", "usual_front_end"]
 
 Purpose = Literal["tags", "embeddings"]
 """What a model is for: "embeddings" if its classes are not sounds or have no names."""
 FORMAT = "1"
-RATE_HZ = 32_000  # what `dymn_cli.audio` delivers
 LONGEST_REASON = 300
+KNOWN_LABELS = {"audioset": Vocabulary.audioset, "audioset-strong": Vocabulary.audioset_strong}
+
+
+def usual_front_end(config: ModelConfig) -> FrontEndConfig:
+    """The front end of the published models of a family."""
+    return FRAMEWISE if config.is_framewise else FrontEndConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +39,19 @@ class ModelHeader:
 
     @property
     def step_s(self) -> float:
-        """Seconds between two steps of the frame logits: 0.32 at the usual hop."""
+        """Seconds between two steps of the frame logits: 0.32 at the usual hop, 0.04 in an FMN."""
         return self.config.step_frames * self.front_end.n_hop / self.front_end.rate_hz
 
     def to_metadata(self) -> dict[str, str]:
         """The strings for the metadata of a safetensors or ONNX file."""
-        names = [label.name for label in self.vocabulary.labels]
-        audioset = names == [label.name for label in Vocabulary.audioset().labels]
+        names = self.vocabulary.names
+        labels = next((word for word, known in KNOWN_LABELS.items() if names == known().names), None)
         metadata = {
             "dymn.format": FORMAT,
             "dymn.name": self.name,
             "dymn.config": self.config.to_json(),
             "dymn.front_end": self.front_end.to_json(),
-            "dymn.labels": "audioset" if audioset else json.dumps(names, ensure_ascii=False),
+            "dymn.labels": labels or json.dumps(names, ensure_ascii=False),
         }
         return metadata if self.purpose == "tags" else metadata | {"dymn.purpose": self.purpose}
 
@@ -72,10 +77,6 @@ class ModelHeader:
         except (UsageError, ValueError, TypeError, OverflowError, RecursionError) as exc:
             reason = str(exc)[:LONGEST_REASON]  # it may quote the file
             raise ModelError(f"{where}: its metadata is not readable: {reason}") from exc
-        if header.front_end.rate_hz != RATE_HZ:
-            raise ModelError(
-                f"{where}: needs audio at {header.front_end.rate_hz} Hz, dymn computes at {RATE_HZ} Hz"
-            )
         if len(header.vocabulary.labels) != header.config.n_classes:
             raise ModelError(
                 f"{where}: {len(header.vocabulary.labels)} labels for {header.config.n_classes} classes"
@@ -84,8 +85,8 @@ class ModelHeader:
 
 
 def _vocabulary(text: str) -> Vocabulary:
-    if text == "audioset":
-        return Vocabulary.audioset()
+    if text in KNOWN_LABELS:
+        return KNOWN_LABELS[text]()
     names = json.loads(text)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError("the labels are not a list of names")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import ModelError, OutputError, UsageError
+from dymn_cli.frontend.melbank import RATE_HZ
 from dymn_cli.model.config import architecture_of
 from dymn_cli.model.layout import layers
 from dymn_cli.store import local
@@ -137,7 +138,7 @@ def install(name: str, file: Path, made_of: SourceCheckpoint, test: SelfTest) ->
 
 def _record(name: str, header: ModelHeader, file: Path, made_of: SourceCheckpoint) -> local.Record:
     identity, config, front_end = identify(file), header.config, header.front_end
-    cost = layers(config, front_end.n_mels, front_end.n_frames(SECONDS * front_end.rate_hz))
+    cost = layers(config, front_end.n_mels, front_end.n_frames(SECONDS * RATE_HZ))
     hop_ms, rest = divmod(front_end.n_hop * 1000, front_end.rate_hz)
     return local.Record(
         name=name,

@@ -18,7 +18,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urljoin
 
 from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError
@@ -55,15 +55,19 @@ PATH_SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".ckpt")
 REINSTALL = "reinstall: pip install --force-reinstall dymn"
 
 
+Measure = Literal["mAP", "PSDS1"]
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A published mean average precision on AudioSet's evaluation set, in percent.
+    """A published figure in percent: "mAP" on the evaluation set of AudioSet, "PSDS1" on AudioSet Strong's.
 
     `source` is "paper" (average over runs), "README" (of the release) or "file name" (of the checkpoint).
     """
 
     value: float
     source: str
+    measure: Measure = "mAP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ class ModelSpec:
         file: name of its file in its folder; "" if it has not been pulled.
         sha256: of that file; "" if it has not been pulled.
         size_bytes: of that file; None if it has not been pulled.
-        figures: its published mAP.
+        figures: its published mAP or PSDS1.
         checkpoint: what it is pulled from; None for bundled and own models.
         example: published scores of the example clip.
         origin: "bundled" with dymn, "published" elsewhere, or the user's "own".
@@ -186,9 +190,9 @@ class ModelSpec:
     @property
     def front_end(self) -> FrontEndConfig:
         """The front end of a model of the manifest."""
-        from dymn_cli.frontend.melbank import FrontEndConfig  # needs NumPy, which `dymn models list` does not
+        from dymn_cli.store.header import usual_front_end  # needs NumPy, which `dymn models list` does not
 
-        usual = FrontEndConfig()
+        usual = usual_front_end(self.config)
         return dataclasses.replace(usual, n_hop=self.hop_ms * usual.rate_hz // 1000, n_mels=self.n_mels)
 
 
@@ -223,12 +227,17 @@ def model_specs() -> tuple[ModelSpec, ...]:
 
 def _spec(table: dict[str, Any], release: str) -> ModelSpec:
     fields = dict(table)
-    figures = tuple(Figure(**figure) for figure in fields.pop("mAP", ()))
+    figures = tuple(
+        Figure(**figure, measure=measure)
+        for measure in get_args(Measure)
+        for figure in fields.pop(measure, ())
+    )
     example = fields.pop("example", None)
     if example is not None:
         fields["example"] = Example(**{**example, "scores": tuple(example["scores"].items())})
     if (checkpoint := fields.pop("checkpoint", None)) is None:
         return ModelSpec(**fields, figures=figures)
+    release = fields.pop("release", release)
     found = Checkpoint(url=urljoin(release, checkpoint["file"]), **checkpoint)
     return ModelSpec(**fields, figures=figures, checkpoint=found, origin="published")
 

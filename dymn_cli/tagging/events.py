@@ -113,7 +113,7 @@ class SourceDetector:
             self._options,
             vocabulary,
             self._tagger.frames.step_s,
-            frame_head=self._tagger.frames.trained,
+            frame_head=self._tagger.frames.head,
             calibration=self._tagger.frames.calibration,
             source=self._source,
             channel=channel,

@@ -8,8 +8,9 @@ seconds and is the surer one, the frame score knows when. The score of a step is
 a frame head was trained, the frame score counts twice in it: with equal weights the clip score would hold
 events open in the neighbourhood of a sound. Where there is none, the classifier has been asked about single
 steps, which it was not trained for: it is too sure there, so that both count alike, and the odds of the mean
-are lowered to those of a trained model. Where a model has been calibrated (see `calibration`), its score is
-then mapped label by label.
+are lowered to those of a trained model. A model that knows steps alone (EfficientSED) has no other clip score
+than the highest of its steps, so the frame score counts as it is. Where a model has been calibrated (see
+`calibration`), its score is then mapped label by label.
 
 **The time line.** Windows overlap, by a fifth unless told otherwise, so that a sound at the edge of one is
 away from the edge of the next. Each moment belongs to the window whose edge is further away: the time line
@@ -18,7 +19,8 @@ the others; so do its steps. A source shorter than a window is repeated up to it
 
 **Hysteresis.** An event is a run of steps that reach `off`, if one of them reaches `on`. A label whose
 calibration says so is smoothed by a median over a few steps before: it takes out what is shorter than half of
-them, so it suits sounds that last.
+them, so it suits sounds that last. All labels of a model that knows steps alone are, by a median over 9 of
+its steps of 40 ms, as its authors do.
 
 **Ends.** A sound that is sure is heard a step before it begins and after it ends, because each step has seen
 more than itself. So an end is not where the score falls below `off`, but where it crosses half of the highest
@@ -39,7 +41,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -56,29 +58,33 @@ if TYPE_CHECKING:
     from dymn_cli.results import WindowScores
     from dymn_cli.tagging.event_options import EventOptions
 
-__all__ = ["FrameCurve", "FrameDetector", "SmoothSteps", "Step", "TimeLine", "joint_scores"]
+__all__ = ["FrameCurve", "FrameDetector", "FrameHead", "SmoothSteps", "Step", "TimeLine", "joint_scores"]
+
+FrameHead = Literal["trained", "stand-in", "alone"]
+"""What scores frames: a head beside that of clips, the latter in its place, or the only head there is."""
 
 LAG = 0.5  # steps by which a model hears behind the middle of what a step looks at: then ends are off alike
-CLIP_SHARE = 1 / 3  # of the clip score in the geometric mean, where a frame head was trained
-STAND_IN_SHARE = 1 / 2  # and where the classifier stands in for it
+CLIP_SHARES: dict[FrameHead, float] = {"trained": 1 / 3, "stand-in": 1 / 2, "alone": 0.0}  # in the mean
+MEDIANS: dict[FrameHead, int] = {"trained": 1, "stand-in": 1, "alone": 9}  # steps, without a calibration
 STAND_IN = Calibration.common(math.log(0.15 / 0.85) - math.log(0.3 / 0.7))  # 0.3 there is 0.15 here
 EDGE_SHARE = 0.5  # of the highest score near an end: there is the end
 EDGE_S = 2.0  # what is near
 
 
-def joint_scores(window: WindowScores, *, frame_head: bool) -> NDArray[np.float64]:
+def joint_scores(window: WindowScores, *, frame_head: FrameHead) -> NDArray[np.float64]:
     """The scores of a window's steps, (n_steps, n_classes): geometric mean of frame and clip score.
 
     Args:
         window: with frame scores.
-        frame_head: whether they come from a trained frame head.
+        frame_head: what scored the steps.
     """
     if window.frame_scores is None:
         raise ValueError("the window has no frame scores: they must be asked for (`TagOptions.frame_scores`)")
     frames, clip = window.frame_scores.astype(np.float64), window.scores.astype(np.float64)
-    share = CLIP_SHARE if frame_head else STAND_IN_SHARE
+    if not (share := CLIP_SHARES[frame_head]):
+        return frames
     scores = np.asarray(frames ** (1 - share) * clip**share)
-    return scores if frame_head else STAND_IN.mapped(scores)
+    return STAND_IN.mapped(scores) if frame_head == "stand-in" else scores
 
 
 class Step(NamedTuple):
@@ -101,7 +107,7 @@ class TimeLine:
     Args:
         step_s: seconds from one step to the next.
         columns: the labels that are wanted, as indices.
-        frame_head: whether frame scores come from a trained frame head.
+        frame_head: what scores frames.
         calibration: maps the scores; None leaves them.
         live: give the newest steps of each window at once, however near its edge they are.
     """
@@ -111,7 +117,7 @@ class TimeLine:
         step_s: float,
         columns: NDArray[np.int64],
         *,
-        frame_head: bool = True,
+        frame_head: FrameHead = "trained",
         calibration: Calibration | None = None,
         live: bool = False,
     ) -> None:
@@ -210,7 +216,7 @@ class SmoothSteps:
     Args:
         step_s: seconds from one step to the next.
         columns: the labels that are wanted, as indices.
-        frame_head: whether frame scores come from a trained frame head.
+        frame_head: what scores frames.
         calibration: of the model, or None.
         live: see `TimeLine`.
     """
@@ -220,12 +226,14 @@ class SmoothSteps:
         step_s: float,
         columns: NDArray[np.int64],
         *,
-        frame_head: bool = True,
+        frame_head: FrameHead = "trained",
         calibration: Calibration | None = None,
         live: bool = False,
     ) -> None:
         self._line = TimeLine(step_s, columns, frame_head=frame_head, calibration=calibration, live=live)
-        widths = np.ones(len(columns), np.int64) if calibration is None else calibration.widths[columns]
+        widths = (
+            np.full(len(columns), MEDIANS[frame_head]) if calibration is None else calibration.widths[columns]
+        )
         self._median = _Median(widths)
 
     @property
@@ -326,7 +334,7 @@ class FrameDetector:
         options: what counts as an event.
         vocabulary: the labels of the scores.
         step_s: seconds from one step to the next.
-        frame_head: whether frame scores come from a trained frame head.
+        frame_head: what scores frames.
         calibration: of the model, or None.
         source: what the events call their source.
         channel: and their channel.
@@ -343,7 +351,7 @@ class FrameDetector:
         vocabulary: Vocabulary,
         step_s: float,
         *,
-        frame_head: bool = True,
+        frame_head: FrameHead = "trained",
         calibration: Calibration | None = None,
         source: str = "",
         channel: str = "mix",

@@ -81,11 +81,14 @@ def _labels_of(name: str, vocabulary: Vocabulary, *, descendants: bool) -> tuple
 
 def _kinds(name: str, vocabulary: Vocabulary) -> tuple[Label, ...]:
     """Labels of the model that are a sound or a kind of it; none where the ontology does not know it."""
+    if not name:
+        return ()
+    ontology = Ontology.audioset()
     try:
-        kinds = Ontology.audioset().labels_under(name) if name else ()
+        node = ontology.find(name)
     except UsageError:
         return ()
-    mids = {kind.mid for kind in kinds}
+    mids = {kind.mid for kind in (node, *ontology.descendants(node))}
     return tuple(label for label in vocabulary if label.mid in mids)
 
 

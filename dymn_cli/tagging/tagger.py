@@ -35,7 +35,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import AudioReader, open_audio
 from dymn_cli.audio.frames import Frame, FramePlan, frames
-from dymn_cli.audio.resample import channels_32k, response, to_mono_32k
+from dymn_cli.audio.resample import RATE_HZ, channels_32k, response, to_mono_32k
 from dymn_cli.audio.windows import Window, WindowPlan, windows
 from dymn_cli.errors import InputError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
@@ -61,10 +61,11 @@ if TYPE_CHECKING:
     from dymn_cli.audio.resample import Resample
     from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.labels import Vocabulary
+    from dymn_cli.model.config import ModelConfig
     from dymn_cli.results import AudioInfo, ModelInfo, Tag
     from dymn_cli.runtime.base import DeviceFrontEnd, Mels
     from dymn_cli.tagging.calibration import Calibration
-    from dymn_cli.tagging.frame_events import SmoothSteps
+    from dymn_cli.tagging.frame_events import FrameHead, SmoothSteps
 
 __all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger", "usable_cores"]
 
@@ -90,19 +91,20 @@ class Frames:
 
     Args:
         step_s: seconds from one step to the next.
-        trained: whether a frame head was trained for it; else the classifier is asked about each step.
+        head: what does: "trained" for it, "stand-in" where the classifier is asked about each step, "alone"
+            where the model has no other scores.
         calibration: makes scores of all labels mean the same; None where the model has none.
     """
 
     step_s: float
-    trained: bool
+    head: FrameHead
     calibration: Calibration | None
 
     def steps_of(self, columns: NDArray[np.int64]) -> SmoothSteps:
         """What puts the steps of one channel in a row, with the scores of the labels at these indices."""
         from dymn_cli.tagging.frame_events import SmoothSteps
 
-        return SmoothSteps(self.step_s, columns, frame_head=self.trained, calibration=self.calibration)
+        return SmoothSteps(self.step_s, columns, frame_head=self.head, calibration=self.calibration)
 
 
 class Tagger:
@@ -211,9 +213,7 @@ class Tagger:
         calibration = None
         if len(members) == 1:  # the scores of several are those of no calibrated model
             calibration = self._calibration()
-        return Frames(
-            self.step_s or 0.0, all(member.header.config.frame_head for member in members), calibration
-        )
+        return Frames(self.step_s or 0.0, _frame_head([m.header.config for m in members]), calibration)
 
     @property
     def calibration_digest(self) -> str | None:
@@ -448,7 +448,7 @@ class Tagger:
         if logits is None:
             return ()
         header = self._models.members[0].header
-        n_samples = round((cut.end_s - cut.start_s) * header.front_end.rate_hz)
+        n_samples = round((cut.end_s - cut.start_s) * RATE_HZ)
         logits = logits[: header.config.n_steps(header.front_end.n_frames(n_samples))]
         return logits, sigmoid(logits)
 
@@ -684,9 +684,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _frame_head(configs: list[ModelConfig]) -> FrameHead:
+    """What scores the frames of models that run together."""
+    if all(config.is_framewise for config in configs):
+        return "alone"
+    return "trained" if all(config.frame_head for config in configs) else "stand-in"
+
+
 def _shares_frames(plan: Plan, log_mel: LogMel) -> bool:
     """Whether frames of a window are frames of the one before as well."""
-    return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.n_hop == 0
+    return plan.n_hop < plan.n_window and plan.n_hop % log_mel.config.input_hop == 0
 
 
 def _there(ahead: Prefetcher[Cut], most: int, *, at_least: int) -> list[Cut]:

@@ -37,7 +37,7 @@ from dymn_cli.export.onnx_file import (  # noqa: E402
 from dymn_cli.export.parity import ParityCase  # noqa: E402
 from dymn_cli.export.precision import Precision  # noqa: E402
 from dymn_cli.frontend.logmel import LogMel  # noqa: E402
-from dymn_cli.frontend.melbank import FrontEndConfig  # noqa: E402
+from dymn_cli.frontend.melbank import FRAMEWISE, FrontEndConfig  # noqa: E402
 from dymn_cli.labels import Vocabulary  # noqa: E402
 from dymn_cli.model.backbone import Backbone  # noqa: E402
 from dymn_cli.model.build import build, restore  # noqa: E402
@@ -181,6 +181,61 @@ def test_a_model_without_a_shipped_graph_runs_once_exported(
         expected = [part.numpy() for part in module(torch.from_numpy(mels))]
     for got, want in zip(backend.run(mels)[:2], expected, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def framewise() -> Weights:
+    """A small FMN, its signals kept alive."""
+    config = ModelConfig("fmn", 0.1, n_classes=3)
+    tensors = {
+        key: tensor.numpy().astype(np.float32)
+        for key, tensor in build(config, generator=torch.Generator().manual_seed(1)).state_dict().items()
+    }
+    for key, tensor in tensors.items():
+        if (
+            tensor.ndim == 4
+            and tensor.shape[1] == 1
+            and len(tensor) > 1
+            and not key.startswith("features.0.")
+        ):
+            tensor *= np.sqrt(len(tensor))
+    tensors["strong_head.weight"] *= 100
+    names = Vocabulary.from_names(["Amsel", "Kläffen, laut", "雨"])
+    return Weights(ModelHeader("framewise", config, FRAMEWISE, names), "4" * 64, tensors)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_an_fmn_with_its_front_end_takes_sound_at_32_khz(framewise: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "framewise.onnx"
+    report = export_onnx(framewise, path, ExportOptions(with_frontend=True, frames=True))
+    assert report.bounds.log_mel == 5e-3
+    assert [output.name for output in report.outputs] == ["scores", "logits", "embedding", "frame_logits"]
+    meta = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert (meta["dymn.rate_hz"], json.loads(meta["dymn.front_end"])["rate_hz"]) == ("32000", 16_000)
+    samples = np.stack([soundfile.read(demo_clips()[0].path, 64_000, dtype="float32")[0]])
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    scores, logits, _, steps = session.run(None, {"waveform": samples})
+    assert steps.shape == (1, 50, 3)
+    assert np.array_equal(logits, steps.max(axis=1))
+    network = restore({k: torch.from_numpy(v) for k, v in framewise.tensors.items()})
+    with torch.inference_mode():
+        expected = torch.sigmoid(network(torch.from_numpy(LogMel(FRAMEWISE)(samples)))[0]).numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_an_exported_fmn_answers_as_the_model_does(
+    framewise: Weights, mels: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "framewise.onnx"
+    report = export_onnx(framewise, path, ExportOptions(frames=True))
+    assert [output.name for output in report.outputs] == ["logits", "embedding", "frame_logits"]
+    backend = open_backend(str(path), n_samples=320_000)
+    assert (backend.header.config, backend.header.front_end) == (framewise.header.config, FRAMEWISE)
+    got = backend.run(np.concatenate([mels, mels], axis=2), frames=True)
+    assert np.array_equal(got.logits, got.frame_logits.max(axis=1))
 
 
 @pytest.mark.usefixtures("short")

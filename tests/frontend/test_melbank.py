@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from dymn_cli.errors import UsageError
-from dymn_cli.frontend import FrontEndConfig, mel_bank
+from dymn_cli.errors import EmptyAudioError, UsageError
+from dymn_cli.frontend import FrontEndConfig, LogMel, mel_bank
+from dymn_cli.frontend.melbank import FRAMEWISE
 
 
 def hz_of_mel(mel: float) -> float:
@@ -58,6 +59,20 @@ def test_config_survives_json() -> None:
     assert json.loads(config.to_json())["n_hop"] == 160
 
 
+def test_a_floor_stands_in_the_json_only_where_there_is_one() -> None:
+    assert "log_floor" not in FrontEndConfig().to_json()
+    assert FrontEndConfig.from_json(FRAMEWISE.to_json()) == FRAMEWISE
+    assert '"log_floor": 1e-07' in FRAMEWISE.to_json()
+
+
+def test_a_front_end_of_16_khz_counts_in_samples_of_32_khz() -> None:
+    assert (FRAMEWISE.input_hop, FRAMEWISE.min_samples) == (320, 516)
+    assert FRAMEWISE.n_frames(320_000) == FrontEndConfig().n_frames(320_000) == 1_000
+    assert LogMel(FRAMEWISE)(np.zeros(516))[0, 0] == pytest.approx((math.log(1e-7) + 4.5) / 5)
+    with pytest.raises(EmptyAudioError, match="515 samples at 32000 Hz"):
+        LogMel(FRAMEWISE)(np.zeros(515))
+
+
 @pytest.mark.parametrize(
     "text", ['{"hop": 3}', "[1]", "1", '"n_mels"', "{", '{"n_mels": "many"}', '{"n_hop": null}']
 )
@@ -78,6 +93,10 @@ def test_config_that_cannot_be_read_is_a_usage_error(text: str) -> None:
         {"fmin_hz": -1.0},
         {"fmax_hz": math.nan},
         {"log_offset": 0.0},
+        {"log_offset": -1e-5},
+        {"log_floor": -1e-7},
+        {"rate_hz": 44_100},
+        {"rate_hz": 8_000},
         {"scale": 0.0},
         {"preemphasis": 1.5},
         {"n_fft": 1024.0},

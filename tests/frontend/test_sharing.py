@@ -7,7 +7,7 @@ import pytest
 import sounds
 
 from dymn_cli.frontend.logmel import LogMel
-from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.frontend.melbank import FRAMEWISE, FrontEndConfig
 from dymn_cli.frontend.sharing import SharedLogMel
 
 N_WINDOW = 96_000
@@ -40,8 +40,9 @@ def test_the_last_window_may_lie_off_the_grid(recording: np.ndarray) -> None:
         np.testing.assert_array_equal(shared(start, window), log_mel(window))
 
 
-def test_it_holds_for_other_front_ends(recording: np.ndarray) -> None:
-    log_mel = LogMel(FrontEndConfig(n_hop=160, n_mels=64))
+@pytest.mark.parametrize("config", [FrontEndConfig(n_hop=160, n_mels=64), FRAMEWISE], ids=["5ms", "16kHz"])
+def test_it_holds_for_other_front_ends(recording: np.ndarray, config: FrontEndConfig) -> None:
+    log_mel = LogMel(config)
     shared = SharedLogMel(log_mel)
     for start in range(0, 32_000, 1_600):
         window = recording[start : start + N_WINDOW]

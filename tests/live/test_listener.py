@@ -31,7 +31,7 @@ class LevelTagger:
     def __init__(self, seconds: float = 0.0, **options: object) -> None:
         self.vocabulary = Vocabulary.audioset()
         self.options = TagOptions(hop_s=1.0, frame_scores=True, **options)  # type: ignore[arg-type]
-        self.frames = SimpleNamespace(step_s=STEP, trained=True, calibration=None)
+        self.frames = SimpleNamespace(step_s=STEP, head="trained", calibration=None)
         self.seconds = seconds
         self.ends: list[float] = []
 

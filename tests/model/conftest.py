@@ -69,7 +69,7 @@ def _values(key: str, shape: tuple[int, ...], channels: dict[str, int]) -> np.nd
 
 @pytest.fixture(scope="session")
 def configs() -> st.SearchStrategy[ModelConfig]:
-    """Configs of both families with every knob turned."""
+    """Configs of all families with every knob turned."""
     masks = st.one_of(
         st.sampled_from(list(BLOCK_MASKS.values())),
         st.lists(st.booleans(), min_size=N_BLOCKS, max_size=N_BLOCKS).map(tuple),
@@ -99,4 +99,10 @@ def configs() -> st.SearchStrategy[ModelConfig]:
         frame_head=st.booleans(),
         static_attention=st.sampled_from(ATTENTIONS),
     )
-    return st.one_of(dynamic, dynamic, dynamic, static)
+    framewise = st.builds(
+        ModelConfig,
+        family=st.just("fmn"),
+        width=st.integers(1, 400).map(lambda percent: percent / 100),
+        n_classes=st.integers(1, 600),
+    )
+    return st.one_of(dynamic, dynamic, dynamic, static, framewise)

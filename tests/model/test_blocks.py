@@ -171,6 +171,7 @@ def test_dy_relu_without_a_say_is_the_relu() -> None:
 
 def block(**changes: object) -> Block:
     """A block of four inputs, six expanded channels and a context of eight."""
+    changes = {"time_stride": changes.get("stride", 1), **changes}
     base = Block(
         index=3,
         in_channels=4,
@@ -179,6 +180,7 @@ def block(**changes: object) -> Block:
         out_channels=4,
         activation="hardswish",
         stride=1,
+        time_stride=1,
         attention="none",
         squeeze=0,
         dynamic=True,

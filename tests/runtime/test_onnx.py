@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from checkpoints import state_dict
 
 from dymn_cli.errors import BackendUnavailableError, ModelError, WeightsMissingError
-from dymn_cli.model.config import ModelConfig
+from dymn_cli.frontend.melbank import FRAMEWISE
+from dymn_cli.labels import Vocabulary
+from dymn_cli.model.config import ARCHITECTURES, ModelConfig
 from dymn_cli.runtime import onnx as backend_module
 from dymn_cli.runtime.onnx import (
     OnnxBackend,
@@ -24,6 +27,7 @@ from dymn_cli.runtime.onnx import (
     graph_path,
     mel_input,
 )
+from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.weights import Weights
 from dymn_cli.tagging.aggregate import sigmoid
 
@@ -164,6 +168,28 @@ def test_a_frame_head_is_asked_and_not_the_classifier(shipped: Weights, mels: np
     got, without = (backend.run(mels[..., :200], frames=True) for backend in (own, standing_in))
     assert np.array_equal(got.logits, without.logits)
     np.testing.assert_allclose(got.frame_logits, without.frame_logits + 1.5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["fmn04", *(pytest.param(f"fmn{n}", marks=pytest.mark.slow) for n in ("06", "10", "20", "30"))]
+)
+def test_an_fmn_answers_for_steps_of_40_ms_in_one_session(name: str, mels: np.ndarray) -> None:
+    pytest.importorskip("torch")
+    from dymn_cli.runtime.torch import TorchBackend
+
+    config = ARCHITECTURES[name]
+    header = ModelHeader(f"{name}_strong", config, FRAMEWISE, Vocabulary.audioset_strong())
+    weights = Weights(header, "7" * 64, state_dict(config))
+    backend = OnnxBackend(weights, n_frames=200)
+    got = backend.run(mels[..., :200], frames=True)
+    assert got.frame_logits.shape == (3, 50, 447)
+    assert np.array_equal(got.logits, got.frame_logits.max(axis=1))
+    plain = backend.run(mels[..., :200])
+    assert plain.frame_logits is None
+    assert np.array_equal(plain.logits, got.logits)
+    assert len(backend._sessions) == 1
+    for one, other in zip(TorchBackend(weights).run(mels[..., :200], frames=True), got, strict=True):
+        assert np.abs(one - other).max() <= 1e-4 * max(1.0, np.abs(one).max())
 
 
 # ---------------------------------------------------------------------- sizes and forms

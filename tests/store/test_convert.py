@@ -14,7 +14,7 @@ import pytest
 from fuzzing.torchfile import checkpoint
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, UsageError, WeightsMissingError
-from dymn_cli.frontend.melbank import FrontEndConfig
+from dymn_cli.frontend.melbank import FRAMEWISE, FrontEndConfig
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import BLOCK_MASKS, ModelConfig
 from dymn_cli.model.layout import is_optional, state_shapes
@@ -25,6 +25,7 @@ from dymn_cli.store.weights import read_weights, save_weights
 NAMES = Vocabulary.from_names(["rain", "wind", "sea"])
 THREE = ModelConfig("mn", 0.1, n_classes=3)
 DYNAMIC = ModelConfig("dymn", 0.1, n_classes=3)
+FRAMES = ModelConfig("fmn", 0.1, n_classes=447)
 
 Put = Callable[..., Path]
 
@@ -110,6 +111,54 @@ def test_published_names_say_what_their_files_do_not(
         front_end=FrontEndConfig(n_mels=99),
     )
     assert (given.config.temperature, given.front_end.n_mels) == (2, 99)
+
+
+def published(state: Mapping[str, np.ndarray], network: str, heads: str) -> dict[str, np.ndarray]:
+    """The state dict of an FMN as EfficientSED publishes it: heads beside the network, two of them."""
+    weak = {key.replace("strong", "weak"): values + 1 for key, values in state.items() if "strong" in key}
+    return {f"{heads if '_head' in key else network}{key}": v for key, v in {**state, **weak}.items()}
+
+
+@pytest.mark.parametrize(
+    ("network", "heads"),
+    [("net.model.", "net."), ("model.model.", "model."), ("model.fmn.", ""), ("", "")],
+)
+def test_an_fmn_is_found_with_the_head_beside_it(network: str, heads: str, put: Put) -> None:
+    header, tensors = convert(put(published(state(FRAMES), network, heads)), name="x")
+    assert header.config == FRAMES
+    assert header.front_end == FRAMEWISE
+    assert header.step_s == pytest.approx(0.04)
+    assert header.vocabulary.names == Vocabulary.audioset_strong().names
+    assert header.vocabulary.find("Dog").mid == "/m/0bt9lr"
+    expected = {key: values for key, values in state(FRAMES).items() if not is_optional(key)}
+    assert tensors.keys() == expected.keys()
+    np.testing.assert_array_equal(tensors["strong_head.weight"], expected["strong_head.weight"])
+
+
+def test_an_fmn_keeps_its_labels_and_front_end_in_a_file(put: Put, tmp_path: Path) -> None:
+    header, tensors = convert(put(published(state(FRAMES), "net.model.", "net.")), name="x")
+    save_weights(tmp_path / "x.safetensors", header, tensors)
+    assert header.to_metadata()["dymn.labels"] == "audioset-strong"
+    assert read_weights(tmp_path / "x.safetensors").header == header
+    other, _ = convert(put(FRAMES.with_classes(3)), name="x", labels=NAMES, n_mels=64)
+    assert other.front_end == dataclasses.replace(FRAMEWISE, n_mels=64)
+    assert other.vocabulary.names == NAMES.names
+
+
+def test_an_fmn_whose_frames_were_never_trained_is_refused(put: Put) -> None:
+    """Those trained on AudioSet Weak hold a frame head as it was drawn: its scores mean nothing."""
+    both = published(state(FRAMES), "net.model.", "net.")
+    with pytest.raises(ModelError, match="frame head has learned nothing"):
+        convert(put(both, "fmn04_weak.pt"), name="x")
+    other = {key: values[:3] if key.startswith("net.weak_head") else values for key, values in both.items()}
+    with pytest.raises(ModelError, match="frame head has learned nothing"):
+        convert(put(other), name="x")
+
+
+def test_an_fmn_with_a_sequence_model_is_refused(put: Put) -> None:
+    more = published(state(FRAMES), "net.model.", "net.") | {"net.seq_model.0.weight": np.ones(3, np.float32)}
+    with pytest.raises(ModelError, match="sequence model"):
+        convert(put(more, "fmn04+tf-104_strong.pt"), name="x")
 
 
 def test_527_classes_are_those_of_audioset(put: Put) -> None:

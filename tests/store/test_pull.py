@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import checkpoint_of, state_dict
-from fuzzing.torchfile import Call, described, pickled
+from fuzzing.torchfile import Call, checkpoint, described, pickled
 from fuzzing.torchfile import archive as archive_of
 from loopback import Web, cut, page, slowly, status
 
@@ -24,6 +24,7 @@ from dymn_cli.errors import (
     UsageError,
     WeightsMissingError,
 )
+from dymn_cli.labels import Vocabulary
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.store import local, registry
 from dymn_cli.store import pull as pull_module
@@ -267,6 +268,33 @@ def test_a_checkpoint_that_wants_more_than_tensors_is_refused_by_name(web: Web, 
         get(web.serve(FILE, harm))
     assert not (tmp_path / "harm").exists()
     assert files_of() == set()
+
+
+def test_a_frame_wise_model_is_pulled_from_the_layout_of_its_release(tmp_path: Path) -> None:
+    """Network and heads are modules of their own there, and one of the heads was never trained."""
+    tensors = state_dict(ARCHITECTURES["fmn04"])
+    tensors |= {key.replace("strong", "weak"): tensors[key] for key in tensors if "strong" in key}
+    layout = {f"net.{'' if 'head' in key else 'model.'}{key}": value for key, value in tensors.items()}
+    file = tmp_path / "fmn04_strong.pt"
+    file.write_bytes(checkpoint(layout))
+    pulled, watch = get(file, "fmn04_strong")
+    assert pulled.recognised_by == "first-seen"
+    assert "hash is not known here" in watch.notes[-1]
+    weights = read_weights(resolve("fmn04_strong"))
+    assert weights.header.config == ARCHITECTURES["fmn04"]
+    assert weights.header.vocabulary.names == Vocabulary.audioset_strong().names
+    np.testing.assert_array_equal(weights.tensors["strong_head.weight"], tensors["strong_head.weight"])
+    record = record_of("fmn04_strong")
+    assert record is not None
+    assert (record.architecture, record.parameters, record.macs) == ("fmn04", 688_223, 224_039_808)
+
+
+def test_a_file_that_is_not_the_known_fmn10_strong_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "fmn10_strong.pt"
+    file.write_bytes(b"something else")
+    with pytest.raises(ChecksumError, match=r"not 92a5c1dc5aa2…"):
+        get(file, "fmn10_strong")
+    assert files_of("fmn10_strong") == set()
 
 
 @pytest.mark.parametrize("architecture", ["mn02", "dymn04"])

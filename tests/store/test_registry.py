@@ -12,6 +12,7 @@ import pytest
 
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError
+from dymn_cli.frontend.melbank import FRAMEWISE
 from dymn_cli.labels import Vocabulary
 from dymn_cli.model.complexity import complexity
 from dymn_cli.model.config import ARCHITECTURES
@@ -32,6 +33,8 @@ from dymn_cli.store.weights import read_weights
 
 BUNDLED = [spec for spec in model_specs() if spec.origin == "bundled"]
 PUBLISHED = [spec for spec in model_specs() if spec.origin == "published"]
+EFFICIENT_SED = [spec for spec in PUBLISHED if spec.source.startswith("EfficientSED")]
+EFFICIENT_AT = [spec for spec in PUBLISHED if spec not in EFFICIENT_SED]
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +72,8 @@ def test_the_figures_of_a_published_model_follow_from_its_architecture(spec: Mod
     )
     assert (spec.parameters, spec.macs) == (cost.parameters, cost.macs)
     assert spec.embedding_size == spec.config.embedding_size
-    assert spec.config.n_classes == (1000 if spec.name.endswith("_im") else 527)
+    n_classes = {"im": 1000, "strong": 447}
+    assert spec.config.n_classes == n_classes.get(spec.name.rpartition("_")[2], 527)
     assert spec.purpose == ("embeddings" if spec.name.endswith("_im") else "tags")
     assert spec.temperature == (30.0 if spec.name.endswith("_im") else 1.0)
     assert (spec.file, spec.sha256, spec.size_bytes) == ("", "", None)
@@ -77,7 +81,7 @@ def test_the_figures_of_a_published_model_follow_from_its_architecture(spec: Mod
     assert spec.source and spec.summary
 
 
-@pytest.mark.parametrize("spec", PUBLISHED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", EFFICIENT_AT, ids=lambda spec: spec.name)
 def test_names_files_and_figures_of_published_models_agree(spec: ModelSpec) -> None:
     found = spec.checkpoint
     assert found is not None
@@ -93,9 +97,32 @@ def test_names_files_and_figures_of_published_models_agree(spec: ModelSpec) -> N
     assert spec.front_end.n_mels == (int(mels[1]) if mels else 128)
 
 
+@pytest.mark.parametrize("spec", EFFICIENT_SED, ids=lambda spec: spec.name)
+def test_frame_wise_models_have_a_release_and_a_front_end_of_their_own(spec: ModelSpec) -> None:
+    found = spec.checkpoint
+    assert found is not None
+    assert found.file == f"{spec.name}.pt" == f"{spec.architecture}_strong.pt"
+    assert found.url == f"https://github.com/theMoro/EfficientSED/releases/download/v0.0.1/{found.file}"
+    assert spec.front_end == FRAMEWISE
+    assert [(figure.measure, figure.source) for figure in spec.figures] == [("PSDS1", "README")]
+
+
+def test_frame_wise_models_come_in_five_widths() -> None:
+    assert {spec.name: spec.figures[0].value for spec in EFFICIENT_SED} == {
+        "fmn04_strong": 39.52,
+        "fmn06_strong": 40.75,
+        "fmn10_strong": 42.28,
+        "fmn20_strong": 43.86,
+        "fmn30_strong": 44.24,
+    }
+
+
 def test_what_is_known_of_checkpoints_has_the_form_of_a_hash() -> None:
     known = {spec.name: spec.checkpoint for spec in PUBLISHED if spec.checkpoint and spec.checkpoint.is_known}
-    assert set(known) == {"dymn04_as", "dymn10_as", "mn04_as", "mn05_as", "mn10_as", "mn20_as"}
+    assert set(known) == {
+        *("dymn04_as", "dymn10_as", "mn04_as", "mn05_as", "mn10_as", "mn20_as"),
+        "fmn10_strong",
+    }
     for checkpoint in known.values():
         assert re.fullmatch(r"[0-9a-f]{64}", checkpoint.sha256 or "0" * 64)
         assert re.fullmatch(r"[0-9a-f]{40}", checkpoint.git_blob or "0" * 40)

@@ -42,7 +42,7 @@ def detector(options: EventOptions, cut: WindowPlan) -> SourceDetector:
     tagger: Any = SimpleNamespace(
         vocabulary=VOCABULARY,
         options=TagOptions(window_s=cut.window_s, hop_s=cut.hop_s),
-        frames=SimpleNamespace(step_s=STEP_S, trained=True, calibration=None),
+        frames=SimpleNamespace(step_s=STEP_S, head="trained", calibration=None),
     )
     return SourceDetector(options, tagger, source="-")
 

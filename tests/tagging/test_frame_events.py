@@ -14,7 +14,7 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.results import Event, WindowScores
 from dymn_cli.tagging.calibration import Calibration, calibration_document, read_calibration
 from dymn_cli.tagging.event_options import EventOptions, default_hop_s
-from dymn_cli.tagging.frame_events import LAG, FrameCurve, FrameDetector, SmoothSteps, joint_scores
+from dymn_cli.tagging.frame_events import LAG, FrameCurve, FrameDetector, FrameHead, SmoothSteps, joint_scores
 
 RATE_HZ = 32_000
 STEP_S = 0.32
@@ -51,7 +51,7 @@ def detected(
     options: EventOptions | None = None,
     *,
     calibration: Calibration | None = None,
-    frame_head: bool = True,
+    frame_head: FrameHead = "trained",
 ) -> list[Event]:
     detector = FrameDetector(
         options or EventOptions(),
@@ -84,7 +84,7 @@ def test_an_end_lies_where_the_score_crosses_half_of_its_height() -> None:
     """A triangle from 3 to 7 s that is 0.8 high at 5 s."""
     shape: Loudness = lambda t: [max(FLOOR, 0.8 - 0.4 * abs(t - 5)), FLOOR, FLOOR]  # noqa: E731
     rows = answers(10.0, shape)
-    joint = [float(row[0]) for row in joint_scores(rows[0], frame_head=True)]
+    joint = [float(row[0]) for row in joint_scores(rows[0], frame_head="trained")]
     (event,) = detected(rows)
     moments = (np.arange(len(joint)) + LAG) * STEP_S
     at = np.interp([event.start_s, event.end_s], moments, joint)
@@ -150,7 +150,7 @@ def test_gaps_are_closed_and_short_events_dropped_afterwards() -> None:
 
 def test_equal_on_and_off_still_give_an_event_with_a_length() -> None:
     flat: Loudness = lambda t: [0.5 if 3 <= t < 3.3 else FLOOR, 0, 0]  # noqa: E731
-    peak = float(joint_scores(answers(10.0, flat)[0], frame_head=True)[:, 0].max())
+    peak = float(joint_scores(answers(10.0, flat)[0], frame_head="trained")[:, 0].max())
     (event,) = detected(answers(10.0, flat), EventOptions(on=peak - 1e-6, off=peak - 1e-6))
     assert event.end_s > event.start_s
 
@@ -186,14 +186,39 @@ def test_the_clip_score_counts_half_as_much_as_the_frame_score() -> None:
         scores=np.array([0.64, 0, 1], np.float32),
         frame_scores=np.array([[0.125, 1, 1]], np.float32),
     )
-    assert joint_scores(row, frame_head=True)[0] == pytest.approx([0.125 ** (2 / 3) * 0.64 ** (1 / 3), 0, 1])
+    assert joint_scores(row, frame_head="trained")[0] == pytest.approx(
+        [0.125 ** (2 / 3) * 0.64 ** (1 / 3), 0, 1]
+    )
+
+
+def test_where_frames_are_all_there_is_they_count_alone() -> None:
+    row = answers(10.0, barks((5, 7), score=0.35))[0]
+    assert np.array_equal(joint_scores(row, frame_head="alone"), row.frame_scores)
+
+
+def test_where_frames_are_all_there_is_a_median_takes_out_what_flickers() -> None:
+    """Of 9 steps, as EfficientSED decodes: four in a row go, five stay."""
+    step_s, columns = 0.04, np.array([0])
+
+    def smooth(n: int) -> float:
+        scores = np.full((250, 1), 0.01, np.float32)
+        scores[100 : 100 + n] = 0.9
+        window = WindowScores(0.0, 10.0, np.zeros(1), scores.max(axis=0), np.zeros(1), np.zeros(1), scores)
+        steps = SmoothSteps(step_s, columns, frame_head="alone")
+        every = [*steps.add(window), *steps.finish()]
+        assert [step.middle for step in every[:2]] == [640, 640 + 1280]
+        assert len(every) == 250
+        return float(max(step.scores[0] for step in every))
+
+    assert smooth(4) == pytest.approx(0.01)
+    assert smooth(5) == pytest.approx(0.9)
 
 
 def test_a_classifier_that_stands_in_for_a_frame_head_is_trusted_less() -> None:
     rows = answers(20.0, barks((5, 7), score=0.25))
     assert len(detected(rows)) == 1
-    assert detected(rows, frame_head=False) == []
-    assert len(detected(answers(20.0, barks((5, 7), score=0.35)), frame_head=False)) == 1
+    assert detected(rows, frame_head="stand-in") == []
+    assert len(detected(answers(20.0, barks((5, 7), score=0.35)), frame_head="stand-in")) == 1
 
 
 def test_without_frame_scores_it_says_what_is_missing() -> None:

@@ -32,10 +32,11 @@ Prints a table on a terminal; in a pipe, tab-separated: source, channel, start_s
 Formats: table, tsv, csv, json, jsonl, audacity, raven, kaleidoscope, sed (filename, onset, offset,
 event_label), rttm, srt, vtt, parquet. An audacity, srt or vtt file holds one recording: use --out-dir.
 
-The model scores windows of 10 s as a whole and each step of 0.32 s in them. An event lasts while both
-together stay at --off or above and reach --on somewhere. Start and end lie where the score crosses half of
-its height, so they are finer than a step. Events of a label less than --max-gap apart are joined. --method
-windows compares windows of 5 s instead: slower, less exact, for ONNX files exported without frames.
+The model scores windows of 10 s as a whole and each step of 0.32 s in them; an fmn model, steps of 40 ms
+alone. An event lasts while both together stay at --off or above and reach --on somewhere. Start and end lie
+where the score crosses half of its height, so they are finer than a step. Events of a label less than
+--max-gap apart are joined. --method windows compares windows of 5 s instead: slower, less exact, for ONNX
+files exported without frames.
 """
 
 

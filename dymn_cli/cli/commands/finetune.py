@@ -336,6 +336,7 @@ def _train_whole(
     data.plan_of(dataset)  # errors of the data come before any work
     device, threads = open_device(base.device, work.threads, messages)
     model = load_model(base.model, device)
+    model.header.config.require_trainable(base.model)
     audio, n_failed = _decode(dataset, work.cache_folder, threads, messages)
     recipe = recipe.for_recordings(audio.longest_s)
     plan = data.plan_of(audio.dataset)
@@ -410,6 +411,7 @@ def _train_head(
             f"{base.model}: an ONNX file has no head to replace", hint="give the model it was exported from"
         )
     weights = read_weights(found)
+    weights.header.config.require_trainable(base.model)
     data.plan_of(dataset)  # errors of the data come before any work
     work = job_for(base.model, base.backend, base.device, embeddings=True)
     with predict([example.source for example in dataset.examples], work, messages, jobs=jobs) as answers:

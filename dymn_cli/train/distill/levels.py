@@ -42,7 +42,9 @@ def to_power(log_mel: NDArray[np.floating], front_end: FrontEndConfig) -> NDArra
 
 def to_log_mel(power: NDArray[np.float32], front_end: FrontEndConfig) -> NDArray[np.float32]:
     """Log-mel of mel power, of the same shape."""
-    log_mel = np.log(power + np.float32(front_end.log_offset))
+    log_mel = power + np.float32(front_end.log_offset)
+    np.maximum(log_mel, np.float32(front_end.log_floor), out=log_mel)
+    np.log(log_mel, out=log_mel)
     log_mel += np.float32(front_end.shift)
     log_mel *= np.float32(1.0 / front_end.scale)
     return log_mel

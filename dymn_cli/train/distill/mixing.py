@@ -167,7 +167,8 @@ def mix_log_mels(
         below_db = FAR_NOISE_DB if is_far else options.noise_below_db
         total += _noise(total.shape, level, below_db, generator)
     gain = math.exp(DB * generator.uniform(*options.gain_db))
-    everything = total.sum(axis=1) + np.float32(front_end.n_mels * front_end.log_offset / gain)
+    least = max(front_end.log_offset, front_end.log_floor)
+    everything = total.sum(axis=1) + np.float32(front_end.n_mels * least / gain)
     parts = tuple(Part(number, frames, _audible(own, everything)) for number, frames, own in heard)
     log_mel = _finished(total, gain, front_end)
     of_teacher = log_mel

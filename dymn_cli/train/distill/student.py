@@ -69,19 +69,21 @@ def initial_student(
         temperature: of the Dy-Convs when training begins.
 
     Raises:
-        UsageError: neither an architecture nor a model, a model of another architecture or other classes, or
-            one whose kernels were trained at a higher temperature.
+        UsageError: neither an architecture nor a model, an FMN, a model of another architecture or other
+            classes, or one whose kernels were trained at a higher temperature.
         ModelError: the model cannot be used.
     """
     if init == "random":
         if config is None:
             raise UsageError("no student", hint="--student dymn04, or --init MODEL")
+        config.require_trainable("the student")
         config = dataclasses.replace(config, n_classes=len(vocabulary), temperature=1.0, frame_head=frames)
         network = build(config, generator=torch.Generator().manual_seed(seed))
         front_end = FrontEndConfig() if teacher is None else teacher.header.front_end
         return Student(network, ModelHeader("", config, front_end, vocabulary), "random")
     loaded = load_model(init, torch.device("cpu"))
     header = loaded.header
+    header.config.require_trainable(init)
     if (
         config is not None
         and dataclasses.replace(

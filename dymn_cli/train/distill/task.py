@@ -301,7 +301,7 @@ class DistillTask:
         scores, mel, maps = self._teacher_targets(batch)
         assert scores is not None
         fit_classifier(self.student.classifier, scores)
-        if self.student.strong_head is not None and batch.frames is not None:
+        if isinstance(self.student.strong_head, nn.Sequential) and batch.frames is not None:
             fit_classifier(self.student.strong_head, batch.frames.flatten(0, 1).to(context.device))
         if maps is not None and len(self._matching) == len(maps):
             fit_stages(self.student, mel, maps)

@@ -7,6 +7,7 @@ import pytest
 import sounds
 
 from dymn_cli.frontend import FrontEndConfig, LogMel
+from dymn_cli.frontend.melbank import FRAMEWISE
 from dymn_cli.train.distill.mixing import Mix, MixOptions, mix_log_mels
 
 FRONT_END = FrontEndConfig()
@@ -114,6 +115,15 @@ def test_bands_move_up_and_silence_moves_in() -> None:
     empty = {(int((m[:4, 0] < floor + 0.01).sum()), int((m[-4:, 0] < floor + 0.01).sum())) for m in shifts}
     assert any(low >= 2 for low, _ in empty)
     assert any(high >= 2 for _, high in empty)
+
+
+def test_a_floor_takes_the_place_of_an_offset() -> None:
+    log_mel = LogMel(FRAMEWISE)
+    clip = log_mel(np.concatenate([noise(0), np.zeros(32_000, np.float32)]))[0, 0].T.astype(np.float16)
+    made = mix_log_mels([clip], 200, FRAMEWISE, PLAIN, np.random.default_rng(0)).log_mel
+    assert np.isfinite(made).all()
+    assert made.min() == pytest.approx((np.log(1e-7) + 4.5) / 5, abs=2e-3)
+    assert np.allclose(np.sort(made, axis=1), np.sort(clip.T.astype(np.float32), axis=1), atol=2e-3)
 
 
 def test_silence_gives_silence() -> None:

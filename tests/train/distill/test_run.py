@@ -285,6 +285,8 @@ def test_a_student_must_fit_its_weights_and_its_teachers(world: World, teacher: 
         initial_student(None, "random", vocabulary, seed=0, teacher=None)
     with pytest.raises(UsageError, match="other classes"):
         initial_student(None, "dymn04_kd", vocabulary, seed=0, teacher=None)
+    with pytest.raises(UsageError, match="no classifier to train"):
+        initial_student(ModelConfig("fmn", 0.1), "random", vocabulary, seed=0, teacher=None)
 
 
 # ------------------------------------------------------------------ the parts of a stage

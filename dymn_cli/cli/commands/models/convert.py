@@ -18,20 +18,19 @@ from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.values import bytes_text
 
 if TYPE_CHECKING:
-    from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.store.local import Record
 
 __all__ = ["register"]
 
-CONVERT_HELP = """Turn a PyTorch checkpoint of a DyMN or MN, say one that you fine-tuned, into a model for -m.
+CONVERT_HELP = """Turn a PyTorch checkpoint of a DyMN, MN or FMN, say a fine-tuned one, into a model for -m.
 
   dymn models convert best.pt --labels classes.txt --name my-birds
   dymn models convert best.pt --labels classes.txt -o my-birds.safetensors
 
 Any number of classes. It needs no PyTorch, and nothing in the file is executed; one that asks for more than
 tensors is refused. --labels has a class name a line, in the order of the outputs, or is a CSV file with a
-column display_name, label, name or class; 527 classes without it are those of AudioSet. A frame head
-(strong_head.*) is kept. The model has to pass a self-test.
+column display_name, label, name or class; 527 classes without it are those of AudioSet, 447 of an FMN those
+of AudioSet Strong. A frame head (strong_head.*) is kept. The model has to pass a self-test.
 """
 
 IMPORT_HELP = """Give a name to a model file that dymn wrote: .safetensors, or .onnx of `dymn export`.
@@ -100,7 +99,8 @@ def convert(
         source,
         name=name or Path(out or "").stem,
         temperature=temperature,
-        front_end=_front_end(hop_ms, n_mels),
+        hop_ms=hop_ms,
+        n_mels=n_mels,
         labels=vocabulary,
         purpose="embeddings" if embeddings else "tags",
     )
@@ -173,17 +173,6 @@ def _check_place(name: str | None, out: str | None, *, force: bool) -> None:
     if Path(out or "").suffix != ".safetensors":
         raise UsageError(f"--out {out!r}: the file will be a .safetensors one", hint="give it that suffix")
     check_target(out or "", force=force)
-
-
-def _front_end(hop_ms: int | None, n_mels: int | None) -> FrontEndConfig | None:
-    """The log-mel that is asked for; None leaves it to what the file's name says."""
-    from dymn_cli.frontend.melbank import FrontEndConfig
-
-    if hop_ms is None and n_mels is None:
-        return None
-    usual = FrontEndConfig()
-    n_hop = usual.n_hop if hop_ms is None else hop_ms * usual.rate_hz // 1000
-    return FrontEndConfig(n_hop=n_hop, n_mels=usual.n_mels if n_mels is None else n_mels)
 
 
 def _tell(record: Record, messages: Messages) -> None:

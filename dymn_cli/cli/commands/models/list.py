@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, Group
 
-    from dymn_cli.store.registry import ModelSpec
+    from dymn_cli.store.registry import Figure, ModelSpec
 
 __all__ = ["ModelArgument", "register"]
 
@@ -30,10 +30,11 @@ LIST_HELP = """List the models that -m takes by name.
   dymn models list -f json
 
 In a pipe, tab-separated: name, state, size_bytes, parameters, macs, embedding_size, licence, summary, origin,
-map, map_source, purpose, download_bytes. The state is ready, available (to be pulled), missing, or damaged
-(its size is wrong; verify says more); the origin is bundled, published, or own. What is not known is empty.
-MACs are multiply-accumulates for 10 s of audio. mAP is in percent, on the evaluation set of AudioSet, as
-published: in the paper (an average over runs), in the README of the release, or in the file's name.
+map, map_source, purpose, download_bytes, psds1. The state is ready, available (to be pulled), missing, or
+damaged (its size is wrong; verify says more); the origin is bundled, published, or own. What is not known is
+empty. MACs are multiply-accumulates for 10 s of audio. mAP is in percent, on the evaluation set of AudioSet,
+as published: in the paper (an average over runs), in the README of the release, or in the file's name. PSDS1
+is in percent, on the evaluation set of AudioSet Strong.
 Formats: table, tsv, json.
 """
 
@@ -59,6 +60,7 @@ COLUMNS = (
     "map_source",
     "purpose",
     "download_bytes",
+    "psds1",
 )
 HEADINGS = ("name", "state", "size", "params", "MACs", "mAP", "licence")
 RIGHT = ("size", "params", "MACs")
@@ -76,7 +78,8 @@ GAP = "  "
 BYTES_EACH = 4  # of a number in a model file of ours
 NOTES = (
     "{default} is the default. ~ is a guess from the parameters. mAP: percent, on",
-    "AudioSet, by the paper (average) or the file's name; more figures: -f json",
+    "AudioSet, by the paper (average) or the file's name; PSDS1: percent, on AudioSet",
+    "Strong, by the release; more figures: -f json",
 )
 
 State = Literal["ready", "available", "missing", "damaged"]
@@ -155,7 +158,7 @@ def _object(spec: ModelSpec) -> dict[str, Any]:
         "temperature": spec.temperature,
         "hop_ms": spec.hop_ms,
         "n_mels": spec.n_mels,
-        "figures": [{"mAP": figure.value, "source": figure.source} for figure in spec.figures],
+        "figures": [{figure.measure: figure.value, "source": figure.source} for figure in spec.figures],
         "download": None
         if checkpoint is None
         else {
@@ -169,13 +172,16 @@ def _object(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _cells(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a model with its first figure on its own, which is the one of the table."""
-    figure = facts["figures"][0] if facts["figures"] else {"mAP": None, "source": None}
+    """The facts of a model with the first figure of each kind on its own, which is the one of the table."""
+    figures: dict[str, dict[str, Any]] = {
+        measure: next((f for f in facts["figures"] if measure in f), {}) for measure in ("mAP", "PSDS1")
+    }
     download = facts["download"] or {"size_bytes": None}
     return {
         **facts,
-        "map": figure["mAP"],
-        "map_source": figure["source"],
+        "map": figures["mAP"].get("mAP"),
+        "map_source": figures["mAP"].get("source"),
+        "psds1": figures["PSDS1"].get("PSDS1"),
         "download_bytes": download["size_bytes"],
     }
 
@@ -212,6 +218,11 @@ def _table(specs: Sequence[ModelSpec], console: Console) -> Group:
     return Group(*drawn)
 
 
+def _shown(figure: Figure) -> str:
+    source = SOURCES.get(figure.source, figure.source)
+    return f"{figure.value:.1f} {source if figure.measure == 'mAP' else figure.measure}"
+
+
 def _figures(spec: ModelSpec) -> tuple[str, ...]:
     state = _state(spec)
     size = f"~{bytes_text(spec.parameters * BYTES_EACH)}"
@@ -222,6 +233,6 @@ def _figures(spec: ModelSpec) -> tuple[str, ...]:
         size if spec.size_bytes is None else bytes_text(spec.size_bytes),
         f"{spec.parameters / 1e6:.2f} M",
         f"{spec.macs / 1e6:,.0f} M",
-        "" if figure is None else f"{figure.value:.1f} {SOURCES.get(figure.source, figure.source)}",
+        "" if figure is None else _shown(figure),
         spec.licence,
     )

@@ -66,16 +66,19 @@ def test_list_in_a_pipe_has_whole_numbers(dymn):
         "map_source",
         "purpose",
         "download_bytes",
+        "psds1",
     ]
     assert all(len(row) == len(header) for row in models)
     (default,) = [row for row in models if row[0] == DEFAULT_MODEL]
     assert default[1] == "ready"
     assert int(default[2]) == model_spec(DEFAULT_MODEL).path.stat().st_size
     assert [int(cell) for cell in default[3:6]] == [2_428_710, 132_358_528, 384]
-    assert default[8:] == ["bundled", "", "", "tags", ""]
+    assert default[8:] == ["bundled", "", "", "tags", "", ""]
     (published,) = [row for row in models if row[0] == "mn10_as"]
     assert published[1:4] == ["available", "", "4876831"]
-    assert published[8:] == ["published", "47.1", "file name", "tags", "19708753"]
+    assert published[8:] == ["published", "47.1", "file name", "tags", "19708753", ""]
+    (frames,) = [row for row in models if row[0] == "fmn10_strong"]
+    assert frames[8:] == ["published", "", "", "tags", "15538778", "42.28"]
 
 
 def test_list_as_json(dymn):
@@ -90,6 +93,10 @@ def test_list_as_json(dymn):
     assert [figure["mAP"] for figure in published["figures"]] == [49.0, 49.1, 49.3]
     assert [figure["source"] for figure in published["figures"]] == ["paper", "README", "file name"]
     assert published["download"]["url"].endswith("/v0.0.1/dymn20_as_mAP_493.pt")
+    (frames,) = [model for model in document["models"] if model["name"] == "fmn10_strong"]
+    assert frames["figures"] == [{"PSDS1": 42.28, "source": "README"}]
+    assert frames["n_classes"] == 447
+    assert frames["download"]["url"].startswith("https://github.com/theMoro/EfficientSED/releases/")
     (hop,) = [model for model in document["models"] if model["name"] == "mn10_as_hop_15"]
     assert (hop["hop_ms"], hop["n_mels"]) == (15, 128)
 
@@ -103,7 +110,9 @@ def test_list_on_a_terminal_fits_80_columns(dymn):
     assert published.split()[-3:] == ["45.0", "paper", "MIT"]
     assert "dymn04_kd is the default" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
-    assert len(ran.out.splitlines()) == 1 + len(registry.model_specs()) + 2
+    (frames,) = [line.split() for line in ran.out.splitlines() if line.startswith("fmn04_strong")]
+    assert frames[-3:] == ["39.5", "PSDS1", "MIT"]
+    assert len(ran.out.splitlines()) == 1 + len(registry.model_specs()) + 3
 
 
 @pytest.mark.parametrize("columns", [40, 60])
