@@ -13,6 +13,7 @@ from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.groups import (
     Descendants,
     Exclude,
+    ExecOptions,
     InputOptions,
     Label,
     ModelOptions,
@@ -21,7 +22,7 @@ from dymn_cli.cli.options.groups import (
     ResultOptions,
     SelectOptions,
     TimeOptions,
-    WatchOptions,
+    WorkOptions,
 )
 from dymn_cli.cli.options.panels import INPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
@@ -105,7 +106,8 @@ def watch(
     time: TimeOptions,
     select: WatchSelect,
     output: OutputOptions,
-    work: WatchOptions,
+    hook: ExecOptions,
+    work: WorkOptions,
     messages: Messages,
     *,
     precision: Precision = 4,
@@ -137,7 +139,7 @@ def watch(
         warn=messages.warning,
     )
     settling = Settling(inputs.settle)
-    watch_folders(analysis, folders, settling, places, work, messages, threads=model.threads)
+    watch_folders(analysis, folders, settling, places, work, hook, messages, threads=model.threads)
 
 
 def _results(output: OutputOptions) -> ResultOptions:

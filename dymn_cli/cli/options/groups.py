@@ -16,6 +16,7 @@ from typing import Annotated
 
 from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIME
+from dymn_cli.errors import UsageError
 
 __all__ = [
     "BackendName",
@@ -25,6 +26,7 @@ __all__ = [
     "Descendants",
     "DeviceName",
     "Exclude",
+    "ExecOptions",
     "FileOptions",
     "Force",
     "InputOptions",
@@ -39,7 +41,6 @@ __all__ = [
     "SelectOptions",
     "TimeOptions",
     "UpdateOptions",
-    "WatchOptions",
     "WorkOptions",
     "complete_label",
     "complete_model",
@@ -341,10 +342,26 @@ class UpdateOptions(BatchOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class WatchOptions(WorkOptions):
-    """Who works, and what is run for each result."""
+class ExecOptions:
+    """What is run for each result.
+
+    Raises:
+        UsageError: no time to run in.
+    """
 
     exec_: Annotated[
-        str | None, opt("--exec", "CMD", "Run CMD for each result, with its JSON on stdin.", BATCH)
+        str | None, opt("--exec", "CMD", "Run CMD for each result, with its JSON on stdin.", OUTPUT)
     ] = None
-    exec_limit: Annotated[float, opt("--exec-limit", "S", "Stop CMD after S seconds.", BATCH)] = 60.0
+    exec_timeout: Annotated[float, opt("--exec-timeout", "S", "Stop CMD after S seconds.", OUTPUT)] = 60.0
+    exec_limit: Annotated[
+        float | None, opt("--exec-limit", "S", "Once the name of --exec-timeout.", OUTPUT, hidden=True)
+    ] = None
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0:
+            raise UsageError(f"--exec-timeout must be more than 0 s, not {self.timeout_s:g}")
+
+    @property
+    def timeout_s(self) -> float:
+        """After which the command is stopped."""
+        return self.exec_timeout if self.exec_limit is None else self.exec_limit
