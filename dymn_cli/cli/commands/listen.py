@@ -292,7 +292,11 @@ class _Session:
         finally:
             if self._hooks is not None:
                 self._hooks.close(10.0)
-            self._messages.note(_summary(self._listener.totals, self._keeper, self._hooks, self._is_events))
+            totals = self._listener.totals
+            if (
+                totals.sound_s or sys.exc_info()[0] is None
+            ):  # the error of a source that never began is enough
+                self._messages.note(_summary(totals, self._keeper, self._hooks, self._is_events))
         if signal.SIGINT in signals:
             raise KeyboardInterrupt
         if signals:
