@@ -293,9 +293,7 @@ class _Session:
             if self._hooks is not None:
                 self._hooks.close(10.0)
             totals = self._listener.totals
-            if (
-                totals.sound_s or sys.exc_info()[0] is None
-            ):  # the error of a source that never began is enough
+            if totals.sound_s or sys.exc_info()[0] is None:  # else the error says enough
                 self._messages.note(_summary(totals, self._keeper, self._hooks, self._is_events))
         if signal.SIGINT in signals:
             raise KeyboardInterrupt
