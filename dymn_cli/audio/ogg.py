@@ -22,7 +22,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from dymn_cli.audio.virtual_files import ByteWindow, Part, SplicedFile, VirtualFile, read_at
+from dymn_cli.audio.virtual_files import ByteWindow, Part, SplicedFile, read_at
+from dymn_cli.virtual_file import VirtualFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
