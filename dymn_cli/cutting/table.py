@@ -18,6 +18,7 @@ from pathlib import Path
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import InputError, OutputError, os_error_text
 from dymn_cli.readers.cells import cells_of, require_width
+from dymn_cli.results import Event
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
@@ -43,14 +44,11 @@ class ClipRow:
     cut_end_s: str
 
     @classmethod
-    def of(
-        cls, source: str, start_s: float, end_s: float, label: str, score: float, file: str, channel: str,
-        cut: tuple[float, float],
-    ) -> ClipRow:  # fmt: skip
-        """The row of a clip, times in seconds."""
-        times = [str(seconds(time_s)) for time_s in (start_s, end_s, *cut)]
-        shown = "" if math.isnan(score) else str(round(float(score), SCORE_DECIMALS))
-        return cls(source, times[0], times[1], label, shown, file, channel, times[2], times[3])
+    def of(cls, event: Event, file: str, cut: tuple[float, float]) -> ClipRow:
+        """The row of the clip of an event, which is cut from one time to another, in seconds."""
+        start, end, *cut_at = (str(seconds(time_s)) for time_s in (event.start_s, event.end_s, *cut))
+        score = "" if math.isnan(event.score) else str(round(float(event.score), SCORE_DECIMALS))
+        return cls(event.source, start, end, event.label, score, file, event.channel, *cut_at)
 
     @property
     def is_about(self) -> tuple[str, ...]:

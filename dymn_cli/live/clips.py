@@ -123,16 +123,7 @@ class ClipKeeper:
             return ""
         path, container = self._path(event, begins), CLIP_FORMATS[options.format]
         codec = CODECS.get(options.format) or ("PCM_16" if can_hold(container, "PCM_16") else None)
-        row = ClipRow.of(
-            event.source,
-            event.start_s,
-            event.end_s,
-            event.label,
-            event.score,
-            path.name,
-            event.channel,
-            (start_s, start_s + len(samples) / rate_hz),
-        )
+        row = ClipRow.of(event, path.name, (start_s, start_s + len(samples) / rate_hz))
         blocks = (samples[at : at + BLOCK_FRAMES] for at in range(0, len(samples), BLOCK_FRAMES))
         try:
             with open_target(str(path), durable=False, follow=False) as target:
