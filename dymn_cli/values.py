@@ -6,6 +6,7 @@ of names would be read letter by letter, and "10" would fail somewhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from dymn_cli.errors import UsageError
@@ -13,6 +14,7 @@ from dymn_cli.errors import UsageError
 __all__ = [
     "bytes_text",
     "names_of",
+    "nearest",
     "require_choice",
     "require_named",
     "require_number",
@@ -102,6 +104,13 @@ def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
     for _, score in pairs:
         require_score(score)
     return tuple((name, score) for name, score in pairs)
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """What may have been meant by a name that there is not: "nearest: csv, tsv, jsonl"."""
+    from difflib import get_close_matches  # only a misspelt name needs it
+
+    return f"nearest: {', '.join(get_close_matches(name, list(known), n=n, cutoff=0.0))}"
 
 
 def shortened(text: str) -> str:

@@ -16,6 +16,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, print_bytes, show
 from dymn_cli.cli.training_run.session import open_device, train
 from dymn_cli.errors import UsageError
+from dymn_cli.values import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -214,8 +215,6 @@ def _budget(how: RecipeOptions, recipe: Recipe) -> Budget:
 
 def _config(text: str | None) -> ModelConfig | None:
     """An architecture by name, published or of the study, as JSON, or in a file of JSON."""
-    from difflib import get_close_matches
-
     from dymn_cli.errors import InputError
     from dymn_cli.model.config import ARCHITECTURES, ModelConfig
     from dymn_cli.model.study import variants
@@ -230,8 +229,7 @@ def _config(text: str | None) -> ModelConfig | None:
         return ModelConfig.from_json(text)
     if text.endswith(".json"):
         return ModelConfig.from_json(read_small_text(text, InputError))
-    near = get_close_matches(text, known, n=3, cutoff=0.0)
-    raise UsageError(f"no architecture {text!r}", hint=f"nearest: {', '.join(near)}; or a config as JSON")
+    raise UsageError(f"no architecture {text!r}", hint=f"{nearest(text, known)}; or a config as JSON")
 
 
 # ---------------------------------------------------------------------- data and measures

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
+from dymn_cli.values import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -89,10 +90,7 @@ def choose_form(name: str | None, forms: Sequence[str] = LIST_FORMATS) -> str:
         return "table" if is_terminal(sys.stdout) else "tsv"
     if name.lower() in forms:
         return name.lower()
-    from difflib import get_close_matches  # only a misspelt format needs it
-
-    nearest = get_close_matches(name.lower(), forms, n=3, cutoff=0.0)
-    raise UsageError(f"unknown format {name!r}", hint=f"nearest: {', '.join(nearest)} (--format NAME)")
+    raise UsageError(f"unknown format {name!r}", hint=f"{nearest(name.lower(), forms)} (--format NAME)")
 
 
 def print_bytes(data: bytes, *, styled: bool = False) -> None:
