@@ -23,11 +23,12 @@ from dymn_cli.audio.discover import find, natural_key
 from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table
 from dymn_cli.datasets.name_matching import match_names
 from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.values import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Task", "assemble", "folder_rows", "listed", "read_folder", "read_table"]
+__all__ = ["Dataset", "Task", "assemble", "folder_rows", "read_folder", "read_table"]
 
 Task = Literal["auto", "one", "many"]
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -286,10 +287,3 @@ def _file_of(path: str) -> str | None:
         if os.path.isfile(path + suffix):  # noqa: PTH113 - names may be bytes that no Path holds
             return path + suffix
     return None
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names in a line, cut where there are many: "a, b and 3 more"."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"

@@ -22,6 +22,7 @@ from dymn_cli.cli.options.training import RECIPE, WorkOptions, given
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
 from dymn_cli.errors import BackendUnavailableError, InputError, UsageError
+from dymn_cli.values import listed, with_first
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Dataset
@@ -190,8 +191,6 @@ def finetune(
         messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)
     if thin:
-        from dymn_cli.datasets.dataset import listed
-
         messages.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
     messages.note(f"{out}: {_classes(dataset)}; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
@@ -313,10 +312,7 @@ def _say(dataset: Dataset, messages: Messages) -> None:
     for note in dataset.notes:
         messages.note(note)
     if dataset.missing:
-        first = dataset.missing[0]
-        messages.warning(
-            f"recordings that have labels and are not there: {len(dataset.missing)}, the first is {first}"
-        )
+        messages.warning(f"recordings that have labels and are not there: {with_first(dataset.missing)}")
 
 
 def _train_whole(
