@@ -110,6 +110,7 @@ def evaluate_inputs(
 ) -> None:
     """Evaluate the inputs."""
     from dymn_cli.cli.batch_run import judge_events
+    from dymn_cli.cli.terminal.tables import write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.cli.views.event_evaluation import write_event_evaluation
 
@@ -177,10 +178,8 @@ def evaluate_inputs(
         known=matched.known,
         precision=at_precision,
     )
-    document = evaluation.document()
-    evaluation_view.write_evaluation(
-        evaluation, document, output.out, form, messages, header=output.header, force=output.force
-    )
+    figures = evaluation_view.listing_of(evaluation, evaluation.document())
+    write_listing(figures, form, messages, output.out, header=output.header, force=output.force)
     if write_thresholds is not None:
         write(write_thresholds, evaluation.thresholds, force=output.force)
     if plot is not None:

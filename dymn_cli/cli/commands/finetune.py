@@ -144,7 +144,7 @@ def finetune(
     messages: Messages,
 ) -> None:
     """Train a model and write it."""
-    from dymn_cli.cli.terminal.tables import choose_form, print_bytes
+    from dymn_cli.cli.terminal.tables import choose_form, print_bytes, write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
 
     form = choose_form(listing.format)
@@ -186,7 +186,8 @@ def finetune(
         from dymn_cli.evaluation.plots import draw_evaluation
 
         draw_evaluation(evaluation, plot, title=f"{trained.header.name}: {trained.plan.words}", force=force)
-    evaluation_view.write_evaluation(evaluation, document, None, form, messages, header=listing.header)
+    figures = evaluation_view.listing_of(evaluation, document)
+    write_listing(figures, form, messages, header=listing.header)
     if form != "table":
         messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)

@@ -33,6 +33,7 @@ __all__ = [
     "print_bytes",
     "rendered",
     "show",
+    "write_listing",
 ]
 
 LIST_FORMATS = ("table", "tsv", "json")
@@ -44,7 +45,7 @@ class Listing:
     """The same facts in each form.
 
     Args:
-        columns: names of the columns of tsv.
+        columns: names of the columns of tsv and csv.
         rows: their cells; None is an empty one.
         document: the JSON object; its first field is `schema`.
         table: makes what is drawn on a terminal, for a console.
@@ -63,17 +64,46 @@ def show(listing: Listing, options: ListOptions, messages: Messages) -> None:
         UsageError: there is no such form.
         OutputError: standard output takes no more.
     """
-    form = choose_form(options.format)
-    if form == "json":
-        print_bytes(json_document(listing.document))
-    elif form == "tsv":
-        from dymn_cli.writers.to_tsv import tsv_line
+    write_listing(listing, choose_form(options.format), messages, header=options.header)
 
-        head = [listing.columns] if options.header else []
-        print_bytes(b"".join(tsv_line(_cells(row)) for row in (*head, *listing.rows)))
-    else:
+
+def write_listing(
+    listing: Listing,
+    form: str,
+    messages: Messages,
+    out: str | None = None,
+    *,
+    header: bool | None = None,
+    force: bool = False,
+) -> None:
+    """Write a listing to a file or standard output.
+
+    Args:
+        listing: what to write.
+        form: table, tsv, csv or json.
+        messages: knows the terminal.
+        out: the file, or None for standard output.
+        header: whether csv and tsv have the names of the columns; None for csv only.
+        force: replace the file if it exists.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from dymn_cli.writers.target import open_target
+    from dymn_cli.writers.to_csv import csv_line
+    from dymn_cli.writers.to_tsv import tsv_line
+
+    if form == "json":
+        data = json_document(listing.document)
+    elif form == "table":
         console = messages.stdout_console()
-        draw(console, listing.table(console))
+        data = rendered(console, listing.table(console))
+    else:
+        line = csv_line if form == "csv" else tsv_line
+        head = [listing.columns] if (form == "csv" if header is None else header) else []
+        data = b"".join(line(_cells(row)) for row in (*head, *listing.rows))
+    with open_target(out, force=force, styled=form == "table") as target:
+        target.stream.write(data)
 
 
 def _cells(row: Sequence[object]) -> list[object]:
