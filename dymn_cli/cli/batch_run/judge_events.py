@@ -163,20 +163,12 @@ def _of_audio(
     from dymn_cli.tagging.event_options import EventOptions, default_hop_s, default_window_s
     from dymn_cli.tagging.failure import failure_of
     from dymn_cli.tagging.options import TagOptions
-    from dymn_cli.tagging.tagger import Tagger
 
     require_counts(None, model.threads)
     names, n_failed = recordings_in(inputs, messages)
     window_s = default_window_s("frames")
     cut = TagOptions(window_s=window_s, hop_s=default_hop_s(window_s, "frames"), frame_scores=True)
-    with Tagger(
-        model.models,
-        backend=model.backend,
-        device=model.device,
-        threads=model.threads,
-        batch_size=model.batch_size,
-        options=cut,
-    ) as tagger:
+    with model.open_tagger(cut) as tagger:
         tagger.require_tags()
         truth = true_events(true_table, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)

@@ -218,7 +218,6 @@ class _Session:
         from dymn_cli.tagging.events import EventOptions
         from dymn_cli.tagging.options import TagOptions
         from dymn_cli.tagging.selection import Selection
-        from dymn_cli.tagging.tagger import Tagger
 
         events = EventOptions(
             on=select.on,
@@ -249,16 +248,7 @@ class _Session:
         self._hooks: Hooks | None = None
         if hook.exec_ is not None:
             self._hooks = Hooks(hook.exec_, hook.timeout_s, messages.warning, is_live=True)
-        self._tagger: Tagger = stack.enter_context(
-            Tagger(
-                model.models,
-                backend=model.backend,
-                device=model.device,
-                threads=model.threads,
-                batch_size=model.batch_size,
-                options=options,
-            )
-        )
+        self._tagger: Tagger = stack.enter_context(model.open_tagger(options))
         self._tagger.require_tags()
         self._selection: Selection = Selection(options, self._tagger.vocabulary)
         self._keeper: ClipKeeper | None = None if output.save is None else ClipKeeper(output.save, keeping)

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIME
 from dymn_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.tagger import Tagger
 
 __all__ = [
     "BackendName",
@@ -169,6 +173,23 @@ class ModelOptions:
     def models(self) -> tuple[str, ...]:
         """The models that are asked for, or the usual one."""
         return tuple(self.model) or (os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,)
+
+    def open_tagger(self, options: TagOptions) -> Tagger:
+        """Load the models.
+
+        Raises:
+            ModelError: they cannot be loaded.
+        """
+        from dymn_cli.tagging.tagger import Tagger
+
+        return Tagger(
+            self.models,
+            backend=self.backend,
+            device=self.device,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            options=options,
+        )
 
 
 # ---------------------------------------------------------------------- windows and tags
