@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -373,19 +374,25 @@ def _show_fit(
         for name, one in found.items()
     ]
 
-    def table(console: Console) -> Table:
-        right = {"justify": "right"}
-        drawn = grid(("model", {}), *((name, right) for name in ("clips", "mAP", "loss")))
-        for row in rows:
-            drawn.add_row(*row)
-        return drawn
-
     document = {
         "schema": FIT_SCHEMA,
         "held_out": list(prepared.split.held_out),
         "models": [{"model": readable(name), "clips": n_clips, **one} for name, one in found.items()],
     }
+    table = _table(rows, ("clips", "mAP", "loss"))
     show(Listing(FIT_COLUMNS, rows, document, table), listing, messages)
+
+
+def _table(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Callable[[Console], Table]:
+    """What draws rows: a model, and its figures under these names."""
+
+    def draw(console: Console) -> Table:
+        table = grid(("model", {}), *((name, {"justify": "right"}) for name in names))
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    return draw
 
 
 def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, messages: Messages) -> None:
@@ -396,13 +403,6 @@ def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions,
         for name, one in found.items()
     ]
 
-    def table(console: Console) -> Table:
-        right = {"justify": "right"}
-        drawn = grid(("model", {}), *((name, right) for name in ("clips", "KL", "top-1", "top-5", "rank")))
-        for row in rows:
-            drawn.add_row(*row)
-        return drawn
-
     first = next(iter(found.values()))
     document = {
         "schema": SCHEMA,
@@ -412,5 +412,6 @@ def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions,
             {"model": readable(name), "clips": one.n_clips, **one.measures()} for name, one in found.items()
         ],
     }
+    table = _table(rows, ("clips", "KL", "top-1", "top-5", "rank"))
     show(Listing(COLUMNS, rows, document, table), listing, messages)
     messages.note(f"the teacher's entropy is {first.teacher_entropy:.2f} nats a clip, which KL compares to")
