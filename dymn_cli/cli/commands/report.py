@@ -14,7 +14,7 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.filters import AudioRoot, FromFormat
-from dymn_cli.cli.options.groups import BatchOptions, InputOptions, ModelOptions
+from dymn_cli.cli.options.groups import BatchOptions, Force, InputOptions, ModelOptions
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
@@ -56,7 +56,7 @@ class PageOptions:
         str,
         opt("-o --out", "FILE.html", "Write to FILE; - is stdout.", OUTPUT),
     ] = "report.html"
-    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
+    force: Force = False
     title: Annotated[
         str | None,
         opt("--title", "TEXT", "Heading (default: what the inputs are called).", PAGE_PANEL),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendName",
     "BatchOptions",
+    "Channel",
     "ClockTime",
     "Concat",
     "Descendants",
@@ -36,13 +37,17 @@ __all__ = [
     "InputOptions",
     "Label",
     "ListOptions",
+    "MinScore",
+    "MinScores",
     "ModelName",
     "ModelOptions",
     "OutputOptions",
     "Precision",
+    "Recurse",
     "ResultOptions",
     "Scores",
     "SelectOptions",
+    "Strict",
     "TimeOptions",
     "UpdateOptions",
     "WorkOptions",
@@ -70,6 +75,12 @@ def complete_model(incomplete: str) -> list[str]:
 
 # ---------------------------------------------------------------------- input
 
+Recurse = Annotated[bool, flag("--recurse/--no-recurse", "Look into subfolders.", INPUT)]
+
+Strict = Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)]
+
+Channel = Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)]
+
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
@@ -86,7 +97,7 @@ class FileOptions:
     ext: Annotated[
         str | None, opt("--ext", "wav,flac,...", "In folders, only files with these suffixes.", INPUT)
     ] = None
-    recurse: Annotated[bool, flag("--recurse/--no-recurse", "Look into subfolders.", INPUT)] = True
+    recurse: Recurse = True
     dry_run: Annotated[bool, flag("--dry-run", "Print the names of the inputs and stop.", INPUT)] = False
     fail_fast: Annotated[bool, flag("--fail-fast", "Stop at the first input that fails.", INPUT)] = False
     failures: Annotated[str | None, opt("--failures", "FILE", "CSV of failed inputs.", INPUT)] = None
@@ -94,7 +105,7 @@ class FileOptions:
         str | None,
         opt("--max-input", "SIZE", "Limit stdin, say 20G (default: leave 1 GB disk).", INPUT),
     ] = None
-    strict: Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)] = False
+    strict: Strict = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +116,7 @@ class InputOptions(FileOptions):
         str | None,
         opt("--failures", "FILE", "CSV of failed inputs (default: OUT.failures.csv).", INPUT),
     ] = None
-    channel: Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)] = (
-        "mix"
-    )
+    channel: Channel = "mix"
 
 
 # ---------------------------------------------------------------------- model
@@ -243,22 +252,27 @@ Descendants = Annotated[
 ]
 
 
+MinScore = Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)]
+
+MinScores = Annotated[
+    str | None,
+    opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class SelectOptions:
     """Which tags are kept."""
 
     top: Annotated[int, opt("-k --top", "N", "The N best tags; 0 for all.", SELECT)] = 5
-    min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)] = 0.0
+    min_score: MinScore = 0.0
     label: Label = field(default_factory=list)
     exclude: Exclude = field(default_factory=list)
     descendants: Descendants = False
     specific: Annotated[
         bool, flag("--specific", "Of Animal, Dog and Bark, all above -t, keep only Bark.", SELECT)
     ] = False
-    thresholds: Annotated[
-        str | None,
-        opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
-    ] = None
+    thresholds: MinScores = None
     aggregate: Annotated[
         str, opt("--aggregate", "max|mean", "How scores of windows become one per clip.", SELECT)
     ] = "max"
