@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dymn_cli.errors import DymnError, InputError, os_error_text
+from dymn_cli.errors import DymnError, InputError, os_errors_as
 from dymn_cli.small_files import SMALL, bounded_lines, read_small_text
 
 __all__ = ["Table", "cells_of", "read_table", "small_table", "stream_lines"]
@@ -137,13 +137,13 @@ def stream_lines(path: str) -> Iterator[str]:
     Raises:
         InputError: it cannot be read, or a line never ends.
     """
-    try:
-        with open(  # noqa: PTH123 - names may be bytes that no Path holds
+    with (
+        os_errors_as(InputError, path),
+        open(  # noqa: PTH123 - names may be bytes that no Path holds
             path, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as file:
-            yield from bounded_lines(file, path, InputError)
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
+        ) as file,
+    ):
+        yield from bounded_lines(file, path, InputError)
 
 
 def cells_of(

@@ -23,7 +23,7 @@ from dymn_cli.audio.discover import find
 from dymn_cli.batch.journal import StaleJournalError, Stamp
 from dymn_cli.cli.options.declare import arg, flag
 from dymn_cli.cli.options.panels import BATCH
-from dymn_cli.errors import InputError, OutputError, PartialFailure, os_error_text
+from dymn_cli.errors import InputError, OutputError, PartialFailure, os_errors_as
 
 if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
@@ -65,7 +65,7 @@ def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
     if not os.path.isdir(path):  # noqa: PTH112 - names may be bytes
         return open_library(path)
     out = _kept_at(path, model)
-    try:
+    with os_errors_as(OutputError, str(out), hint="DYMN_HOME=DIR keeps it elsewhere"):
         out.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out.with_suffix(".lock"))
         try:
@@ -78,8 +78,6 @@ def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
             return open_library(str(out))
         finally:
             lock.release()
-    except OSError as exc:
-        raise OutputError(os_error_text(str(out), exc), hint="DYMN_HOME=DIR keeps it elsewhere") from exc
 
 
 def index_of(library: Library, use_index: bool | None, messages: Messages) -> Index:

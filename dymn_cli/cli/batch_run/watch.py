@@ -24,7 +24,7 @@ from dymn_cli.cli.batch_run.update import require_known
 from dymn_cli.cli.batch_run.watcher import save_failures, save_warnings
 from dymn_cli.cli.hooks import Hooks
 from dymn_cli.cli.signals import stop_on_signals
-from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.errors import OutputError, os_error_text, os_errors_as
 from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
@@ -153,18 +153,19 @@ class _AppendedFile(Generic[T]):
 
     def _is_cut_short(self) -> bool:
         """Whether the file is the beginning of what was written: a power cut may lose its end."""
-        try:
-            with tempfile.TemporaryFile() as whole, open(self._path, "rb") as file:  # noqa: PTH123
-                writer = self._run.analysis.file_writer(self._run, whole, None)
-                writer.begin()
-                for name in self._run.journal.names:
-                    _write(self._run, name, writer)
-                whole.seek(0)
-                while block := file.read(1 << 20):
-                    if whole.read(len(block)) != block:
-                        return False
-        except OSError as exc:
-            raise OutputError(os_error_text(self._path, exc)) from exc
+        with (
+            os_errors_as(OutputError, self._path),
+            tempfile.TemporaryFile() as whole,
+            open(self._path, "rb") as file,  # noqa: PTH123
+        ):
+            writer = self._run.analysis.file_writer(self._run, whole, None)
+            writer.begin()
+            for name in self._run.journal.names:
+                _write(self._run, name, writer)
+            whole.seek(0)
+            while block := file.read(1 << 20):
+                if whole.read(len(block)) != block:
+                    return False
         return True
 
     def _write_all(self) -> None:
@@ -178,10 +179,8 @@ class _AppendedFile(Generic[T]):
         self._written, self._n_overruled = set(names), 0
 
     def _open(self) -> io.FileIO:
-        try:
+        with os_errors_as(OutputError, self._path):
             return io.FileIO(self._path, "a")
-        except OSError as exc:
-            raise OutputError(os_error_text(self._path, exc)) from exc
 
     def append(self, name: str) -> None:
         """Append the lines of a source, all or none.
