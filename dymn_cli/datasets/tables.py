@@ -61,20 +61,13 @@ class Table:
         return next((name for name in names if name in self.columns), None)
 
 
-def read_table(
-    path: str,
-    separator: str,
-    *,
-    columns: Sequence[str] | None = None,
-    pad: bool = False,
-) -> Table:
+def read_table(path: str, separator: str, *, columns: Sequence[str] | None = None) -> Table:
     """Open a table of any size: CSV with quotes, or cells between tabs without any.
 
     Args:
         path: of the file.
         separator: "," or a tab.
         columns: those of a table that may lack a header; by default the first row is the header.
-        pad: a row may lack cells at its end.
 
     Raises:
         InputError: it cannot be read, or is no table.
@@ -82,14 +75,14 @@ def read_table(
     lines = cells_of(stream_lines(path), path, separator, quotes=separator == ",")
     _, header = first = next(lines, (0, []))
     if columns is None or list(columns[:2]) == header[:2]:
-        return Table(path, tuple(header), lines, pad)
+        return Table(path, tuple(header), lines)
 
     def all_lines() -> Iterator[tuple[int, list[str]]]:
         if header:
             yield first
         yield from lines
 
-    return Table(path, tuple(columns), all_lines(), pad)
+    return Table(path, tuple(columns), all_lines())
 
 
 def small_table(

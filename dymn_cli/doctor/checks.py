@@ -98,7 +98,7 @@ def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTi
     """
     importing = {name: _start_import(name) for name in EXTRAS}
     checks = list(_parts())
-    loaded = {name: _loaded(name, process) for name, process in importing.items()}
+    loaded = {name: _loaded(process) for name, process in importing.items()}
     checks += [_extra(name, purpose, loaded[name]) for name, purpose in EXTRAS.items()]
     checks += [
         _guarded("cores", _cores),
@@ -199,7 +199,7 @@ class _Loaded:
     failure: str | None = None
 
 
-def _loaded(name: str, importing: subprocess.Popen[str] | None) -> _Loaded | None:
+def _loaded(importing: subprocess.Popen[str] | None) -> _Loaded | None:
     """Wait for an extra to be imported; None if it is not installed."""
     if importing is None:
         return None

@@ -132,7 +132,7 @@ class _RemoteFile(VirtualFile):
                 break
         else:
             self._load(position)
-        self._read_ahead(position)
+        self._read_ahead()
         return self._pieces[-1]
 
     def _load(self, position: int) -> None:
@@ -158,7 +158,7 @@ class _RemoteFile(VirtualFile):
         self._pieces.append((start, piece))
         del self._pieces[:-MAX_PIECES]
 
-    def _read_ahead(self, position: int) -> None:
+    def _read_ahead(self) -> None:
         start, piece = self._pieces[-1]
         is_newest = start + len(piece) == self._end
         if self._thread is None or self._ahead is not None or not is_newest or self._end >= self._size:
