@@ -20,6 +20,9 @@ where; an optional hint says what to do next. Errors of libraries are caught at 
 re-raised `from exc` as one of these.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "AudioNotFoundError",
     "BackendUnavailableError",
@@ -37,6 +40,7 @@ __all__ = [
     "WeightsMissingError",
     "first_line",
     "os_error_text",
+    "os_errors_as",
 ]
 
 
@@ -140,3 +144,21 @@ def os_error_text(where: object, exc: Exception) -> str:
     """
     reason = getattr(exc, "strerror", None)
     return f"{where}: {reason.lower() if reason else str(exc) or type(exc).__name__}"
+
+
+@contextmanager
+def os_errors_as(error: type[DymnError], where: object, hint: str | None = None) -> Iterator[None]:
+    """Re-raise errors of the operating system as one of ours.
+
+    Args:
+        error: its class.
+        where: see `os_error_text`.
+        hint: what to do next.
+
+    Raises:
+        DymnError: of that class.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise error(os_error_text(where, exc), hint=hint) from exc

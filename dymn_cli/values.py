@@ -6,13 +6,16 @@ of names would be read letter by letter, and "10" would fail somewhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from dymn_cli.errors import UsageError
 
 __all__ = [
     "bytes_text",
+    "listed",
     "names_of",
+    "nearest",
     "require_choice",
     "require_named",
     "require_number",
@@ -20,6 +23,7 @@ __all__ = [
     "require_whole",
     "scores_of",
     "shortened",
+    "with_first",
 ]
 
 
@@ -102,6 +106,25 @@ def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
     for _, score in pairs:
         require_score(score)
     return tuple((name, score) for name, score in pairs)
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Names in a line, cut where there are many: "a, b and 3 more"."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def with_first(names: Sequence[str]) -> str:
+    """How many there are, and one of them: "3, the first is a.wav"."""
+    return f"{len(names)}, the first is {names[0]}"
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """What may have been meant by a name that there is not: "nearest: csv, tsv, jsonl"."""
+    from difflib import get_close_matches  # only a misspelt name needs it
+
+    return f"nearest: {', '.join(get_close_matches(name, list(known), n=n, cutoff=0.0))}"
 
 
 def shortened(text: str) -> str:

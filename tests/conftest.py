@@ -28,7 +28,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 ROOT = Path(__file__).resolve().parents[1]
 
 sys.path.insert(0, str(ROOT / "tests" / "loopback"))
-sys.path.append(str(ROOT / "tests"))  # for `sounds`
+sys.path.append(str(ROOT / "tests"))  # for `sounds` and `fake_model`
 pytest_plugins = ["loopback", "stores"]  # servers on loopback
 
 

@@ -22,7 +22,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
-from dymn_cli.audio.virtual_files import ByteWindow, Part, SplicedFile, VirtualFile, read_at
+from dymn_cli.audio.virtual_files import ByteWindow, Part, SplicedFile, read_at
+from dymn_cli.virtual_file import VirtualFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,17 +281,16 @@ class _Pages(VirtualFile):
         return bytes(page)
 
 
-def links(stream: BinaryIO, start: int = 0) -> Iterator[Link]:
+def links(stream: BinaryIO) -> Iterator[Link]:
     """The audio streams of a file, one after the other; of several at a time, the first.
 
     Args:
         stream: the seekable file; its position is moved.
-        start: where to look from.
     """
     window = ByteWindow(stream)
     link: Link | None = None
     has_sound = False  # pages after those at the start, where several streams may begin together
-    for page, n_junk in pages(window, start):
+    for page, n_junk in pages(window, 0):
         if page.flags & BOS:
             codec = codec_of(window.get(page.body, 8))
             if codec and (link is None or has_sound):

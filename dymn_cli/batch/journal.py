@@ -56,7 +56,7 @@ from dymn_cli.remote import store as remote
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.values import shortened
 
-__all__ = ["Fingerprint", "Journal", "Place", "Stamp"]
+__all__ = ["Fingerprint", "Journal", "Place", "StaleJournalError", "Stamp"]
 
 SCHEMA = "dymn.journal/3"
 HEAD = struct.Struct("<cIII")
@@ -68,6 +68,10 @@ SYNC_EVERY_S = 5.0
 BEGINNING = b'{"schema": "dymn.journal/'
 
 Fingerprint = dict[str, object]
+
+
+class StaleJournalError(OutputError):
+    """A journal that cannot be continued: of another version, with other options, or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class Journal:
 
     def damaged(self, name: str) -> OutputError:
         """The error for a record whose checksum is right but whose content dymn did not write."""
-        return OutputError(
+        return StaleJournalError(
             f"{self._path or 'a temporary file'}: what it holds of {name} is damaged",
             hint="--no-resume --force starts over, or choose another --out",
         )
@@ -224,7 +228,7 @@ class Journal:
         except (ValueError, KeyError, TypeError, RecursionError):
             then = None
         if not (then and isinstance(then, dict)):
-            raise OutputError(
+            raise StaleJournalError(
                 f"{self._path}: not a journal of this version of dymn",
                 hint="--no-resume --force starts over, or choose another --out",
             )
@@ -233,7 +237,7 @@ class Journal:
             # What only one of the two knows follows from the rest: each command has options of its own.
             both = [key for key in changed if key in then and key in fingerprint]
             what = "; ".join(_change(key, then.get(key), fingerprint.get(key)) for key in both or changed)
-            raise OutputError(
+            raise StaleJournalError(
                 f"{self._path}: the run it belongs to had other options: {what}",
                 hint="the same options continue it, --no-resume --force starts over, or choose another --out",
             )

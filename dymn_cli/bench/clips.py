@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.audio.encode import write_audio
-from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.errors import OutputError, os_errors_as
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def copies(originals: Sequence[Path], folder: Path, n_clips: int) -> list[Path]:
         OutputError: they cannot be written.
     """
     paths = []
-    try:
+    with os_errors_as(OutputError, folder):
         folder.mkdir(exist_ok=True)
         for n in range(n_clips):
             original = originals[n % len(originals)]
@@ -86,8 +86,6 @@ def copies(originals: Sequence[Path], folder: Path, n_clips: int) -> list[Path]:
             if not path.exists():
                 shutil.copyfile(original, path)
             paths.append(path)
-    except OSError as exc:
-        raise OutputError(os_error_text(folder, exc)) from exc
     return paths
 
 
@@ -101,7 +99,7 @@ def write_long(path: Path, minutes: int) -> None:
     write_audio(minute, synthesise(MINUTE_S, seed=0), RATE_HZ, container="MP3")
     stream = minute.getvalue()
     head = _counting(stream, minutes)
-    try:
+    with os_errors_as(OutputError, path):
         if shutil.disk_usage(path.parent).free < 1.1 * minutes * len(stream):
             raise OutputError(
                 f"{path.parent}: no space for {minutes * len(stream) / 1e9:.1f} GB",
@@ -111,8 +109,6 @@ def write_long(path: Path, minutes: int) -> None:
             file.write(head)
             for _ in range(minutes - 1):
                 file.write(stream)
-    except OSError as exc:
-        raise OutputError(os_error_text(path, exc)) from exc
 
 
 def _counting(stream: bytes, n_times: int) -> bytes:

@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["catch_signals"]
+__all__ = ["catch_signals", "stop_on_signals"]
 
 
 def catch_signals() -> None:
     """Let the first Ctrl-C end the run in order, and SIGTERM and SIGHUP leave no temporary file."""
-    for name, handler in (("SIGINT", _interrupt), ("SIGTERM", _terminate), ("SIGHUP", _terminate)):
-        number = getattr(signal, name, None)
-        # What nohup, or a shell that runs us in the background, had us ignore stays ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+    for number in _numbers():
+        signal.signal(number, _interrupt if number == signal.SIGINT else _terminate)
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], object]) -> Iterator[list[int]]:
+    """Let the first Ctrl-C, SIGTERM or SIGHUP call `stop`, and the second end the program at once.
+
+    Gives the signals that came.
+    """
+    came: list[int] = []
+    before = {}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if came:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        came.append(number)
+        stop()
+
+    for number in _numbers():
+        try:
+            before[number] = signal.signal(number, end)
+        except ValueError:  # not the main thread: whoever started it handles signals
+            break
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _numbers() -> Iterator[int]:
+    """The signals of this system, without those that nohup or a shell in the background had us ignore."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            yield number
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

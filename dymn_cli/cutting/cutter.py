@@ -241,16 +241,7 @@ class Cutter:
             name = clip_name(
                 event.source, start_s, end_s, event.label, event.channel, suffix, distinct=distinct
             )
-            row = ClipRow.of(
-                event.source,
-                event.start_s,
-                event.end_s,
-                event.label,
-                event.score,
-                "/".join((*folders, name)),
-                event.channel,
-                (start_s, end_s),
-            )
+            row = ClipRow.of(event, "/".join((*folders, name)), (start_s, end_s))
             key = row.file.casefold()
             other = self._planned.get(key) or (self._table and self._table.rows.get(key))
             if not other or other.is_about == row.is_about:

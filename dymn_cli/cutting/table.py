@@ -16,8 +16,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import InputError, OutputError, os_error_text
+from dymn_cli.errors import InputError, OutputError, os_errors_as
 from dymn_cli.readers.cells import cells_of, require_width
+from dymn_cli.results import Event
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
@@ -43,14 +44,11 @@ class ClipRow:
     cut_end_s: str
 
     @classmethod
-    def of(
-        cls, source: str, start_s: float, end_s: float, label: str, score: float, file: str, channel: str,
-        cut: tuple[float, float],
-    ) -> ClipRow:  # fmt: skip
-        """The row of a clip, times in seconds."""
-        times = [str(seconds(time_s)) for time_s in (start_s, end_s, *cut)]
-        shown = "" if math.isnan(score) else str(round(float(score), SCORE_DECIMALS))
-        return cls(source, times[0], times[1], label, shown, file, channel, times[2], times[3])
+    def of(cls, event: Event, file: str, cut: tuple[float, float]) -> ClipRow:
+        """The row of the clip of an event, which is cut from one time to another, in seconds."""
+        start, end, *cut_at = (str(seconds(time_s)) for time_s in (event.start_s, event.end_s, *cut))
+        score = "" if math.isnan(event.score) else str(round(float(event.score), SCORE_DECIMALS))
+        return cls(event.source, start, end, event.label, score, file, event.channel, *cut_at)
 
     @property
     def is_about(self) -> tuple[str, ...]:
@@ -84,7 +82,7 @@ class ClipTable:
     def __init__(self, folder: Path) -> None:
         self.path = folder / TABLE_NAME
         self.rows: dict[str, ClipRow] = {}
-        try:
+        with os_errors_as(OutputError, self.path):
             n_whole = self._read()
             self._file = open(self.path, "ab")  # noqa: PTH123, SIM115 - closed in `close`
             if self._file.tell() > n_whole:
@@ -92,8 +90,6 @@ class ClipTable:
             if not n_whole:
                 self._file.write(header_line())
                 self._file.flush()
-        except OSError as exc:
-            raise OutputError(os_error_text(self.path, exc)) from exc
 
     def _read(self) -> int:
         """Take in the rows that are there; a last line that was torn by a kill is none.
@@ -130,11 +126,9 @@ class ClipTable:
             OutputError: the row cannot be written.
         """
         self._take(row)
-        try:
+        with os_errors_as(OutputError, self.path):
             self._file.write(row_line(row))
             self._file.flush()
-        except OSError as exc:
-            raise OutputError(os_error_text(self.path, exc)) from exc
 
     def close(self, order: dict[str, int] | None = None) -> None:
         """Close it; at the end of a run, write it anew, with the clips that are there, each once.
@@ -145,7 +139,7 @@ class ClipTable:
         Raises:
             OutputError: it cannot be written.
         """
-        try:
+        with os_errors_as(OutputError, self.path):
             self._file.close()
             if order is None:
                 return
@@ -153,5 +147,3 @@ class ClipTable:
             there.sort(key=lambda row: (order.get(row.source, -1), float(row.cut_start_s), row.file))
             with atomic_write(self.path) as stream:
                 stream.write(header_line() + b"".join(map(row_line, there)))
-        except OSError as exc:
-            raise OutputError(os_error_text(self.path, exc)) from exc

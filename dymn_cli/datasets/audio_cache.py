@@ -34,7 +34,7 @@ import numpy as np
 from dymn_cli.atomic import atomic_write, remove_parts
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
-from dymn_cli.errors import InputError, OutputError, UsageError, os_error_text
+from dymn_cli.errors import InputError, OutputError, UsageError, os_errors_as
 from dymn_cli.frontend import FrontEndConfig, LogMel
 
 if TYPE_CHECKING:
@@ -272,12 +272,8 @@ def open_cache(
 
 
 def _as_output_error(place: Path, work: Callable[[], _Result]) -> _Result:
-    try:
+    with os_errors_as(OutputError, place, hint="choose another place for decoded audio with --cache DIR"):
         return work()
-    except OSError as exc:
-        raise OutputError(
-            os_error_text(place, exc), hint="choose another place for decoded audio with --cache DIR"
-        ) from exc
 
 
 def _status(recording: Recording) -> str:

@@ -22,12 +22,13 @@ import numpy as np
 from dymn_cli.audio.discover import find, natural_key
 from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table
 from dymn_cli.datasets.name_matching import match_names
-from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.errors import InputError, UsageError, os_errors_as
+from dymn_cli.values import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Task", "assemble", "folder_rows", "listed", "read_folder", "read_table"]
+__all__ = ["Dataset", "Task", "assemble", "folder_rows", "read_folder", "read_table"]
 
 Task = Literal["auto", "one", "many"]
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -267,11 +268,8 @@ def _is_multilabel(name: str, examples: Sequence[LabelRow], task: Task) -> tuple
 
 def _folders(top: str) -> list[str]:
     """Names of the folders in a folder, in natural order; hidden ones are none."""
-    try:
-        with os.scandir(top) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError as exc:
-        raise InputError(os_error_text(top, exc)) from exc
+    with os_errors_as(InputError, top), os.scandir(top) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     return sorted(names, key=natural_key)
 
 
@@ -286,10 +284,3 @@ def _file_of(path: str) -> str | None:
         if os.path.isfile(path + suffix):  # noqa: PTH113 - names may be bytes that no Path holds
             return path + suffix
     return None
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names in a line, cut where there are many: "a, b and 3 more"."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"

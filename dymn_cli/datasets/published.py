@@ -28,7 +28,7 @@ import numpy as np
 from dymn_cli.datasets.dataset import Dataset, Task, assemble
 from dymn_cli.datasets.label_tables import PRESENT_FROM, LabelRow, read_label_table
 from dymn_cli.datasets.tables import cells_of
-from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.errors import InputError, UsageError, os_errors_as
 from dymn_cli.small_files import read_small_text
 
 if TYPE_CHECKING:
@@ -177,10 +177,8 @@ LAYOUTS: Mapping[str, Callable[[Path, Task], Dataset]] = {
 
 def _root(folder: Path, marker: str) -> Path:
     """The named folder or one of its sub-folders, whichever contains this file."""
-    try:
+    with os_errors_as(InputError, folder):
         inner = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError as exc:
-        raise InputError(os_error_text(folder, exc)) from exc
     for root in (folder, *inner):
         if (root / marker).is_file():
             return root

@@ -22,7 +22,7 @@ from dymn_cli.audio.excerpts import Excerpts
 from dymn_cli.audio.locate import Locator
 from dymn_cli.datasets.dataset import Dataset, assemble
 from dymn_cli.datasets.label_tables import Judgement, LabelRow
-from dymn_cli.errors import AudioNotFoundError, InputError, OutputError, os_error_text
+from dymn_cli.errors import AudioNotFoundError, InputError, OutputError, os_errors_as
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Task
@@ -160,10 +160,8 @@ class _StretchCutter:
         self._open: tuple[str, Excerpts, int] | None = None
         self._failed: dict[str, _Problem] = {}
         self._n = 0
-        try:
+        with os_errors_as(OutputError, folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise OutputError(os_error_text(folder, exc)) from exc
 
     @property
     def problems(self) -> list[str]:

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dymn_cli.errors import DymnError, InputError, os_error_text
+from dymn_cli.errors import DymnError, InputError, os_errors_as
 from dymn_cli.small_files import SMALL, bounded_lines, read_small_text
 
 __all__ = ["Table", "cells_of", "read_table", "small_table", "stream_lines"]
@@ -61,20 +61,13 @@ class Table:
         return next((name for name in names if name in self.columns), None)
 
 
-def read_table(
-    path: str,
-    separator: str,
-    *,
-    columns: Sequence[str] | None = None,
-    pad: bool = False,
-) -> Table:
+def read_table(path: str, separator: str, *, columns: Sequence[str] | None = None) -> Table:
     """Open a table of any size: CSV with quotes, or cells between tabs without any.
 
     Args:
         path: of the file.
         separator: "," or a tab.
         columns: those of a table that may lack a header; by default the first row is the header.
-        pad: a row may lack cells at its end.
 
     Raises:
         InputError: it cannot be read, or is no table.
@@ -82,14 +75,14 @@ def read_table(
     lines = cells_of(stream_lines(path), path, separator, quotes=separator == ",")
     _, header = first = next(lines, (0, []))
     if columns is None or list(columns[:2]) == header[:2]:
-        return Table(path, tuple(header), lines, pad)
+        return Table(path, tuple(header), lines)
 
     def all_lines() -> Iterator[tuple[int, list[str]]]:
         if header:
             yield first
         yield from lines
 
-    return Table(path, tuple(columns), all_lines(), pad)
+    return Table(path, tuple(columns), all_lines())
 
 
 def small_table(
@@ -137,13 +130,13 @@ def stream_lines(path: str) -> Iterator[str]:
     Raises:
         InputError: it cannot be read, or a line never ends.
     """
-    try:
-        with open(  # noqa: PTH123 - names may be bytes that no Path holds
+    with (
+        os_errors_as(InputError, path),
+        open(  # noqa: PTH123 - names may be bytes that no Path holds
             path, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as file:
-            yield from bounded_lines(file, path, InputError)
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
+        ) as file,
+    ):
+        yield from bounded_lines(file, path, InputError)
 
 
 def cells_of(

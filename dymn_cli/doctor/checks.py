@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import os
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import DymnError
 from dymn_cli.runtime.devices import TorchBuild, parse_device
-from dymn_cli.values import bytes_text
+from dymn_cli.values import bytes_text, nearest
 
 if TYPE_CHECKING:
     from dymn_cli.demo import DemoClip
@@ -99,7 +98,7 @@ def examine(model: str, backend: str, device: str) -> tuple[list[Check], StageTi
     """
     importing = {name: _start_import(name) for name in EXTRAS}
     checks = list(_parts())
-    loaded = {name: _loaded(name, process) for name, process in importing.items()}
+    loaded = {name: _loaded(process) for name, process in importing.items()}
     checks += [_extra(name, purpose, loaded[name]) for name, purpose in EXTRAS.items()]
     checks += [
         _guarded("cores", _cores),
@@ -200,7 +199,7 @@ class _Loaded:
     failure: str | None = None
 
 
-def _loaded(name: str, importing: subprocess.Popen[str] | None) -> _Loaded | None:
+def _loaded(importing: subprocess.Popen[str] | None) -> _Loaded | None:
     """Wait for an extra to be imported; None if it is not installed."""
     if importing is None:
         return None
@@ -277,8 +276,7 @@ def _environment() -> Iterator[Check]:
     known = [f"{name}={value}" for name, value in given.items() if name in VARIABLES]
     yield Check("environment", "ok", ", ".join(known) or "no DYMN_ variable is set")
     for name in sorted(given.keys() - set(VARIABLES)):
-        near = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.0)[0]
-        yield Check(name, "warn", "not a variable that dymn knows", f"nearest: {near}")
+        yield Check(name, "warn", "not a variable that dymn knows", nearest(name, VARIABLES, 1))
 
 
 # ---------------------------------------------------------------------- model and devices

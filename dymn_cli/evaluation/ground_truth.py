@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.datasets.dataset import Dataset, folder_rows, listed
+from dymn_cli.datasets.dataset import Dataset, folder_rows
 from dymn_cli.datasets.label_tables import LabelRow, read_label_table
 from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.datasets.tables import small_table
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.values import listed, with_first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class GroundTruth:
     def of(cls, dataset: Dataset) -> GroundTruth:
         """The ground truth of a data set."""
         gone = dataset.missing
-        notes = [f"missing recordings: {len(gone)}, the first is {gone[0]}"] if gone else []
+        notes = [f"missing recordings: {with_first(gone)}"] if gone else []
         return cls(dataset.name, dataset.examples, notes=(*dataset.notes, *notes))
 
     def only(self, part: str) -> GroundTruth:

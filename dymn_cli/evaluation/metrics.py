@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bin", "Curve", "average_precision", "curve_of", "d_prime", "reliability", "roc_auc"]
 
+N_BINS = 10
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
@@ -110,26 +112,23 @@ class Bin:
     share: float
 
 
-def reliability(
-    scores: NDArray[np.floating], truth: NDArray[np.bool_], *, n_bins: int = 10
-) -> tuple[tuple[Bin, ...], float]:
-    """Compare scores to probabilities, in bins.
+def reliability(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> tuple[tuple[Bin, ...], float]:
+    """Compare scores to probabilities, in ten bins of the same width.
 
     Args:
         scores: (n,) in [0, 1].
         truth: (n,) whether each is right.
-        n_bins: of the same width.
 
     Returns:
         The bins that are not empty, and the expected calibration error: the mean over all scores of the
         difference between mean score and share of their bin.
     """
-    which = np.minimum((np.asarray(scores, np.float64) * n_bins).astype(int), n_bins - 1)
-    counts = np.bincount(which, minlength=n_bins)
-    sums = np.bincount(which, scores, n_bins)
-    right = np.bincount(which, truth, n_bins)
+    which = np.minimum((np.asarray(scores, np.float64) * N_BINS).astype(int), N_BINS - 1)
+    counts = np.bincount(which, minlength=N_BINS)
+    sums = np.bincount(which, scores, N_BINS)
+    right = np.bincount(which, truth, N_BINS)
     bins = tuple(
-        Bin(n / n_bins, (n + 1) / n_bins, int(count), float(sums[n] / count), float(right[n] / count))
+        Bin(n / N_BINS, (n + 1) / N_BINS, int(count), float(sums[n] / count), float(right[n] / count))
         for n, count in enumerate(counts)
         if count
     )

@@ -13,7 +13,7 @@ from dymn_cli.audio.encode import BLOCK_FRAMES, can_hold, write_blocks
 from dymn_cli.cutting.cutter import CLIP_FORMATS, CODECS
 from dymn_cli.cutting.names import label_part
 from dymn_cli.cutting.table import TABLE_NAME, ClipRow, header_line, row_line
-from dymn_cli.errors import OutputError, UsageError, os_error_text
+from dymn_cli.errors import OutputError, UsageError, os_error_text, os_errors_as
 from dymn_cli.values import require_number
 from dymn_cli.writers.target import open_target
 
@@ -87,14 +87,12 @@ class ClipKeeper:
         self._heard: deque[_Heard] = deque()
         self._most_s = options.before_s + options.max_length_s + options.after_s + SLACK_S
         self.n_clips = 0
-        try:
+        with os_errors_as(OutputError, folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._table = self._folder / TABLE_NAME
             with self._table.open("ab") as table:
                 if not table.tell():
                     table.write(header_line())
-        except OSError as exc:
-            raise OutputError(os_error_text(folder, exc)) from exc
 
     @property
     def max_length_s(self) -> float:
@@ -123,16 +121,7 @@ class ClipKeeper:
             return ""
         path, container = self._path(event, begins), CLIP_FORMATS[options.format]
         codec = CODECS.get(options.format) or ("PCM_16" if can_hold(container, "PCM_16") else None)
-        row = ClipRow.of(
-            event.source,
-            event.start_s,
-            event.end_s,
-            event.label,
-            event.score,
-            path.name,
-            event.channel,
-            (start_s, start_s + len(samples) / rate_hz),
-        )
+        row = ClipRow.of(event, path.name, (start_s, start_s + len(samples) / rate_hz))
         blocks = (samples[at : at + BLOCK_FRAMES] for at in range(0, len(samples), BLOCK_FRAMES))
         try:
             with open_target(str(path), durable=False, follow=False) as target:

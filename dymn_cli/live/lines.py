@@ -9,10 +9,10 @@ have the same `number`; "tags" of a window; "dropout". `clock` is when it began,
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from dymn_cli.writers.spelling import clock_text, readable, seconds, stand_in
+from dymn_cli.writers.spelling import clock_text, readable, seconds
+from dymn_cli.writers.to_json import json_lines, source_fields, tag_objects
 from dymn_cli.writers.to_tsv import tsv_line
 
 if TYPE_CHECKING:
@@ -33,15 +33,8 @@ TAG_COLUMNS = ("source", "channel", "start_s", "end_s", "rank", "label", "score"
 def event_row(live: LiveEvent, precision: int, file: str | None = None) -> bytes:
     """An event that has ended; `file` is a column where clips are kept."""
     event = live.event
-    cells: tuple[Any, ...] = (
-        event.source,
-        event.channel,
-        seconds(event.start_s),
-        seconds(event.end_s),
-        event.label,
-        round(event.score, precision),
-        _utc(live.clock),
-    )
+    place = event.source, event.channel, seconds(event.start_s), seconds(event.end_s)
+    cells = (*place, event.label, round(event.score, precision), _utc(live.clock))
     return tsv_line(cells if file is None else (*cells, file))
 
 
@@ -49,7 +42,7 @@ def event_json(live: LiveEvent, precision: int, file: str | None = None) -> byte
     """The beginning or the end of an event."""
     event = live.event
     line: dict[str, Any] = {"schema": SCHEMA, "type": live.phase, "number": live.number}
-    line |= _source(event.source)
+    line |= source_fields(event.source)
     line |= {"channel": event.channel, "start_s": seconds(event.start_s)}
     if live.phase == "end":
         line["end_s"] = seconds(event.end_s)
@@ -57,25 +50,15 @@ def event_json(live: LiveEvent, precision: int, file: str | None = None) -> byte
     line |= {"score": round(event.score, precision), "clock": _utc(live.clock)}
     if file is not None:
         line["file"] = readable(file)
-    return _json(line)
+    return json_lines([line])
 
 
 def tags_rows(source: str, channel: str, heard: Heard, tags: Sequence[Tag], precision: int) -> bytes:
     """The tags of a window, a line each."""
     window = heard.window
+    place = source, channel, seconds(window.start_s), seconds(window.end_s)
     return b"".join(
-        tsv_line(
-            (
-                source,
-                channel,
-                seconds(window.start_s),
-                seconds(window.end_s),
-                tag.rank,
-                tag.label,
-                round(tag.score, precision),
-                _utc(heard.clock),
-            )
-        )
+        tsv_line((*place, tag.rank, tag.label, round(tag.score, precision), _utc(heard.clock)))
         for tag in tags
     )
 
@@ -83,44 +66,16 @@ def tags_rows(source: str, channel: str, heard: Heard, tags: Sequence[Tag], prec
 def tags_json(source: str, channel: str, heard: Heard, tags: Sequence[Tag], precision: int) -> bytes:
     """The tags of a window."""
     window = heard.window
-    return _json(
-        {
-            "schema": SCHEMA,
-            "type": "tags",
-            **_source(source),
-            "channel": channel,
-            "start_s": seconds(window.start_s),
-            "end_s": seconds(window.end_s),
-            "clock": _utc(heard.clock),
-            "tags": [
-                {
-                    "rank": tag.rank,
-                    "label": tag.label,
-                    "mid": tag.mid,
-                    "index": tag.index,
-                    "score": round(tag.score, precision),
-                }
-                for tag in tags
-            ],
-        }
-    )
+    line = {"schema": SCHEMA, "type": "tags", **source_fields(source), "channel": channel}
+    line |= {"start_s": seconds(window.start_s), "end_s": seconds(window.end_s), "clock": _utc(heard.clock)}
+    return json_lines([line | {"tags": tag_objects(tags, precision)}])
 
 
 def drop_out_json(source: str, drop_out: DropOut) -> bytes:
     """A break in the sound."""
-    at_s = seconds(drop_out.at_s)
-    return _json({"schema": SCHEMA, "type": "dropout", **_source(source), "at_s": at_s,
-                  "reason": readable(drop_out.reason)})  # fmt: skip
-
-
-def _source(name: str) -> dict[str, str]:
-    shown, raw = stand_in(name)
-    return {"source": shown} if raw is None else {"source": shown, "source_b64": raw}
+    line = {"schema": SCHEMA, "type": "dropout", **source_fields(source)}
+    return json_lines([line | {"at_s": seconds(drop_out.at_s), "reason": readable(drop_out.reason)}])
 
 
 def _utc(clock: datetime) -> str:
     return clock_text(clock, 0.0).replace("+00:00", "Z")
-
-
-def _json(line: dict[str, Any]) -> bytes:
-    return json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -31,7 +31,7 @@ from dymn_cli.audio.resample import RATE_HZ, LiveResampler, mix
 from dymn_cli.audio.windows import MIN_SAMPLES, SampleBuffer, WindowPlan
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.live.sources import Notice, Pause, Sound
-from dymn_cli.tagging.frame_events import FrameDetector
+from dymn_cli.tagging.events import frame_detector
 from dymn_cli.tagging.tagger import Cut
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dymn_cli.live.reader import Reader
     from dymn_cli.results import Event, WindowScores
     from dymn_cli.tagging.event_options import EventOptions
+    from dymn_cli.tagging.frame_events import FrameDetector
     from dymn_cli.tagging.tagger import Tagger
 
 __all__ = ["DropOut", "Heard", "Listener", "LiveEvent", "Slow", "Totals", "Update"]
@@ -353,17 +354,8 @@ class Listener:
     def _new_detector(self) -> FrameDetector | None:
         if self._events is None:
             return None
-        frames = self._tagger.frames
-        return FrameDetector(
-            self._events,
-            self._tagger.vocabulary,
-            frames.step_s,
-            frame_head=frames.head,
-            calibration=frames.calibration,
-            source=self._name,
-            channel=self._tagger.options.channel,
-            live=True,
-        )
+        channel = self._tagger.options.channel
+        return frame_detector(self._tagger, self._events, source=self._name, channel=channel, live=True)
 
     def _tell(self, ended: list[Event], under_way: list[Event]) -> Iterator[LiveEvent]:
         """The events that have begun or ended since the last window."""

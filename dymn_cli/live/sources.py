@@ -94,16 +94,16 @@ class PipeSource:
     Args:
         stream: unbuffered, so that a read gives what is there.
         raw: the form of bare samples, such as `s16le:48000:1`; None for WAV.
-        name: what errors call it.
 
     Raises:
         UsageError: a form that there is not.
     """
 
-    def __init__(self, stream: BinaryIO, raw: str | None = None, name: str = "-") -> None:
-        self.name = name
+    name = "-"
+
+    def __init__(self, stream: BinaryIO, raw: str | None = None) -> None:
         self._pipe = Pipe(stream)
-        self._decoder = None if raw is None else open_piped_raw(self._pipe, raw, name)
+        self._decoder = None if raw is None else open_piped_raw(self._pipe, raw, self.name)
 
     def blocks(self) -> Iterator[Sound]:
         """Sound in blocks of a tenth of a second."""

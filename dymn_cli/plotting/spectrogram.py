@@ -103,7 +103,6 @@ def read_stretch(
     channel: str = "mix",
     start_s: float = 0.0,
     end_s: float | None = None,
-    name: str | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """The samples of a stretch at 32 kHz, block by block.
 
@@ -112,7 +111,7 @@ def read_stretch(
     """
     first, last = round(start_s * RATE_HZ), None if end_s is None else round(end_s * RATE_HZ)
     position = 0
-    with open_audio(source, name=name) as reader:
+    with open_audio(source) as reader:
         for block in to_mono_32k(reader, channel):
             begin, end = position, position + len(block)
             position = end
@@ -133,7 +132,6 @@ def read_spectrogram(
     start_s: float = 0.0,
     end_s: float | None = None,
     max_columns: int = MAX_COLUMNS,
-    name: str | None = None,
 ) -> Spectrogram:
     """The spectrogram of a stretch of a recording.
 
@@ -143,7 +141,6 @@ def read_spectrogram(
         start_s: where the stretch begins.
         end_s: where it ends; None for the end of the recording.
         max_columns: columns, at most twice as many.
-        name: what errors call the source.
 
     Raises:
         InputError: the source cannot be read, ends before the stretch begins, or has under 0.1 s of it.
@@ -154,7 +151,7 @@ def read_spectrogram(
 
     def counted() -> Iterator[NDArray[np.float32]]:
         nonlocal n_samples
-        for block in read_stretch(source, channel=channel, start_s=start_s, end_s=end_s, name=name):
+        for block in read_stretch(source, channel=channel, start_s=start_s, end_s=end_s):
             n_samples += len(block)
             yield block
 
@@ -162,7 +159,7 @@ def read_spectrogram(
         columns.add(frames)
     if n_samples < MIN_STRETCH_S * RATE_HZ:
         raise InputError(
-            f"{name or source}: {n_samples / RATE_HZ:.2f} s from {start_s:g} s on are too few for a picture"
+            f"{source}: {n_samples / RATE_HZ:.2f} s from {start_s:g} s on are too few for a picture"
         )
     mels, n_joined = columns.result()
     config = log_mel.config

@@ -11,6 +11,7 @@ from dymn_cli.errors import InputError, UsageError
 from dymn_cli.readers.cells import is_number
 from dymn_cli.readers.from_tables import column_roles, without_clock
 from dymn_cli.readers.source import open_result_file
+from dymn_cli.values import nearest
 
 __all__ = ["READ_FORMATS", "event_format", "recognise", "require_format"]
 
@@ -47,10 +48,9 @@ def require_format(name: str) -> str:
     """
     if name.lower() in READ_FORMATS:
         return name.lower()
-    import difflib
-
-    near = difflib.get_close_matches(name.lower(), READ_FORMATS, n=3, cutoff=0.0)
-    raise UsageError(f"unknown format {name!r}", hint=f"nearest: {', '.join(near)} (--from FORMAT)")
+    raise UsageError(
+        f"unknown format {name!r}", hint=f"{nearest(name.lower(), READ_FORMATS)} (--from FORMAT)"
+    )
 
 
 def recognise(head: bytes, name: str) -> str | None:

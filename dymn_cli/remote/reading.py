@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from dymn_cli.errors import InputError
 from dymn_cli.remote.store import WEB, Stat, open_store, patiently, stat_of
 from dymn_cli.remote.uri import address_of, is_network, schemes, without_secrets
+from dymn_cli.virtual_file import VirtualFile
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -37,12 +38,12 @@ def open_uri(name: str) -> BinaryIO:
     file, found = patiently(name, lambda: _open(name))
     if found.size is None:
         return cast("BinaryIO", _Stream(name, file))
-    remote = RemoteFile(name, file, found)
+    remote = _RemoteFile(name, file, found)
     if schemes(address_of(name))[0] in WEB and not remote.gives_ranges():
         remote.close()
         file, _ = patiently(name, lambda: _open(name, in_one_go=True))
         return cast("BinaryIO", _Stream(name, file))
-    return cast("BinaryIO", remote)
+    return remote.as_file()
 
 
 def _open(name: str, *, in_one_go: bool = False) -> tuple[Any, Stat]:
@@ -58,7 +59,7 @@ def _open(name: str, *, in_one_go: bool = False) -> tuple[Any, Stat]:
     return file, Stat(size, found.version)
 
 
-class RemoteFile(io.RawIOBase):
+class _RemoteFile(VirtualFile):
     """An object that is read piece by piece.
 
     Args:
@@ -68,12 +69,12 @@ class RemoteFile(io.RawIOBase):
     """
 
     def __init__(self, name: str, file: Any, found: Stat) -> None:
+        super().__init__()
         assert found.size is not None
         self._uri = name  # `name` would be taken for the path of the file
         self._file: Any = file
         self._found = found
         self._size = found.size
-        self._position = 0
         self._pieces: list[tuple[int, bytes]] = []  # the one used last is last
         self._end = 0  # of the piece fetched last
         self._n_steady = 0
@@ -84,17 +85,20 @@ class RemoteFile(io.RawIOBase):
         self._ahead: Future[bytes] | None = None
         self._ahead_start = 0
 
-    def readable(self) -> bool:
-        """True."""
-        return True
+    def length(self) -> int:
+        """Its size in bytes."""
+        return self._size
 
-    def seekable(self) -> bool:
-        """True."""
-        return True
+    def piece(self, position: int, n_bytes: int) -> bytes:
+        """Bytes of the piece that is there.
 
-    def tell(self) -> int:
-        """Position in bytes."""
-        return self._position
+        Raises:
+            InputError: the store fails.
+        """
+        if position >= self._size:
+            return b""
+        start, piece = self._piece_at(position)
+        return piece[position - start : position - start + n_bytes]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move, also beyond the end, as files allow.
@@ -102,28 +106,10 @@ class RemoteFile(io.RawIOBase):
         Raises:
             OSError: before the start.
         """
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
+        position = super().seek(offset, whence)
+        if position < 0:
             raise OSError("a position before the start of the file")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill the buffer from the position on; 0 at the end.
-
-        Raises:
-            InputError: the store fails.
-        """
-        target = memoryview(buffer).cast("B")
-        filled = 0
-        while filled < len(target) and self._position < self._size:
-            start, piece = self._piece_at(self._position)
-            offset = self._position - start
-            n_bytes = min(len(target) - filled, len(piece) - offset)
-            target[filled : filled + n_bytes] = memoryview(piece)[offset : offset + n_bytes]
-            filled += n_bytes
-            self._position += n_bytes
-        return filled
+        return position
 
     def gives_ranges(self) -> bool:
         """Whether the end of the object can be had without the rest of it; that end is kept."""
@@ -146,7 +132,7 @@ class RemoteFile(io.RawIOBase):
                 break
         else:
             self._load(position)
-        self._read_ahead(position)
+        self._read_ahead()
         return self._pieces[-1]
 
     def _load(self, position: int) -> None:
@@ -172,7 +158,7 @@ class RemoteFile(io.RawIOBase):
         self._pieces.append((start, piece))
         del self._pieces[:-MAX_PIECES]
 
-    def _read_ahead(self, position: int) -> None:
+    def _read_ahead(self) -> None:
         start, piece = self._pieces[-1]
         is_newest = start + len(piece) == self._end
         if self._thread is None or self._ahead is not None or not is_newest or self._end >= self._size:

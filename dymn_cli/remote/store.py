@@ -396,7 +396,7 @@ def _pages(store: Any, folder: str, top: str, recurse: bool) -> Iterator[_Entry]
 
 
 @contextlib.contextmanager
-def _as_output(name: str) -> Iterator[None]:
+def _as_output() -> Iterator[None]:
     try:
         yield
     except InputError as error:
@@ -422,7 +422,7 @@ def require_writable(name: str) -> None:
             f"{name}: results are not written to {scheme}://",
             hint="s3://, gs:// and az:// appear whole or not at all; or write to a file and copy it",
         )
-    with _as_output(name):
+    with _as_output():
         open_store(name)
     if name.endswith("/"):
         raise OutputError(f"{name}: a folder, not a file", hint="name a file in it")
@@ -434,7 +434,7 @@ def exists(name: str) -> bool:
     Raises:
         OutputError: the store does not tell.
     """
-    with _as_output(name):
+    with _as_output():
         try:
             return not stat(name).is_folder
         except AudioNotFoundError as error:
@@ -471,7 +471,7 @@ def upload(path: str, name: str, *, replace: bool) -> None:
 
     if not replace and exists(name):
         raise FileExistsError(name)
-    with _as_output(name):
+    with _as_output():
         try:
             patiently(name, put)
         except InputError as error:
@@ -492,5 +492,5 @@ def remove(name: str) -> None:
         store.rm_file(path)
 
     if exists(name):  # who may not remove anything has nothing to remove, as a rule
-        with _as_output(name):
+        with _as_output():
             patiently(name, act)

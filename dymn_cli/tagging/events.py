@@ -32,6 +32,7 @@ __all__ = [
     "default_hop_s",
     "default_window_s",
     "events_of",
+    "frame_detector",
 ]
 
 
@@ -105,19 +106,34 @@ class SourceDetector:
         return min(detector.frontier_s for detector in self._channels.values())
 
     def _detector(self, channel: str) -> Detector:
-        vocabulary, cut = self._tagger.vocabulary, self._tagger.options
+        tagger, cut = self._tagger, self._tagger.options
         if self._options.method == "windows":
             plan = WindowPlan(cut.window_s, cut.hop_s, cut.pad)
-            return WindowDetector(self._options, vocabulary, plan, source=self._source, channel=channel)
-        return FrameDetector(
-            self._options,
-            vocabulary,
-            self._tagger.frames.step_s,
-            frame_head=self._tagger.frames.head,
-            calibration=self._tagger.frames.calibration,
-            source=self._source,
-            channel=channel,
-        )
+            return WindowDetector(
+                self._options, tagger.vocabulary, plan, source=self._source, channel=channel
+            )
+        return frame_detector(tagger, self._options, source=self._source, channel=channel)
+
+
+def frame_detector(
+    tagger: Tagger, options: EventOptions, *, source: str, channel: str, live: bool = False
+) -> FrameDetector:
+    """The detector for the frame scores of a tagger; arguments as of `FrameDetector`.
+
+    Raises:
+        UsageError: an unknown label in the options, or models whose frames do not go together.
+    """
+    frames = tagger.frames
+    return FrameDetector(
+        options,
+        tagger.vocabulary,
+        frames.step_s,
+        frame_head=frames.head,
+        calibration=frames.calibration,
+        source=source,
+        channel=channel,
+        live=live,
+    )
 
 
 def events_of(

@@ -13,12 +13,11 @@ import math
 import operator
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.small_files import read_small_text
-from dymn_cli.values import require_choice, require_number, require_whole
+from dymn_cli.values import nearest, require_choice, require_number, require_whole
 
 __all__ = ["change", "check", "dump", "parse", "parse_assignment", "read", "setting"]
 
@@ -128,7 +127,7 @@ def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in table:
         if key not in fields:
-            raise UsageError(f"{where}: there is no setting {key!r}", hint=_nearest(key, fields))
+            raise UsageError(f"{where}: there is no setting {key!r}", hint=nearest(key, fields))
     missing = [
         name for name, one in fields.items() if one.default is dataclasses.MISSING and name not in table
     ]
@@ -155,10 +154,6 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     return tuple(_build(kind, one, f"{where}.{n}") for n, one in enumerate(value, 1))
 
 
-def _nearest(key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    return f"nearest: {', '.join(get_close_matches(key, known, n=3, cutoff=0.0))}"
-
-
 # ---------------------------------------------------------------------- changing
 
 
@@ -180,7 +175,7 @@ def change(recipe: R, assignments: Sequence[tuple[str, Any]], where: str) -> R:
         if not places:
             raise UsageError(
                 f"{where}: there is no setting {key!r}",
-                hint=_nearest(key, list(dict.fromkeys(_keys(document)))),
+                hint=nearest(key, list(dict.fromkeys(_keys(document)))),
             )
         for table, name in places:
             table[name] = value

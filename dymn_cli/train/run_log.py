@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.errors import OutputError, os_errors_as
 
 if TYPE_CHECKING:
     from dymn_cli.train.loop import LoopPlan, StepReport, Watch
@@ -40,13 +40,11 @@ class RunLog:
     def __init__(self, path: Path, *, stage: int = 0, step: int = 0) -> None:
         self._path = path
         self._file: TextIO
-        try:
+        with os_errors_as(OutputError, path):
             kept = _kept(path, (stage, step)) if path.exists() else []
             with atomic_write(path) as file:
                 file.write("".join(kept).encode("utf-8"))
             self._file = path.open("a", encoding="utf-8")
-        except OSError as exc:
-            raise OutputError(os_error_text(path, exc)) from exc
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a line.
@@ -54,11 +52,9 @@ class RunLog:
         Raises:
             OutputError: the disk is full, or gone.
         """
-        try:
+        with os_errors_as(OutputError, self._path):
             self._file.write(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False) + "\n")
             self._file.flush()
-        except OSError as exc:
-            raise OutputError(os_error_text(self._path, exc)) from exc
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import ModelError, OutputError, UnsafeWeightsError, WeightsMissingError, os_error_text
+from dymn_cli.errors import (
+    ModelError,
+    OutputError,
+    UnsafeWeightsError,
+    WeightsMissingError,
+    os_error_text,
+    os_errors_as,
+)
 from dymn_cli.train.ema import Average
 
 __all__ = ["Saved", "TrainState", "read_state", "restore_state", "save_state"]
@@ -113,11 +120,8 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
     # Clones: tensors that share storage are refused, and a network may hold such.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in _tensors(state)}
     data = save(tensors, {"dymn.train": json.dumps(document)})
-    try:
-        with atomic_write(path) as file:
-            file.write(data)
-    except OSError as exc:
-        raise OutputError(os_error_text(path, exc)) from exc
+    with os_errors_as(OutputError, path), atomic_write(path) as file:
+        file.write(data)
 
 
 def _tensors(state: TrainState) -> Iterator[tuple[str, Tensor]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from dymn_cli.atomic import remove_parts
-from dymn_cli.errors import OutputError, UsageError, os_error_text
+from dymn_cli.errors import OutputError, UsageError, os_errors_as
 from dymn_cli.remote.uri import base_name, is_uri
 from dymn_cli.writers.beside import index_of
 from dymn_cli.writers.meta import meta_document
@@ -108,10 +108,8 @@ class ResultFolder:
         """
         for old in (path, index_of(path)) if self._index else (path,):
             self._require_no_link(old)
-            try:
+            with os_errors_as(OutputError, old):
                 Path(old).unlink(missing_ok=True)
-            except OSError as exc:
-                raise OutputError(os_error_text(old, exc)) from exc
 
     def _files_of(self, name: str) -> tuple[str, ...]:
         path = self.path_of(name)
@@ -201,10 +199,8 @@ class ResultFolder:
                 )
 
     def _make(self, folder: Path) -> None:
-        try:
+        with os_errors_as(OutputError, folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise OutputError(os_error_text(folder, exc)) from exc
 
 
 def _leads_out(place: str) -> bool:

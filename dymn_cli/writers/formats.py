@@ -5,12 +5,12 @@ Cheap to import: what needs NumPy or rich is loaded when its format is chosen.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dymn_cli.errors import UsageError
+from dymn_cli.values import nearest
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingWriter, EventWriter, TagWriter, WriterOptions
 from dymn_cli.writers.spans import SpanWriter
 from dymn_cli.writers.to_audacity import AudacityLabels
@@ -245,5 +245,4 @@ def embedding_writer(
 def _known(given: str, name: str, formats: Sequence[str]) -> str:
     if name in formats:
         return name
-    nearest = difflib.get_close_matches(name, formats, n=3, cutoff=0.0)
-    raise UsageError(f"unknown format {given!r}", hint=f"nearest: {', '.join(nearest)} (--format NAME)")
+    raise UsageError(f"unknown format {given!r}", hint=f"{nearest(name, formats)} (--format NAME)")

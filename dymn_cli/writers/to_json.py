@@ -36,6 +36,7 @@ __all__ = [
     "json_lines",
     "provenance_fields",
     "source_fields",
+    "tag_objects",
 ]
 
 CLIP_SCHEMA = "dymn.clip/1"
@@ -56,7 +57,7 @@ def clip_object(result: ClipResult, options: WriterOptions) -> JsonObject:
         "channel": result.channel,
         **_audio_fields(result),
         **_clock_field(clock, 0.0),
-        "tags": _tag_objects(result.tags, options.precision),
+        "tags": tag_objects(result.tags, options.precision),
     }
     if options.windows:
         clip["windows"] = [
@@ -139,7 +140,8 @@ def _index(index: int) -> int | None:
     return None if index < 0 else index
 
 
-def _tag_objects(tags: Sequence[Tag], precision: int) -> list[JsonObject]:
+def tag_objects(tags: Sequence[Tag], precision: int) -> list[JsonObject]:
+    """Tags with their scores rounded to so many decimals."""
     return [
         {
             "rank": tag.rank,
@@ -156,7 +158,7 @@ def _window_object(window: WindowTags, precision: int) -> JsonObject:
     return {
         "start_s": seconds(window.start_s),
         "end_s": seconds(window.end_s),
-        "tags": _tag_objects(window.tags, precision),
+        "tags": tag_objects(window.tags, precision),
     }
 
 

@@ -21,14 +21,9 @@ import numpy as np
 import pytest
 import soundfile
 import sounds
+from fake_model import FakeBackend
 
 from dymn_cli.cli.app import run
-from dymn_cli.frontend.melbank import FrontEndConfig
-from dymn_cli.labels import Vocabulary
-from dymn_cli.model.config import ARCHITECTURES
-from dymn_cli.results import ModelInfo
-from dymn_cli.runtime.base import Answer
-from dymn_cli.store.header import ModelHeader
 from dymn_cli.tagging import tagger as tagger_module
 
 RATE_HZ = 32_000
@@ -255,34 +250,6 @@ def folder(dymn: Dymn, record: Callable[..., str]) -> str:
 
 
 # ---------------------------------------------------------------------- in this process
-
-
-class FakeBackend:
-    """Hears the loudest mel band: 0.9 for the label of that number, 0.5 for the next, 0.01 for all others."""
-
-    on_cpu = has_frames = True
-
-    def __init__(self) -> None:
-        config = ARCHITECTURES["dymn04"]
-        self.header = ModelHeader("fake", config, FrontEndConfig(), Vocabulary.audioset())
-        self.info = ModelInfo("fake", "0" * 64, "fake", "none")
-
-    def run(self, mels: np.ndarray, *, frames: bool = False) -> Answer:
-        scores = np.full((len(mels), 527), 0.01)
-        embedding = np.zeros((len(mels), self.header.config.embedding_size), np.float32)
-        for row, band in enumerate(mels.mean(axis=(1, 3)).argmax(axis=1)):
-            scores[row, band], scores[row, band + 1], embedding[row, band] = 0.9, 0.5, 1.0
-        return Answer(_logits(scores), embedding, self._steps(mels) if frames else None)
-
-    def _steps(self, mels: np.ndarray) -> np.ndarray:
-        """0.9 in each step of 32 frames for its own loudest band, 0.01 for all others."""
-        parts = np.array_split(mels, range(32, mels.shape[3], 32), axis=3)
-        bands = np.stack([part.mean(axis=(1, 3)).argmax(axis=1) for part in parts], axis=1)
-        return _logits(np.where(bands[..., np.newaxis] == np.arange(len(self.header.vocabulary)), 0.9, 0.01))
-
-
-def _logits(scores: np.ndarray) -> np.ndarray:
-    return np.log(scores / (1 - scores)).astype(np.float32)
 
 
 @pytest.fixture

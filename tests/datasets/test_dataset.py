@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dymn_cli.datasets.dataset import Dataset, listed, read_folder, read_table
+from dymn_cli.datasets.dataset import Dataset, read_folder, read_table
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.values import listed
 
 
 def files(top: Path, *names: str) -> Path:

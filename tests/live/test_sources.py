@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from quiet_server import QuietHandler, QuietServer
 
 from dymn_cli.errors import InputError
 from dymn_cli.live import sources
@@ -42,24 +42,14 @@ def radio(*answers: Answer) -> Iterator[str]:
     """The address of a server whose requests get these answers, one after the other, and then none."""
     left = list(answers)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if left:
                 left.pop(0)(self)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/radio"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    server = QuietServer(Handler)
+    with server.running():
+        yield f"http://{server.host}/radio"
 
 
 def sends(*data: bytes, length: int | None = None, stall_s: float = 0.0) -> Answer:

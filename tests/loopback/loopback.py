@@ -14,9 +14,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from quiet_server import QuietHandler, QuietServer, forget_network_settings
 
 BODY = 1 << 14
 
@@ -49,7 +50,7 @@ class Asked:
 Step = Callable[["Handler", Served], None]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler, BaseHTTPRequestHandler):
     """Answers GET; what it does is said by the steps of the file."""
 
     protocol_version = "HTTP/1.1"
@@ -100,24 +101,15 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name there
-        pass
 
-
-class Server(ThreadingHTTPServer):
+class Server(QuietServer):
     """Holds the files, and remembers what it was asked for."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.files: dict[str, Served] = {}
         self.asked: list[Asked] = []
         self.closing = threading.Event()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has gone is none of our business."""
 
 
 # ---------------------------------------------------------------------- steps
@@ -238,7 +230,7 @@ class Web:
     @property
     def address(self) -> str:
         """Of its folder of files, without a slash at the end."""
-        return f"http://127.0.0.1:{self.server.server_port}"
+        return f"http://{self.server.host}"
 
     @property
     def asked(self) -> list[Asked]:
@@ -253,17 +245,9 @@ class Web:
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    """A server on loopback; no proxy of the machine is in the way to it."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name in ("DYMN_MIRROR", "DYMN_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
+    """A server on loopback."""
+    forget_network_settings(monkeypatch)
     found = Web()
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield found
-    found.server.closing.set()
-    found.server.shutdown()
-    found.server.server_close()
-    thread.join()
+    with found.server.running():
+        yield found
+        found.server.closing.set()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from quiet_server import QuietHandler, QuietServer, forget_network_settings
 
 PIECE = 1 << 18
 
@@ -33,7 +33,7 @@ class Object:
     breaks_off: int = 0  # so many answers end in the middle
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
 
@@ -100,22 +100,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its name there
-        pass
 
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class Server(QuietServer):
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.objects: dict[str, Object] = {}
         self.asked: list[tuple[str, str, str | None]] = []
         self.n_sent = 0
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has gone is none of our business."""
 
 
 @dataclass
@@ -126,7 +117,7 @@ class Objects:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.server.server_port}"
+        return self.server.host
 
     @property
     def asked(self) -> list[tuple[str, str, str | None]]:
@@ -149,16 +140,9 @@ class Objects:
 
 @pytest.fixture
 def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
-    """A server on loopback, with nothing in it; no proxy of the machine is in the way to it."""
+    """A server on loopback, with nothing in it."""
     pytest.importorskip("aiohttp", reason="the driver for the web")
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("DYMN_OFFLINE", raising=False)
+    forget_network_settings(monkeypatch)
     found = Objects()
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
-    thread.join()
+    with found.server.running():
+        yield found

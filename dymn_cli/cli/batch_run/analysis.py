@@ -1,6 +1,6 @@
 """One kind of analysis, as the driver sees it: what to find out of a source, and how it is written.
 
-`run.write_results` and `run.collect_results` do the rest, which is the same for all of them.
+`run.write_results` does the rest, which is the same for all of them.
 """
 
 from __future__ import annotations

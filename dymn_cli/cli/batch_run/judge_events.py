@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import InputError, UsageError
+from dymn_cli.values import listed, with_first
 
 if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
 
-__all__ = ["are_events", "evaluate_inputs"]
+__all__ = ["are_events", "evaluate_inputs", "recordings_in"]
 
 
 def are_events(truth: str | None) -> bool:
@@ -88,7 +89,7 @@ def _of_results(
 
     table = read_events(inputs)
     if table.failed:
-        messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+        messages.warning(f"recordings without a result: {with_first(table.failed)}")
     vocabulary = vocabulary_of(table, true_table)
     truth = true_events(true_table, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     pairing = pair(truth, [*table.rows, *table.failed])
@@ -128,6 +129,26 @@ def _length_s(source: str, table: str) -> float:
     return math.nan
 
 
+def recordings_in(inputs: list[str], messages: Messages) -> tuple[list[str], int]:
+    """The names of all recordings, and how many inputs lead to none, which is said of each.
+
+    Raises:
+        InputError: there is no recording.
+    """
+    from dymn_cli.audio.discover import find
+
+    names, n_failed = [], 0
+    for found in find(inputs):
+        if found.problem is None:
+            names.append(found.name)
+        else:
+            messages.warning(found.problem.message, found.problem.hint)
+            n_failed += 1
+    if not names:
+        raise InputError(f"{inputs[0]}: no recordings")
+    return names, n_failed
+
+
 def _of_audio(
     inputs: list[str],
     true_table: EventTable,
@@ -136,33 +157,18 @@ def _of_audio(
     model: ModelOptions,
     messages: Messages,
 ) -> tuple[EventEvaluation, int]:
-    from dymn_cli.audio.discover import find
     from dymn_cli.cli.batch_run.run import require_counts
     from dymn_cli.evaluation.evaluate_events import FROM_FRAMES, evaluate_events, pair, true_events
     from dymn_cli.evaluation.event_predictions import detect
     from dymn_cli.tagging.event_options import EventOptions, default_hop_s, default_window_s
     from dymn_cli.tagging.failure import failure_of
     from dymn_cli.tagging.options import TagOptions
-    from dymn_cli.tagging.tagger import Tagger
 
     require_counts(None, model.threads)
-    found = list(find(inputs))
-    problems = [one.problem for one in found if one.problem is not None]
-    names = [one.name for one in found if one.problem is None]
-    for problem in problems:
-        messages.warning(problem.message, problem.hint)
-    if not names:
-        raise InputError(f"{inputs[0]}: no recordings")
+    names, n_failed = recordings_in(inputs, messages)
     window_s = default_window_s("frames")
     cut = TagOptions(window_s=window_s, hop_s=default_hop_s(window_s, "frames"), frame_scores=True)
-    with Tagger(
-        model.models,
-        backend=model.backend,
-        device=model.device,
-        threads=model.threads,
-        batch_size=model.batch_size,
-        options=cut,
-    ) as tagger:
+    with model.open_tagger(cut) as tagger:
         tagger.require_tags()
         truth = true_events(true_table, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)
@@ -170,7 +176,7 @@ def _of_audio(
             messages.note(note)
         wanted = EventOptions(labels=tagger.vocabulary.names)  # Silence too: the ground truth may have it
         heard: dict[str, Detections] = {}
-        duration_s, n_failed = 0.0, len(problems)
+        duration_s = 0.0
         with messages.progress(len(pairing.of_source), shared_with_results=False) as tally:
             for source, name in pairing.of_source.items():
                 try:
@@ -189,21 +195,11 @@ def _of_audio(
 
 def _notes(truth: TrueEvents, pairing: Pairing, silent: Sequence[str]) -> Iterator[str]:
     if pairing.without_truth:
-        yield (
-            f"recordings that are not in the truth, which are left out: {len(pairing.without_truth)},"
-            f" the first is {pairing.without_truth[0]}"
-        )
+        yield f"recordings that are not in the truth, which are left out: {with_first(pairing.without_truth)}"
     if silent:
-        yield (
-            "recordings of the truth that the result does not name, which count as without events:"
-            f" {len(silent)}, the first is {silent[0]}"
-        )
+        what = "recordings of the truth that the result does not name, which count as without events"
+        yield f"{what}: {with_first(silent)}"
     elif pairing.without_source:
-        yield (
-            f"recordings of the truth without a result: {len(pairing.without_source)},"
-            f" the first is {pairing.without_source[0]}"
-        )
+        yield f"recordings of the truth without a result: {with_first(pairing.without_source)}"
     if truth.ignored:
-        from dymn_cli.datasets.dataset import listed
-
         yield f"labels that are left out: {listed(truth.ignored, 8)}"

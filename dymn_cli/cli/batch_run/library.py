@@ -1,16 +1,16 @@
 """The embeddings that `dymn search` and `dymn duplicates` work on: a file, or a folder whose index is kept.
 
-    CACHE/search/KEY.npy, KEY.index.csv, KEY.meta.json     as dymn embed writes them
-    CACHE/search/KEY.stamps.json                           size and time of change of each file it knows
-    CACHE/search/KEY.lock                                  held while the index is brought up to date
+    CACHE/search/KEY.npy, ...           as dymn embed --update --prune writes them, with its journal
+    CACHE/search/KEY.stamps.json        size and time of change of each file that was tried
+    CACHE/search/KEY.lock               held while the index is brought up to date
 
-KEY is a hash of the folder, the model and the version. Only new and changed files are embedded; the rows of
-files that are gone are left out. The matrix is replaced first and the stamps last: a process that is killed
-in between has those files embedded again. An index that is damaged is made again.
+KEY is a hash of the folder, the model and the version. Where every stamp is as it was, nothing is done. The
+stamps are written last: a process that is killed before goes on from its journal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from dymn_cli._version import __version__
 from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.discover import find
+from dymn_cli.batch.journal import StaleJournalError, Stamp
 from dymn_cli.cli.options.declare import arg, flag
 from dymn_cli.cli.options.panels import BATCH
-from dymn_cli.errors import InputError, OutputError, PartialFailure, os_error_text
+from dymn_cli.errors import InputError, OutputError, PartialFailure, os_errors_as
 
 if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from dymn_cli.search import Index, Library
 
 __all__ = ["LibraryName", "UseIndex", "index_of", "library_of", "recordings_of"]
-
-Stamps = dict[str, list[int]]
-NPY = ".npy"
 
 LibraryName = Annotated[str, arg("LIBRARY", "Embeddings, or a folder of recordings.")]
 
@@ -67,7 +65,7 @@ def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
     if not os.path.isdir(path):  # noqa: PTH112 - names may be bytes
         return open_library(path)
     out = _kept_at(path, model)
-    try:
+    with os_errors_as(OutputError, str(out), hint="DYMN_HOME=DIR keeps it elsewhere"):
         out.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out.with_suffix(".lock"))
         try:
@@ -80,8 +78,6 @@ def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
             return open_library(str(out))
         finally:
             lock.release()
-    except OSError as exc:
-        raise OutputError(os_error_text(str(out), exc), hint="DYMN_HOME=DIR keeps it elsewhere") from exc
 
 
 def index_of(library: Library, use_index: bool | None, messages: Messages) -> Index:
@@ -124,114 +120,62 @@ def _kept_at(folder: str, model: ModelOptions) -> Path:
 
     words = [os.path.realpath(folder), __version__]
     for name in model.models:
-        words += [name, *map(str, _stamp(name) or ())]
-    return (
-        cache_folder() / "search" / f"{hashlib.sha256(os.fsencode(chr(0).join(words))).hexdigest()[:16]}{NPY}"
-    )
+        words += [name, str(Stamp.of(name))]
+    key = hashlib.sha256(os.fsencode(chr(0).join(words))).hexdigest()[:16]
+    return cache_folder() / "search" / f"{key}.npy"
 
 
 def _refresh(folder: str, out: Path, model: ModelOptions, messages: Messages) -> None:
-    found = [one.name for one in find([os.path.realpath(folder)]) if one.problem is None]
-    now = {name: stamp for name in found if (stamp := _stamp(name)) is not None}
-    if not now:
-        raise InputError(f"{folder}: no audio in this folder")
-    stamps = out.with_suffix(".stamps.json")
-    old = _open_kept(out)
-    before = {} if old is None else _read_stamps(stamps)
-    if now == before:
-        messages.note(f"index of {folder}: {out}")
-        return
-    kept = {name for name in now if before.get(name) == now[name]}
-    new = [name for name in now if name not in kept]
-    messages.note(f"index of {folder}: {out} ({len(new)} of {len(now)} files to embed)")
-    part = out.with_name(f"{out.stem}.new{NPY}")
-    try:
-        is_new = bool(new) and _embed(new, part, model, messages, alone=not kept)
-        parts = [(old, kept)] if old is not None and kept else []
-        if is_new:
-            parts.append((_opened(part), set(new)))
-        _join(parts, out, found)
-        with atomic_write(stamps) as file:
-            file.write(json.dumps({"schema": "dymn.stamps/1", "files": now}).encode())
-    finally:
-        for path in (part, part.with_suffix(".index.csv"), part.with_suffix(".meta.json")):
-            path.unlink(missing_ok=True)
-
-
-def _opened(path: Path) -> Library:
-    from dymn_cli.search import open_library
-
-    return open_library(str(path))
-
-
-def _open_kept(path: Path) -> Library | None:
-    """An index that is kept; None where there is none, or it is damaged."""
-    try:
-        library = _opened(path)
-    except InputError:
-        return None
-    return library if library.provenance is not None else None
-
-
-def _stamp(name: str) -> list[int] | None:
-    try:
-        status = os.stat(name)  # noqa: PTH116 - names may be bytes
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _read_stamps(path: Path) -> Stamps:
-    try:
-        document: Any = json.loads(path.read_bytes())
-        return {str(name): list(stamp) for name, stamp in document["files"].items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
-
-
-def _embed(names: list[str], out: Path, model: ModelOptions, messages: Messages, *, alone: bool) -> bool:
-    """Embed files as `dymn embed` does; those that fail are told there, and tried again once they change.
-
-    Returns:
-        Whether any did not; where there is nothing else (`alone`), that all failed is an error.
-    """
+    """Embed what is new and changed as `dymn embed --update --prune` does; what fails is told there."""
     from dymn_cli.cli.batch_run.embeddings import EmbeddingAnalysis
     from dymn_cli.cli.batch_run.run import write_results
     from dymn_cli.cli.options.groups import InputOptions, ResultOptions, TimeOptions, UpdateOptions
 
-    inputs = InputOptions(inputs=names)
+    found = [one.name for one in find([os.path.realpath(folder)]) if one.problem is None]
+    now = {name: stamp for name in found if (stamp := Stamp.of(name)) is not None}
+    if not now:
+        raise InputError(f"{folder}: no audio in this folder")
+    path = out.with_suffix(".stamps.json")
+    embedded = _embedded(out)
+    before = {} if embedded is None else _read_stamps(path)
+    if now == before:
+        messages.note(f"index of {folder}: {out}")
+        return
+    new = {name for name in now if before.get(name) != now[name]}
+    messages.note(f"index of {folder}: {out} ({len(new)} of {len(now)} files to embed)")
+    # What has failed before is tried again once it has changed.
+    inputs = InputOptions(inputs=[name for name in now if name in new or name in (embedded or ())])
     output = ResultOptions(out=str(out), force=True)
     analysis = EmbeddingAnalysis(inputs, model, TimeOptions(), output)
+
+    def write(*, resume: bool) -> None:
+        batch = UpdateOptions(update=True, prune=True, resume=resume)
+        with contextlib.suppress(PartialFailure):  # the rows that are there are good
+            write_results(analysis, inputs, output, batch, messages, threads=model.threads)
+
     try:
-        write_results(analysis, inputs, output, UpdateOptions(), messages, threads=model.threads)
-    except PartialFailure:
-        return True  # said by the run; the rows that are there are good
-    except InputError as error:
-        if alone:
-            raise
-        messages.warning(error.message, error.hint)
-        return False
-    return True
+        write(resume=True)
+    except StaleJournalError:
+        write(resume=False)
+    with atomic_write(path) as file:
+        stamps = {name: (stamp.size, stamp.mtime_ns) for name, stamp in now.items()}
+        file.write(json.dumps({"schema": "dymn.stamps/1", "files": stamps}).encode())
 
 
-def _join(parts: list[tuple[Library, set[str]]], out: Path, order: list[str]) -> None:
-    """Write the rows of these files of each part, in the order of the files."""
-    from dymn_cli.writers import EmbeddingOptions, EmbeddingRow, open_embeddings
+def _embedded(path: Path) -> set[str] | None:
+    """The files in an index that is kept; None where there is none, or it is damaged."""
+    from dymn_cli.search import open_library
 
-    if not parts:
-        raise InputError("no file could be embedded, and none of the index is left")
-    rows: dict[str, list[tuple[Library, int]]] = {}
-    for library, names in parts:
-        for row, place in enumerate(library.places):
-            if place.source in names:
-                rows.setdefault(place.source, []).append((library, row))
-    newest = parts[-1][0]
-    options = EmbeddingOptions(provenance=newest.provenance, size=newest.matrix.shape[1])
-    with open_embeddings(str(out), "npy", options, force=True) as writer:
-        for name in order:
-            writer.write(
-                [
-                    EmbeddingRow(*library.places[row], library.matrix[row])
-                    for library, row in rows.get(name, ())
-                ]
-            )
+    try:
+        library = open_library(str(path))
+        return None if library.provenance is None else {place.source for place in library.places}
+    except InputError:
+        return None
+
+
+def _read_stamps(path: Path) -> dict[str, Stamp]:
+    try:
+        document: Any = json.loads(path.read_bytes())
+        return {str(name): Stamp(*stamp) for name, stamp in document["files"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}

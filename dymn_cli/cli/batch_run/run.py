@@ -1,8 +1,5 @@
 """The driver of batch runs: sources, engine, journal, progress, results, and how it all ends.
 
-    write_results     analyse all inputs and write the results: `tag`, `embed`, `events`
-    collect_results   analyse all inputs and hand over the results: for commands that make more of them
-
 What is found out, and how it is written, is an `Analysis`.
 """
 
@@ -56,7 +53,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Collected", "Run", "collect_results", "open_model", "require_counts", "write_results"]
+__all__ = ["Run", "open_model", "open_run", "require_counts", "write_results"]
 
 
 def write_results(
@@ -120,62 +117,6 @@ def write_results(
             prune_files(run.journal, run.folder, messages)
         run.end(outcome)
     run.finish(outcome)
-
-
-@dataclass(frozen=True, slots=True)
-class Collected(Generic[T]):
-    """What a run gave, in memory.
-
-    Args:
-        results: of all sources, in their order.
-        provenance: what made them.
-        damage: what could not be decoded of a source, by its name.
-        outcome: how the run went.
-        total: how many sources there were, where that was known beforehand.
-    """
-
-    results: list[T]
-    provenance: Provenance
-    damage: dict[str, tuple[str, ...]]
-    outcome: Outcome
-    total: int | None
-
-    def finish(self) -> None:
-        """End the command as `write_results` does; to be called when all is written that can be.
-
-        Raises:
-            PartialFailure: some sources failed.
-        """
-        finish(self.outcome, alone=self.total == 1)
-
-
-def collect_results(
-    analysis: Analysis[T],
-    inputs: FileOptions,
-    batch: BatchOptions,
-    messages: Messages,
-    *,
-    threads: int | None = None,
-) -> Collected[T]:
-    """Analyse all inputs and hand over the results; arguments as of `write_results`.
-
-    Raises:
-        DymnError: nothing was done; failures of some sources are raised by `Collected.finish`.
-        KeyboardInterrupt: the run was interrupted.
-    """
-    results: list[T] = []
-    with open_run(analysis, inputs, batch, messages, Places(), threads=threads) as run:
-        outcome = run.go(
-            lambda name: results.extend(analysis.read(run.reader, name)),
-            lambda failure: None,
-            fail_fast=inputs.fail_fast,
-        )
-        run.save_lists(outcome, inputs.failures)
-        damage = dict(run.reader.damage)
-        run.end(outcome)
-    if not _has_results(outcome):
-        run.finish(outcome)
-    return Collected(results, run.provenance, damage, outcome, run.total)
 
 
 def _has_results(outcome: Outcome) -> bool:

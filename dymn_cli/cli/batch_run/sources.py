@@ -24,7 +24,7 @@ from dymn_cli.audio.discover import (
 )
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
-from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_errors_as
 from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.store import stat
 from dymn_cli.remote.uri import is_uri, named
@@ -100,7 +100,7 @@ def _found(options: FileOptions, extensions: frozenset[str] | None, messages: Me
 
 @contextmanager
 def _open_list(path: str) -> Iterator[BinaryIO]:
-    try:
+    with os_errors_as(InputError, path):
         if path == "-":
             yield _unlocked(sys.stdin.buffer)
         elif is_uri(path):
@@ -109,8 +109,6 @@ def _open_list(path: str) -> Iterator[BinaryIO]:
         else:
             with Path(path).open("rb") as stream:
                 yield stream
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
 
 
 def _unlocked(stream: BinaryIO) -> BinaryIO:

@@ -11,35 +11,31 @@ import contextlib
 import dataclasses
 import io
 import os
-import queue
-import shlex
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from dymn_cli.batch.journal import Place, Stamp
 from dymn_cli.batch.pool import Early, Failed, Message, Part, Progress
 from dymn_cli.cli.batch_run.run import Run, open_model
 from dymn_cli.cli.batch_run.update import require_known
 from dymn_cli.cli.batch_run.watcher import save_failures, save_warnings
-from dymn_cli.errors import OutputError, UsageError, os_error_text
+from dymn_cli.cli.hooks import Hooks
+from dymn_cli.cli.signals import stop_on_signals
+from dymn_cli.errors import OutputError, os_error_text, os_errors_as
 from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from dymn_cli.cli.batch_run.analysis import Analysis
     from dymn_cli.cli.batch_run.places import Places
-    from dymn_cli.cli.options.groups import WatchOptions
+    from dymn_cli.cli.options.groups import ExecOptions, WorkOptions
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.results import Failure
     from dymn_cli.watching.folders import Folders
     from dymn_cli.watching.settling import Settling
+    from dymn_cli.writers.base import Writer
 
 T = TypeVar("T")
 
@@ -47,7 +43,6 @@ __all__ = ["LINE_FORMATS", "watch_folders"]
 
 LINE_FORMATS = ("csv", "tsv", "jsonl")
 TICK_S = 0.2
-MAX_WAITING = 10_000  # results that wait for their command
 
 
 def watch_folders(
@@ -55,7 +50,8 @@ def watch_folders(
     folders: Folders,
     settling: Settling,
     places: Places,
-    work: WatchOptions,
+    work: WorkOptions,
+    hook: ExecOptions,
     messages: Messages,
     *,
     threads: int | None,
@@ -67,67 +63,58 @@ def watch_folders(
         folders: where files come.
         settling: when they are complete.
         places: where results go; a file in one of `LINE_FORMATS`, or standard output.
-        work: who works, and the command for each result.
+        work: who works.
+        hook: the command for each result.
         messages: says what fails, and the summary.
         threads: of each worker.
 
     Raises:
         DymnError: an option makes no sense, the model cannot be loaded, or the result cannot be written.
     """
-    words = _words_of(work)
     require_known(places, "dymn watch")
     places.check(None)
     if not (places.force or (work.resume and places.journal is not None and places.journal.is_file())):
         places.require_free(None)
     with contextlib.ExitStack() as stack:
+        hooks = stack.enter_context(_open_hooks(hook, messages))
         opened = open_model(analysis, work, messages, places, job=analysis.job, threads=threads)
         run = dataclasses.replace(stack.enter_context(opened), force=True)  # _AppendedFile has looked
         if places.journal is not None:
             run.journal.make_lasting()
-        stop = stack.enter_context(_until_signalled())
+        stop = threading.Event()
+        stack.enter_context(stop_on_signals(stop.set))
         output = stack.enter_context(_open_output(run))
-        commands = stack.enter_context(_Commands(run, words, work.exec_limit))
         stack.enter_context(folders)
-        watch = _Watch(run, output, commands)
+        watch = _Watch(run, output, hooks)
         messages.note(f"watching {', '.join(folders.names)}; Ctrl-C ends")
         watch.go(folders, settling, stop)
         watch.sum_up(settling)
 
 
-def _words_of(work: WatchOptions) -> list[str]:
-    """The words of the command that is run for each result; none where there is none."""
-    if not work.exec_limit > 0:
-        raise UsageError(f"--exec-limit must be more than 0 s, not {work.exec_limit:g}")
-    if work.exec_ is None:
-        return []
-    try:
-        words = shlex.split(work.exec_)
-    except ValueError as exc:
-        raise UsageError(f"--exec {work.exec_!r}: {exc}") from exc
-    if not words:
-        raise UsageError("--exec is empty", hint="--exec 'notify-me --now'")
-    return words
-
-
 @contextlib.contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the program at once."""
-    stop = threading.Event()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, end)
+def _open_hooks(hook: ExecOptions, messages: Messages) -> Iterator[Hooks | None]:
+    """The command that each result is handed to; in the end, those of all results are waited for."""
+    if hook.exec_ is None:
+        yield None
+        return
+    hooks = Hooks(hook.exec_, hook.timeout_s, messages.warning)
     try:
-        yield stop
+        yield hooks
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if hooks.n_waiting:
+            messages.note(f"waiting for {counted(hooks.n_waiting, 'command')} of --exec")
+        hooks.close()
+
+
+def _write(run: Run[T], name: str, writer: Writer[T]) -> None:
+    for result in run.analysis.read(run.reader, name):
+        writer.write(result)
+
+
+def _lines_of(run: Run[T], name: str) -> bytes:
+    lines = io.BytesIO()
+    _write(run, name, run.analysis.file_writer(run, lines, None))
+    return lines.getvalue()
 
 
 @contextlib.contextmanager
@@ -135,12 +122,7 @@ def _open_output(run: Run[T]) -> Iterator[Callable[[str], None]]:
     """What writes the result of a source at once."""
     if not run.places.files:
         with run.analysis.open_writer(run) as writer:
-
-            def write(name: str) -> None:
-                for result in run.analysis.read(run.reader, name):
-                    writer.write(result)
-
-            yield write
+            yield lambda name: _write(run, name, writer)
         return
     with _AppendedFile(run) as file:
         yield file.append
@@ -171,19 +153,19 @@ class _AppendedFile(Generic[T]):
 
     def _is_cut_short(self) -> bool:
         """Whether the file is the beginning of what was written: a power cut may lose its end."""
-        try:
-            with tempfile.TemporaryFile() as whole, open(self._path, "rb") as file:  # noqa: PTH123
-                writer = self._run.analysis.file_writer(self._run, whole, None)
-                writer.begin()
-                for name in self._run.journal.names:
-                    for result in self._run.analysis.read(self._run.reader, name):
-                        writer.write(result)
-                whole.seek(0)
-                while block := file.read(1 << 20):
-                    if whole.read(len(block)) != block:
-                        return False
-        except OSError as exc:
-            raise OutputError(os_error_text(self._path, exc)) from exc
+        with (
+            os_errors_as(OutputError, self._path),
+            tempfile.TemporaryFile() as whole,
+            open(self._path, "rb") as file,  # noqa: PTH123
+        ):
+            writer = self._run.analysis.file_writer(self._run, whole, None)
+            writer.begin()
+            for name in self._run.journal.names:
+                _write(self._run, name, writer)
+            whole.seek(0)
+            while block := file.read(1 << 20):
+                if whole.read(len(block)) != block:
+                    return False
         return True
 
     def _write_all(self) -> None:
@@ -192,16 +174,13 @@ class _AppendedFile(Generic[T]):
         run.journal.add_result(self._path, None)
         with run.analysis.open_writer(run) as writer:
             for name in names:
-                for result in run.analysis.read(run.reader, name):
-                    writer.write(result)
+                _write(run, name, writer)
         run.journal.add_result(self._path, Stamp.of(self._path))
         self._written, self._n_overruled = set(names), 0
 
     def _open(self) -> io.FileIO:
-        try:
+        with os_errors_as(OutputError, self._path):
             return io.FileIO(self._path, "a")
-        except OSError as exc:
-            raise OutputError(os_error_text(self._path, exc)) from exc
 
     def append(self, name: str) -> None:
         """Append the lines of a source, all or none.
@@ -209,10 +188,7 @@ class _AppendedFile(Generic[T]):
         Raises:
             OutputError: the disk is full, or the file has been moved or replaced.
         """
-        lines = io.BytesIO()
-        writer = self._run.analysis.file_writer(self._run, lines, None)
-        for result in self._run.analysis.read(self._run.reader, name):
-            writer.write(result)
+        lines = _lines_of(self._run, name)
         journal, number = self._run.journal, self._file.fileno()
         if not self._is_in_place():
             raise OutputError(
@@ -221,7 +197,7 @@ class _AppendedFile(Generic[T]):
         size = os.fstat(number).st_size
         journal.add_result(self._path, None)
         try:
-            rest = memoryview(lines.getvalue())
+            rest = memoryview(lines)
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
         except OSError as exc:
@@ -250,75 +226,6 @@ class _AppendedFile(Generic[T]):
             self._run.journal.compact()
 
 
-class _Commands(Generic[T]):
-    """Runs a command for each result, one after the other, beside the analysis.
-
-    Args:
-        run: reads results.
-        words: the command and its arguments, or none.
-        limit_s: seconds that it may take.
-    """
-
-    def __init__(self, run: Run[T], words: list[str], limit_s: float) -> None:
-        self._run = dataclasses.replace(run, places=dataclasses.replace(run.places, format_name="jsonl"))
-        self._words, self._limit_s = words, limit_s
-        self._waiting: queue.Queue[tuple[str, bytes] | None] = queue.Queue(MAX_WAITING)
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def start(self, name: str) -> None:
-        """Let the command run for a source that is done; waits where far too many wait already."""
-        if not self._words:
-            return
-        lines = io.BytesIO()
-        writer = self._run.analysis.file_writer(self._run, lines, None)
-        for result in self._run.analysis.read(self._run.reader, name):
-            writer.write(result)
-        self._waiting.put((name, lines.getvalue()))
-
-    def _work(self) -> None:
-        while (task := self._waiting.get()) is not None:
-            name, lines = task
-            problem = self._problem_of(lines)
-            if problem is not None:
-                self._run.messages.warning(f"{name}: {self._words[0]} {problem}")
-
-    def _problem_of(self, lines: bytes) -> str | None:
-        try:
-            ran = subprocess.run(
-                self._words,
-                input=lines,
-                stdout=_stderr(),
-                stderr=_stderr(),
-                timeout=self._limit_s,
-                start_new_session=True,  # Ctrl-C ends the watch, not what it has begun
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"was stopped after {self._limit_s:g} s"
-        except OSError as exc:
-            return f"does not start: {exc.strerror}"
-        return f"ended with {ran.returncode}" if ran.returncode else None
-
-    def __enter__(self) -> _Commands[T]:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        """Wait for the commands of results that are written."""
-        if n_waiting := self._waiting.qsize():
-            self._run.messages.note(f"waiting for {counted(n_waiting, 'command')} of --exec")
-        self._waiting.put(None)
-        self._thread.join()
-
-
-def _stderr() -> BinaryIO | int:
-    """Where the output of a command goes: standard output is for results."""
-    try:
-        return sys.stderr.fileno()
-    except (OSError, ValueError):
-        return subprocess.DEVNULL
-
-
 @dataclass(slots=True)
 class _InHand:
     """A file that is being analysed."""
@@ -330,8 +237,8 @@ class _InHand:
 class _Watch(Generic[T]):
     """The state of a watch: what is in hand, and what is not to be tried again as it is."""
 
-    def __init__(self, run: Run[T], output: Callable[[str], None], commands: _Commands[T]) -> None:
-        self._run, self._output, self._commands = run, output, commands
+    def __init__(self, run: Run[T], output: Callable[[str], None], hooks: Hooks | None) -> None:
+        self._run, self._output, self._hooks = run, output, hooks
         self._journal, self._engine, self._messages = run.journal, run.engine, run.messages
         self._in_hand: dict[str, _InHand] = {}
         self._known: dict[str, Stamp] = {}  # what the journal has, so that it need not be read again
@@ -390,7 +297,9 @@ class _Watch(Generic[T]):
             self._known[name] = in_hand.stamp
             self._journal.add_done(name, in_hand.stamp, in_hand.parts, message.body)
             self._output(name)
-            self._commands.start(name)
+            if self._hooks is not None:
+                places = dataclasses.replace(self._run.places, format_name="jsonl")
+                self._hooks.submit(_lines_of(dataclasses.replace(self._run, places=places), name), name)
             self._n_done += 1
             self._seconds += message.summary.seconds
 

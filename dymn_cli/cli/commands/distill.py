@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, print_bytes, show
 from dymn_cli.cli.training_run.session import open_device, train
 from dymn_cli.errors import UsageError
+from dymn_cli.values import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -214,8 +216,6 @@ def _budget(how: RecipeOptions, recipe: Recipe) -> Budget:
 
 def _config(text: str | None) -> ModelConfig | None:
     """An architecture by name, published or of the study, as JSON, or in a file of JSON."""
-    from difflib import get_close_matches
-
     from dymn_cli.errors import InputError
     from dymn_cli.model.config import ARCHITECTURES, ModelConfig
     from dymn_cli.model.study import variants
@@ -230,8 +230,7 @@ def _config(text: str | None) -> ModelConfig | None:
         return ModelConfig.from_json(text)
     if text.endswith(".json"):
         return ModelConfig.from_json(read_small_text(text, InputError))
-    near = get_close_matches(text, known, n=3, cutoff=0.0)
-    raise UsageError(f"no architecture {text!r}", hint=f"nearest: {', '.join(near)}; or a config as JSON")
+    raise UsageError(f"no architecture {text!r}", hint=f"{nearest(text, known)}; or a config as JSON")
 
 
 # ---------------------------------------------------------------------- data and measures
@@ -375,19 +374,25 @@ def _show_fit(
         for name, one in found.items()
     ]
 
-    def table(console: Console) -> Table:
-        right = {"justify": "right"}
-        drawn = grid(("model", {}), *((name, right) for name in ("clips", "mAP", "loss")))
-        for row in rows:
-            drawn.add_row(*row)
-        return drawn
-
     document = {
         "schema": FIT_SCHEMA,
         "held_out": list(prepared.split.held_out),
         "models": [{"model": readable(name), "clips": n_clips, **one} for name, one in found.items()],
     }
+    table = _table(rows, ("clips", "mAP", "loss"))
     show(Listing(FIT_COLUMNS, rows, document, table), listing, messages)
+
+
+def _table(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Callable[[Console], Table]:
+    """What draws rows: a model, and its figures under these names."""
+
+    def draw(console: Console) -> Table:
+        table = grid(("model", {}), *((name, {"justify": "right"}) for name in names))
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    return draw
 
 
 def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions, messages: Messages) -> None:
@@ -398,13 +403,6 @@ def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions,
         for name, one in found.items()
     ]
 
-    def table(console: Console) -> Table:
-        right = {"justify": "right"}
-        drawn = grid(("model", {}), *((name, right) for name in ("clips", "KL", "top-1", "top-5", "rank")))
-        for row in rows:
-            drawn.add_row(*row)
-        return drawn
-
     first = next(iter(found.values()))
     document = {
         "schema": SCHEMA,
@@ -414,5 +412,6 @@ def _show(found: dict[str, Agreement], prepared: Prepared, listing: ListOptions,
             {"model": readable(name), "clips": one.n_clips, **one.measures()} for name, one in found.items()
         ],
     }
+    table = _table(rows, ("clips", "KL", "top-1", "top-5", "rank"))
     show(Listing(COLUMNS, rows, document, table), listing, messages)
     messages.note(f"the teacher's entropy is {first.teacher_entropy:.2f} nats a clip, which KL compares to")

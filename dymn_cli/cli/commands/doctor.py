@@ -11,11 +11,14 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, ModelName
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
-from dymn_cli.cli.terminal.tables import Listing, choose_form, show
+from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Sequence
+
     from rich.table import Table
+
+    from dymn_cli.doctor.checks import Check, State
 
 __all__ = ["register"]
 
@@ -30,6 +33,7 @@ In a pipe, tab-separated: name, state, detail, hint. Formats: table, tsv, json.
 """
 
 FAILED = 1
+STYLES: dict[State, str] = {"ok": "green", "absent": "dim", "warn": "bold yellow", "fail": "bold red"}
 SCHEMA = "dymn.doctor/1"
 
 
@@ -50,14 +54,10 @@ def doctor(
     from dataclasses import asdict
 
     from dymn_cli import __version__
-    from dymn_cli.cli.views.doctor import checks_table
     from dymn_cli.doctor.checks import COLUMNS, examine
 
     choose_form(listing.format)
     checks, times = examine(model, backend, device)
-
-    def table(console: Console) -> Table:
-        return checks_table(checks)
 
     rows = ((check.name, check.state, check.detail, check.hint) for check in checks)
     document = {
@@ -66,12 +66,27 @@ def doctor(
         "checks": [asdict(check) for check in checks],
         "times_ms": None if times is None else {key: round(ms, 2) for key, ms in asdict(times).items()},
     }
-    show(Listing(COLUMNS, rows, document, table), listing, messages)
+    show(Listing(COLUMNS, rows, document, lambda console: _table(checks)), listing, messages)
     states = [check.state for check in checks]
     if is_terminal(sys.stdout):
         messages.note(_summary(states.count("fail"), states.count("warn")))
     if "fail" in states:
         raise typer.Exit(FAILED)
+
+
+def _table(checks: Sequence[Check]) -> Table:
+    """State, name and detail of each check, with the hint below."""
+    from rich.text import Text
+
+    from dymn_cli.writers.spelling import visible
+
+    table = grid(("", {}), ("", {"style": "bold", "no_wrap": True}), ("", {}), heading=False)
+    for check in checks:
+        text = Text(visible(check.detail), "dim" if check.state == "absent" else "")
+        if check.hint is not None:
+            text.append(f"\n→ {visible(check.hint)}", "" if check.state == "absent" else "yellow")
+        table.add_row(Text(check.state, STYLES[check.state]), check.name, text)
+    return table
 
 
 def _summary(n_failed: int, n_warned: int) -> str:

@@ -13,7 +13,8 @@ from dymn_cli.cli.options.groups import ModelOptions, OutputOptions
 from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
-from dymn_cli.errors import AudioNotFoundError, InputError, UsageError
+from dymn_cli.errors import AudioNotFoundError, UsageError
+from dymn_cli.values import listed, with_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,6 +110,7 @@ def evaluate_inputs(
 ) -> None:
     """Evaluate the inputs."""
     from dymn_cli.cli.batch_run import judge_events
+    from dymn_cli.cli.terminal.tables import write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.cli.views.event_evaluation import write_event_evaluation
 
@@ -176,10 +178,8 @@ def evaluate_inputs(
         known=matched.known,
         precision=at_precision,
     )
-    document = evaluation.document()
-    evaluation_view.write_evaluation(
-        evaluation, document, output.out, form, messages, header=output.header, force=output.force
-    )
+    figures = evaluation_view.listing_of(evaluation, evaluation.document())
+    write_listing(figures, form, messages, output.out, header=output.header, force=output.force)
     if write_thresholds is not None:
         write(write_thresholds, evaluation.thresholds, force=output.force)
     if plot is not None:
@@ -230,7 +230,7 @@ def _of_results(
     for note in table.notes:
         messages.warning(note)
     if table.failed:
-        messages.warning(f"recordings without a result: {len(table.failed)}, the first is {table.failed[0]}")
+        messages.warning(f"recordings without a result: {with_first(table.failed)}")
     matched = match(
         ground_truth, table.sources, table.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown
     )
@@ -250,22 +250,15 @@ def _of_audio(
 ) -> tuple[NDArray[np.float32], Vocabulary, Matched, int]:
     import numpy as np
 
-    from dymn_cli.audio.discover import find
+    from dymn_cli.cli.batch_run.judge_events import recordings_in
     from dymn_cli.cli.batch_run.predict import predict
     from dymn_cli.evaluation.ground_truth import match
     from dymn_cli.evaluation.predictions import job_for
 
-    problems = []
     if from_truth:
-        names = [row.source for row in ground_truth.rows]
+        names, n_failed = [row.source for row in ground_truth.rows], 0
     else:
-        found = list(find(inputs))
-        problems = [one.problem for one in found if one.problem is not None]
-        names = [one.name for one in found if one.problem is None]
-    for problem in problems:
-        messages.warning(problem.message, problem.hint)
-    if not names:
-        raise InputError(f"{inputs[0]}: no recordings")
+        names, n_failed = recordings_in(inputs, messages)
     models = model.models
     work = job_for(
         models[0] if len(models) == 1 else models,
@@ -282,26 +275,18 @@ def _of_audio(
     with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
         scores = answers.scores()
         kept = np.array(answers.done, np.intp)
-    n_failed = len(answers.failures) + len(problems)
-    return scores, vocabulary, matched.only(kept), n_failed
+    return scores, vocabulary, matched.only(kept), n_failed + len(answers.failures)
 
 
 def _notes(matched: Matched) -> list[str]:
     """How truth and recordings fit together."""
     notes = []
     if matched.without_truth:
-        notes.append(
-            f"recordings that are not in the truth, which are left out: {len(matched.without_truth)},"
-            f" the first is {matched.without_truth[0]}"
-        )
+        what = "recordings that are not in the truth, which are left out"
+        notes.append(f"{what}: {with_first(matched.without_truth)}")
     if matched.without_recording:
-        notes.append(
-            f"recordings of the truth without scores: {len(matched.without_recording)},"
-            f" the first is {matched.without_recording[0]}"
-        )
+        notes.append(f"recordings of the truth without scores: {with_first(matched.without_recording)}")
     if matched.ignored:
-        from dymn_cli.datasets.dataset import listed
-
         notes.append(f"labels that are left out: {listed(matched.ignored, 8)}")
     if matched.n_dropped:
         notes.append(f"recordings without another label, which are left out: {matched.n_dropped}")

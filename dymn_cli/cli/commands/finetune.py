@@ -22,6 +22,7 @@ from dymn_cli.cli.options.training import RECIPE, WorkOptions, given
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
 from dymn_cli.errors import BackendUnavailableError, InputError, UsageError
+from dymn_cli.values import listed, with_first
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Dataset
@@ -143,7 +144,7 @@ def finetune(
     messages: Messages,
 ) -> None:
     """Train a model and write it."""
-    from dymn_cli.cli.terminal.tables import choose_form, print_bytes
+    from dymn_cli.cli.terminal.tables import choose_form, print_bytes, write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
 
     form = choose_form(listing.format)
@@ -185,13 +186,12 @@ def finetune(
         from dymn_cli.evaluation.plots import draw_evaluation
 
         draw_evaluation(evaluation, plot, title=f"{trained.header.name}: {trained.plan.words}", force=force)
-    evaluation_view.write_evaluation(evaluation, document, None, form, messages, header=listing.header)
+    figures = evaluation_view.listing_of(evaluation, document)
+    write_listing(figures, form, messages, header=listing.header)
     if form != "table":
         messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)
     if thin:
-        from dymn_cli.datasets.dataset import listed
-
         messages.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
     messages.note(f"{out}: {_classes(dataset)}; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
@@ -313,10 +313,7 @@ def _say(dataset: Dataset, messages: Messages) -> None:
     for note in dataset.notes:
         messages.note(note)
     if dataset.missing:
-        first = dataset.missing[0]
-        messages.warning(
-            f"recordings that have labels and are not there: {len(dataset.missing)}, the first is {first}"
-        )
+        messages.warning(f"recordings that have labels and are not there: {with_first(dataset.missing)}")
 
 
 def _train_whole(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -14,16 +14,17 @@ import typer
 
 from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import arg, flag, opt
-from dymn_cli.cli.options.groups import Descendants, Exclude, Label, ModelOptions, Precision
+from dymn_cli.cli.options.groups import Descendants, Exclude, ExecOptions, Label, ModelOptions, Precision
 from dymn_cli.cli.options.panels import INPUT, OUTPUT, SELECT, TIME
+from dymn_cli.cli.signals import stop_on_signals
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import BackendUnavailableError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from dymn_cli.cli.hooks import Hooks
     from dymn_cli.cli.views.live import LiveTable
     from dymn_cli.live.clips import ClipKeeper
-    from dymn_cli.live.hooks import Hooks
     from dymn_cli.live.listener import Heard, Listener, LiveEvent, Totals, Update
     from dymn_cli.live.sources import LiveSource
     from dymn_cli.tagging.selection import Selection
@@ -109,11 +110,6 @@ class ListenOutput:
         float, opt("--max-length", "S", "--save: of a longer event, the first S seconds.", OUTPUT)
     ] = 60.0
     clip_format: Annotated[str, opt("--clip-format", "wav|flac|...", "--save: of the files.", OUTPUT)] = "wav"
-    run: Annotated[
-        str | None,
-        opt("--exec", "COMMAND", "Run COMMAND per event, with its JSON on standard input.", OUTPUT),
-    ] = None
-    exec_timeout: Annotated[float, opt("--exec-timeout", "S", "End COMMAND after S seconds.", OUTPUT)] = 30.0
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +122,7 @@ def listen(
     model: ModelOptions,
     select: ListenSelect,
     output: ListenOutput,
+    hook: ExecOptions,
     messages: Messages,
     *,
     precision: Precision = 4,
@@ -137,13 +134,11 @@ def listen(
     form = output.format or ("table" if is_terminal(sys.stdout) else "tsv")
     if form not in FORMATS:
         raise UsageError(f"no format {form!r}", hint=f"one of {', '.join(FORMATS)}")
-    if select.tags and (output.save is not None or output.run is not None):
+    if select.tags and (output.save is not None or hook.exec_ is not None):
         raise UsageError("--save and --exec are for events, not for --tags")
-    if not 0 < output.exec_timeout < float("inf"):
-        raise UsageError(f"--exec-timeout {output.exec_timeout:g} is no time in seconds")
     sound = _open_source(source)
     with ExitStack() as stack:
-        _Session(sound, source, model, select, output, messages, form, precision, stack).run()
+        _Session(sound, source, model, select, output, hook, messages, form, precision, stack).run()
 
 
 def _open_source(source: ListenInput) -> LiveSource:
@@ -214,15 +209,15 @@ class _Session:
 
     def __init__(
         self, sound: LiveSource, source: ListenInput, model: ModelOptions, select: ListenSelect,
-        output: ListenOutput, messages: Messages, form: str, precision: int, stack: ExitStack,
+        output: ListenOutput, hook: ExecOptions, messages: Messages, form: str, precision: int,
+        stack: ExitStack,
     ) -> None:  # fmt: skip
+        from dymn_cli.cli.hooks import Hooks
         from dymn_cli.live.clips import ClipKeeper, ClipKeeping
-        from dymn_cli.live.hooks import Hooks
         from dymn_cli.live.listener import Listener
         from dymn_cli.tagging.events import EventOptions
         from dymn_cli.tagging.options import TagOptions
         from dymn_cli.tagging.selection import Selection
-        from dymn_cli.tagging.tagger import Tagger
 
         events = EventOptions(
             on=select.on,
@@ -251,18 +246,9 @@ class _Session:
         self._source = sound
         self._files: dict[int, str] = {}
         self._hooks: Hooks | None = None
-        if output.run is not None:
-            self._hooks = Hooks(output.run, output.exec_timeout, _descriptor_of_stderr())
-        self._tagger: Tagger = stack.enter_context(
-            Tagger(
-                model.models,
-                backend=model.backend,
-                device=model.device,
-                threads=model.threads,
-                batch_size=model.batch_size,
-                options=options,
-            )
-        )
+        if hook.exec_ is not None:
+            self._hooks = Hooks(hook.exec_, hook.timeout_s, messages.warning, is_live=True)
+        self._tagger: Tagger = stack.enter_context(model.open_tagger(options))
         self._tagger.require_tags()
         self._selection: Selection = Selection(options, self._tagger.vocabulary)
         self._keeper: ClipKeeper | None = None if output.save is None else ClipKeeper(output.save, keeping)
@@ -290,15 +276,15 @@ class _Session:
         from dymn_cli.live.reader import Reader
 
         try:
-            with _signals(self._listener.stop) as signals, Reader(self._source) as reader:
+            with stop_on_signals(self._listener.stop) as signals, Reader(self._source) as reader:
                 for update in self._listener.listen(reader):
                     self._show(update)
-                    self._tell_problems()
         finally:
             if self._hooks is not None:
-                self._hooks.close()
-                self._tell_problems()
-            self._messages.note(_summary(self._listener.totals, self._keeper, self._hooks, self._is_events))
+                self._hooks.close(10.0)
+            totals = self._listener.totals
+            if totals.sound_s or sys.exc_info()[0] is None:  # else the error says enough
+                self._messages.note(_summary(totals, self._keeper, self._hooks, self._is_events))
         if signal.SIGINT in signals:
             raise KeyboardInterrupt
         if signals:
@@ -371,10 +357,6 @@ class _Session:
         columns = lines.EVENT_COLUMNS if self._is_events else lines.TAG_COLUMNS
         return tsv_line((*columns, "file") if self._keeper is not None else columns)
 
-    def _tell_problems(self) -> None:
-        for problem in self._hooks.problems() if self._hooks is not None else ():
-            self._messages.warning(problem)
-
     def _write(self, line: bytes) -> None:
         if not line:
             return
@@ -387,40 +369,6 @@ class _Session:
             from dymn_cli.errors import os_error_text
 
             raise OutputError(os_error_text("standard output", exc)) from exc
-
-
-@contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Let the first Ctrl-C or SIGTERM stop in order, the second at once; gives the signals that came."""
-    came: list[int] = []
-    before = {}
-
-    def end(number: int, frame: object) -> None:
-        if came:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        came.append(number)
-        stop()
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            try:
-                before[number] = signal.signal(number, end)
-            except ValueError:  # not the main thread: whoever started it handles signals
-                break
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _descriptor_of_stderr() -> int | None:
-    try:
-        return sys.stderr.fileno()
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def _summary(totals: Totals, keeper: ClipKeeper | None, hooks: Hooks | None, is_events: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,11 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.filters import AudioRoot, FromFormat
-from dymn_cli.cli.options.groups import BatchOptions, InputOptions, ModelOptions
+from dymn_cli.cli.options.groups import BatchOptions, Force, InputOptions, ModelOptions
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
+from dymn_cli.values import listed
 
 if TYPE_CHECKING:
     from dymn_cli.cli.batch_run.events import EventAnalysis
@@ -56,7 +56,7 @@ class PageOptions:
         str,
         opt("-o --out", "FILE.html", "Write to FILE; - is stdout.", OUTPUT),
     ] = "report.html"
-    force: Annotated[bool, flag("--force", "Replace FILE if it exists.", OUTPUT)] = False
+    force: Force = False
     title: Annotated[
         str | None,
         opt("--title", "TEXT", "Heading (default: what the inputs are called).", PAGE_PANEL),
@@ -168,7 +168,7 @@ def report(
             f"{inputs.inputs[0]}: no events in this result", "the page shows its recordings only"
         )
     names = ["standard input" if name == "-" else name for name in inputs.inputs]
-    made_by = f"From {_listed(names)}{f', found by {found_by}' if found_by else ''}"
+    made_by = f"From {listed(names, 3)}{f', found by {found_by}' if found_by else ''}"
     making.write(found, made_by, force=page.force)
 
 
@@ -245,7 +245,7 @@ class _Making:
             found,
             sounds,
             self.sampling,
-            title=page.title or _listed(names) or "Sound events",
+            title=page.title or listed(names, 3) or "Sound events",
             made_by=made_by,
             notices=notices,
             library_map=library_map,
@@ -289,9 +289,3 @@ class _Making:
                 f"{counted(n_linked, 'recording')} {were} too long to be copied into the page: linked"
             )
         return sounds
-
-
-def _listed(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
-    more = f" and {len(names) - 2} more" if len(names) > 3 else ""
-    return ", ".join(names[:2] if more else names) + more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import arg
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
+from dymn_cli.values import nearest
 
 __all__ = ["register"]
 
@@ -44,6 +44,5 @@ def schema(
 
     wanted = name.lower().removeprefix("dymn.").removesuffix("/1")
     if wanted not in SCHEMAS:
-        near = difflib.get_close_matches(wanted, SCHEMAS, n=3, cutoff=0.0)
-        raise UsageError(f"no schema {name!r}", hint=f"nearest: {', '.join(near)}")
+        raise UsageError(f"no schema {name!r}", hint=nearest(wanted, SCHEMAS))
     print_bytes(f"{json.dumps(SCHEMAS[wanted], ensure_ascii=False, indent=2)}\n".encode())

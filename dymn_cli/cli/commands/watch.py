@@ -11,17 +11,22 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.events import EventSelect, EventTime
 from dymn_cli.cli.options.groups import (
+    Channel,
     Descendants,
     Exclude,
+    ExecOptions,
     InputOptions,
     Label,
+    MinScores,
     ModelOptions,
     OutputOptions,
     Precision,
+    Recurse,
     ResultOptions,
     SelectOptions,
+    Strict,
     TimeOptions,
-    WatchOptions,
+    WorkOptions,
 )
 from dymn_cli.cli.options.panels import INPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
@@ -58,7 +63,7 @@ class FolderOptions:
 
     folders: Annotated[list[str], arg("DIR", "Folders to watch.")] = field(default_factory=list)
     ext: Annotated[str | None, opt("--ext", "wav,flac,...", "Only files with these suffixes.", INPUT)] = None
-    recurse: Annotated[bool, flag("--recurse/--no-recurse", "Look into subfolders.", INPUT)] = True
+    recurse: Recurse = True
     settle: Annotated[
         float, opt("--settle", "S", "A file is complete when it has not changed for S seconds.", INPUT)
     ] = 2.0
@@ -66,10 +71,8 @@ class FolderOptions:
         float | None,
         opt("--poll", "S", "Look every S seconds: for network folders, which tell of no changes.", INPUT),
     ] = None
-    channel: Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)] = (
-        "mix"
-    )
-    strict: Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)] = False
+    channel: Channel = "mix"
+    strict: Strict = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,7 @@ class WatchSelect:
     exclude: Exclude = field(default_factory=list)
     descendants: Descendants = False
     specific: Annotated[bool, flag("--specific", "Of Animal, Dog and Bark keep only Bark.", SELECT)] = False
-    thresholds: Annotated[
-        str | None,
-        opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
-    ] = None
+    thresholds: MinScores = None
 
 
 def register(app: typer.Typer) -> None:
@@ -105,7 +105,8 @@ def watch(
     time: TimeOptions,
     select: WatchSelect,
     output: OutputOptions,
-    work: WatchOptions,
+    hook: ExecOptions,
+    work: WorkOptions,
     messages: Messages,
     *,
     precision: Precision = 4,
@@ -137,7 +138,7 @@ def watch(
         warn=messages.warning,
     )
     settling = Settling(inputs.settle)
-    watch_folders(analysis, folders, settling, places, work, messages, threads=model.threads)
+    watch_folders(analysis, folders, settling, places, work, hook, messages, threads=model.threads)
 
 
 def _results(output: OutputOptions) -> ResultOptions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from dymn_cli.cli.options.declare import flag, opt
-from dymn_cli.cli.options.groups import Label, complete_label
+from dymn_cli.cli.options.groups import Exclude, Label, MinScore, MinScores
 from dymn_cli.cli.options.panels import INPUT, SELECT
 
 if TYPE_CHECKING:
@@ -20,24 +20,12 @@ class FilterOptions:
     """Which rows of a result are taken."""
 
     label: Label = field(default_factory=list)
-    exclude: Annotated[
-        list[str],
-        opt(
-            "--exclude",
-            "LABEL",
-            "All but this label. Repeat for more.",
-            SELECT,
-            autocompletion=complete_label,
-        ),
-    ] = field(default_factory=list)
+    exclude: Exclude = field(default_factory=list)
     descendants: Annotated[
         bool, flag("--descendants", "Also all kinds of these labels, by AudioSet's ontology.", SELECT)
     ] = False
-    min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)] = 0.0
-    thresholds: Annotated[
-        str | None,
-        opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
-    ] = None
+    min_score: MinScore = 0.0
+    thresholds: MinScores = None
 
     def selection(self, *, top: int = 0) -> SelectionOptions:
         """These options as the library takes them.

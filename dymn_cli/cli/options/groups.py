@@ -12,34 +12,44 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIME
+from dymn_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dymn_cli.tagging.options import TagOptions
+    from dymn_cli.tagging.tagger import Tagger
 
 __all__ = [
     "BackendName",
     "BatchOptions",
+    "Channel",
     "ClockTime",
     "Concat",
     "Descendants",
     "DeviceName",
     "Exclude",
+    "ExecOptions",
     "FileOptions",
     "Force",
     "InputOptions",
     "Label",
     "ListOptions",
+    "MinScore",
+    "MinScores",
     "ModelName",
     "ModelOptions",
     "OutputOptions",
     "Precision",
+    "Recurse",
     "ResultOptions",
     "Scores",
     "SelectOptions",
+    "Strict",
     "TimeOptions",
     "UpdateOptions",
-    "WatchOptions",
     "WorkOptions",
     "complete_label",
     "complete_model",
@@ -65,6 +75,12 @@ def complete_model(incomplete: str) -> list[str]:
 
 # ---------------------------------------------------------------------- input
 
+Recurse = Annotated[bool, flag("--recurse/--no-recurse", "Look into subfolders.", INPUT)]
+
+Strict = Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)]
+
+Channel = Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)]
+
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
@@ -81,7 +97,7 @@ class FileOptions:
     ext: Annotated[
         str | None, opt("--ext", "wav,flac,...", "In folders, only files with these suffixes.", INPUT)
     ] = None
-    recurse: Annotated[bool, flag("--recurse/--no-recurse", "Look into subfolders.", INPUT)] = True
+    recurse: Recurse = True
     dry_run: Annotated[bool, flag("--dry-run", "Print the names of the inputs and stop.", INPUT)] = False
     fail_fast: Annotated[bool, flag("--fail-fast", "Stop at the first input that fails.", INPUT)] = False
     failures: Annotated[str | None, opt("--failures", "FILE", "CSV of failed inputs.", INPUT)] = None
@@ -89,7 +105,7 @@ class FileOptions:
         str | None,
         opt("--max-input", "SIZE", "Limit stdin, say 20G (default: leave 1 GB disk).", INPUT),
     ] = None
-    strict: Annotated[bool, flag("--strict", "Refuse damaged files; use no part of them.", INPUT)] = False
+    strict: Strict = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +116,7 @@ class InputOptions(FileOptions):
         str | None,
         opt("--failures", "FILE", "CSV of failed inputs (default: OUT.failures.csv).", INPUT),
     ] = None
-    channel: Annotated[str, opt("--channel", "mix|N|each", "Mean, channel N (from 0), or each.", INPUT)] = (
-        "mix"
-    )
+    channel: Channel = "mix"
 
 
 # ---------------------------------------------------------------------- model
@@ -169,6 +183,23 @@ class ModelOptions:
         """The models that are asked for, or the usual one."""
         return tuple(self.model) or (os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,)
 
+    def open_tagger(self, options: TagOptions) -> Tagger:
+        """Load the models.
+
+        Raises:
+            ModelError: they cannot be loaded.
+        """
+        from dymn_cli.tagging.tagger import Tagger
+
+        return Tagger(
+            self.models,
+            backend=self.backend,
+            device=self.device,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            options=options,
+        )
+
 
 # ---------------------------------------------------------------------- windows and tags
 
@@ -221,22 +252,27 @@ Descendants = Annotated[
 ]
 
 
+MinScore = Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)]
+
+MinScores = Annotated[
+    str | None,
+    opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class SelectOptions:
     """Which tags are kept."""
 
     top: Annotated[int, opt("-k --top", "N", "The N best tags; 0 for all.", SELECT)] = 5
-    min_score: Annotated[float, opt("-t --min-score", "X", "Only scores of X or more.", SELECT)] = 0.0
+    min_score: MinScore = 0.0
     label: Label = field(default_factory=list)
     exclude: Exclude = field(default_factory=list)
     descendants: Descendants = False
     specific: Annotated[
         bool, flag("--specific", "Of Animal, Dog and Bark, all above -t, keep only Bark.", SELECT)
     ] = False
-    thresholds: Annotated[
-        str | None,
-        opt("--thresholds", "FILE.csv", "Minimum score by label: columns mid,label,threshold.", SELECT),
-    ] = None
+    thresholds: MinScores = None
     aggregate: Annotated[
         str, opt("--aggregate", "max|mean", "How scores of windows become one per clip.", SELECT)
     ] = "max"
@@ -341,10 +377,26 @@ class UpdateOptions(BatchOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class WatchOptions(WorkOptions):
-    """Who works, and what is run for each result."""
+class ExecOptions:
+    """What is run for each result.
+
+    Raises:
+        UsageError: no time to run in.
+    """
 
     exec_: Annotated[
-        str | None, opt("--exec", "CMD", "Run CMD for each result, with its JSON on stdin.", BATCH)
+        str | None, opt("--exec", "CMD", "Run CMD for each result, with its JSON on stdin.", OUTPUT)
     ] = None
-    exec_limit: Annotated[float, opt("--exec-limit", "S", "Stop CMD after S seconds.", BATCH)] = 60.0
+    exec_timeout: Annotated[float, opt("--exec-timeout", "S", "Stop CMD after S seconds.", OUTPUT)] = 60.0
+    exec_limit: Annotated[
+        float | None, opt("--exec-limit", "S", "Once the name of --exec-timeout.", OUTPUT, hidden=True)
+    ] = None
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0:
+            raise UsageError(f"--exec-timeout must be more than 0 s, not {self.timeout_s:g}")
+
+    @property
+    def timeout_s(self) -> float:
+        """After which the command is stopped."""
+        return self.exec_timeout if self.exec_limit is None else self.exec_limit

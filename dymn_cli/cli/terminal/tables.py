@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import UsageError
+from dymn_cli.values import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -32,6 +33,7 @@ __all__ = [
     "print_bytes",
     "rendered",
     "show",
+    "write_listing",
 ]
 
 LIST_FORMATS = ("table", "tsv", "json")
@@ -43,7 +45,7 @@ class Listing:
     """The same facts in each form.
 
     Args:
-        columns: names of the columns of tsv.
+        columns: names of the columns of tsv and csv.
         rows: their cells; None is an empty one.
         document: the JSON object; its first field is `schema`.
         table: makes what is drawn on a terminal, for a console.
@@ -62,17 +64,46 @@ def show(listing: Listing, options: ListOptions, messages: Messages) -> None:
         UsageError: there is no such form.
         OutputError: standard output takes no more.
     """
-    form = choose_form(options.format)
-    if form == "json":
-        print_bytes(json_document(listing.document))
-    elif form == "tsv":
-        from dymn_cli.writers.to_tsv import tsv_line
+    write_listing(listing, choose_form(options.format), messages, header=options.header)
 
-        head = [listing.columns] if options.header else []
-        print_bytes(b"".join(tsv_line(_cells(row)) for row in (*head, *listing.rows)))
-    else:
+
+def write_listing(
+    listing: Listing,
+    form: str,
+    messages: Messages,
+    out: str | None = None,
+    *,
+    header: bool | None = None,
+    force: bool = False,
+) -> None:
+    """Write a listing to a file or standard output.
+
+    Args:
+        listing: what to write.
+        form: table, tsv, csv or json.
+        messages: knows the terminal.
+        out: the file, or None for standard output.
+        header: whether csv and tsv have the names of the columns; None for csv only.
+        force: replace the file if it exists.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from dymn_cli.writers.target import open_target
+    from dymn_cli.writers.to_csv import csv_line
+    from dymn_cli.writers.to_tsv import tsv_line
+
+    if form == "json":
+        data = json_document(listing.document)
+    elif form == "table":
         console = messages.stdout_console()
-        draw(console, listing.table(console))
+        data = rendered(console, listing.table(console))
+    else:
+        line = csv_line if form == "csv" else tsv_line
+        head = [listing.columns] if (form == "csv" if header is None else header) else []
+        data = b"".join(line(_cells(row)) for row in (*head, *listing.rows))
+    with open_target(out, force=force, styled=form == "table") as target:
+        target.stream.write(data)
 
 
 def _cells(row: Sequence[object]) -> list[object]:
@@ -89,10 +120,7 @@ def choose_form(name: str | None, forms: Sequence[str] = LIST_FORMATS) -> str:
         return "table" if is_terminal(sys.stdout) else "tsv"
     if name.lower() in forms:
         return name.lower()
-    from difflib import get_close_matches  # only a misspelt format needs it
-
-    nearest = get_close_matches(name.lower(), forms, n=3, cutoff=0.0)
-    raise UsageError(f"unknown format {name!r}", hint=f"nearest: {', '.join(nearest)} (--format NAME)")
+    raise UsageError(f"unknown format {name!r}", hint=f"{nearest(name.lower(), forms)} (--format NAME)")
 
 
 def print_bytes(data: bytes, *, styled: bool = False) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dymn_cli.cli.signals import stop_on_signals
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.progress import Progress, span
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     import torch
 
     from dymn_cli.train.loop import StepReport
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["TrainingProgress", "load_torch", "open_device", "train", "training_device"]
 
 TRAINS_ON = ("cpu", "cuda", "mps")
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def load_torch() -> None:
@@ -67,14 +64,14 @@ def train(run: TrainingRun, messages: Messages, measures: Mapping[str, str], **d
         SystemExit: likewise by another signal.
     """
     with (
-        stop_on_signal(messages) as request,
+        stop_on_signals(lambda: messages.note("stopping after this step; once more to quit at once")) as came,
         TrainingProgress(messages, run.stages, measures, **display) as shown,
     ):
-        ended = run.run(shown, request)
+        ended = run.run(shown, lambda: bool(came))
     if ended == "interrupted":
         messages.note("the checkpoint is written; run the same command to continue")
-        if request.signal not in (None, signal.SIGINT):
-            raise SystemExit(128 + request.signal)
+        if came and came[0] != signal.SIGINT:
+            raise SystemExit(128 + came[0])
         raise KeyboardInterrupt
 
 
@@ -100,41 +97,6 @@ def training_device(name: str, messages: Messages) -> torch.device:
         )
     messages.note(f"DYMN_DEVICE={name} cannot train; training on the CPU (--device cuda or mps for a GPU)")
     return choose_device("cpu")
-
-
-class StopRequest:
-    """Whether a signal asks the run to stop; read between steps, so that each checkpoint is whole."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self) -> bool:
-        """Whether to stop."""
-        return self.signal is not None
-
-
-@contextmanager
-def stop_on_signal(messages: Messages) -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the program at once."""
-    request = StopRequest()
-    before: dict[int, Any] = {}
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if request.signal is not None:
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
-        request.signal = signum
-        messages.note("stopping after this step; once more to quit at once")
-
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, ask)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class TrainingProgress(Progress):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.panels import BATCH as BATCH_PANEL
-from dymn_cli.cli.terminal.tables import choose_form, grid, json_document, rendered
+from dymn_cli.cli.terminal.tables import Listing, choose_form, grid
 from dymn_cli.errors import PartialFailure, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.table import Table
 
     from dymn_cli.cli.options.groups import OutputOptions
@@ -31,10 +31,9 @@ __all__ = [
     "choose_output",
     "end_with",
     "figures",
+    "listing_of",
     "number",
     "short",
-    "write_evaluation",
-    "write_figures",
 ]
 
 FORMATS = ("table", "tsv", "csv", "json")
@@ -126,77 +125,14 @@ def check_outputs(*outs: str | None, force: bool) -> None:
             check_target(out, force=force)
 
 
-def write_evaluation(
-    evaluation: Evaluation,
-    document: Mapping[str, Any],
-    out: str | None,
-    form: str,
-    messages: Messages,
-    *,
-    header: bool | None = None,
-    force: bool = False,
-) -> None:
-    """Write figures in a form, to a file or standard output.
-
-    Raises:
-        OutputError: they cannot be written.
-    """
-    write_figures(
-        form,
-        out,
-        messages,
-        document=lambda: document,
-        tables=lambda console: _tables(evaluation, console),
-        columns=COLUMNS,
-        rows=lambda: _rows(evaluation),
-        header=header,
-        force=force,
-    )
-
-
-def write_figures(
-    form: str,
-    out: str | None,
-    messages: Messages,
-    *,
-    document: Callable[[], Mapping[str, Any]],
-    tables: Callable[[Console], Iterator[RenderableType]],
-    columns: Sequence[str],
-    rows: Callable[[], Iterator[Sequence[object]]],
-    header: bool | None,
-    force: bool,
-) -> None:
-    """Write figures by class in a form, to a file or standard output.
+def listing_of(evaluation: Evaluation, document: Mapping[str, Any]) -> Listing:
+    """The figures by class, and over all of them.
 
     Args:
-        form: one of `FORMATS`.
-        out: the file, or None for standard output.
-        messages: knows the terminal.
-        document: makes the JSON.
-        tables: makes what is drawn on a terminal.
-        columns: of the rows.
-        rows: makes the cells of csv and tsv.
-        header: whether csv and tsv have the names of the columns; None for csv only.
-        force: replace the file if it exists.
-
-    Raises:
-        OutputError: they cannot be written.
+        evaluation: has them.
+        document: its JSON.
     """
-    from dymn_cli.writers.target import open_target
-    from dymn_cli.writers.to_csv import csv_line
-    from dymn_cli.writers.to_tsv import tsv_line
-
-    if form == "json":
-        data = json_document(document())
-    elif form == "table":
-        console = messages.stdout_console()
-        data = rendered(console, *tables(console))
-    else:
-        line = csv_line if form == "csv" else tsv_line
-        head = [columns] if (form == "csv" if header is None else header) else []
-        data = b"".join(line(cells) for cells in (*head, *rows()))
-    with open_target(out, force=force, styled=form == "table") as target:
-        target.stream.write(data)
+    return Listing(COLUMNS, _rows(evaluation), document, lambda console: _tables(evaluation, console))
 
 
 def _rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
@@ -235,7 +171,8 @@ def figures(evaluation: Evaluation) -> str:
     return ", ".join(parts).replace(", (", " (")
 
 
-def _tables(evaluation: Evaluation, console: Console) -> Iterator[RenderableType]:
+def _tables(evaluation: Evaluation, console: Console) -> Group:
+    from rich.console import Group
     from rich.text import Text
 
     from dymn_cli.writers.spelling import counted
@@ -248,17 +185,13 @@ def _tables(evaluation: Evaluation, console: Console) -> Iterator[RenderableType
     for one in sorted(evaluation.classes, key=lambda one: (-one.average_precision, one.label)):
         cells = dict(zip(names, _cells(one, console), strict=True))
         table.add_row(*(cells[name] for name in shown))
-    yield table
-    yield Text()
+    parts: list[RenderableType] = [table, Text()]
     if evaluation.confusion is not None and 1 < len(evaluation.confusion.labels) <= MAX_CONFUSED:
-        yield _confused(evaluation.confusion)
-        yield Text()
+        parts += [_confused(evaluation.confusion), Text()]
     without = f", {len(evaluation.without)} that cannot be" if evaluation.without else ""
-    yield Text(
-        f"{counted(evaluation.n_clips, 'recording')}; {len(evaluation.classes)} classes judged{without};"
-        f" from: the threshold for {evaluation.threshold_rule}"
-    )
-    yield Text(figures(evaluation), style="bold")
+    size = f"{counted(evaluation.n_clips, 'recording')}; {len(evaluation.classes)} classes judged{without}"
+    parts.append(Text(f"{size}; from: the threshold for {evaluation.threshold_rule}"))
+    return Group(*parts, Text(figures(evaluation), style="bold"))
 
 
 def _cells(one: ClassResult, console: Console) -> Iterator[Any]:

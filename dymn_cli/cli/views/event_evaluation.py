@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dymn_cli.cli.terminal.tables import grid
-from dymn_cli.cli.views.evaluation import number, short, write_figures
+from dymn_cli.cli.terminal.tables import Listing, grid, write_listing
+from dymn_cli.cli.views.evaluation import number, short
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, Group
 
     from dymn_cli.cli.options.groups import OutputOptions
     from dymn_cli.cli.terminal.messages import Messages
@@ -36,17 +36,9 @@ def write_event_evaluation(
     from dymn_cli.writers.spelling import counted
     from dymn_cli.writers.target import is_stdout
 
-    write_figures(
-        form,
-        output.out,
-        messages,
-        document=evaluation.document,
-        tables=lambda console: _tables(evaluation, console),
-        columns=COLUMNS,
-        rows=lambda: _rows(evaluation),
-        header=output.header,
-        force=output.force,
-    )
+    document = evaluation.document()
+    listing = Listing(COLUMNS, _rows(evaluation), document, lambda console: _tables(evaluation, console))
+    write_listing(listing, form, messages, output.out, header=output.header, force=output.force)
     if form != "table" or not is_stdout(output.out):
         size = f"{counted(evaluation.n_recordings, 'recording')}, {len(evaluation.classes)} classes"
         messages.note(f"{size}: {_figures(evaluation)}")
@@ -73,7 +65,8 @@ def _figures(evaluation: EventEvaluation) -> str:
     return ", ".join(parts)
 
 
-def _tables(evaluation: EventEvaluation, console: Console) -> Iterator[RenderableType]:
+def _tables(evaluation: EventEvaluation, console: Console) -> Group:
+    from rich.console import Group
     from rich.text import Text
 
     from dymn_cli.writers.spelling import counted, visible
@@ -89,13 +82,9 @@ def _tables(evaluation: EventEvaluation, console: Console) -> Iterator[Renderabl
             *(short(value, 2) for value in quality),
             *(short(value, 3) for value in (one.psds1, one.psds2)),
         )
-    yield table
-    yield Text()
     size = counted(evaluation.n_recordings, "recording"), counted(evaluation.event_total.n_true, "true event")
     n_other = evaluation.n_other
     other = f"; {counted(n_other, 'event')} of other labels not judged" if n_other else ""
-    yield Text(
-        f"{size[0]}, {size[1]} of {len(evaluation.classes)} classes{other}; first by the events' ends,"
-        " ∩ by what they share"
-    )
-    yield Text(_figures(evaluation), style="bold")
+    what = f"{size[0]}, {size[1]} of {len(evaluation.classes)} classes{other}"
+    what += "; first by the events' ends, ∩ by what they share"
+    return Group(table, Text(), Text(what), Text(_figures(evaluation), style="bold"))

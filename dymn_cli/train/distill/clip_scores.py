@@ -20,7 +20,7 @@ import torch
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.audio.resample import RATE_HZ
-from dymn_cli.errors import InputError, OutputError, os_error_text
+from dymn_cli.errors import InputError, OutputError, os_errors_as
 from dymn_cli.train.distill.levels import at_level
 from dymn_cli.train.distill.validation import WINDOW_S
 
@@ -156,9 +156,7 @@ def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float16] | None:
 
 
 def _write(path: Path, logits: NDArray[np.float16]) -> None:
-    try:
+    with os_errors_as(OutputError, path, hint="--cache DIR puts what is kept elsewhere"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path, durable=False) as file:
             np.lib.format.write_array(file, logits, allow_pickle=False)
-    except OSError as exc:
-        raise OutputError(os_error_text(path, exc), hint="--cache DIR puts what is kept elsewhere") from exc

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import OutputError, UsageError, os_error_text
+from dymn_cli.errors import OutputError, UsageError, os_errors_as
 from dymn_cli.store.weights import save_weights
 from dymn_cli.train.distill.data import Prepared
 from dymn_cli.train.distill.recipe import Budget
@@ -173,7 +173,7 @@ class DistillRun(TrainingRun):
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
-        try:
+        with os_errors_as(OutputError, work):
             with atomic_write(work / "run.json") as described:
                 described.write(json.dumps(document, indent=1).encode("utf-8") + b"\n")
             if self.prepared.skipped:
@@ -184,8 +184,6 @@ class DistillRun(TrainingRun):
                     file.write(text.getvalue().encode("utf-8", "backslashreplace"))
             else:
                 (work / "skipped.csv").unlink(missing_ok=True)
-        except OSError as exc:
-            raise OutputError(os_error_text(work, exc)) from exc
 
 
 def _digest(names: tuple[str, ...]) -> str:

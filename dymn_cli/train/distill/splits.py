@@ -12,7 +12,7 @@ from typing import Any
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.datasets.recordings import Split
-from dymn_cli.errors import InputError, OutputError, os_error_text
+from dymn_cli.errors import InputError, OutputError, os_errors_as
 from dymn_cli.small_files import LARGE, read_small_text
 
 __all__ = ["read_split", "write_split"]
@@ -45,11 +45,8 @@ def write_split(path: Path, split: Split, groups: Sequence[str], *, group_by: st
     }
     if len(split.training) <= MAX_LISTED:
         document["training"] = list(split.training)
-    try:
-        with atomic_write(path) as file:
-            file.write(json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n")
-    except OSError as exc:
-        raise OutputError(os_error_text(path, exc)) from exc
+    with os_errors_as(OutputError, path), atomic_write(path) as file:
+        file.write(json.dumps(document, indent=1, ensure_ascii=True).encode() + b"\n")
 
 
 def read_split(path: Path, groups: Sequence[str]) -> Split:

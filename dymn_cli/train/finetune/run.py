@@ -23,7 +23,7 @@ import torch
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.datasets.folds import make_folds
-from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.errors import OutputError, os_errors_as
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.labels import Vocabulary
 from dymn_cli.train.finetune.forecast import (
@@ -320,11 +320,8 @@ class FinetuneRun(TrainingRun):
 
     def _write_scores(self, fold: int, scores: NDArray[np.float32]) -> None:
         path = self._scores_path(fold)
-        try:
-            with atomic_write(path) as file:
-                np.save(file, scores)
-        except OSError as exc:
-            raise OutputError(os_error_text(path, exc)) from exc
+        with os_errors_as(OutputError, path), atomic_write(path) as file:
+            np.save(file, scores)
 
     def _read_scores(self, fold: int) -> NDArray[np.float32]:
         path = self._scores_path(fold)

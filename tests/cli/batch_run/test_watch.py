@@ -51,9 +51,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_again_and_written_once(tmp
     engine, written = Reading(stop), []
     folders: Any = SimpleNamespace(look=lambda: [str(path)], wait=lambda seconds: None)
     silent = SimpleNamespace(detail=lambda text: None)
-    commands: Any = SimpleNamespace(start=lambda name: None)
     with contextlib.closing(Journal.temporary()) as journal:
         run: Any = SimpleNamespace(journal=journal, engine=engine, messages=silent)
-        watch = _Watch(run, lambda name: written.append(journal.result(name)[0]), commands)
+        watch = _Watch(run, lambda name: written.append(journal.result(name)[0]), None)
         watch.go(folders, Settling(0.0), stop)
     assert (engine.n_read, written) == (2, [b"whole and well"])

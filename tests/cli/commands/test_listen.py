@@ -128,6 +128,7 @@ def test_what_cannot_be_is_one_line(dymn, arguments: list[str], code: int, text:
     assert (ran.returncode, ran.out) == (code, ""), ran.err
     assert text in ran.err
     assert len([line for line in ran.err.splitlines() if "error:" in line]) == 1
+    assert "heard" not in ran.err
 
 
 def test_no_stream_is_opened_where_the_network_is_forbidden(dymn) -> None:

@@ -115,6 +115,22 @@ def test_a_changed_file_that_fails_leaves_the_index(fake: Fake, sounds: str, dym
     (dymn.cwd / "lib/high.wav").write_bytes(b"no audio any more")
     ran = fake("search", sounds, "lib/mid.wav")
     assert {row[3].rpartition("/")[2] for row in ran.rows} == {"low1.wav", "low2.wav", "mid.wav"}
+    assert "high.wav" in ran.err
+    shutil.copy(dymn.cwd / "lib/mid.wav", dymn.cwd / "lib/new.wav")
+    ran = fake("search", sounds, "lib/mid.wav")
+    assert "1 of 5 files" in ran.err
+    assert "high.wav" not in ran.err  # it has not changed since
+
+
+@pytest.mark.usefixtures("home")
+def test_an_index_that_cannot_be_added_to_is_made_again(fake: Fake, sounds: str, dymn: Any) -> None:
+    first = fake("search", sounds, "lib/mid.wav")
+    journal = Path(f"{kept(dymn)}.journal")
+    journal.write_bytes(journal.read_bytes().replace(b'"--hop": "10 s"', b'"--hop": "11 s"', 1))
+    os.utime(dymn.cwd / "lib/low1.wav", (0, 0))
+    again = fake("search", sounds, "lib/mid.wav")
+    assert (again.returncode, again.out) == (0, first.out)
+    assert b'"--hop": "10 s"' in journal.read_bytes()
 
 
 def test_a_folder_of_queries_gives_an_answer_each(fake: Fake, library: str, folder: str) -> None:

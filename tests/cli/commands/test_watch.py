@@ -185,7 +185,7 @@ def test_a_command_has_each_result_on_its_standard_input(dymn: Any, record: Reco
     err = stopped(process)
     (line,) = (dymn.cwd / "got.jsonl").read_text().splitlines()
     assert json.loads(line)["source"] == name
-    assert "ended with 3" in err
+    assert f"{name}: --exec {sys.executable}: exit code 3" in err
     assert "said" in err
     assert not (dymn.cwd / "hacked").exists()
 
@@ -215,6 +215,9 @@ def test_thousands_of_small_files_come_at_once(dymn: Any, record: Record, start:
         (("rec", "--settle", "-1"), 2, "--settle must not be below 0 s"),
         (("rec", "--poll", "0"), 2, "--poll must be more than 0 s"),
         (("rec", "--exec", "'open"), 2, "No closing quotation"),
+        (("rec", "--exec", "no-such-program-here"), 2, "no program 'no-such-program-here'"),
+        (("rec", "--exec-timeout", "0"), 2, "--exec-timeout must be more than 0 s"),
+        (("rec", "--exec-limit", "-1"), 2, "--exec-timeout must be more than 0 s"),
         (("rec", "--find", "events", "-k", "3"), 2, "--top is for tags"),
         (("rec", "--find", "sounds"), 2, "tags or events"),
         (("rec", "-l", "Katze"), 2, "Katze"),

@@ -10,7 +10,6 @@ import pytest
 from checkpoints import checkpoint_of, state_dict
 from fuzzing.torchfile import Call, archive, described, pickled
 
-from dymn_cli.cli.app import run
 from dymn_cli.cli.commands.models import convert as own_module
 from dymn_cli.cli.options.groups import complete_model
 from dymn_cli.errors import ModelError
@@ -24,7 +23,7 @@ BIRDS = ("Great tit", "Blackbird, male", "Noise")
 CONFIG = ARCHITECTURES["mn01"].with_classes(3)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
     """A folder with a checkpoint of three classes and their names; the store is empty."""
     folder = tmp_path / "work"
@@ -34,21 +33,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DYMN_HOME", str(tmp_path / "home"))
     return folder
-
-
-@pytest.fixture
-def models(folder, monkeypatch, capsysbinary):
-    """`models("convert", ...)`: in this process, as where PyTorch is not installed; code, stdout, stderr."""
-    import dymn_cli.doctor.self_test
-
-    monkeypatch.setattr(dymn_cli.doctor.self_test, "find_spec", lambda name: None)
-
-    def call(*arguments):
-        code = run(["models", *map(str, arguments)])
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return call
 
 
 CONVERT = ("convert", "best.pt", "--labels", "birds.txt")

@@ -36,14 +36,6 @@ def other_weights(tmp_path, monkeypatch):
     registry.model_specs.cache_clear()
 
 
-@pytest.fixture
-def without_torch(monkeypatch):
-    """As where PyTorch is not installed."""
-    import dymn_cli.doctor.self_test
-
-    monkeypatch.setattr(dymn_cli.doctor.self_test, "find_spec", lambda name: None)
-
-
 def rows(capsysbinary) -> list[list[str]]:
     return [line.split("\t") for line in capsysbinary.readouterr().out.decode().splitlines()]
 

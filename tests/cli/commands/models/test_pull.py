@@ -12,7 +12,6 @@ import pytest
 from checkpoints import checkpoint_of
 from loopback import cut, length, page, redirect, slowly, stall, status
 
-from dymn_cli.cli.app import run
 from dymn_cli.cli.terminal.progress import Bar, Download, Lines
 from dymn_cli.model.config import ARCHITECTURES
 from dymn_cli.store import local, registry
@@ -49,20 +48,11 @@ def pull(dymn, web, no_torch):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, web, capsysbinary):
-    """`here("pull", "mn01_as")`: in this process, as where PyTorch is not installed; code, stdout, stderr."""
-    import dymn_cli.doctor.self_test
-
+def here(tmp_path, monkeypatch, web, models):
+    """`here("pull", "mn01_as")`: in this process, from the server on loopback."""
     monkeypatch.setenv("DYMN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DYMN_MIRROR", web.address)
-    monkeypatch.setattr(dymn_cli.doctor.self_test, "find_spec", lambda name: None)
-
-    def call(*arguments):
-        code = run(["models", *map(str, arguments)])
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return call
+    return models
 
 
 def files_of(name: str) -> set[str]:

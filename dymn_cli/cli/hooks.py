@@ -1,7 +1,7 @@
-"""Runs a command for each event, beside the listening: it waits for none of them.
+"""Runs the command of `--exec` for each result, one at a time, beside what makes the results.
 
-The event is JSON on the command's standard input. Its arguments are those that the user gave; nothing of an
-event becomes part of a command line.
+The result is JSON on the command's standard input. Its arguments are those that the user gave; nothing of a
+result becomes part of a command line. What the command says goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,99 +13,109 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
-from collections import deque
+from collections.abc import Callable
 
 from dymn_cli.errors import UsageError, first_line
 
 __all__ = ["Hooks"]
 
-MAX_WAITING = 100
-TIMEOUT_S = 30.0
-MAX_TOLD = 100
+MAX_WAITING = 10_000
+MAX_WAITING_LIVE = 100
 
 
 class Hooks:
-    """A command that events are handed to, one at a time.
+    """A command that results are handed to.
 
     Args:
         command: as in a shell, of which only the quotes count.
         timeout_s: a run that takes longer is ended.
-        output: descriptor for what the command says; None for nowhere.
+        tell: takes what went wrong, a line each, also from another thread.
+        is_live: drop results where too many wait, rather than hold up who makes them.
 
     Raises:
         UsageError: it is empty, its quotes do not close, or there is no such program.
     """
 
-    def __init__(self, command: str, timeout_s: float = TIMEOUT_S, output: int | None = None) -> None:
+    def __init__(
+        self, command: str, timeout_s: float, tell: Callable[[str], None], *, is_live: bool = False
+    ) -> None:
         try:
             self._arguments = shlex.split(command)
         except ValueError as exc:
             raise UsageError(f"--exec {command!r}: {exc}") from exc
         if not self._arguments:
-            raise UsageError("--exec names no command")
+            raise UsageError("--exec names no command", hint="--exec 'notify-me --now'")
         if shutil.which(self._arguments[0]) is None:
             raise UsageError(
                 f"--exec: no program {self._arguments[0]!r}",
                 hint="a pipeline needs a shell: sh -c '... | ...'",
             )
-        self._timeout_s, self._output = timeout_s, output
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
-        self._problems: deque[str] = deque(maxlen=MAX_TOLD)
+        self._timeout_s, self._tell, self._is_live = timeout_s, tell, is_live
+        self._output = _stderr()
+        self._waiting: queue.Queue[tuple[bytes, str] | None] = queue.Queue(
+            MAX_WAITING_LIVE if is_live else MAX_WAITING
+        )
         self._is_closed = False
         self.n_done = self.n_failed = self.n_dropped = 0
         self._thread = threading.Thread(target=self._work, name="dymn-exec", daemon=True)
         self._thread.start()
 
-    def submit(self, event: bytes) -> None:
-        """Hand an event over; where a hundred are waiting it is dropped, and counted."""
+    @property
+    def n_waiting(self) -> int:
+        """Results that no run has begun for."""
+        return self._waiting.qsize()
+
+    def submit(self, result: bytes, source: str = "") -> None:
+        """Hand a result over; where too many wait, wait as well, or drop it and count that.
+
+        Args:
+            result: JSON.
+            source: what to name where the command fails.
+        """
         try:
-            self._waiting.put_nowait(event)
+            self._waiting.put((result, source), block=not self._is_live)
         except queue.Full:
             self.n_dropped += 1
             if self.n_dropped in (1, 10, 100) or self.n_dropped % 1000 == 0:
-                self._problems.append(
-                    f"--exec is slower than the events: {self.n_dropped} of them not handed over"
-                )
+                self._tell(f"--exec is slower than the events: {self.n_dropped} of them not handed over")
 
-    def problems(self) -> list[str]:
-        """What went wrong since this was asked, a line each."""
-        found = []
-        while self._problems:
-            found.append(self._problems.popleft())
-        return found
-
-    def close(self, timeout_s: float = 10.0) -> None:
-        """Let what waits be done, for so long; then end what runs."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Let what waits be done, for so long, or as long as it takes; then end what runs."""
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=timeout_s)
         self._thread.join(timeout_s)
         self._is_closed = True
-        left = self._waiting.qsize()
+        n_left = self.n_waiting
         if self._thread.is_alive():
             self._thread.join(2.0)
-            self._problems.append(f"--exec was still running, {left} events not handed over")
+            self._tell(f"--exec was still running, {n_left} events not handed over")
 
     def _work(self) -> None:
-        while not self._is_closed and (event := self._waiting.get()) is not None:
+        while not self._is_closed and (task := self._waiting.get()) is not None:
+            result, source = task
             try:
-                reason = self._run(event)
+                reason = self._run(result)
             except (OSError, ValueError, subprocess.SubprocessError) as exc:
                 reason = first_line(exc)
             self.n_done += not reason
             if reason:
                 self.n_failed += 1
-                self._problems.append(f"--exec {self._arguments[0]}: {reason}")
+                self._tell(f"{source and f'{source}: '}--exec {self._arguments[0]}: {reason}")
 
-    def _run(self, event: bytes) -> str:
+    def _run(self, result: bytes) -> str:
         """Run it once; returns what went wrong, or ""."""
-        output = subprocess.DEVNULL if self._output is None else self._output
         with subprocess.Popen(
-            self._arguments, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+            self._arguments,
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=self._output,
+            start_new_session=True,  # Ctrl-C ends the program, not what it has begun
         ) as process:
             try:
                 left_s = self._timeout_s
-                data: bytes | None = event
+                data: bytes | None = result
                 while True:
                     try:
                         process.communicate(data, timeout=min(0.5, max(0.01, left_s)))
@@ -119,6 +129,14 @@ class Hooks:
                 if process.poll() is None:
                     _end(process)
         return f"exit code {process.returncode}" if process.returncode else ""
+
+
+def _stderr() -> int:
+    """Where the output of a command goes: standard output is for results."""
+    try:
+        return sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):
+        return subprocess.DEVNULL
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
