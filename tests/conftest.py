@@ -19,16 +19,17 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A developer's machine draws new examples every time and may find what nobody thought of; where `CI` is set,
-# they are the same for everybody, so that a change fails for what it changed. `--hypothesis-profile` chooses.
-settings.register_profile("dev", deadline=None)
+# A developer's machine draws a few new examples every time and may find what nobody thought of; where `CI` is
+# set, they are many, and the same for everybody, so that a change fails for what it changed.
+# `--hypothesis-profile` chooses.
+settings.register_profile("dev", deadline=None, max_examples=30)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 ROOT = Path(__file__).resolve().parents[1]
 
 sys.path.insert(0, str(ROOT / "tests" / "loopback"))
-sys.path.append(str(ROOT / "tests"))  # for `sounds` and `fake_model`
+sys.path.append(str(ROOT / "tests"))  # for `sounds`, `fake_model` and `opened_once`
 pytest_plugins = ["loopback", "stores"]  # servers on loopback
 
 

@@ -109,7 +109,7 @@ def stays(
     [
         ("tag",),
         ("tag", "-j", "2", "--limit-per-file", "60"),  # in a process of its own
-        ("tag", "--backend", "torch"),
+        pytest.param(("tag", "--backend", "torch"), marks=pytest.mark.slow),
         ("embed",),
         ("events",),
         ("info",),

@@ -9,6 +9,7 @@ standard output that goes away (`| head`) is no error.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -161,12 +162,18 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; whatever goes wrong is told in one line."""
     try:
-        code = app(arguments or ["--help"], prog_name="dymn", standalone_mode=False)
+        code = _command_line()(arguments or ["--help"], prog_name="dymn", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as exc:
         return _end(exc.reason if isinstance(exc, _PastTyperError) else exc, arguments)
     return code if isinstance(code, int) else 0
+
+
+@functools.cache
+def _command_line() -> Any:
+    """All commands with their options; a process that runs several command lines makes them once."""
+    return typer.main.get_command(app)
 
 
 def _end(reason: BaseException, arguments: list[str]) -> int:

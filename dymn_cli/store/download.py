@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import re
@@ -453,12 +454,18 @@ class _Redirects(request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """What this system trusts; reading it takes longer than a request to a server nearby."""
+    return ssl.create_default_context()
+
+
 def _opener() -> request.OpenerDirector:
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
         request.HTTPHandler(),
-        request.HTTPSHandler(context=ssl.create_default_context()),
+        request.HTTPSHandler(context=_certificates()),
         request.HTTPDefaultErrorHandler(),
         request.HTTPErrorProcessor(),
         _Redirects(),

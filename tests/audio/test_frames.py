@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dymn_cli.audio.frames import Frame, FramePlan, frames
@@ -64,7 +64,6 @@ plans = st.floats(0.05, 0.6).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(plan=plans, n=st.integers(1_600, 80_000), sizes=st.lists(st.integers(0, 30_000), max_size=6))
 def test_frames_cover_the_source_without_a_gap_however_it_comes(
     plan: FramePlan, n: int, sizes: list[int]

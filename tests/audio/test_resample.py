@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_length_of_a_file(tmp_path: Path) -> None:
         return top
 
     peak(1)  # what is imported and kept on the first use does not count
-    short, long = peak(1), min(peak(10), peak(10))  # garbage that waits to be collected may add to one
+    short, long = peak(1), min(peak(4), peak(4))  # garbage that waits to be collected may add to one
     assert long < 8 << 20
     assert long < short + (1 << 20)
 

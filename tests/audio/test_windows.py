@@ -125,7 +125,6 @@ plans = st.floats(0.5, 2).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(plan=plans, n=st.integers(1_600, 200_000), sizes=st.lists(st.integers(0, 70_000), max_size=6))
 def test_every_sample_is_covered_in_order_and_only_by_real_audio(
     plan: WindowPlan, n: int, sizes: list[int]

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import opened_once
 import pytest
 
+from dymn_cli.tagging import tagger as tagger_module
 from dymn_cli.tagging.options import TagOptions
 
 
@@ -18,6 +20,11 @@ def _importable_by_workers() -> Iterator[None]:
     sys.path.insert(0, os.fspath(Path(__file__).parent))
     yield
     sys.path.remove(os.fspath(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _the_model_that_ships_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tagger_module, "open_backend", opened_once.open_backend)
 
 
 @pytest.fixture

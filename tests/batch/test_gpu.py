@@ -103,8 +103,15 @@ def feeding() -> Iterator[Any]:
         engine.close()
 
 
-@pytest.mark.parametrize("pad", ["repeat", "none"])
-@pytest.mark.parametrize("channel", ["mix", "each"])
+@pytest.mark.parametrize(
+    ("channel", "pad"),
+    [
+        ("each", "none"),
+        pytest.param("each", "repeat", marks=pytest.mark.slow),
+        pytest.param("mix", "none", marks=pytest.mark.slow),
+        ("mix", "repeat"),
+    ],
+)
 def test_results_are_those_of_a_model_that_decodes_itself(
     feeding: Any, files: list[str], pad: str, channel: str
 ) -> None:
@@ -127,7 +134,7 @@ def test_frames_are_those_of_a_model_that_decodes_itself(feeding: Any, files: li
     assert len(expected) > 11 + 43 + 5
 
 
-@pytest.mark.parametrize("pad", ["repeat", "none"])
+@pytest.mark.parametrize("pad", ["repeat", pytest.param("none", marks=pytest.mark.slow)])
 def test_an_ensemble_is_fed_a_log_mel_for_each_front_end(
     feeding: Any, files: list[str], small_models: tuple[str, ...], pad: str
 ) -> None:

@@ -11,13 +11,15 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import opened_once
 import pytest
 import soundfile
 import sounds
@@ -252,21 +254,81 @@ def folder(dymn: Dymn, record: Callable[..., str]) -> str:
 # ---------------------------------------------------------------------- in this process
 
 
+class InProcess:
+    """Runs command lines in this process, in the folder and the environment of a `Dymn`.
+
+        ran = in_process("tag", clip, "-k", 1)
+
+    Without the start of Python and its libraries, this takes a tenth of the time. What is about processes --
+    signals, terminals, workers, streams that break, the encoding of names -- needs the program itself.
+    """
+
+    def __init__(
+        self, dymn: Dymn, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]
+    ) -> None:
+        self.cwd = dymn.cwd
+        self._capture = capture
+        monkeypatch.chdir(dymn.cwd)
+        for name in [name for name in os.environ if name.startswith(SETTINGS)]:
+            monkeypatch.delenv(name)
+        for name in ("DYMN_HOME", "TERM", "LC_ALL"):
+            monkeypatch.setenv(name, dymn.env[name])
+
+    def __call__(
+        self,
+        *arguments: Argument | int | float,
+        input: bytes | IO[bytes] | None = None,  # noqa: A002 -- as in subprocess.run
+        env: Mapping[str, str | None] | None = None,
+    ) -> Ran:
+        """Run one to its end; standard input is a file, or a pipe with these bytes."""
+        self._capture.readouterr()
+        with pytest.MonkeyPatch.context() as patch, _standard_input(input) as stdin:
+            patch.setattr(sys, "stdin", stdin)
+            for name, value in (env or {}).items():
+                if value is None:
+                    patch.delenv(name, raising=False)
+                else:
+                    patch.setenv(name, value)
+            code = run([os.fsdecode(word) for word in command(arguments)[len(DYMN) :]])
+        return Ran(code, *self._capture.readouterr())
+
+
+@contextlib.contextmanager
+def _standard_input(data: bytes | IO[bytes] | None) -> Iterator[IO[str]]:
+    """Puts it in the place of this process's own, as a stream and as a file descriptor."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(data, bytes | None):
+            source, theirs = os.pipe()
+            thread = threading.Thread(target=_feed, args=(theirs, data or b""))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(os.close, source)
+        else:
+            source = data.fileno()
+        before = os.dup(0)
+        stack.callback(os.close, before)
+        stack.callback(os.dup2, before, 0)
+        os.dup2(source, 0)
+        yield stack.enter_context(os.fdopen(0, encoding="utf-8", closefd=False))
+
+
+def _feed(pipe: int, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), os.fdopen(pipe, "wb") as stream:
+        stream.write(data)
+
+
 @pytest.fixture
-def fake(
+def in_process(
     dymn: Dymn, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Callable[..., Ran]:
-    """`fake("tag", "a.wav")`: a command line run in this process, with the fake in place of every model."""
+) -> InProcess:
+    """`in_process("tag", "a.wav")`: with real models; the one that ships is opened once for all tests."""
+    monkeypatch.setattr(tagger_module, "open_backend", opened_once.open_backend)
+    return InProcess(dymn, monkeypatch, capfdbinary)
+
+
+@pytest.fixture
+def fake(dymn: Dymn, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> InProcess:
+    """`fake("tag", "a.wav")`: with the fake in place of every model."""
     backend = FakeBackend()
     monkeypatch.setattr(tagger_module, "open_backend", lambda *args, **options: backend)
-    monkeypatch.chdir(dymn.cwd)
-    for name in [name for name in os.environ if name.startswith(SETTINGS)]:
-        monkeypatch.delenv(name)
-
-    def call(*arguments: Argument | int | float) -> Ran:
-        capfdbinary.readouterr()
-        code = run([os.fsdecode(word) for word in command(arguments)[len(DYMN) :]])
-        out, err = capfdbinary.readouterr()
-        return Ran(code, out, err)
-
-    return call
+    return InProcess(dymn, monkeypatch, capfdbinary)

@@ -307,24 +307,24 @@ def test_a_full_disk_keeps_what_is_done(dymn, archive: Path, uninterrupted: dict
     assert outputs(dymn.cwd, "") == uninterrupted
 
 
-def test_a_file_that_has_changed_is_analysed_again(dymn, few: Path) -> None:
+def test_a_file_that_has_changed_is_analysed_again(dymn, in_process, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
     assert dymn("tag", "few", *CUT, "-o", "t.csv").returncode == 6
     write_audio(few / "take3.wav", 0.8, 77)
     (few / "broken.wav").unlink()
-    ran = dymn("tag", "few", *CUT, "-o", "t.csv")
+    ran = in_process("tag", "few", *CUT, "-o", "t.csv")
     assert ran.returncode == 0
     assert "5 results were there already, 1 is new" in ran.err
-    fresh = dymn("tag", "few", *CUT, "-f", "csv")
+    fresh = in_process("tag", "few", *CUT, "-f", "csv")
     assert (dymn.cwd / "t.csv").read_bytes() == fresh.stdout
 
 
 @pytest.mark.slow
-def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Path) -> None:
+def test_other_options_are_refused_with_the_option_in_the_sentence(in_process, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
-    (dymn.cwd / "cats.csv").write_text("label,threshold\nCat,0.25\n")
-    dymn("tag", "few", *CUT, "-o", "t.csv")
-    before = everything(dymn.cwd)
+    (in_process.cwd / "cats.csv").write_text("label,threshold\nCat,0.25\n")
+    in_process("tag", "few", *CUT, "-o", "t.csv")
+    before = everything(in_process.cwd)
     for options, what in (
         (("--window", 1), "--window was 0.5 s, is 1 s"),
         ((*CUT, "-k", 2, "-l", "Speech"), "--top was 5, is 2; --label was none, is Speech;"),
@@ -333,47 +333,49 @@ def test_other_options_are_refused_with_the_option_in_the_sentence(dymn, few: Pa
         ((*CUT, "--embed", "e.npy"), "--embed was not given, is given;"),
         ((*CUT, "--thresholds", "cats.csv"), "--thresholds was none, is Cat=0.25;"),
     ):
-        ran = dymn("tag", "few", *options, "-o", "t.csv")
+        ran = in_process("tag", "few", *options, "-o", "t.csv")
         assert ran.returncode == 5
         assert what in ran.err
         assert "--no-resume" in ran.err
-        assert everything(dymn.cwd) == before
-    ran = dymn("events", "few", *CUT, "--hop", 0.5, "-o", "t.csv")
+        assert everything(in_process.cwd) == before
+    ran = in_process("events", "few", *CUT, "--hop", 0.5, "-o", "t.csv")
     assert "had other options: the command was dymn tag, is dymn events; the same" in ran.err
 
 
 @pytest.mark.slow
-def test_formatting_may_change_when_a_run_goes_on(dymn, few: Path) -> None:
+def test_formatting_may_change_when_a_run_goes_on(in_process, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
-    dymn("tag", "few", *CUT, "-o", "t.csv")
-    ran = dymn("tag", "few", *CUT, "-o", "t.csv", "--precision", 2, "--no-header")
+    in_process("tag", "few", *CUT, "-o", "t.csv")
+    ran = in_process("tag", "few", *CUT, "-o", "t.csv", "--precision", 2, "--no-header")
     assert "6 results were there already, 0 are new" in ran.err
-    fresh = dymn("tag", "few", *CUT, "-f", "csv", "--precision", 2, "--no-header")
-    assert (dymn.cwd / "t.csv").read_bytes() == fresh.stdout
+    fresh = in_process("tag", "few", *CUT, "-f", "csv", "--precision", 2, "--no-header")
+    assert (in_process.cwd / "t.csv").read_bytes() == fresh.stdout
 
 
 @pytest.mark.slow
-def test_no_resume_starts_over_but_not_at_the_cost_of_a_result(dymn, few: Path) -> None:
+def test_no_resume_starts_over_but_not_at_the_cost_of_a_result(in_process, few: Path) -> None:
     (few / "broken.wav").write_text("no audio")
-    dymn("tag", "few", *CUT, "-o", "t.csv")
-    before = everything(dymn.cwd)
-    refused = dymn("tag", "few", "--window", 1, "-o", "t.csv", "--no-resume")
+    in_process("tag", "few", *CUT, "-o", "t.csv")
+    before = everything(in_process.cwd)
+    refused = in_process("tag", "few", "--window", 1, "-o", "t.csv", "--no-resume")
     assert refused.returncode == 5
     assert "t.csv: the file exists; --force replaces it" in refused.err
-    assert everything(dymn.cwd) == before, "the journal as well"
-    ran = dymn("tag", "few", "--window", 1, "-o", "t.csv", "--no-resume", "--force")
+    assert everything(in_process.cwd) == before, "the journal as well"
+    ran = in_process("tag", "few", "--window", 1, "-o", "t.csv", "--no-resume", "--force")
     assert ran.returncode == 6
     assert "were there already" not in ran.err
-    assert (dymn.cwd / "t.csv").read_bytes() == dymn("tag", "few", "--window", 1, "-f", "csv").stdout
+    assert (in_process.cwd / "t.csv").read_bytes() == in_process(
+        "tag", "few", "--window", 1, "-f", "csv"
+    ).stdout
 
 
 @pytest.mark.slow
-def test_a_result_is_not_replaced_without_force_once_its_run_is_complete(dymn, few: Path) -> None:
-    assert dymn("tag", "few", *CUT, "-o", "t.csv").returncode == 0
-    assert leftovers(dymn.cwd) == []
-    refused = dymn("tag", "few", *CUT, "-o", "t.csv")
+def test_a_result_is_not_replaced_without_force_once_its_run_is_complete(in_process, few: Path) -> None:
+    assert in_process("tag", "few", *CUT, "-o", "t.csv").returncode == 0
+    assert leftovers(in_process.cwd) == []
+    refused = in_process("tag", "few", *CUT, "-o", "t.csv")
     assert (refused.returncode, "--force" in refused.err) == (5, True)
-    assert dymn("tag", "few", *CUT, "-o", "t.csv", "--force").returncode == 0
+    assert in_process("tag", "few", *CUT, "-o", "t.csv", "--force").returncode == 0
 
 
 @pytest.mark.process
@@ -409,26 +411,26 @@ def test_what_a_killed_run_left_unfinished_goes_with_the_next(dymn, few: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("windows", [(), ("--windows", "--hop", 0.2)])
 def test_tags_and_embeddings_of_one_pass_are_those_of_two(
-    dymn, few: Path, windows: tuple[object, ...]
+    in_process, few: Path, windows: tuple[object, ...]
 ) -> None:
     cut = (*CUT, *windows[1:])
-    ran = dymn("tag", "few", *CUT, *windows, "-o", "both.csv", "--embed", "both.npy")
+    ran = in_process("tag", "few", *CUT, *windows, "-o", "both.csv", "--embed", "both.npy")
     assert ran.returncode == 0
-    assert dymn("tag", "few", *CUT, *windows, "-o", "tags.csv").returncode == 0
+    assert in_process("tag", "few", *CUT, *windows, "-o", "tags.csv").returncode == 0
     per = "window" if windows else "clip"
-    assert dymn("embed", "few", *cut, "--per", per, "-o", "emb.npy").returncode == 0
-    both = outputs(dymn.cwd, "both.")
-    assert both.pop("csv") == (dymn.cwd / "tags.csv").read_bytes()
-    assert both.pop("csv.meta.json") == (dymn.cwd / "tags.csv.meta.json").read_bytes()
-    assert both == outputs(dymn.cwd, "emb.")
+    assert in_process("embed", "few", *cut, "--per", per, "-o", "emb.npy").returncode == 0
+    both = outputs(in_process.cwd, "both.")
+    assert both.pop("csv") == (in_process.cwd / "tags.csv").read_bytes()
+    assert both.pop("csv.meta.json") == (in_process.cwd / "tags.csv.meta.json").read_bytes()
+    assert both == outputs(in_process.cwd, "emb.")
 
 
-def test_embeddings_beside_tags_on_standard_output_are_a_file(dymn, few: Path) -> None:
-    ran = dymn("tag", "few", *CUT, "--embed", "e.jsonl")
+def test_embeddings_beside_tags_on_standard_output_are_a_file(in_process, few: Path) -> None:
+    ran = in_process("tag", "few", *CUT, "--embed", "e.jsonl")
     assert ran.returncode == 0
     assert len(ran.rows) == 30
-    assert len((dymn.cwd / "e.jsonl").read_text().splitlines()) == 6
-    refused = dymn("tag", "few", *CUT, "--embed", "-")
+    assert len((in_process.cwd / "e.jsonl").read_text().splitlines()) == 6
+    refused = in_process("tag", "few", *CUT, "--embed", "-")
     assert (refused.returncode, "--embed" in refused.err) == (2, True)
 
 
@@ -444,23 +446,25 @@ def tree(dymn) -> Path:
     return root
 
 
-def test_a_file_for_each_input_in_the_same_tree(dymn, tree: Path) -> None:
-    ran = dymn("tag", "tree", *CUT, "--out-dir", "out/deep")
+def test_a_file_for_each_input_in_the_same_tree(in_process, tree: Path) -> None:
+    ran = in_process("tag", "tree", *CUT, "--out-dir", "out/deep")
     assert ran.returncode == 0, ran.err
-    out = dymn.cwd / "out" / "deep"
+    out = in_process.cwd / "out" / "deep"
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert found == {"a.flac.csv", "a.wav.csv", "sub/a.wav.csv", "sub/take.1.wav.csv", "dymn.meta.json"}
-    alone = dymn("tag", "tree/sub/a.wav", *CUT, "-f", "csv")
+    alone = in_process("tag", "tree/sub/a.wav", *CUT, "-f", "csv")
     assert (out / "sub" / "a.wav.csv").read_bytes() == alone.stdout
     meta = json.loads((out / "dymn.meta.json").read_text())
     assert meta["options"]["window_s"] == 0.5
 
 
-def test_embeddings_for_each_input_have_an_index_each(dymn, tree: Path) -> None:
-    assert dymn("embed", "tree", *CUT, "--per", "window", "--out-dir", "out").returncode == 0
-    dymn("embed", "tree/sub/a.wav", *CUT, "--per", "window", "-o", "one.npy")
-    assert (dymn.cwd / "out/sub/a.wav.npy").read_bytes() == (dymn.cwd / "one.npy").read_bytes()
-    assert (dymn.cwd / "out/sub/a.wav.index.csv").read_bytes() == (dymn.cwd / "one.index.csv").read_bytes()
+def test_embeddings_for_each_input_have_an_index_each(in_process, tree: Path) -> None:
+    assert in_process("embed", "tree", *CUT, "--per", "window", "--out-dir", "out").returncode == 0
+    in_process("embed", "tree/sub/a.wav", *CUT, "--per", "window", "-o", "one.npy")
+    assert (in_process.cwd / "out/sub/a.wav.npy").read_bytes() == (in_process.cwd / "one.npy").read_bytes()
+    assert (in_process.cwd / "out/sub/a.wav.index.csv").read_bytes() == (
+        in_process.cwd / "one.index.csv"
+    ).read_bytes()
 
 
 @pytest.mark.slow
@@ -483,27 +487,27 @@ def test_files_for_each_input_go_on_where_they_stopped(dymn, archive: Path) -> N
     assert len(found) == 218 + 2
 
 
-def test_inputs_that_would_share_a_file_are_refused_before_any_work(dymn, tree: Path) -> None:
-    other = dymn.cwd / "other"
+def test_inputs_that_would_share_a_file_are_refused_before_any_work(in_process, tree: Path) -> None:
+    other = in_process.cwd / "other"
     write_audio(other / "a.wav", 0.5, 3)
-    ran = dymn("tag", "tree", "other", *CUT, "--out-dir", "out")
+    ran = in_process("tag", "tree", "other", *CUT, "--out-dir", "out")
     assert ran.returncode == 2
     assert "tree/a.wav and other/a.wav would both become out/a.wav.csv" in ran.err
-    assert not (dymn.cwd / "out").exists()
-    both = dymn("tag", "tree", *CUT, "--out-dir", "out", "-o", "t.csv")
+    assert not (in_process.cwd / "out").exists()
+    both = in_process("tag", "tree", *CUT, "--out-dir", "out", "-o", "t.csv")
     assert (both.returncode, "--out-dir" in both.err) == (2, True)
 
 
 @pytest.mark.slow
-def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -> None:
-    assert dymn("tag", "tree", *CUT, "--out-dir", "out").returncode == 0
-    refused = dymn("tag", "tree", *CUT, "--out-dir", "out")
+def test_files_that_are_there_are_not_replaced_without_force(in_process, tree: Path) -> None:
+    assert in_process("tag", "tree", *CUT, "--out-dir", "out").returncode == 0
+    refused = in_process("tag", "tree", *CUT, "--out-dir", "out")
     assert refused.returncode == 5
     assert "exists" in refused.err
     write_audio(tree / "sub" / "a.wav", 0.7, 50)
-    assert dymn("tag", "tree", *CUT, "--out-dir", "out", "--force").returncode == 0
-    alone = dymn("tag", "tree/sub/a.wav", *CUT, "-f", "csv")
-    assert (dymn.cwd / "out/sub/a.wav.csv").read_bytes() == alone.stdout
+    assert in_process("tag", "tree", *CUT, "--out-dir", "out", "--force").returncode == 0
+    alone = in_process("tag", "tree/sub/a.wav", *CUT, "-f", "csv")
+    assert (in_process.cwd / "out/sub/a.wav.csv").read_bytes() == alone.stdout
 
 
 # ---------------------------------------------------------------------- shares
@@ -511,17 +515,19 @@ def test_files_that_are_there_are_not_replaced_without_force(dymn, tree: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "npy"])
-def test_shares_put_together_are_the_whole(dymn, few: Path, suffix: str) -> None:
+def test_shares_put_together_are_the_whole(in_process, few: Path, suffix: str) -> None:
     shutil.copy(few / "take0.wav", few / 'say "hi",\n take.wav')
     (few / "broken.wav").write_text("no audio")
     command = ("embed" if suffix == "npy" else "tag", "few", *CUT)
-    assert dymn(*command, "-o", f"all.{suffix}").returncode == 6
+    assert in_process(*command, "-o", f"all.{suffix}").returncode == 6
     shares = [f"share{n}.{suffix}" for n in range(1, 4)]
-    codes = [dymn(*command, "--shard", f"{n}/3", "-o", share).returncode for n, share in enumerate(shares, 1)]
+    codes = [
+        in_process(*command, "--shard", f"{n}/3", "-o", share).returncode for n, share in enumerate(shares, 1)
+    ]
     assert sorted(codes) == [0, 0, 6]
-    ran = dymn("merge", *shares, "-o", f"merged.{suffix}")
+    ran = in_process("merge", *shares, "-o", f"merged.{suffix}")
     assert ran.returncode == 0, ran.err
-    assert outputs(dymn.cwd, "merged.") == outputs(dymn.cwd, "all.")
+    assert outputs(in_process.cwd, "merged.") == outputs(in_process.cwd, "all.")
 
 
 # ---------------------------------------------------------------------- memory
@@ -572,30 +578,30 @@ def write_long(path: Path, minutes: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_over_many_files_is_summed_up_in_a_line(dymn, archive: Path) -> None:
+def test_a_run_over_many_files_is_summed_up_in_a_line(in_process, archive: Path) -> None:
     names = (archive / "site1", archive / "site2" / "notes.wav")
-    ran = dymn("tag", *names, *CUT, "-o", "t.csv")
+    ran = in_process("tag", *names, *CUT, "-o", "t.csv")
     (line,) = [line for line in ran.err.splitlines() if "real time" in line]
     assert line.startswith("dymn: 75 files, 0.01 h of audio in ")
     assert line.endswith(" × real time), 2 failed")
-    quiet = dymn("tag", *names, *CUT, "-o", "q.csv", "-q")
+    quiet = in_process("tag", *names, *CUT, "-o", "q.csv", "-q")
     assert "real time" not in quiet.err
 
 
-def test_a_few_files_are_not_summed_up(dymn, few: Path) -> None:
-    assert "real time" not in dymn("tag", "few", *CUT, "-o", "t.csv").err
+def test_a_few_files_are_not_summed_up(in_process, few: Path) -> None:
+    assert "real time" not in in_process("tag", "few", *CUT, "-o", "t.csv").err
 
 
 @pytest.mark.slow
-def test_hundreds_of_failures_do_not_flood_the_terminal(dymn) -> None:
-    folder = dymn.cwd / "bad"
+def test_hundreds_of_failures_do_not_flood_the_terminal(in_process) -> None:
+    folder = in_process.cwd / "bad"
     folder.mkdir()
     for n in range(60):
         (folder / f"{n}.wav").write_text("no audio")
     write_audio(folder / "good.wav", 0.5, 1)
-    ran = dymn("tag", "bad", *CUT, "-o", "t.csv")
+    ran = in_process("tag", "bad", *CUT, "-o", "t.csv")
     assert ran.returncode == 6
     assert ran.err.count("dymn: failed: ") == 20
     assert "failed inputs are listed in t.csv.failures.csv" in ran.err
-    assert len(rows_of(dymn.cwd / "t.csv.failures.csv")) == 60
-    assert dymn("tag", "bad", *CUT, "-o", "t.csv", "-v").err.count("dymn: failed: ") == 60
+    assert len(rows_of(in_process.cwd / "t.csv.failures.csv")) == 60
+    assert in_process("tag", "bad", *CUT, "-o", "t.csv", "-v").err.count("dymn: failed: ") == 60

@@ -51,20 +51,20 @@ def asked(*names: str) -> list[str]:
     return [word for name in names for word in ("-m", name)]
 
 
-def test_tags_are_those_of_the_mean_logits(dymn: Any, clip: str, models: list[str]) -> None:
+def test_tags_are_those_of_the_mean_logits(in_process: Any, clip: str, models: list[str]) -> None:
     # The window of 2 s that is loudest for one model need not be so for all: one window, one mean.
     short = ("--window", 10)
     every = []
     for names in (*models, models):
         names = [names] if isinstance(names, str) else names
-        ran = dymn("tag", clip, *asked(*names), *short, "-k", 0, "-f", "jsonl", "--precision", 9)
+        ran = in_process("tag", clip, *asked(*names), *short, "-k", 0, "-f", "jsonl", "--precision", 9)
         tags = sorted(json.loads(ran.out)["tags"], key=lambda tag: tag["index"])
         every.append(np.array([tag["score"] for tag in tags]))
     logits = [np.log(scores / (1 - scores)) for scores in every]
     np.testing.assert_allclose(logits[3], np.mean(logits[:3], axis=0), atol=1e-4)
 
 
-def test_machine_formats_name_all_of_them(dymn: Any, clip: str, models: list[str]) -> None:
+def test_machine_formats_name_all_of_them(dymn: Any, in_process: Any, clip: str, models: list[str]) -> None:
     ran = dymn("tag", clip, *asked(*models), *SHORT, "-f", "jsonl")
     found = json.loads(ran.out)["model"]
     hashes = [
@@ -75,53 +75,53 @@ def test_machine_formats_name_all_of_them(dymn: Any, clip: str, models: list[str
         zip("abc", hashes, strict=True)
     )
     assert found["sha256"] == hashlib.sha256("".join(f"{each}\n" for each in hashes).encode()).hexdigest()
-    assert dymn("tag", clip, *asked(*models), *SHORT, "-o", "t.csv").returncode == 0
+    assert in_process("tag", clip, *asked(*models), *SHORT, "-o", "t.csv").returncode == 0
     assert json.loads((dymn.cwd / "t.csv.meta.json").read_bytes())["model"] == found
-    single = json.loads(dymn("tag", clip, "-m", models[0], *SHORT, "-f", "jsonl").out)["model"]
+    single = json.loads(in_process("tag", clip, "-m", models[0], *SHORT, "-f", "jsonl").out)["model"]
     assert list(single) == ["name", "sha256", "backend", "provider"]
 
 
 @pytest.mark.slow
-def test_events_hear_all_of_them(dymn: Any, clip: str, models: list[str]) -> None:
-    refused = dymn("events", clip, *asked(*models))  # one of them has steps of its own
+def test_events_hear_all_of_them(in_process: Any, clip: str, models: list[str]) -> None:
+    refused = in_process("events", clip, *asked(*models))  # one of them has steps of its own
     assert (refused.returncode, refused.out) == (2, "")
     assert "or use --method windows" in refused.err
-    two = dymn("events", clip, *asked(*models[:2]), "-t", 0.01, "-f", "jsonl")
+    two = in_process("events", clip, *asked(*models[:2]), "-t", 0.01, "-f", "jsonl")
     assert json.loads(two.out)["events"]
-    ran = dymn("events", clip, *asked(*models), "-t", 0.5, "-f", "jsonl", "--method", "windows")
+    ran = in_process("events", clip, *asked(*models), "-t", 0.5, "-f", "jsonl", "--method", "windows")
     assert ran.returncode == 0
     document = json.loads(ran.out)
     assert (document["model"]["name"], bool(document["events"])) == ("a+b+c", True)
 
 
 @pytest.mark.slow
-def test_embeddings_are_refused_or_concatenated(dymn: Any, clip: str, models: list[str]) -> None:
+def test_embeddings_are_refused_or_concatenated(in_process: Any, clip: str, models: list[str]) -> None:
     for words in (("embed", clip), ("embed", clip, "--per", "window"), ("tag", clip, "--embed", "e.npy")):
-        ran = dymn(*words, *asked(*models), *SHORT)
+        ran = in_process(*words, *asked(*models), *SHORT)
         assert (ran.returncode, ran.err.count("\n")) == (2, 1)
         assert "an ensemble has no embedding of its own" in ran.err
         assert "--concat" in ran.err
-        assert not (dymn.cwd / "e.npy").exists()
+        assert not (in_process.cwd / "e.npy").exists()
     alone = []
     for name in models:
-        assert dymn("embed", clip, "-m", name, *SHORT, "-o", "one.npy", "--force").returncode == 0
-        alone.append(np.load(dymn.cwd / "one.npy"))
-    ran = dymn("embed", clip, *asked(*models), *SHORT, "--concat", "-o", "all.npy")
+        assert in_process("embed", clip, "-m", name, *SHORT, "-o", "one.npy", "--force").returncode == 0
+        alone.append(np.load(in_process.cwd / "one.npy"))
+    ran = in_process("embed", clip, *asked(*models), *SHORT, "--concat", "-o", "all.npy")
     assert ran.returncode == 0
-    assert np.array_equal(np.load(dymn.cwd / "all.npy"), np.concatenate(alone, axis=1))
-    ran = dymn("tag", clip, *asked(*models), *SHORT, "--concat", "--embed", "beside.npy", "-o", "t.csv")
+    assert np.array_equal(np.load(in_process.cwd / "all.npy"), np.concatenate(alone, axis=1))
+    ran = in_process("tag", clip, *asked(*models), *SHORT, "--concat", "--embed", "beside.npy", "-o", "t.csv")
     assert ran.returncode == 0
-    assert np.array_equal(np.load(dymn.cwd / "beside.npy"), np.load(dymn.cwd / "all.npy"))
+    assert np.array_equal(np.load(in_process.cwd / "beside.npy"), np.load(in_process.cwd / "all.npy"))
 
 
 @pytest.mark.slow
-def test_a_journal_is_that_of_all_models(dymn: Any, clip: str, models: list[str]) -> None:
+def test_a_journal_is_that_of_all_models(in_process: Any, clip: str, models: list[str]) -> None:
     words = ("tag", clip, "gone.wav", *SHORT, "-o", "t.csv")  # one that fails keeps the journal
-    assert dymn(*words, *asked(*models)).returncode == 6
-    again = dymn(*words, *asked(*models))
+    assert in_process(*words, *asked(*models)).returncode == 6
+    again = in_process(*words, *asked(*models))
     assert (again.returncode, "was there already" in again.err) == (6, True)
     for others in (models[:2], models[0:1], [models[1], models[0], models[2]]):
-        ran = dymn(*words, *asked(*others))
+        ran = in_process(*words, *asked(*others))
         assert (ran.returncode, "other options" in ran.err or "model" in ran.err) == (5, True), ran.err
 
 
@@ -132,38 +132,40 @@ def test_workers_answer_as_one_process_does(dymn: Any, clip: str, models: list[s
     assert dymn(*words, "--limit-per-file", 60, "-j", 2).stdout == dymn(*words).stdout
 
 
-def test_what_does_not_go_together_is_refused(dymn: Any, clip: str, models: list[str]) -> None:
-    birds = model(dymn, "birds", 4, vocabulary=Vocabulary.from_names(["wren", "robin"]))
+def test_what_does_not_go_together_is_refused(in_process: Any, clip: str, models: list[str]) -> None:
+    birds = model(in_process, "birds", 4, vocabulary=Vocabulary.from_names(["wren", "robin"]))
     for words, said in (
         ((*asked(models[0], birds),), "a and birds do not have the same labels"),
         ((*asked(models[0], models[0]),), "the same model twice: a"),
         ((*asked(*models), "--concat"), "--concat is for embeddings"),
     ):
-        ran = dymn("tag", clip, *words)
+        ran = in_process("tag", clip, *words)
         assert (ran.returncode, ran.stdout, ran.err.count("\n")) == (2, b"", 1)
         assert said in ran.err
 
 
-def test_a_model_without_sounds_embeds_and_neither_tags_nor_finds_events(dymn: Any, clip: str) -> None:
+def test_a_model_without_sounds_embeds_and_neither_tags_nor_finds_events(in_process: Any, clip: str) -> None:
     things = Vocabulary.from_names([f"thing {n}" for n in range(10)])
-    name = model(dymn, "mn01_im", 5, vocabulary=things, purpose="embeddings")
+    name = model(in_process, "mn01_im", 5, vocabulary=things, purpose="embeddings")
     for command in ("tag", "events"):
-        ran = dymn(command, clip, "-m", name)
+        ran = in_process(command, clip, "-m", name)
         assert (ran.returncode, ran.stdout, ran.err.count("\n")) == (2, b"", 1)
         assert "mn01_im gives embeddings only" in ran.err
         assert "dymn embed" in ran.err
-    ran = dymn("embed", clip, "-m", name, *SHORT)
+    ran = in_process("embed", clip, "-m", name, *SHORT)
     assert (ran.returncode, ran.err) == (0, "")
     size = ARCHITECTURES["mn01"].embedding_size
     assert len(json.loads(ran.out)["embedding"]) == size
 
 
-def test_the_environment_names_one_model_even_with_spaces(dymn: Any, clip: str, models: list[str]) -> None:
-    (dymn.cwd / "my models").mkdir()
-    (dymn.cwd / "a.safetensors").rename(dymn.cwd / "my models" / "a b.safetensors")
-    ran = dymn("tag", clip, *SHORT, "-f", "jsonl", env={"DYMN_MODEL": "my models/a b.safetensors"})
+def test_the_environment_names_one_model_even_with_spaces(
+    in_process: Any, clip: str, models: list[str]
+) -> None:
+    (in_process.cwd / "my models").mkdir()
+    (in_process.cwd / "a.safetensors").rename(in_process.cwd / "my models" / "a b.safetensors")
+    ran = in_process("tag", clip, *SHORT, "-f", "jsonl", env={"DYMN_MODEL": "my models/a b.safetensors"})
     assert json.loads(ran.out)["model"]["name"] == "a"
-    ran = dymn("tag", clip, *SHORT, "-f", "jsonl", *asked(models[1]), env={"DYMN_MODEL": "none at all"})
+    ran = in_process("tag", clip, *SHORT, "-f", "jsonl", *asked(models[1]), env={"DYMN_MODEL": "none at all"})
     assert json.loads(ran.out)["model"]["name"] == "b"
 
 

@@ -48,14 +48,13 @@ def head(street: bytes, seconds: float) -> int:
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
-def test_a_pipe_gives_the_bytes_of_a_file(dymn: Any, street: bytes, words: tuple[Any, ...]) -> None:
-    (dymn.cwd / "street.wav").write_bytes(street)
-    piped = dymn(*words, input=street)
-    with (dymn.cwd / "street.wav").open("rb") as stream:
-        process = dymn.start(*words, stdin=stream)
-        out, err = process.communicate(timeout=60)
-    assert (piped.returncode, process.returncode) == (0, 0), piped.err + err.decode()
-    assert piped.stdout == out != b""
+def test_a_pipe_gives_the_bytes_of_a_file(in_process: Any, street: bytes, words: tuple[Any, ...]) -> None:
+    (in_process.cwd / "street.wav").write_bytes(street)
+    piped = in_process(*words, input=street)
+    with (in_process.cwd / "street.wav").open("rb") as stream:
+        read = in_process(*words, input=stream)
+    assert (piped.returncode, read.returncode) == (0, 0), piped.err + read.err
+    assert piped.stdout == read.stdout != b""
 
 
 @pytest.mark.process

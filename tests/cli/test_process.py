@@ -57,10 +57,12 @@ def test_a_reader_that_goes_away_is_no_error(dymn: Any, clip: str, folder: str) 
     assert "Exception" not in ran.err
 
 
-def test_sound_comes_from_a_pipe_a_file_or_another_program(dymn: Any, record: Record) -> None:
+def test_sound_comes_from_a_pipe_a_file_or_another_program(
+    dymn: Any, in_process: Any, record: Record
+) -> None:
     record("clip.flac", (CAT, 10))
     data = (dymn.cwd / "clip.flac").read_bytes()
-    piped = dymn("tag", "-", "-k", 2, input=data)
+    piped = in_process("tag", "-", "-k", 2, input=data)
     assert (piped.returncode, piped.stderr, len(piped.rows)) == (0, b"", 2)
     assert piped.rows[0][0] == "-"
     ran = dymn.shell(
@@ -113,14 +115,14 @@ def test_without_a_stderr_the_work_is_done_all_the_same(dymn: Any, record: Recor
 # ---------------------------------------------------------------------- lists of names
 
 
-def test_names_come_from_a_list_in_any_line_end_and_each_once(dymn: Any, record: Record) -> None:
+def test_names_come_from_a_list_in_any_line_end_and_each_once(in_process: Any, record: Record) -> None:
     for name in ("a.wav", " b .wav", "new\nline.wav"):
         record(name, (CAT, 0.1))
     listed = b"a.wav\r\n\n./a.wav\n b .wav\r\n\r\na.wav"
-    ran = dymn("tag", "--files-from", "-", "-k", 1, "-j", 1, input=listed)
+    ran = in_process("tag", "--files-from", "-", "-k", 1, "-j", 1, input=listed)
     assert ([row[0] for row in ran.rows], ran.returncode) == (["a.wav", " b .wav"], 0)
-    (dymn.cwd / "list").write_bytes(b"new\nline.wav\0\0a.wav\0")
-    ran = dymn("tag", " b .wav", "--files-from", "list", "-0", "-k", 1, "-j", 1)
+    (in_process.cwd / "list").write_bytes(b"new\nline.wav\0\0a.wav\0")
+    ran = in_process("tag", " b .wav", "--files-from", "list", "-0", "-k", 1, "-j", 1)
     assert ([row[0] for row in ran.rows], ran.returncode) == ([" b .wav", r"new\nline.wav", "a.wav"], 0)
 
 
@@ -133,8 +135,10 @@ def test_names_come_from_a_list_in_any_line_end_and_each_once(dymn: Any, record:
         (["--dry-run", "--files-from", "-"], b"\n", 3, "-: no names in this list"),
     ],
 )
-def test_lists_that_cannot_be_read(dymn: Any, words: list[str], data: bytes, code: int, said: str) -> None:
-    ran = dymn("tag", *words, "-j", 1, input=data)
+def test_lists_that_cannot_be_read(
+    in_process: Any, words: list[str], data: bytes, code: int, said: str
+) -> None:
+    ran = in_process("tag", *words, "-j", 1, input=data)
     assert (ran.returncode, ran.stdout) == (code, b"")
     assert ran.err == f"dymn: error: {said}\n"
 
@@ -148,13 +152,13 @@ def test_a_list_may_name_standard_input_nowhere(dymn: Any, record: Record, clip:
 # ---------------------------------------------------------------------- folders
 
 
-def test_a_folder_of_traps(dymn: Any, record: Record) -> None:
+def test_a_folder_of_traps(in_process: Any, record: Record) -> None:
     record("d/a.wav", (CAT, 0.1))
-    (dymn.cwd / "d/up").symlink_to("../d")
-    (dymn.cwd / "d/self.wav").symlink_to("self.wav")
-    (dymn.cwd / "d/gone.wav").symlink_to("nowhere.wav")
-    os.mkfifo(dymn.cwd / "d/pipe.wav")
-    ran = dymn("tag", "d", "-k", 1)
+    (in_process.cwd / "d/up").symlink_to("../d")
+    (in_process.cwd / "d/self.wav").symlink_to("self.wav")
+    (in_process.cwd / "d/gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo(in_process.cwd / "d/pipe.wav")
+    ran = in_process("tag", "d", "-k", 1)
     assert (ran.returncode, [row[0] for row in ran.rows]) == (6, ["d/a.wav"])
     assert "d/gone.wav: no such file" in ran.err
     assert "d/self.wav: " in ran.err
@@ -214,22 +218,24 @@ def test_output_is_utf_8_with_points_whatever_the_locale(
     assert ran.rows[0][2:4] == ["0.0", "1.0"]
 
 
-def test_the_environment_sets_defaults_and_the_command_line_goes_before_it(dymn: Any, clip: str) -> None:
-    ran = dymn("tag", clip, env={"DYMN_MODEL": "no-such-model"})
+def test_the_environment_sets_defaults_and_the_command_line_goes_before_it(
+    in_process: Any, clip: str
+) -> None:
+    ran = in_process("tag", clip, env={"DYMN_MODEL": "no-such-model"})
     assert (ran.returncode, ran.stdout) == (2, b"")
     assert "no-such-model" in ran.err
-    assert dymn("tag", clip, "-m", "dymn04_kd", env={"DYMN_MODEL": "no-such-model"}).returncode == 0
-    assert "no backend 'abacus'" in dymn("tag", clip, env={"DYMN_BACKEND": "abacus"}).err
-    assert "no device 'tpu'" in dymn("tag", clip, env={"DYMN_DEVICE": "tpu"}).err
+    assert in_process("tag", clip, "-m", "dymn04_kd", env={"DYMN_MODEL": "no-such-model"}).returncode == 0
+    assert "no backend 'abacus'" in in_process("tag", clip, env={"DYMN_BACKEND": "abacus"}).err
+    assert "no device 'tpu'" in in_process("tag", clip, env={"DYMN_DEVICE": "tpu"}).err
 
 
 # ---------------------------------------------------------------------- how much is said
 
 
-def test_quiet_says_errors_only_and_verbose_says_more(dymn: Any, record: Record, clip: str) -> None:
+def test_quiet_says_errors_only_and_verbose_says_more(in_process: Any, record: Record, clip: str) -> None:
     record("short.wav", (CAT, 1))
     words = ("tag", "short.wav", clip, "none.wav", "-k", 1)
-    plain, quiet, verbose = (dymn(*words, *more).err.splitlines() for more in ([], ["-q"], ["-v"]))
+    plain, quiet, verbose = (in_process(*words, *more).err.splitlines() for more in ([], ["-q"], ["-v"]))
     assert quiet == ["dymn: failed: none.wav: no such file", "dymn: error: 1 of 3 inputs failed"]
     note = "dymn: short.wav: shorter than the window (1.00 of 10 s): repeated up to it"
     assert set(verbose) >= {*quiet, note}
@@ -237,10 +243,10 @@ def test_quiet_says_errors_only_and_verbose_says_more(dymn: Any, record: Record,
     assert any("1 of 2 results carry notes" in line for line in plain)
 
 
-def test_traces_are_shown_on_demand_only(dymn: Any, clip: str) -> None:
+def test_traces_are_shown_on_demand_only(in_process: Any, clip: str) -> None:
     words = ("tag", clip, "-l", "no such label")
-    assert "Traceback" not in dymn(*words, "-v").err
-    for ran in (dymn(*words, "-vv"), dymn(*words, env={"DYMN_DEBUG": "1"})):
+    assert "Traceback" not in in_process(*words, "-v").err
+    for ran in (in_process(*words, "-vv"), in_process(*words, env={"DYMN_DEBUG": "1"})):
         assert ran.returncode == 2
         assert ran.err.startswith("dymn: error: unknown label 'no such label'; nearest: ")
         assert "Traceback (most recent call last):" in ran.err
@@ -261,10 +267,10 @@ def test_decoders_do_not_talk_into_our_stderr(dymn: Any, record: Record) -> None
 # ---------------------------------------------------------------------- terminals
 
 
-def test_a_terminal_changes_the_form_and_not_the_meaning(dymn: Any, clip: str) -> None:
+def test_a_terminal_changes_the_form_and_not_the_meaning(dymn: Any, in_process: Any, clip: str) -> None:
     ran = dymn.terminal("tag", clip, "-k", 2, streams="out err", columns=80)
     assert ran.returncode == 0
-    plain = dymn("tag", clip, "-k", 2)
+    plain = in_process("tag", clip, "-k", 2)
     assert "\x1b[" in ran.out
     for label, score in (row[5:] for row in plain.rows):
         assert label in ran.out
@@ -296,14 +302,16 @@ def test_colour_on_terminals(
     assert "no such file" in ran.err
 
 
-def test_colour_in_pipes_is_by_demand_and_for_each_stream_on_its_own(dymn: Any, clip: str) -> None:
-    ran = dymn("tag", clip, "none.wav", "-f", "table")
+def test_colour_in_pipes_is_by_demand_and_for_each_stream_on_its_own(
+    dymn: Any, in_process: Any, clip: str
+) -> None:
+    ran = in_process("tag", clip, "none.wav", "-f", "table")
     assert b"\x1b" not in ran.stdout + ran.stderr
     for more, env in ((["--color", "always"], {}), ([], {"FORCE_COLOR": "1"})):
-        ran = dymn("tag", clip, "none.wav", "-f", "table", *more, env=env)
+        ran = in_process("tag", clip, "none.wav", "-f", "table", *more, env=env)
         assert b"\x1b[" in ran.stdout
         assert b"\x1b[" in ran.stderr
-    assert b"\x1b" not in dymn("tag", clip, "--color", "always").stdout  # rows are never coloured
+    assert b"\x1b" not in in_process("tag", clip, "--color", "always").stdout  # rows are never coloured
     ran = dymn.terminal("tag", clip, "none.wav", "-f", "table", streams="err")
     assert ("\x1b[" in ran.out, "\x1b[" in ran.err) == (False, True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dymn_cli.errors import ModelError
@@ -57,7 +57,6 @@ def test_the_papers_context_values_are_preferred(knob: str, value: int) -> None:
     assert infer_config(state_shapes(config)) == config
 
 
-@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_whatever_is_found_has_exactly_the_tensors_of_the_file(
     configs: st.SearchStrategy[ModelConfig], data: st.DataObject

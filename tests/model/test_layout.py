@@ -13,7 +13,7 @@ from dymn_cli.model.config import ModelConfig  # noqa: E402
 from dymn_cli.model.layout import is_optional, state_shapes  # noqa: E402
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2, deadline=None)
 @given(data=st.data())
 def test_keys_and_shapes_are_those_of_the_torch_modules(
     configs: st.SearchStrategy[ModelConfig], data: st.DataObject

@@ -182,7 +182,10 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=2 * settings.default.max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_no_damage_gets_past_our_own_errors(data: st.DataObject, put: Callable[[bytes], Path]) -> None:
     damaged = bytearray(data.draw(st.sampled_from(SEEDS)))

@@ -201,7 +201,7 @@ def test_references_to_one_thing_do_not_multiply_it() -> None:
     assert value[0] is value[1]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_our_error(data: bytes) -> None:
     for start in (b"", b"\x80\x02", b"\x80\x04"):
@@ -216,7 +216,7 @@ VALID = pickle.dumps(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples, deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), min_size=1, max_size=4),
     length=st.integers(0, len(VALID)),

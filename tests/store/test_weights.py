@@ -236,7 +236,7 @@ def test_metadata_that_describe_no_model_say_what_is_wrong(
     assert "\n" not in caught.value.message
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_gets_past_our_own_errors(data: st.DataObject, saved: Path) -> None:
     original = saved.read_bytes()

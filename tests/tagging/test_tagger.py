@@ -225,7 +225,7 @@ def test_windows_come_in_order_though_they_are_done_out_of_order(backend: Any, z
 def test_windows_stream_while_the_source_is_read(
     tagger: Tagger, tone: Tone, animals: SimpleNamespace
 ) -> None:
-    with tagger.analyse((tone(animals.cat, 600), RATE)) as analysis:
+    with tagger.analyse((tone(animals.cat, 300), RATE)) as analysis:
         _, window = next(iter(analysis))
         assert window.end_s == 10.0
         assert analysis.duration_s < 200

@@ -83,10 +83,11 @@ def test_a_recording_without_a_time_has_an_empty_cell_and_a_warning(
     assert json.loads(ran.out)["clock"] is None
 
 
-def test_workers_give_the_same_bytes(dymn, night: str, record: Record) -> None:
+def test_workers_give_the_same_bytes(dymn, in_process, night: str, record: Record) -> None:
     record("20190523_020000.wav", (DUCK, 3))
     ran = [
-        dymn("tag", ".", "--clock", "auto", "-f", "csv", "-j", n, "--specific", "-t", 0.01) for n in (1, 2)
+        run("tag", ".", "--clock", "auto", "-f", "csv", "-j", n, "--specific", "-t", 0.01)
+        for n, run in ((1, in_process), (2, dymn))
     ]
     assert ran[0].stdout == ran[1].stdout
     assert "2019-05-23T02:00:00.000" in ran[0].out

@@ -21,35 +21,36 @@ def test_each_clip_is_tagged_as_what_it_is(dymn):
         assert best[5] in clip.labels
 
 
-def test_stderr_says_what_each_clip_is_unless_it_is_to_be_quiet(dymn):
-    told = dymn("demo", "-k", 1).err.splitlines()
+def test_stderr_says_what_each_clip_is_unless_it_is_to_be_quiet(in_process):
+    told = in_process("demo", "-k", 1).err.splitlines()
     assert told == [f"dymn: {clip.path.name}: {clip.description}" for clip in CLIPS]
-    assert dymn("demo", "-q").stderr == b""
+    assert in_process("demo", "-q").stderr == b""
 
 
-def test_the_number_of_tags_is_an_option(dymn):
-    assert len(dymn("demo", "-k", 1, "-q").rows) == len(CLIPS)
-    assert len(dymn("demo", "-k", 0, "-q").rows) == len(CLIPS) * 527
+def test_the_number_of_tags_is_an_option(in_process):
+    assert len(in_process("demo", "-k", 1, "-q").rows) == len(CLIPS)
+    assert len(in_process("demo", "-k", 0, "-q").rows) == len(CLIPS) * 527
 
 
-def test_the_formats_are_those_of_tag(dymn):
-    objects = [json.loads(line) for line in dymn("demo", "-f", "jsonl").out.splitlines()]
+def test_the_formats_are_those_of_tag(in_process):
+    objects = [json.loads(line) for line in in_process("demo", "-f", "jsonl").out.splitlines()]
     assert [clip["schema"] for clip in objects] == ["dymn.clip/1"] * len(CLIPS)
-    assert dymn("demo", "-f", "csv").out.startswith("source,channel,start_s,end_s,rank,label,mid,score\n")
-    assert dymn("demo", "-f", "npy").returncode == 2
+    assert in_process("demo", "-f", "csv").out.startswith(
+        "source,channel,start_s,end_s,rank,label,mid,score\n"
+    )
+    assert in_process("demo", "-f", "npy").returncode == 2
 
 
-def test_the_clips_can_be_found_to_listen_to_them(dymn):
-    paths = [Path(line) for line in dymn("demo", "--path").out.splitlines()]
+def test_the_clips_can_be_found_to_listen_to_them(in_process):
+    paths = [Path(line) for line in in_process("demo", "--path").out.splitlines()]
     assert all(path.is_absolute() for path in paths)
     assert [path.read_bytes()[:4] for path in paths] == [b"fLaC"] * len(CLIPS)
 
 
-def test_tag_says_the_same_of_them(dymn):
-    ran = dymn.shell("dymn tag $(dymn demo --path) -k 3 | cut -f 5-; dymn demo -q | cut -f 5-")
-    lines = ran.out.splitlines()
-    assert len(lines) == 2 * 3 * len(CLIPS)
-    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+def test_tag_says_the_same_of_them(in_process):
+    tagged = in_process("tag", *in_process("demo", "--path").out.splitlines(), "-k", 3).rows
+    assert len(tagged) == 3 * len(CLIPS)
+    assert [row[4:] for row in in_process("demo", "-q").rows] == [row[4:] for row in tagged]
 
 
 @pytest.mark.parametrize("columns", [80, 50])

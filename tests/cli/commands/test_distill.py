@@ -344,7 +344,7 @@ def test_the_hash_that_is_told_is_that_of_the_file(
     assert printed.out == ""  # nothing is held out, so nothing is measured
 
 
-@pytest.mark.parametrize("device", ["coreml", "openvino:GPU", "auto"])
+@pytest.mark.parametrize("device", ["coreml", pytest.param("openvino:GPU", marks=pytest.mark.slow), "auto"])
 def test_a_default_device_that_trains_nothing_leaves_the_cpu(
     device: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any
 ) -> None:

@@ -21,6 +21,8 @@ from dymn_cli.frontend import FrontEndConfig
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import read_weights
 
+ALL_EXTRAS = parts.EXTRAS
+
 
 @pytest.fixture
 def checks(monkeypatch, capsysbinary):
@@ -61,6 +63,7 @@ def test_json_for_bug_reports(monkeypatch, capsysbinary):
     assert all(document["times_ms"][stage] > 0 for stage in ("decode_ms", "log_mel_ms", "model_ms"))
 
 
+@pytest.mark.process
 def test_a_terminal_gets_a_line_a_check_within_80_columns(dymn):
     ran = dymn.terminal("doctor", columns=80, streams="out err", env={"NO_COLOR": "1"})
     assert ran.returncode == 0
@@ -88,9 +91,10 @@ def test_an_extra_that_cannot_be_loaded_is_a_warning_that_says_why(monkeypatch, 
     assert hint == "only needed for nothing but this test; reinstall it: pip install strangeaudio"
 
 
-def test_it_says_which_devices_are_there_and_why_others_are_not(dymn):
+def test_it_says_which_devices_are_there_and_why_others_are_not(monkeypatch, checks):
     pytest.importorskip("torch")
-    found = {row[0]: row[1:] for row in dymn("doctor").rows}
+    monkeypatch.setattr(parts, "EXTRAS", {"torch": ALL_EXTRAS["torch"]})
+    _, found = checks()
     state, detail, _ = found["cuda"]
     assert state == "ok" or "PyTorch" in detail
     assert metadata.version("torch") in found["torch"][1]
@@ -202,6 +206,7 @@ def test_a_part_that_is_missing_fails(monkeypatch, checks):
     assert found["self-test"][0] == "ok"
 
 
+@pytest.mark.slow
 def test_a_part_that_cannot_be_loaded_fails_and_the_rest_is_told(dymn, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "soundfile.py").write_text("raise OSError('cannot load libsndfile.so')\n")

@@ -49,22 +49,22 @@ def test_a_table_on_a_terminal(dymn, street: Path) -> None:
     assert re.search(r"0:1[123](\.\d+)? – 0:1[67](\.\d+)? +Siren +━+╸? +0\.\d{4}$", line)
 
 
-def test_kinds_of_a_sound_that_is_no_label(dymn, street: Path) -> None:
-    ran = dymn("events", street, "-l", "Sounds of things", "--descendants", "-f", "csv")
+def test_kinds_of_a_sound_that_is_no_label(in_process, street: Path) -> None:
+    ran = in_process("events", street, "-l", "Sounds of things", "--descendants", "-f", "csv")
     assert ran.returncode == 0
     labels = [line.split(",")[4] for line in ran.out.splitlines()[1:]]
     assert "Siren" in labels
     assert "Silence" not in labels
-    refused = dymn("events", street, "-l", "Sounds of things")
+    refused = in_process("events", street, "-l", "Sounds of things")
     assert (refused.returncode, refused.out) == (2, "")
     assert "--descendants" in refused.err
 
 
-def test_thresholds_by_label_and_limits_of_length(dymn, street: Path) -> None:
-    (dymn.cwd / "own.csv").write_text("label,threshold\nSiren,0.999\n")
-    strict = dymn("events", street, "-l", "Siren", "-t", "0.1", "--thresholds", "own.csv")
+def test_thresholds_by_label_and_limits_of_length(in_process, street: Path) -> None:
+    (in_process.cwd / "own.csv").write_text("label,threshold\nSiren,0.999\n")
+    strict = in_process("events", street, "-l", "Siren", "-t", "0.1", "--thresholds", "own.csv")
     assert (strict.returncode, strict.out) == (0, "")
-    long = dymn("events", street, "-l", "Siren", "--min-length", "20")
+    long = in_process("events", street, "-l", "Siren", "--min-length", "20")
     assert (long.returncode, long.out) == (0, "")
 
 
@@ -79,9 +79,9 @@ def test_thresholds_by_label_and_limits_of_length(dymn, street: Path) -> None:
     ],
 )
 def test_json_holds_what_was_asked_for(
-    options: tuple[str, ...], resolved: dict[str, object], dymn, street: Path
+    options: tuple[str, ...], resolved: dict[str, object], in_process, street: Path
 ) -> None:
-    ran = dymn("events", street, "-l", "siren", "-t", "0.4", "-f", "jsonl", *options)
+    ran = in_process("events", street, "-l", "siren", "-t", "0.4", "-f", "jsonl", *options)
     (line,) = ran.out.splitlines()
     found = json.loads(line)
     assert (found["schema"], found["duration_s"]) == ("dymn.events/1", 30.0)
@@ -101,24 +101,28 @@ def test_json_holds_what_was_asked_for(
     assert found["events"][0]["n_windows"] >= (1 if resolved["method"] == "frames" else 5)
 
 
-def test_both_methods_find_the_siren(dymn, street: Path) -> None:
+def test_both_methods_find_the_siren(in_process, street: Path) -> None:
     for method, off_s in (("frames", 0.5), ("windows", 1.0)):
-        ran = dymn("events", street, "-l", "Siren", "--method", method)
+        ran = in_process("events", street, "-l", "Siren", "--method", method)
         ((_, _, start_s, end_s, _, _),) = ran.rows
         assert float(start_s) == pytest.approx(SIREN_S[0], abs=off_s), method
         assert float(end_s) == pytest.approx(SIREN_S[1], abs=off_s), method
-    ran = dymn("events", street, "--method", "both")
+    ran = in_process("events", street, "--method", "both")
     assert (ran.returncode, ran.out) == (2, "")
     assert "no method 'both'" in ran.err
 
 
-def test_the_same_bytes_however_many_work_at_it(dymn, street: Path) -> None:
+def test_the_same_bytes_however_many_work_at_it(dymn, in_process, street: Path) -> None:
     samples, _ = sf.read(street, dtype="float32")
     for n, length_s in enumerate((30, 23.4, 3)):
         sf.write(dymn.cwd / f"{n}.wav", samples[-round(length_s * RATE_HZ) :], RATE_HZ)
     results = {
-        dymn("events", ".", "-t", "0.05", "-f", "jsonl", *options).out
-        for options in (("-j", "1", "--threads", "1"), ("-j", "2"), ("-j", "1", "--batch-size", "4"))
+        run("events", ".", "-t", "0.05", "-f", "jsonl", *options).out
+        for run, options in (
+            (in_process, ("-j", "1", "--threads", "1")),
+            (dymn, ("-j", "2")),
+            (in_process, ("-j", "1", "--batch-size", "4")),
+        )
     }
     assert len(results) == 1
     assert results.pop().count('"label"') > 3
@@ -132,8 +136,8 @@ def test_the_same_bytes_however_many_work_at_it(dymn, street: Path) -> None:
         ("kaleidoscope", r"{folder},,street \[1\]\.wav,0,1[12]\.\d+,\d\.\d+,Siren,0\.\d{{4}},"),
     ],
 )
-def test_forms_for_other_programs(form: str, line: str, dymn, street: Path) -> None:
-    ran = dymn("events", street, "-l", "Siren", "-f", form)
+def test_forms_for_other_programs(form: str, line: str, in_process, street: Path) -> None:
+    ran = in_process("events", street, "-l", "Siren", "-f", form)
     assert (ran.returncode, ran.err) == (0, "")
     spelled = str(street).replace(" ", "%20")
     names = {"street": street, "rttm": spelled, "folder": street.parent}
@@ -141,52 +145,54 @@ def test_forms_for_other_programs(form: str, line: str, dymn, street: Path) -> N
     assert re.fullmatch(pattern, ran.out.splitlines()[-1]), ran.out
 
 
-def test_labels_for_audacity(dymn, street: Path) -> None:
-    ran = dymn("events", street, "-l", "Siren", "-f", "audacity", "-o", "street.txt")
+def test_labels_for_audacity(in_process, street: Path) -> None:
+    ran = in_process("events", street, "-l", "Siren", "-f", "audacity", "-o", "street.txt")
     assert (ran.returncode, ran.out) == (0, "")
-    start_s, end_s, label = (dymn.cwd / "street.txt").read_text().rstrip("\n").split("\t")
+    start_s, end_s, label = (in_process.cwd / "street.txt").read_text().rstrip("\n").split("\t")
     assert label == "Siren"
     assert float(start_s) == pytest.approx(SIREN_S[0], abs=1)
     assert float(end_s) > 15
-    assert sorted(path.name for path in dymn.cwd.iterdir()) == ["street.txt", "street.txt.meta.json"]
+    assert sorted(path.name for path in in_process.cwd.iterdir()) == ["street.txt", "street.txt.meta.json"]
 
 
 @pytest.mark.parametrize("form", ["audacity", "srt", "vtt"])
-def test_such_a_file_is_about_one_recording(form: str, dymn, street: Path) -> None:
-    sf.write(dymn.cwd / "other.wav", np.zeros(RATE_HZ), RATE_HZ)
-    ran = dymn("events", street, "other.wav", "-f", form, "-o", "both.txt")
+def test_such_a_file_is_about_one_recording(form: str, in_process, street: Path) -> None:
+    sf.write(in_process.cwd / "other.wav", np.zeros(RATE_HZ), RATE_HZ)
+    ran = in_process("events", street, "other.wav", "-f", form, "-o", "both.txt")
     assert (ran.returncode, ran.out) == (2, "")
     assert f"{form} is about one recording" in ran.err
-    listed = dymn("events", "--files-from", "-", "-f", form, "-o", "both.txt", input=b"other.wav\nx.wav\n")
+    listed = in_process(
+        "events", "--files-from", "-", "-f", form, "-o", "both.txt", input=b"other.wav\nx.wav\n"
+    )
     assert listed.returncode == 2
-    assert [path.name for path in dymn.cwd.iterdir()] == ["other.wav"]
+    assert [path.name for path in in_process.cwd.iterdir()] == ["other.wav"]
 
 
-def test_a_file_of_labels_for_each_recording(dymn, street: Path) -> None:
-    (dymn.cwd / "in").mkdir()
-    (dymn.cwd / "in" / "street.wav").symlink_to(street)
-    sf.write(dymn.cwd / "in" / "quiet.wav", np.zeros(7 * RATE_HZ), RATE_HZ)
-    ran = dymn("events", "in", "-l", "Siren", "-f", "audacity", "--out-dir", "labels")
+def test_a_file_of_labels_for_each_recording(in_process, street: Path) -> None:
+    (in_process.cwd / "in").mkdir()
+    (in_process.cwd / "in" / "street.wav").symlink_to(street)
+    sf.write(in_process.cwd / "in" / "quiet.wav", np.zeros(7 * RATE_HZ), RATE_HZ)
+    ran = in_process("events", "in", "-l", "Siren", "-f", "audacity", "--out-dir", "labels")
     assert (ran.returncode, ran.out) == (0, "")
-    files = {path.name: path.read_text() for path in (dymn.cwd / "labels").glob("*.txt")}
+    files = {path.name: path.read_text() for path in (in_process.cwd / "labels").glob("*.txt")}
     assert set(files) == {"street.wav.audacity.txt", "quiet.wav.audacity.txt"}
     assert files["quiet.wav.audacity.txt"] == ""
     assert files["street.wav.audacity.txt"].endswith("\tSiren\n")
 
 
-def test_several_recordings_in_a_selection_table(dymn, street: Path) -> None:
-    (dymn.cwd / "street.wav").symlink_to(street)
-    sf.write(dymn.cwd / "first.wav", np.zeros(7 * RATE_HZ), RATE_HZ)
-    ran = dymn("events", "first.wav", "street.wav", "-l", "Siren", "-f", "raven", "-o", "all.txt")
+def test_several_recordings_in_a_selection_table(in_process, street: Path) -> None:
+    (in_process.cwd / "street.wav").symlink_to(street)
+    sf.write(in_process.cwd / "first.wav", np.zeros(7 * RATE_HZ), RATE_HZ)
+    ran = in_process("events", "first.wav", "street.wav", "-l", "Siren", "-f", "raven", "-o", "all.txt")
     assert ran.returncode == 0
-    table = pd.read_csv(dymn.cwd / "all.txt", sep="\t")
+    table = pd.read_csv(in_process.cwd / "all.txt", sep="\t")
     assert table["Begin File"].tolist() == ["street.wav"]
     assert (table["Begin Time (s)"] - table["File Offset (s)"]).tolist() == [7.0]
 
 
-def test_a_parquet_file(dymn, street: Path) -> None:
+def test_a_parquet_file(dymn, in_process, street: Path) -> None:
     pytest.importorskip("pyarrow")
-    assert dymn("events", street, "-o", "street.parquet").returncode == 0
+    assert in_process("events", street, "-o", "street.parquet").returncode == 0
     frame = pd.read_parquet(dymn.cwd / "street.parquet")
     assert "Siren" in set(frame["label"])
     assert (frame["start_s"].diff().dropna() >= 0).all(), "in the order of their starts"
@@ -194,13 +200,13 @@ def test_a_parquet_file(dymn, street: Path) -> None:
     assert onto_a_terminal.returncode == 2
 
 
-def test_a_file_that_fails_costs_itself_only(dymn, street: Path) -> None:
-    (dymn.cwd / "broken.wav").write_bytes(b"RIFF, but no more")
-    ran = dymn("events", "broken.wav", street, "-l", "Siren", "-f", "csv", "-o", "events.csv")
+def test_a_file_that_fails_costs_itself_only(in_process, street: Path) -> None:
+    (in_process.cwd / "broken.wav").write_bytes(b"RIFF, but no more")
+    ran = in_process("events", "broken.wav", street, "-l", "Siren", "-f", "csv", "-o", "events.csv")
     assert ran.returncode == 6
     assert "broken.wav" in ran.err
-    assert "Siren" in (dymn.cwd / "events.csv").read_text()
-    failures = pd.read_csv(dymn.cwd / "events.csv.failures.csv")
+    assert "Siren" in (in_process.cwd / "events.csv").read_text()
+    failures = pd.read_csv(in_process.cwd / "events.csv.failures.csv")
     assert failures["source"].tolist() == ["broken.wav"]
 
 
@@ -216,16 +222,16 @@ def test_workers_give_the_same_bytes(dymn, street: Path) -> None:
     assert names[0].count(b",Siren,") == 3
 
 
-def test_standard_input(dymn, street: Path) -> None:
-    ran = dymn("events", "-", "-l", "Siren", input=street.read_bytes())
+def test_standard_input(in_process, street: Path) -> None:
+    ran = in_process("events", "-", "-l", "Siren", input=street.read_bytes())
     assert ran.returncode == 0
     assert ran.rows[0][0] == "-"
 
 
-def test_each_channel_is_heard_on_its_own(dymn, street: Path) -> None:
+def test_each_channel_is_heard_on_its_own(in_process, street: Path) -> None:
     samples, _ = sf.read(street, dtype="float32")
-    sf.write(dymn.cwd / "stereo.wav", np.stack([samples * 0, samples], axis=1), RATE_HZ)
-    ran = dymn("events", "stereo.wav", "--channel", "each", "-l", "Siren")
+    sf.write(in_process.cwd / "stereo.wav", np.stack([samples * 0, samples], axis=1), RATE_HZ)
+    ran = in_process("events", "stereo.wav", "--channel", "each", "-l", "Siren")
     assert [row[1] for row in ran.rows] == ["1"]
 
 
@@ -253,8 +259,8 @@ def test_what_makes_no_sense_is_said_in_a_line(arguments: tuple[str, ...], said:
     assert result.stdout == ""
 
 
-def test_help_says_what_cannot_be_resolved(dymn) -> None:
-    ran = dymn("events", "-h")
+def test_help_says_what_cannot_be_resolved(in_process) -> None:
+    ran = in_process("events", "-h")
     assert ran.returncode == 0
     text = " ".join(ran.out.split())
     assert "half of its height, so they are finer than a step" in text

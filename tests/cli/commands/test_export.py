@@ -34,7 +34,7 @@ def tiny(tmp_path_factory):
     return str(path)
 
 
-def test_the_file_answers_as_the_model_and_the_report_says_so(dymn):
+def test_the_file_answers_as_the_model_and_the_report_says_so(dymn, in_process):
     ran = dymn("export", DEFAULT_MODEL, "-o", "m.onnx", "--header")
     assert ran.returncode == 0
     header, *cases = ran.rows
@@ -60,8 +60,8 @@ def test_the_file_answers_as_the_model_and_the_report_says_so(dymn):
     assert "opset 18" in ran.err
     assert "mel (batch, 1, 128, n_frames) -> logits (batch, 527), embedding (batch, 384)" in ran.err
 
-    siren = dymn("demo", "--path").out.splitlines()[-1]
-    by_name, by_file = (dymn("tag", siren, "-m", model).rows for model in (DEFAULT_MODEL, "m.onnx"))
+    siren = in_process("demo", "--path").out.splitlines()[-1]
+    by_name, by_file = (in_process("tag", siren, "-m", model).rows for model in (DEFAULT_MODEL, "m.onnx"))
     assert [row[5] for row in by_file] == [row[5] for row in by_name]
     for one, other in zip(by_file, by_name, strict=True):
         assert float(one[6]) == pytest.approx(float(other[6]), abs=2e-4)
@@ -120,9 +120,9 @@ def test_a_worse_parity_is_exit_code_4_and_leaves_no_file(tiny, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_web_page_gets_one_file_from_samples_to_scores(dymn, record):
+def test_a_web_page_gets_one_file_from_samples_to_scores(in_process, record):
     clip = record("take [1].wav", (81, 12), rate_hz=16_000)
-    ran = dymn("export", DEFAULT_MODEL, clip, "-o", "w.onnx", "--with-frontend", "--int8", "-f", "json")
+    ran = in_process("export", DEFAULT_MODEL, clip, "-o", "w.onnx", "--with-frontend", "--int8", "-f", "json")
     assert ran.returncode == 0
     document = json.loads(ran.out)
     assert document["inputs"] == [{"name": "waveform", "type": "float32", "shape": ["batch", "n_samples"]}]
@@ -144,26 +144,26 @@ def test_a_web_page_gets_one_file_from_samples_to_scores(dymn, record):
     import onnxruntime
     import soundfile
 
-    siren = dymn("demo", "--path").out.splitlines()[-1]
+    siren = in_process("demo", "--path").out.splitlines()[-1]
     samples = np.resize(soundfile.read(siren, dtype="float32")[0], 320_000)
-    session = onnxruntime.InferenceSession(dymn.cwd / "w.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(in_process.cwd / "w.onnx", providers=["CPUExecutionProvider"])
     scores = session.run(["scores"], {"waveform": samples[np.newaxis]})[0][0]
     names = json.loads(session.get_modelmeta().custom_metadata_map["dymn.label_names"])
-    tagged = dymn("tag", siren, "-k", 1).rows[0]
+    tagged = in_process("tag", siren, "-k", 1).rows[0]
     assert names[scores.argmax()] == tagged[5]
     assert scores.max() == pytest.approx(float(tagged[6]), abs=0.05)
 
-    refused = dymn("tag", siren, "-m", "w.onnx")
+    refused = in_process("tag", siren, "-m", "w.onnx")
     assert (refused.returncode, refused.stdout) == (4, b"")
     assert len(refused.err.splitlines()) == 1
     assert "front end" in refused.err
 
 
 @pytest.mark.slow
-def test_dymn_tags_with_a_file_of_fewer_bits(dymn):
-    assert dymn("export", DEFAULT_MODEL, "-o", "half.onnx", "--fp16").returncode == 0
-    siren = dymn("demo", "--path").out.splitlines()[-1]
-    by_name, by_file = (dymn("tag", siren, "-k", 3, "-m", m).rows for m in (DEFAULT_MODEL, "half.onnx"))
+def test_dymn_tags_with_a_file_of_fewer_bits(in_process):
+    assert in_process("export", DEFAULT_MODEL, "-o", "half.onnx", "--fp16").returncode == 0
+    siren = in_process("demo", "--path").out.splitlines()[-1]
+    by_name, by_file = (in_process("tag", siren, "-k", 3, "-m", m).rows for m in (DEFAULT_MODEL, "half.onnx"))
     assert [row[5] for row in by_file] == [row[5] for row in by_name]
     for one, other in zip(by_file, by_name, strict=True):
         assert float(one[6]) == pytest.approx(float(other[6]), abs=5e-3)
@@ -210,13 +210,13 @@ def test_missing_extras_are_one_line_with_the_command_that_brings_them(dymn, tmp
         ((DEFAULT_MODEL, "there.onnx", "-o", "m.onnx"), 3),
     ],
 )
-def test_what_cannot_be_is_said_at_once(dymn, arguments, code):
-    (dymn.cwd / "there.onnx").write_text("mine")
-    ran = dymn("export", *arguments, timeout=30)
+def test_what_cannot_be_is_said_at_once(in_process, arguments, code):
+    (in_process.cwd / "there.onnx").write_text("mine")
+    ran = in_process("export", *arguments)
     assert (ran.returncode, ran.stdout) == (code, b"")
     assert len(ran.err.splitlines()) == 1
-    assert (dymn.cwd / "there.onnx").read_text() == "mine"
-    assert not (dymn.cwd / "m.onnx").exists()
+    assert (in_process.cwd / "there.onnx").read_text() == "mine"
+    assert not (in_process.cwd / "m.onnx").exists()
 
 
 def test_an_onnx_file_does_not_go_to_a_terminal(dymn):

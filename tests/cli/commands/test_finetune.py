@@ -37,7 +37,7 @@ def home(fake: Fake, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     return folder
 
 
-def test_a_folder_becomes_a_tagger(dymn: Any, sounds: str, record: Record) -> None:
+def test_a_folder_becomes_a_tagger(dymn: Any, in_process: Any, sounds: str, record: Record) -> None:
     ran = dymn("finetune", sounds, "-o", "my.safetensors", "--head-only", "--header")
     assert ran.returncode == 0, ran.err
     assert ran.rows[0][:4] == ["label", "mid", "n_positive", "average_precision"]
@@ -49,16 +49,16 @@ def test_a_folder_becomes_a_tagger(dymn: Any, sounds: str, record: Record) -> No
     assert said[-1] == "dymn: my.safetensors: 3 classes; dymn tag -m my.safetensors clip.wav"
 
     new = record("new.wav", (BANDS["high"] + 1, 0.5))
-    tagged = dymn("tag", "-m", "my.safetensors", new, "-k", 1)
+    tagged = in_process("tag", "-m", "my.safetensors", new, "-k", 1)
     assert (tagged.returncode, tagged.rows[0][5]) == (0, "high")
-    assert dymn("tag", "-m", "my.safetensors", new, "--thresholds", "my.thresholds.csv").returncode == 0
-    log = json.loads((dymn.cwd / "my.log.json").read_text())
+    assert in_process("tag", "-m", "my.safetensors", new, "--thresholds", "my.thresholds.csv").returncode == 0
+    log = json.loads((in_process.cwd / "my.log.json").read_text())
     assert log["schema"] == "dymn.finetune/1"
     assert log["data"]["classes"] == {"high": 4, "low": 4, "mid": 4}
     assert sorted(fold["n_recordings"] for fold in log["folds"]) == [2, 2, 2, 3, 3]
     assert log["evaluation"]["confusion"]["labels"] == ["high", "low", "mid"]
 
-    judged = dymn("eval", sounds, "-m", "my.safetensors", "-f", "json")
+    judged = in_process("eval", sounds, "-m", "my.safetensors", "-f", "json")
     assert judged.returncode == 0, judged.err
     assert json.loads(judged.out)["accuracy"] == 1
 
@@ -155,6 +155,7 @@ def test_a_share_can_be_held_out(fake: Fake, home: Path, sounds: str) -> None:
     assert document["evaluation"]["n_clips"] == 3
 
 
+@pytest.mark.process
 def test_figures_are_a_table_on_a_terminal(dymn: Any, sounds: str) -> None:
     ran = dymn.terminal("finetune", sounds, "-o", "my.safetensors", "--head-only", streams="out", columns=80)
     assert ran.returncode == 0, ran.err

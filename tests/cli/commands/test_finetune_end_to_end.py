@@ -303,6 +303,7 @@ def test_it_says_beforehand_how_long_it_takes_and_then_which_epoch_it_is(dymn: A
     assert "mean average precision" in ran.out
 
 
+@pytest.mark.slow
 def test_a_default_device_that_trains_nothing_leaves_the_cpu(
     fake: Fake, home: Path, sounds: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

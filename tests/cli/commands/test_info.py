@@ -47,17 +47,17 @@ def test_a_row_a_file(dymn, tone):
     assert ran.rows == [["tone.wav", "WAV", "PCM_16", "8000", "2", "1.0", str(44 + 8000 * 4)]]
 
 
-def test_a_header_names_the_columns(dymn, tone):
-    plain = dymn("info", tone, "--header").rows
+def test_a_header_names_the_columns(in_process, tone):
+    plain = in_process("info", tone, "--header").rows
     assert plain[0] == ["source", "container", "codec", "rate_hz", "channels", "duration_s", "size_bytes"]
-    decoded = dymn("info", tone, "--header", "--decode").rows
+    decoded = in_process("info", tone, "--header", "--decode").rows
     assert decoded[0] == [*plain[0], "decoded_s", "warnings"]
     assert decoded[1] == [*plain[1], "1.0", ""]
 
 
-def test_headers_are_believed_unless_everything_is_decoded(dymn, truncated):
-    assert dymn("info", truncated).rows[0][5] == "2.0"
-    ran = dymn("info", truncated, "--decode")
+def test_headers_are_believed_unless_everything_is_decoded(in_process, truncated):
+    assert in_process("info", truncated).rows[0][5] == "2.0"
+    ran = in_process("info", truncated, "--decode")
     assert ran.rows[0][5] == "2.0"
     assert ran.rows[0][7] == "0.5"
     assert "2.00 s" in ran.rows[0][8]
@@ -83,19 +83,19 @@ def test_a_pipe_has_no_size(dymn, tone):
     assert ran.rows[0][1:] == ["WAV", "PCM_16", "8000", "2", "1.0", ""]
 
 
-def test_a_folder_with_a_broken_file_is_told_to_the_end(dymn, tone):
-    (dymn.cwd / "text.wav").write_text("no audio\n")
-    write_wav(dymn.cwd / "z.wav")
-    ran = dymn("info", ".")
+def test_a_folder_with_a_broken_file_is_told_to_the_end(in_process, tone):
+    (in_process.cwd / "text.wav").write_text("no audio\n")
+    write_wav(in_process.cwd / "z.wav")
+    ran = in_process("info", ".")
     assert ran.returncode == 6
     assert [Path(row[0]).name for row in ran.rows] == ["tone.wav", "z.wav"]
     assert b"text.wav" in ran.stderr
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl"])
-def test_json_has_an_object_for_every_input(dymn, tone, form):
-    (dymn.cwd / "text.wav").write_text("no audio\n")
-    ran = dymn("info", tone, "text.wav", "--decode", "-f", form)
+def test_json_has_an_object_for_every_input(in_process, tone, form):
+    (in_process.cwd / "text.wav").write_text("no audio\n")
+    ran = in_process("info", tone, "text.wav", "--decode", "-f", form)
     assert ran.returncode == 6
     objects = (
         json.loads(ran.stdout) if form == "json" else [json.loads(line) for line in ran.out.splitlines()]
@@ -116,15 +116,15 @@ def test_json_has_an_object_for_every_input(dymn, tone, form):
     assert (bad["schema"], bad["source"], bad["exit_code"]) == ("dymn.error/1", "text.wav", 3)
 
 
-def test_nothing_that_can_be_read_is_exit_code_3(dymn):
-    ran = dymn("info", "missing.wav")
+def test_nothing_that_can_be_read_is_exit_code_3(in_process):
+    ran = in_process("info", "missing.wav")
     assert (ran.returncode, ran.stdout) == (3, b"")
     assert ran.err == "dymn: error: missing.wav: no such file\n"
-    assert dymn("info", "missing.wav", "-f", "json").out.startswith("[\n  {")
+    assert in_process("info", "missing.wav", "-f", "json").out.startswith("[\n  {")
 
 
-def test_no_input_is_a_usage_error(dymn):
-    ran = dymn("info")
+def test_no_input_is_a_usage_error(in_process):
+    ran = in_process("info")
     assert (ran.returncode, ran.stdout) == (2, b"")
 
 
@@ -161,12 +161,12 @@ def test_a_terminal_gets_aligned_columns_and_whole_names(dymn, tone, truncated):
         assert lines[n].index("WAV") == heading.index("format")
 
 
-def test_only_the_inputs_are_listed_by_a_dry_run(dymn, tone):
-    assert dymn("info", ".", "--dry-run").out == "./tone.wav\n"
+def test_only_the_inputs_are_listed_by_a_dry_run(in_process, tone):
+    assert in_process("info", ".", "--dry-run").out == "./tone.wav\n"
 
 
-def test_the_clips_that_ship_are_what_they_are(dymn):
-    paths = dymn("demo", "--path").out.splitlines()
-    rows = dymn("info", *paths, "--decode").rows
+def test_the_clips_that_ship_are_what_they_are(in_process):
+    paths = in_process("demo", "--path").out.splitlines()
+    rows = in_process("info", *paths, "--decode").rows
     assert {tuple(row[1:5]) for row in rows} == {("FLAC", "PCM_16", "32000", "1")}
     assert all(row[5] == row[7] for row in rows)

@@ -47,8 +47,8 @@ def own_model(tmp_path):
     return path
 
 
-def test_all_labels_come_in_the_order_of_the_outputs(dymn):
-    ran = dymn("labels")
+def test_all_labels_come_in_the_order_of_the_outputs(in_process):
+    ran = in_process("labels")
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert [row[0] for row in ran.rows] == [str(n) for n in range(527)]
     assert ran.rows[0] == ["0", "/m/09x0r", "Speech"]
@@ -88,8 +88,8 @@ def test_the_best_match_comes_first(labels):
     assert {"Bass guitar", "Electric guitar", "Steel guitar, slide guitar"} < set(names)
 
 
-def test_nothing_found_is_exit_code_1_and_the_nearest_three(dymn):
-    ran = dymn("labels", "xylofone")
+def test_nothing_found_is_exit_code_1_and_the_nearest_three(in_process):
+    ran = in_process("labels", "xylofone")
     assert (ran.returncode, ran.stdout) == (1, b"")
     assert len(ran.err.splitlines()) == 1
     nearest = re.findall(r'"([^"]+)"', ran.err)
@@ -150,11 +150,11 @@ def test_a_tree_from_an_unknown_sound_is_exit_code_1(labels):
     assert '"Dog"' in ran.err
 
 
-def test_a_model_of_ones_own_has_its_own_labels(dymn, own_model):
+def test_a_model_of_ones_own_has_its_own_labels(in_process, own_model):
     expected = [["0", "", "Engine, idling"], ["1", "", "engine off"], ["2", "", "Knocking"]]
-    assert dymn("labels", "-m", own_model).rows == expected
-    assert dymn("labels", env={"DYMN_MODEL": str(own_model)}).rows == expected
-    assert dymn("labels", "knock", "-m", own_model).rows == expected[2:]
+    assert in_process("labels", "-m", own_model).rows == expected
+    assert in_process("labels", env={"DYMN_MODEL": str(own_model)}).rows == expected
+    assert in_process("labels", "knock", "-m", own_model).rows == expected[2:]
 
 
 def test_labels_that_are_not_audiosets_have_no_tree(labels, own_model):

@@ -66,38 +66,40 @@ def test_bare_samples_are_the_same_sound(dymn, street: np.ndarray) -> None:
     assert "end_s" not in begin
 
 
-def test_clips_are_kept_with_what_came_before_and_handed_over(dymn, street: np.ndarray) -> None:
-    seen = dymn.cwd / "seen.jsonl"
+def test_clips_are_kept_with_what_came_before_and_handed_over(in_process, street: np.ndarray) -> None:
+    seen = in_process.cwd / "seen.jsonl"
     script = f"import sys; open({str(seen)!r}, 'ab').write(sys.stdin.buffer.read())"
     command = f'{sys.executable} -c "{script}"'
-    ran = dymn("listen", "-", "-l", "Siren", "--save", "clips", "--exec", command, input=wav(street))
+    ran = in_process("listen", "-", "-l", "Siren", "--save", "clips", "--exec", command, input=wav(street))
     assert ran.returncode == 0, ran.err
     (row,) = ran.rows
-    clip = dymn.cwd / row[-1]
+    clip = in_process.cwd / row[-1]
     samples, rate_hz = sf.read(clip, dtype="float32")
     assert rate_hz == RATE_HZ
     start = round((float(row[2]) - 1.0) * RATE_HZ)
     around = range(start - 40, start + 40)  # the row is rounded to milliseconds
     assert min(np.abs(samples - street[at : at + len(samples)]).max() for at in around) < 1e-4
     assert len(samples) / RATE_HZ == pytest.approx(float(row[3]) - float(row[2]) + 1.5, abs=0.01)
-    (listed,) = csv.DictReader((dymn.cwd / "clips/clips.csv").read_text("utf-8").splitlines())
+    (listed,) = csv.DictReader((in_process.cwd / "clips/clips.csv").read_text("utf-8").splitlines())
     assert listed["file"] == clip.name
     handed = json.loads(seen.read_text())
     assert (handed["label"], handed["file"]) == ("Siren", row[-1])
     assert "1 clip, 1 handed over" in ran.err
 
 
-def test_a_command_that_fails_is_told_and_stops_nothing(dymn, street: np.ndarray) -> None:
-    ran = dymn("listen", "-", "-l", "Siren", "--exec", "sh -c 'exit 3'", input=wav(street))
+def test_a_command_that_fails_is_told_and_stops_nothing(in_process, street: np.ndarray) -> None:
+    ran = in_process("listen", "-", "-l", "Siren", "--exec", "sh -c 'exit 3'", input=wav(street))
     assert (ran.returncode, len(ran.rows)) == (0, 1)
     assert "--exec sh: exit code 3" in ran.err
-    slow = dymn("listen", "-", "-l", "Siren", "--exec", "sleep 50", "--exec-timeout", 0.3, input=wav(street))
+    slow = in_process(
+        "listen", "-", "-l", "Siren", "--exec", "sleep 50", "--exec-timeout", 0.3, input=wav(street)
+    )
     assert slow.returncode == 0
     assert "ended after 0.3 s" in slow.err
 
 
-def test_tags_of_each_window(dymn, street: np.ndarray) -> None:
-    ran = dymn("listen", "-", "--tags", "-k", 1, "--hop", 5, "--header", input=wav(street))
+def test_tags_of_each_window(in_process, street: np.ndarray) -> None:
+    ran = in_process("listen", "-", "--tags", "-k", 1, "--hop", 5, "--header", input=wav(street))
     header, *rows = ran.rows
     assert header == ["source", "channel", "start_s", "end_s", "rank", "label", "score", "clock"]
     assert [row[3] for row in rows] == ["5.0", "10.0", "15.0", "20.0", "25.0", "30.0"]
@@ -123,39 +125,39 @@ def test_tags_of_each_window(dymn, street: np.ndarray) -> None:
         (["-", "-f", "csv"], 2, "jsonl"),
     ],
 )
-def test_what_cannot_be_is_one_line(dymn, arguments: list[str], code: int, text: str) -> None:
-    ran = dymn("listen", *arguments, input=b"no sound at all, but some text")
+def test_what_cannot_be_is_one_line(in_process, arguments: list[str], code: int, text: str) -> None:
+    ran = in_process("listen", *arguments, input=b"no sound at all, but some text")
     assert (ran.returncode, ran.out) == (code, ""), ran.err
     assert text in ran.err
     assert len([line for line in ran.err.splitlines() if "error:" in line]) == 1
     assert "heard" not in ran.err
 
 
-def test_no_stream_is_opened_where_the_network_is_forbidden(dymn) -> None:
-    ran = dymn("listen", "http://127.0.0.1:1/radio", env={"DYMN_OFFLINE": "1"})
+def test_no_stream_is_opened_where_the_network_is_forbidden(in_process) -> None:
+    ran = in_process("listen", "http://127.0.0.1:1/radio", env={"DYMN_OFFLINE": "1"})
     assert ran.returncode == 3
     assert "DYMN_OFFLINE is set" in ran.err
 
 
-def test_a_recording_on_a_server(dymn, street: np.ndarray, web) -> None:
+def test_a_recording_on_a_server(in_process, street: np.ndarray, web) -> None:
     pytest.importorskip("av")
     stream = io.BytesIO()
     sf.write(stream, street, RATE_HZ, format="FLAC")
     address = web.serve("street.flac", stream.getvalue())
-    ran = dymn("listen", address, "-l", "Siren", "-f", "jsonl", env={"no_proxy": "127.0.0.1"})
+    ran = in_process("listen", address, "-l", "Siren", "-f", "jsonl", env={"no_proxy": "127.0.0.1"})
     assert ran.returncode == 0, ran.err
     begin, end = map(json.loads, ran.out.splitlines())
     assert end["source"] == address
     assert (begin["type"], end["end_s"]) == ("begin", pytest.approx(SIREN_S[1], abs=1))
 
 
-def test_a_stream_that_breaks_off_is_connected_again(dymn, street: np.ndarray, web) -> None:
+def test_a_stream_that_breaks_off_is_connected_again(in_process, street: np.ndarray, web) -> None:
     pytest.importorskip("av")
     stream = io.BytesIO()
     sf.write(stream, street, RATE_HZ, format="FLAC")
     data = stream.getvalue()
     address = web.serve("street.flac", data, cut(len(data) * 9 // 10), status(503))
-    ran = dymn("listen", address, "-l", "Siren", "-f", "jsonl", env={"no_proxy": "127.0.0.1"})
+    ran = in_process("listen", address, "-l", "Siren", "-f", "jsonl", env={"no_proxy": "127.0.0.1"})
     assert ran.returncode == 0, ran.err
     lines = list(map(json.loads, ran.out.splitlines()))
     assert [line["type"] for line in lines] == ["begin", "end", "dropout", "begin", "end"]
@@ -221,6 +223,7 @@ def test_microphones_are_listed(dymn, with_microphone) -> None:
     assert (ran.returncode, ran.rows) == (0, [["0", "A microphone", "1", "32000", "default"]])
 
 
+@pytest.mark.process
 def test_a_table_on_a_terminal(dymn, street: np.ndarray) -> None:
     (dymn.cwd / "street.wav").write_bytes(wav(street[: 14 * RATE_HZ]))
     pty = pytest.importorskip("pty")

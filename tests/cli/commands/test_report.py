@@ -49,22 +49,22 @@ def test_recordings_become_a_page(dymn, siren: Path) -> None:
     assert b"broken.wav" in page
 
 
-def test_a_result_and_its_recordings_make_the_same_events(dymn, siren: Path) -> None:
-    assert dymn("events", "in", "-l", "Siren", "-o", "events.jsonl").returncode == 0
-    assert dymn("report", "events.jsonl").returncode == 0
-    assert dymn("report", "in", "-l", "Siren", "-o", "direct.html").returncode == 0
-    one, other = (data_of((dymn.cwd / name).read_bytes()) for name in ("report.html", "direct.html"))
+def test_a_result_and_its_recordings_make_the_same_events(in_process, siren: Path) -> None:
+    assert in_process("events", "in", "-l", "Siren", "-o", "events.jsonl").returncode == 0
+    assert in_process("report", "events.jsonl").returncode == 0
+    assert in_process("report", "in", "-l", "Siren", "-o", "direct.html").returncode == 0
+    one, other = (data_of((in_process.cwd / name).read_bytes()) for name in ("report.html", "direct.html"))
     assert one["events"] == other["events"]
     assert one["sources"] == other["sources"]
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv", "json", "raven", "audacity", "sed"])
-def test_results_in_any_format(dymn, siren: Path, form: str) -> None:
-    assert dymn("events", siren, "-l", "Siren", "-f", form, "-o", "result.txt").returncode == 0
-    (dymn.cwd / "result.txt").rename(siren.with_suffix(".txt"))
-    ran = dymn("report", "in/20240522_200000.txt")
+def test_results_in_any_format(in_process, siren: Path, form: str) -> None:
+    assert in_process("events", siren, "-l", "Siren", "-f", form, "-o", "result.txt").returncode == 0
+    (in_process.cwd / "result.txt").rename(siren.with_suffix(".txt"))
+    ran = in_process("report", "in/20240522_200000.txt")
     assert (ran.returncode, ran.err) == (0, "")
-    data = data_of((dymn.cwd / "report.html").read_bytes())
+    data = data_of((in_process.cwd / "report.html").read_bytes())
     assert data["labels"][0][0] == "Siren"
     assert data["sources"][0]["h"] == "in/20240522_200000.wav"
     assert data["sources"][0]["t"]
@@ -78,44 +78,48 @@ def test_a_result_through_a_pipe(dymn, siren: Path) -> None:
     assert b"From standard input, found by dymn04_kd" in page
 
 
-def test_tags_of_windows(dymn, siren: Path) -> None:
-    assert dymn("tag", "in", "--windows", "-k", "1", "-o", "tags.csv").returncode == 0
-    assert dymn("report", "tags.csv").returncode == 0
-    events = data_of((dymn.cwd / "report.html").read_bytes())["events"]
+def test_tags_of_windows(in_process, siren: Path) -> None:
+    assert in_process("tag", "in", "--windows", "-k", "1", "-o", "tags.csv").returncode == 0
+    assert in_process("report", "tags.csv").returncode == 0
+    events = data_of((in_process.cwd / "report.html").read_bytes())["events"]
     assert next(zip(events["a"], events["b"], strict=True)) == (0, 10)
 
 
-def test_the_same_bytes_each_time_and_on_standard_output(dymn, siren: Path) -> None:
-    assert dymn("report", "in", "--embed-audio").returncode == 0
+def test_the_same_bytes_each_time_and_on_standard_output(dymn, in_process, siren: Path) -> None:
+    assert in_process("report", "in", "--embed-audio").returncode == 0
     ran = dymn("report", "in", "--embed-audio", "-o", "-", "-j", "1")
     assert ran.returncode == 0
     assert ran.stdout == (dymn.cwd / "report.html").read_bytes()
     assert data_of(ran.stdout)["sources"][0]["h"].startswith("data:audio/mpeg;base64,")
 
 
-def test_what_is_left_out_is_said(dymn) -> None:
+def test_what_is_left_out_is_said(in_process) -> None:
     rows = "".join(f"a.wav,mix,{n},{n + 1},Owl,/m/09d5_,0.{n:02d},0.1,1\n" for n in range(10, 60))
-    (dymn.cwd / "events.csv").write_text(HEADER + rows)
-    ran = dymn("report", "events.csv", "--limit", "5", "--sample", "lowest")
+    (in_process.cwd / "events.csv").write_text(HEADER + rows)
+    ran = in_process("report", "events.csv", "--limit", "5", "--sample", "lowest")
     assert ran.returncode == 0
     said = "The page holds 5 of 50 events: those with the lowest scores. 45 are left out"
     assert said in ran.err
-    page = (dymn.cwd / "report.html").read_bytes()
+    page = (in_process.cwd / "report.html").read_bytes()
     assert said.encode() in page
     assert data_of(page)["events"]["v"] == [0.1, 0.11, 0.12, 0.13, 0.14]
 
 
-def test_recordings_that_have_moved(dymn, siren: Path) -> None:
-    (dymn.cwd / "events.csv").write_text(f"{HEADER}old/20240522_200000.wav,mix,1,2,Owl,/m/09d5_,0.5,0.4,1\n")
-    ran = dymn("report", "events.csv")
+def test_recordings_that_have_moved(in_process, siren: Path) -> None:
+    (in_process.cwd / "events.csv").write_text(
+        f"{HEADER}old/20240522_200000.wav,mix,1,2,Owl,/m/09d5_,0.5,0.4,1\n"
+    )
+    ran = in_process("report", "events.csv")
     assert ran.returncode == 0
     assert "1 recording without sound in the page: old/20240522_200000.wav: no such recording" in ran.err
     assert "--audio" in ran.err
-    page = (dymn.cwd / "report.html").read_bytes()
+    page = (in_process.cwd / "report.html").read_bytes()
     assert b"no such recording" in page.split(b'<script type="application/json"')[0]
-    ran = dymn("report", "events.csv", "--audio", "in", "--force")
+    ran = in_process("report", "events.csv", "--audio", "in", "--force")
     assert (ran.returncode, ran.err) == (0, "")
-    assert data_of((dymn.cwd / "report.html").read_bytes())["sources"][0]["h"] == "in/20240522_200000.wav"
+    assert (
+        data_of((in_process.cwd / "report.html").read_bytes())["sources"][0]["h"] == "in/20240522_200000.wav"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,21 +136,21 @@ def test_recordings_that_have_moved(dymn, siren: Path) -> None:
         ("source,channel,start_s,end_s,e0,e1\na.wav,mix,0,10,0.5,0.5\n", 3, "embeddings have no labels"),
     ],
 )
-def test_a_result_that_is_none(dymn, content: str, code: int, said: str) -> None:
-    (dymn.cwd / "events.csv").write_text(content)
-    ran = dymn("report", "events.csv")
+def test_a_result_that_is_none(in_process, content: str, code: int, said: str) -> None:
+    (in_process.cwd / "events.csv").write_text(content)
+    ran = in_process("report", "events.csv")
     assert (ran.returncode, ran.out) == (code, "")
     assert said in ran.err
     assert len(ran.err.splitlines()) == 1
-    assert not (dymn.cwd / "report.html").exists()
+    assert not (in_process.cwd / "report.html").exists()
 
 
-def test_a_result_without_events_is_a_page_that_says_so(dymn) -> None:
-    (dymn.cwd / "events.csv").write_text(HEADER)
-    ran = dymn("report", "events.csv")
+def test_a_result_without_events_is_a_page_that_says_so(in_process) -> None:
+    (in_process.cwd / "events.csv").write_text(HEADER)
+    ran = in_process("report", "events.csv")
     assert ran.returncode == 0
     assert "no events in this result" in ran.err
-    assert b"No event was found" in (dymn.cwd / "report.html").read_bytes()
+    assert b"No event was found" in (in_process.cwd / "report.html").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -161,33 +165,33 @@ def test_a_result_without_events_is_a_page_that_says_so(dymn) -> None:
         ((), "no input"),
     ],
 )
-def test_requests_that_make_no_sense(dymn, siren: Path, arguments: tuple[str, ...], said: str) -> None:
-    (dymn.cwd / "events.csv").write_text(HEADER)
-    ran = dymn("report", *arguments)
+def test_requests_that_make_no_sense(in_process, siren: Path, arguments: tuple[str, ...], said: str) -> None:
+    (in_process.cwd / "events.csv").write_text(HEADER)
+    ran = in_process("report", *arguments)
     assert (ran.returncode, ran.out) == (2, "")
     assert said in ran.err
-    assert not list(dymn.cwd.glob("*.html"))
+    assert not list(in_process.cwd.glob("*.html"))
 
 
-def test_a_page_is_not_overwritten_unless_asked(dymn) -> None:
-    (dymn.cwd / "events.csv").write_text(HEADER)
-    (dymn.cwd / "report.html").write_text("mine")
-    assert dymn("report", "events.csv").returncode == 5
-    assert (dymn.cwd / "report.html").read_text() == "mine"
-    assert dymn("report", "events.csv", "--force").returncode == 0
+def test_a_page_is_not_overwritten_unless_asked(in_process) -> None:
+    (in_process.cwd / "events.csv").write_text(HEADER)
+    (in_process.cwd / "report.html").write_text("mine")
+    assert in_process("report", "events.csv").returncode == 5
+    assert (in_process.cwd / "report.html").read_text() == "mine"
+    assert in_process("report", "events.csv", "--force").returncode == 0
 
 
-def test_decisions_that_are_cut_short_are_refused(dymn) -> None:
-    (dymn.cwd / "events.csv").write_text(HEADER)
-    (dymn.cwd / "decisions.csv").write_text(
+def test_decisions_that_are_cut_short_are_refused(in_process) -> None:
+    (in_process.cwd / "events.csv").write_text(HEADER)
+    (in_process.cwd / "decisions.csv").write_text(
         "source,channel,start_s,end_s,label,mid,score,decision,found\na,b\n"
     )
-    ran = dymn("report", "events.csv", "--review", "decisions.csv")
+    ran = in_process("report", "events.csv", "--review", "decisions.csv")
     assert ran.returncode == 3
     assert "decisions.csv, line 2: 2 cells for 9 columns" in ran.err
 
 
-def test_decisions_teach_a_head(dymn, siren: Path) -> None:
+def test_decisions_teach_a_head(in_process, siren: Path) -> None:
     """The table that the page exports goes into `finetune` and `eval` as it is."""
     samples, _ = sf.read(siren, dtype="float32")
     noise = np.random.default_rng(0).standard_normal((9, 4 * RATE_HZ))
@@ -196,17 +200,15 @@ def test_decisions_teach_a_head(dymn, siren: Path) -> None:
         part = {"keep": samples[-4 * RATE_HZ :], "relabel": 0.1 * noise[n], "reject": 0.0002 * noise[n]}[
             verdict
         ]
-        sf.write(dymn.cwd / "in" / f"{n}.wav", part, RATE_HZ)
+        sf.write(in_process.cwd / "in" / f"{n}.wav", part, RATE_HZ)
         label = "White noise,/m/0cj0r" if verdict == "relabel" else "Siren,/m/03kmc9"
         decision = "reject" if verdict == "reject" else "keep"
         rows.append(f"in/{n}.wav,mix,0.000,3.000,{label},0.5000,{decision},Siren\n")
     header = "source,channel,start_s,end_s,label,mid,score,decision,found\n"
-    (dymn.cwd / "decisions.csv").write_text(header + "".join(rows))
-    ran = dymn(
-        "finetune", "decisions.csv", "--audio", ".", "--head-only", "-o", "my.safetensors", timeout=240
-    )
+    (in_process.cwd / "decisions.csv").write_text(header + "".join(rows))
+    ran = in_process("finetune", "decisions.csv", "--audio", ".", "--head-only", "-o", "my.safetensors")
     assert ran.returncode == 0, ran.err
-    ran = dymn("eval", *(f"in/{n}.wav" for n in range(9)), "--truth", "decisions.csv", timeout=120)
+    ran = in_process("eval", *(f"in/{n}.wav" for n in range(9)), "--truth", "decisions.csv")
     assert ran.returncode == 0, ran.err
 
 

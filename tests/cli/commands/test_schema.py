@@ -128,12 +128,12 @@ def test_and_what_lies_beside_files(fake: Fake, folder: str, dymn: Any) -> None:
     assert {check(json.loads((dymn.cwd / name).read_text("utf-8"))) for name in found} == {"meta"}
 
 
-def test_an_ensemble_lists_its_members(dymn: Any, record: Record) -> None:
+def test_an_ensemble_lists_its_members(in_process: Any, record: Record) -> None:
     record("a.wav", (81, 1))
     config = ARCHITECTURES["mn01"]
     header = ModelHeader("small", config, FrontEndConfig(), Vocabulary.audioset())
-    save_weights(dymn.cwd / "small.safetensors", header, state_dict(config))
-    ran = dymn("tag", "a.wav", "-m", "./small.safetensors", "-m", "dymn04_kd", "-f", "jsonl")
+    save_weights(in_process.cwd / "small.safetensors", header, state_dict(config))
+    ran = in_process("tag", "a.wav", "-m", "./small.safetensors", "-m", "dymn04_kd", "-f", "jsonl")
     assert ran.returncode == 0, ran.err
     (line,) = ran.out.splitlines()
     check(json.loads(line))

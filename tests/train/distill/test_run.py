@@ -130,6 +130,7 @@ def stop_after(n: int) -> Callable[[], bool]:
 # ------------------------------------------------------------------ smoke
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_agreement_rises(world: World) -> None:
     recipe = dataclasses.replace(SMALL, mixes=GENTLE, measurements=1)
     blocks, whole = recipe.stages

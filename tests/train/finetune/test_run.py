@@ -144,6 +144,7 @@ def finished(
 # ---------------------------------------------------------------------- what is learned
 
 
+@pytest.mark.slow
 def test_classes_are_learned(audio: LabelledAudio, tmp_path: Path) -> None:
     base = load_model(str(weights_folder() / "dymn04_kd.safetensors"), CPU)
     recipe = FinetuneRecipe(epochs=12, batch=4, window_s=0.7, rate=2e-3, fit_head=False)

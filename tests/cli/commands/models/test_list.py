@@ -73,8 +73,8 @@ def test_list_in_a_pipe_has_whole_numbers(dymn):
     assert frames[8:] == ["published", "", "", "tags", "15538778", "42.28"]
 
 
-def test_list_as_json(dymn):
-    document = json.loads(dymn("models", "list", "-f", "json").stdout)
+def test_list_as_json(in_process):
+    document = json.loads(in_process("models", "list", "-f", "json").stdout)
     assert document["schema"] == "dymn.models/1"
     (default,) = [model for model in document["models"] if model["default"]]
     assert default["name"] == DEFAULT_MODEL
@@ -131,22 +131,22 @@ def test_list_says_what_is_missing_or_damaged(other_weights, capsysbinary, spoil
     assert rows(capsysbinary)[0][:2] == [DEFAULT_MODEL, state]
 
 
-def test_path_is_that_of_a_file_which_is_the_model(dymn):
-    ran = dymn("models", "path", DEFAULT_MODEL)
+def test_path_is_that_of_a_file_which_is_the_model(in_process):
+    ran = in_process("models", "path", DEFAULT_MODEL)
     assert ran.returncode == 0
     path = Path(ran.out.removesuffix("\n"))
     assert path.is_absolute()
     assert read_weights(path).header.name == DEFAULT_MODEL
 
 
-def test_path_of_an_unknown_model_names_the_nearest(dymn):
-    ran = dymn("models", "path", "dymn4_kd")
+def test_path_of_an_unknown_model_names_the_nearest(in_process):
+    ran = in_process("models", "path", "dymn4_kd")
     assert (ran.returncode, ran.stdout) == (2, b"")
     assert f"nearest: {DEFAULT_MODEL}" in ran.err
 
 
-def test_path_of_a_model_that_was_not_pulled_says_how_to_get_it(dymn):
-    ran = dymn("models", "path", "dymn10_as")
+def test_path_of_a_model_that_was_not_pulled_says_how_to_get_it(in_process):
+    ran = in_process("models", "path", "dymn10_as")
     assert (ran.returncode, ran.stdout) == (4, b"")
     assert ran.err == "dymn: error: dymn10_as is not on this machine yet; dymn models pull dymn10_as\n"
 
@@ -156,8 +156,8 @@ def test_path_of_missing_weights_is_exit_code_4(other_weights, capsysbinary):
     assert run(["models", "path", DEFAULT_MODEL]) == 4
 
 
-def test_verify_finds_the_shipped_models_sound(dymn):
-    ran = dymn("models", "verify")
+def test_verify_finds_the_shipped_models_sound(in_process):
+    ran = in_process("models", "verify")
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert [row[:2] for row in ran.rows] == [[DEFAULT_MODEL, "ok"]]  # of published ones none has been pulled
     assert identify(model_spec(DEFAULT_MODEL).path).sha256[:12] in ran.rows[0][2]
@@ -214,8 +214,8 @@ def test_verify_finds_values_that_are_not_finite(tmp_path, without_torch, capsys
     assert "not finite" in rows(capsysbinary)[0][2]
 
 
-def test_verify_of_an_unknown_name_checks_nothing(dymn):
-    ran = dymn("models", "verify", DEFAULT_MODEL, "nope")
+def test_verify_of_an_unknown_name_checks_nothing(in_process):
+    ran = in_process("models", "verify", DEFAULT_MODEL, "nope")
     assert (ran.returncode, ran.stdout) == (2, b"")
 
 
@@ -227,8 +227,8 @@ def test_verify_as_a_table_folds_within_the_width(without_torch, monkeypatch, ca
     assert max(map(len, out.splitlines())) <= 60
 
 
-def test_the_group_explains_its_commands(dymn):
-    ran = dymn("models", "-h")
+def test_the_group_explains_its_commands(in_process):
+    ran = in_process("models", "-h")
     assert ran.returncode == 0
     assert "\n  dymn models list\n  dymn models pull dymn10_as\n  dymn models verify\n" in ran.out
     names = ("list", "path", "pull", "remove", "verify", "convert", "import")

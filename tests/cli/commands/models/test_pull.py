@@ -63,7 +63,9 @@ def files_of(name: str) -> set[str]:
 # ---------------------------------------------------------------------- the whole way
 
 
-def test_a_model_that_was_pulled_tags_embeds_and_verifies_without_torch(pull, dymn, web, original, record):
+def test_a_model_that_was_pulled_tags_embeds_and_verifies_without_torch(
+    pull, dymn, in_process, web, original, record
+):
     web.serve(FILE, original)
     ran = pull("mn01_as")
     assert (ran.returncode, ran.stdout) == (0, b"")
@@ -74,13 +76,13 @@ def test_a_model_that_was_pulled_tags_embeds_and_verifies_without_torch(pull, dy
     tagged = dymn("tag", clip, "-m", "mn01_as", "-k", 3)
     assert tagged.returncode == 0
     assert len(tagged.rows) == 3
-    assert len(json.loads(dymn("embed", clip, "-m", "mn01_as").stdout)["embedding"]) == 96
+    assert len(json.loads(in_process("embed", clip, "-m", "mn01_as").stdout)["embedding"]) == 96
     verified = dymn("models", "verify")
     assert [row[:2] for row in verified.rows] == [["dymn04_kd", "ok"], ["mn01_as", "ok"]]
     assert "torch is blocked here" in verified.err + verified.out or "PyTorch not asked" in verified.out
-    (row,) = [row for row in dymn("models", "list").rows if row[0] == "mn01_as"]
+    (row,) = [row for row in in_process("models", "list").rows if row[0] == "mn01_as"]
     assert row[1] == "ready"
-    assert Path(dymn("models", "path", "mn01_as").out.strip()).stat().st_size == int(row[2])
+    assert Path(in_process("models", "path", "mn01_as").out.strip()).stat().st_size == int(row[2])
     table = dymn.terminal("models", "list", env={"NO_COLOR": "1"}).out
     assert re.search(r"^mn01_as +pulled +\d+ kB ", table, re.MULTILINE)
 
@@ -109,8 +111,8 @@ def test_the_published_mn04_gives_its_published_scores_without_torch(pull, dymn,
     assert (other.returncode, other.rows[0][1]) == (1, "failed")
 
 
-def test_a_published_model_that_is_not_here_says_how_to_get_it(dymn, record):
-    ran = dymn("tag", record("a.wav", (81, 1)), "-m", "dymn20_as")
+def test_a_published_model_that_is_not_here_says_how_to_get_it(in_process, record):
+    ran = in_process("tag", record("a.wav", (81, 1)), "-m", "dymn20_as")
     assert (ran.returncode, ran.stdout) == (4, b"")
     assert ran.err == "dymn: error: dymn20_as is not on this machine yet; dymn models pull dymn20_as\n"
 
