@@ -201,8 +201,9 @@ LIBRARIES = {
     "umap": {"search.projection"},
     "openTSNE": {"search.projection"},
     # The network: `dymn models pull` goes there, who names a URI, `dymn listen ADDRESS` by `audio.network`.
+    # `bench.live` serves a stream on loopback.
     "fsspec": {"remote"},
-    "http": {"store.download"},
+    "http": {"store.download", "bench.live"},
     "socket": {"store.download"},
     "ssl": {"store.download"},
     "urllib": {"store.download", "store.pull", "store.registry"},

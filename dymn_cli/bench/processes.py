@@ -22,7 +22,7 @@ from pathlib import Path
 from dymn_cli.bench.load import descendants
 from dymn_cli.errors import DymnError
 
-__all__ = ["Finished", "run_dymn"]
+__all__ = ["PROGRAM", "Finished", "environment", "run_dymn"]
 
 PROGRAM = "from dymn_cli.__main__ import main; main()"  # what the installed command does
 LAUNCHER = """
@@ -72,7 +72,7 @@ def run_dymn(*arguments: str, watch: bool = False) -> Finished:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(),
+        env=environment(),
     )
     watcher = _MemoryWatcher(launcher.pid) if watch else None
     with launcher:
@@ -89,7 +89,7 @@ def run_dymn(*arguments: str, watch: bool = False) -> Finished:
     return Finished(seconds, largest, total)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Our environment, with this package on the path wherever the process runs."""
     package = str(Path(__file__).resolve().parents[2])
     others = os.environ.get("PYTHONPATH")

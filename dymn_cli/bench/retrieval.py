@@ -11,7 +11,8 @@ found by its microphone. AP is averaged over the queries of a label, then over l
 Copies: N recordings are copied as MP3 of 32 kbit/s, with a tenth cut off at each end, 6 dB louder and softer,
 and a semitone up and down. Every second recording, with its copies, is a library that calibrates a threshold:
 the lowest with one wrong pair for every ten rows. The others are another library, with its own whitening,
-that tells what this threshold and the automatic one find. A pair is right if both are versions of one
+that tells what this threshold and the automatic one find, and the latter with a comparison of the sound of
+likely pairs (see `dymn_cli.search.same_sound`). A pair is right if both are versions of one
 recording, and wrong if they are not and lie in different folders; folders often hold versions of their own,
 and some sounds are published in several. "shrinks" is what `dymn_cli.search.grouping` calls SHRINK, of the
 first library.
@@ -26,8 +27,9 @@ import argparse
 import io
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +47,8 @@ from dymn_cli.errors import DymnError, InputError
 from dymn_cli.evaluation.metrics import average_precision, curve_of
 from dymn_cli.search import Index, Library, Place, open_library
 from dymn_cli.search.approximate import Approximate, is_installed
-from dymn_cli.search.grouping import SHARE, WRONG_EVERY, automatic_threshold
+from dymn_cli.search.grouping import SHARE, WRONG_EVERY, automatic_threshold, likely
+from dymn_cli.search.same_sound import SAME, picture, slid
 from dymn_cli.search.similarity import similarity
 from dymn_cli.tagging.tagger import Tagger
 
@@ -63,6 +66,7 @@ __all__ = [
 ]
 
 MAX_S = 30.0
+PICTURES = 4_000
 DEMO_S = 2.0
 SEMITONE = 2 ** (1 / 12)
 TOP, MAX_QUERIES = 20, 500
@@ -181,6 +185,7 @@ def copies_found(
     copies: Mapping[str, NDArray[np.float32]],
     copied: NDArray[np.int64],
     folders: Sequence[str],
+    samples_of: Callable[[str, int], NDArray[np.float32]] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Calibrate a threshold on half of the recordings, and say what it finds in the other half.
 
@@ -189,6 +194,7 @@ def copies_found(
         copies: (m, D) of the copies of each kind.
         copied: (m,) which recordings they are of.
         folders: of the recordings.
+        samples_of: a recording by its number, as it is ("") or copied; None compares embeddings only.
     """
     fit, test = (_Half.of(vectors, copies, copied, folders, odd) for odd in (0, 1))
     threshold = fit.quantile(fit.allowed)
@@ -206,6 +212,24 @@ def copies_found(
             yield f"copies: {kind}: found, {name}", f"{np.mean(found):.3f}"
         wrong = test.scores[test.wrong] >= least
         yield f"copies: wrong pairs, {name}", f"{wrong.sum()} of {len(wrong)}"
+    if samples_of is None:
+        return
+    least = automatic_threshold(test.index)
+    pictures = lru_cache(PICTURES)(lambda row: picture(samples_of(*test.version(row))))
+
+    def is_pair(row: int, other: int) -> bool:
+        score = test.scores[row, other]
+        if score >= least or score < likely(least):
+            return bool(score >= least)
+        one, two = pictures(row), pictures(other)
+        return one is not None and two is not None and slid(one, two) >= SAME
+
+    for kind, rows in test.copies.items():
+        n_found = sum(is_pair(*map(int, pair)) for pair in zip(rows, test.original, strict=True))
+        yield f"copies: {kind}: found, automatic and by sound", f"{n_found / len(rows):.3f}"
+    close = zip(*np.nonzero(test.wrong & (test.scores >= likely(least))), strict=True)
+    n_wrong = sum(is_pair(*map(int, pair)) for pair in close)
+    yield "copies: wrong pairs, automatic and by sound", f"{n_wrong} of {test.wrong.sum()}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,6 +243,7 @@ class _Half:
         n_rows: recordings, which come first.
         copies: rows of each kind of copies.
         original: the row that each copy is of.
+        odd: 1 if it is the half of the odd recordings.
     """
 
     index: Index
@@ -227,6 +252,7 @@ class _Half:
     n_rows: int
     copies: Mapping[str, NDArray[np.int64]]
     original: NDArray[np.int64]
+    odd: int
 
     @classmethod
     def of(
@@ -247,7 +273,14 @@ class _Half:
         folder = np.array(folders[odd::2])[recording]
         wrong = np.triu(folder[:, np.newaxis] != folder, 1)
         own = {kind: len(rows) + k * n_copies + np.arange(n_copies) for k, kind in enumerate(copies)}
-        return cls(index, scores, wrong, len(rows), own, original)
+        return cls(index, scores, wrong, len(rows), own, original, odd)
+
+    def version(self, row: int) -> tuple[str, int]:
+        """Which copy a row is, "" for none, and the number of the recording."""
+        if row < self.n_rows:
+            return "", 2 * row + self.odd
+        kind, n = divmod(row - self.n_rows, len(self.original))
+        return list(self.copies)[kind], 2 * int(self.original[n]) + self.odd
 
     @property
     def allowed(self) -> float:
@@ -320,7 +353,12 @@ def main(
             yield f"same label: mAP by raw cosine\t{found[1]:.3f}"
         chosen = np.unique(np.linspace(0, len(given) - 1, min(n_copies, len(given))).astype(np.int64))
         copies = {kind: embedded(copy_of(given[n].samples, kind) for n in chosen) for kind in COPIES}
-    for what, value in copies_found(vectors, copies, chosen, [one.folder for one in given]):
+
+    def samples_of(kind: str, n: int) -> NDArray[np.float32]:
+        return copy_of(given[n].samples, kind) if kind else given[n].samples
+
+    folders = [one.folder for one in given]
+    for what, value in copies_found(vectors, copies, chosen, folders, samples_of):
         yield f"{what}\t{value}"
     if is_installed():
         for what, value in index_recall(_library(vectors) if rows is None else open_library(rows)):

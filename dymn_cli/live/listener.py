@@ -6,24 +6,28 @@
             ...
 
 Every hop, the model is asked about the last ten seconds. Only the newest steps of its answer count, so that
-an event is known as soon as it is heard; less than ten seconds after the start, what there is is repeated.
+an event is known as soon as it is heard. Less than ten seconds after the start, what there is is mirrored:
+were it repeated, the newest step would hear the beginning again.
 
 **Keeping up.** Where the model is slower than the sound, windows are left out: the newest one still covers
 all that came since the one before, up to ten seconds. Beyond that, sound is lost. `Slow` tells of both. A
 source that gives sound faster than it lasts, such as a file in a pipe, waits instead: nothing is left out.
 
 **Drop-outs.** After five seconds without sound, or where a stream begins anew, events end, and a new stretch
-of sound begins. Times are seconds of sound since listening began; clock times are those of each stretch.
+of sound begins. Times are seconds of sound since listening began. Clock times are measured by the blocks that
+came with the least delay in the last minutes: a server may send the past in a burst, and no device has
+exactly the rate that it says.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -49,6 +53,7 @@ STALLED_S = 5.0
 POLL_S = 0.2
 BEHIND_HOPS = 1.0  # hops of lag from which on windows are left out
 TELL_SLOW_S = 60.0
+CLOCK_S = 60.0  # after which an older measure of the clock is given up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,17 +144,27 @@ class Totals:
     n_repaired: int = 0
 
 
+class _Open(NamedTuple):
+    """An event that has begun: its number, whether it is long, and when it began by the clock."""
+
+    number: int
+    is_long: bool
+    clock: datetime
+    start_s: float
+
+
 class _Stretch:
     """Sound without a break, and the events in it.
 
     Args:
         offset_s: where it begins, in seconds since listening began.
-        clock: when.
         plan: how windows lie in it.
     """
 
-    def __init__(self, offset_s: float, clock: datetime, plan: WindowPlan) -> None:
-        self.offset_s, self.clock, self.plan = offset_s, clock, plan
+    def __init__(self, offset_s: float, plan: WindowPlan) -> None:
+        self.offset_s, self.plan = offset_s, plan
+        self._length_s = 0.0
+        self._begins: deque[tuple[float, float]] = deque(maxlen=2)  # a minute's first arrival, least delay
         self.buffer = SampleBuffer()
         self.next_end = plan.n_hop
         self.last_end = 0
@@ -166,6 +181,13 @@ class _Stretch:
                 self.buffer.append(self._resampler.add(np.empty(0, np.float32), last=True))
             self._resampler = LiveResampler(form[0])
         self._form, self.last = form, sound
+        self._length_s += sound.length_s
+        begin = sound.arrived - self._length_s
+        if not self._begins or sound.arrived >= self._begins[-1][0] + CLOCK_S:
+            self._begins.append((sound.arrived, begin))
+        else:
+            since, least = self._begins[-1]
+            self._begins[-1] = since, min(least, begin)
         self.buffer.append(self._resampler.add(_one_channel(sound.samples, channel)))
 
     def window(self) -> tuple[int, NDArray[np.float32]] | None:
@@ -175,7 +197,12 @@ class _Stretch:
         n_window = self.plan.n_window
         start = max(0, self.next_end - n_window)
         samples = self.buffer.cut(start, self.next_end)
-        return start, samples if len(samples) == n_window else np.resize(samples, n_window)
+        return start, np.pad(samples, (0, n_window - len(samples)), "symmetric")
+
+    def clock(self, at_s: float) -> datetime:
+        """When the sound at this second of the stretch was heard."""
+        began = min(begin for _, begin in self._begins)
+        return datetime.now(UTC) - timedelta(seconds=time.monotonic() - began - at_s)
 
 
 class Listener:
@@ -211,7 +238,7 @@ class Listener:
         self.totals = Totals()
         self._stretch: _Stretch | None = None
         self._anchor = 0.0  # when the stretch began, by `time.monotonic`
-        self._open: dict[int, tuple[int, bool]] = {}  # of a label: number of its event, and if it is long
+        self._open: dict[int, _Open] = {}  # the event of a label
         self._number = 0
         self._is_stopped = False
         self._told: float = -math.inf
@@ -270,9 +297,7 @@ class Listener:
             item = replace(item, samples=np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0))
         if self._stretch is None:
             self._anchor = item.arrived - item.length_s
-            ago_s = time.monotonic() - self._anchor
-            clock = datetime.now(UTC) - timedelta(seconds=ago_s)
-            self._stretch = _Stretch(self.totals.sound_s, clock, self._plan)
+            self._stretch = _Stretch(self.totals.sound_s, self._plan)
             self._mels = self._tagger.mels_of(self._plan)
         self._stretch.add(item, self._tagger.options.channel)
         self.totals.sound_s += item.length_s
@@ -343,7 +368,7 @@ class Listener:
         )
         arrived = self._anchor + end / RATE_HZ
         newest = arrived if stretch.last is None else max(arrived, stretch.last.arrived)
-        clock = stretch.clock + timedelta(seconds=start / RATE_HZ)
+        clock = stretch.clock(start / RATE_HZ)
         if self._detector is not None:
             ended = self._detector.add(window)
             yield from self._tell(ended, self._detector.under_way())
@@ -361,31 +386,31 @@ class Listener:
         """The events that have begun or ended since the last window."""
         for event in sorted(ended, key=lambda event: (event.start_s, event.index)):
             if event.index not in self._open:
-                yield self._live(self._begin(event), event, "begin")
-            number, _ = self._open.pop(event.index)
+                yield self._live(event, "begin")
+            yield self._live(event, "end")
+            del self._open[event.index]
             self.totals.n_events += 1
-            yield self._live(number, event, "end")
         for event in under_way:
             if event.index not in self._open:
-                yield self._live(self._begin(event), event, "begin")
-            number, is_long = self._open[event.index]
-            if not is_long and event.end_s - event.start_s >= self._long_s:
-                self._open[event.index] = number, True
-                yield self._live(number, event, "long")
+                yield self._live(event, "begin")
+            known = self._open[event.index]
+            if not known.is_long and event.end_s - event.start_s >= self._long_s:
+                self._open[event.index] = known._replace(is_long=True)
+                yield self._live(event, "long")
 
-    def _begin(self, event: Event) -> int:
-        self._number += 1
-        self._open[event.index] = self._number, False
-        return self._number
-
-    def _live(self, number: int, event: Event, phase: str) -> LiveEvent:
+    def _live(self, event: Event, phase: str) -> LiveEvent:
         stretch = self._stretch
         assert stretch is not None
         origin_s = stretch.origin / RATE_HZ
-        clock = stretch.clock + timedelta(seconds=origin_s + event.start_s)
+        if phase == "begin":
+            self._number += 1
+            clock = stretch.clock(origin_s + event.start_s)
+            self._open[event.index] = _Open(self._number, False, clock, event.start_s)
+        known = self._open[event.index]
         shift_s = stretch.offset_s + origin_s
         moved = replace(event, start_s=event.start_s + shift_s, end_s=event.end_s + shift_s)
-        return LiveEvent(number, moved, clock, phase)
+        clock = known.clock + timedelta(seconds=event.start_s - known.start_s)
+        return LiveEvent(known.number, moved, clock, phase)
 
     def _finish_events(self) -> Iterator[Update]:
         if self._detector is not None and self._stretch is not None:

@@ -118,6 +118,7 @@ class Approximate:
             InputError: NaN or infinity in the library.
         """
         size = library.matrix.shape[1]
+        # With `enable_key_lookups=False`, usearch 2.23 writes beyond its memory in a search.
         graph = _usearch().Index(
             ndim=size,
             metric="cos",
@@ -125,7 +126,6 @@ class Approximate:
             connectivity=LINKS,
             expansion_add=EXPANSION_ADD,
             expansion_search=EXPANSION_SEARCH,
-            enable_key_lookups=False,
         )
         for start in range(0, len(library.matrix), BLOCK_ROWS):
             block = whitening(np.asarray(library.matrix[start : start + BLOCK_ROWS]), library.name)

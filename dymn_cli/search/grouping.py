@@ -1,9 +1,13 @@
-"""Groups of near-duplicates: every two rows of a group are at least as alike as the threshold says.
+"""Groups of near-duplicates: every two rows of a group are as alike as the threshold says, or the same sound.
 
 Rows that are equal are grouped first, and count as one. All pairs of the others are compared, block by block,
 and each row keeps the 32 most similar ones behind it. Pairs are then joined from the most similar on, ties
 by row; two groups become one only if each row of one is alike to each of the other (complete linkage), so a
 chain of small steps never joins what is unlike. Memory: a block, and at most 1.5 KB a row.
+
+Where recordings can be compared themselves (see `dymn_cli.search.same_sound`), pairs below the threshold
+count, too, if they are the same sound: those that are as alike as ten times as many wrong pairs are, one for
+each row. That finds copies whose embedding a coder has moved away.
 
 100,000 rows take minutes and a million hours, unless the index has a graph (`dymn_cli.search.approximate`):
 then only the 32 rows that it finds nearest to each are compared.
@@ -25,7 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +42,9 @@ from dymn_cli.search.similarity import BLOCK_ROWS, similarity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Group", "Grouping", "automatic_threshold", "group_duplicates"]
+    from dymn_cli.search.matrix import Place
+
+__all__ = ["Group", "Grouping", "automatic_threshold", "group_duplicates", "likely"]
 
 NEIGHBOURS = 32
 SIDE_ROWS = 2_048
@@ -58,11 +64,13 @@ class Group:
         rows: their numbers, the first one of the library first.
         similarity: of each to the first.
         least: the similarity of the two that are the least alike.
+        same_sound: whether each was found to be the same sound as the first; empty if nothing was compared.
     """
 
     rows: tuple[int, ...]
     similarity: tuple[float, ...]
     least: float
+    same_sound: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,25 @@ def automatic_threshold(index: Index) -> float:
     return round(min(1 - (1 - usual) * math.pow(SHRINK, decades), HIGHEST), 3)
 
 
-def group_duplicates(index: Index, threshold: float | None = None) -> Grouping:
+def likely(threshold: float) -> float:
+    """The similarity that ten times as many wrong pairs reach as reach a threshold."""
+    return max(0.0, 1 - (1 - threshold) / SHRINK)
+
+
+def group_duplicates(
+    index: Index,
+    threshold: float | None = None,
+    *,
+    same: Callable[[Place, Place], bool] | None = None,
+    progress: Callable[[str, float], None] = lambda doing, share: None,
+) -> Grouping:
     """Find groups of near-duplicates; rows of one recording are never paired with each other.
+
+    Args:
+        index: of the library.
+        threshold: the lowest similarity of two rows of a group; None for one that fits the library.
+        same: tells of a likely pair below the threshold if it is the same sound, such as a `SameSound`.
+        progress: is told what is done, and which share of it.
 
     Raises:
         UsageError: a threshold that is not above 0 and at most 1.
@@ -92,16 +117,18 @@ def group_duplicates(index: Index, threshold: float | None = None) -> Grouping:
         threshold = automatic_threshold(index)
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}", hint="more than 0, at most 1; or auto")
+    alike = _Alike(index, threshold, same)
     source = _sources(index)
     first, equal = _equal_rows(index, source)
     groups = {row: others for row, others in equal.items() if len(others) > 1}
     group_of = {member: row for row, others in groups.items() for member in others}
-    for pair in _pairs(index, threshold, first, source):
-        left, right = (group_of.get(int(row), int(row)) for row in pair)
+    pairs, scores = _pairs(index, alike.least, first, source, progress)
+    for left, right in pairs[alike.of(pairs, scores, progress)]:
+        left, right = (group_of.get(int(row), int(row)) for row in (left, right))
         if left == right:
             continue
         members, others = groups.get(left, [left]), groups.get(right, [right])
-        if _products(index, members, others).min() < threshold:
+        if not alike.all(members, others):
             continue
         keep, gone = min(left, right), max(left, right)
         groups[keep] = sorted(members + others)
@@ -111,8 +138,59 @@ def group_duplicates(index: Index, threshold: float | None = None) -> Grouping:
     for rows in groups.values():
         products = _products(index, rows, rows)
         to_first = tuple(round(float(value), 5) for value in products[0])
-        found.append(Group(tuple(rows), to_first, round(float(products.min()), 5)))
+        heard = () if same is None else tuple(row == rows[0] or alike.is_same(rows[0], row) for row in rows)
+        found.append(Group(tuple(rows), to_first, round(float(products.min()), 5), heard))
     return Grouping(threshold, tuple(sorted(found, key=lambda group: group.rows)))
+
+
+class _Alike:
+    """What makes two rows near-duplicates.
+
+    Args:
+        index: of the library.
+        threshold: similar enough.
+        same: tells of a likely pair if it is the same sound.
+
+    Attributes:
+        least: similarity below which nothing is compared.
+    """
+
+    def __init__(self, index: Index, threshold: float, same: Callable[[Place, Place], bool] | None) -> None:
+        self._index, self._threshold, self._same = index, threshold, same
+        self.least = threshold if same is None else likely(threshold)
+        self._known: dict[tuple[int, int], bool] = {}
+
+    def of(
+        self, pairs: NDArray[np.int64], scores: NDArray[np.float32], progress: Callable[[str, float], None]
+    ) -> NDArray[np.bool_]:
+        """Which of these pairs are; those of a row are compared one after another."""
+        are = scores >= self._threshold
+        left = np.flatnonzero(~are)
+        left = left[np.lexsort((pairs[left, 1], pairs[left, 0]))]
+        for n, pair in enumerate(left):
+            progress("comparing the sound of likely copies", n / len(left))
+            are[pair] = self.is_same(*map(int, pairs[pair]))
+        return are
+
+    def all(self, rows: Sequence[int], others: Sequence[int]) -> bool:
+        """Whether each of some rows and each of some others are."""
+        products = _products(self._index, rows, others)
+        if products.min() < self.least:
+            return False
+        return all(
+            self.is_same(rows[n], others[k])
+            for n, k in zip(*np.nonzero(products < self._threshold), strict=True)
+        )
+
+    def is_same(self, row: int, other: int) -> bool:
+        """Whether two rows are the same sound."""
+        if self._same is None:
+            return False
+        pair = min(row, other), max(row, other)
+        if pair not in self._known:
+            one, two = (self._index.library.places[n] for n in pair)
+            self._known[pair] = self._same(one, two)
+        return self._known[pair]
 
 
 def _products(index: Index, rows: Sequence[int], others: Sequence[int]) -> NDArray[np.float32]:
@@ -147,11 +225,17 @@ def _equal_rows(index: Index, source: NDArray[np.int64]) -> tuple[NDArray[np.int
 
 
 def _pairs(
-    index: Index, threshold: float, rows: NDArray[np.int64], source: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Pairs (n, 2) of these rows at the threshold or above, the most similar first."""
+    index: Index,
+    threshold: float,
+    rows: NDArray[np.int64],
+    source: NDArray[np.int64],
+    progress: Callable[[str, float], None],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Pairs (n, 2) of these rows at the threshold or above and their similarities, the most similar first."""
     ones, others, scores = [], [], []
     for start in range(0, len(rows), SIDE_ROWS):
+        left = 1 - start / len(rows)
+        progress("comparing embeddings", 1 - left if index.graph is not None else 1 - left**2)
         side = rows[start : start + SIDE_ROWS]
         for one, (found, similar) in zip(
             side, _neighbours(index, side, rows[start:], source, threshold), strict=True
@@ -162,7 +246,8 @@ def _pairs(
             scores.append(similar[kept])
     both = np.sort(np.stack([np.concatenate(ones), np.concatenate(others)], axis=1), axis=1)
     score = np.concatenate(scores)
-    return both[np.lexsort((both[:, 1], both[:, 0], -score))]
+    order = np.lexsort((both[:, 1], both[:, 0], -score))
+    return both[order], score[order]
 
 
 def _neighbours(

@@ -285,7 +285,7 @@ _ALL = (
         "duplicates",
         "Groups of near-duplicates of a library.",
         {
-            "threshold": _number("Every two of a group have this similarity or more.", 0, 1),
+            "threshold": _number("Every two of a group are so similar or more, or the same sound.", 0, 1),
             "duplicates": _list(
                 "Those of a group follow each other.",
                 _object(
@@ -298,6 +298,11 @@ _ALL = (
                         "rate_hz": _or_null(_whole("Samples per second.", 1)),
                         "channels": _or_null(_whole("Their number.", 1)),
                         "bytes": _or_null(_whole("Size of the file.")),
+                        "same_sound": {
+                            "type": ["boolean", "null"],
+                            "description": "Whether it is the first of the group moment by moment;"
+                            " null where they were not compared.",
+                        },
                     },
                     "source_b64",
                 ),

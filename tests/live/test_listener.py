@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
@@ -125,6 +127,45 @@ def test_a_drop_out_ends_events_and_times_go_on() -> None:
     assert second.event.start_s == pytest.approx(6, abs=STEP)
     (drop_out,) = [update for update in updates if isinstance(update, DropOut)]
     assert (drop_out.reason, drop_out.at_s) == ("gone", pytest.approx(3))
+
+
+def test_what_a_stream_begins_with_is_not_heard_again() -> None:
+    class Rounded(LevelTagger):
+        """Each step hears a second beyond its end, as a network does."""
+
+        def answer(self, cuts: list, mels: object, *, frames: bool = False) -> list[ChannelWindow]:
+            (cut,) = cuts
+            level = np.pad(np.abs(cut.samples), (0, RATE_HZ)).cumsum()
+            heard = cut._replace(samples=(level[RATE_HZ:] - level[:-RATE_HZ]) / RATE_HZ)
+            return super().answer([heard], mels, frames=frames)
+
+    (event,) = ended(heard(several(sound(1, 0.5), sound(12, 0)), Rounded()))
+    assert event.event.start_s == 0
+    assert event.event.end_s == pytest.approx(1, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("arrival_s", "at_s"),
+    [
+        pytest.param(lambda end_s: end_s, 200, id="on time"),
+        pytest.param(lambda end_s: max(end_s, 4.0), 200, id="the past in a burst"),
+        pytest.param(lambda end_s: end_s + 0.3 * (round(10 * end_s) % 7), 200, id="unevenly"),
+        pytest.param(lambda end_s: 0.99 * end_s, 198, id="a fast device"),
+        pytest.param(lambda end_s: 1.01 * end_s, 202, id="a slow device"),
+    ],
+)
+def test_the_clock_says_when_a_sound_was(arrival_s: Callable[[float], float], at_s: float) -> None:
+    begins, now = time.monotonic() + 1000, datetime.now(UTC)
+
+    def timed() -> Iterator[Sound]:
+        end_s = 0.0
+        for block in several(sound(200, 0), sound(2, 0.5), sound(2, 0)):
+            end_s += block.length_s
+            yield replace(block, arrived=begins + arrival_s(end_s))
+
+    begin, end = (update for update in heard(timed()) if isinstance(update, LiveEvent))
+    assert begin.clock == end.clock
+    assert (begin.clock - now).total_seconds() == pytest.approx(1000 + at_s, abs=1.3)
 
 
 def test_samples_that_are_no_numbers_are_silence() -> None:

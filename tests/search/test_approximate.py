@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,21 @@ def test_ten_million_rows_of_384_values_fit_into_memory() -> None:
     library = Library("lib", rows, [Place(str(n), "mix", 0.0, 1.0) for n in range(2_000)], None)
     graph = Approximate.build(library, Index(library).whitening)
     assert graph.n_bytes / 2_000 * 10_000_000 < 8e9
+
+
+def test_a_graph_in_memory_is_searched_again_and_again(path: str) -> None:
+    """In a process of its own, which must not end by a signal."""
+    program = f"""
+from dymn_cli.search import Index
+index = Index.open({path!r})
+from dymn_cli.search.approximate import Approximate
+index.graph = Approximate.build(index.library, index.whitening)
+for _ in range(2):
+    found = index.nearest(index.white(slice(0, 100)), 20)
+print(sum(rows[0] == n for n, (rows, _) in enumerate(found)))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "100\n"), ran.stderr
 
 
 def test_only_a_matrix_on_disk_has_one() -> None:

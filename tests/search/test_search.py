@@ -96,6 +96,33 @@ def test_copies_are_grouped_at_the_automatic_threshold(rows: np.ndarray) -> None
     assert 0.6 <= grouping.threshold <= 0.95
 
 
+def test_likely_pairs_count_if_they_are_the_same_sound() -> None:
+    random = np.random.default_rng(5)
+    rows = random.normal(size=(400, 64))
+    rows[1] = 0.72 * rows[0] + 0.7 * rows[1]
+    rows[3] = 0.72 * rows[2] + 0.7 * rows[3]
+    index = Index(library(rows.astype(np.float32)))
+    (similar,) = index.search_each(np.asarray(index.library.matrix[:1]), top=2)
+    threshold = similar[1].similarity + 0.05
+    asked = []
+
+    def same(one: Place, other: Place) -> bool:
+        asked.append({one.source, other.source})
+        return asked[-1] == {index.library.places[n].source for n in (0, 1)}
+
+    told: list[tuple[str, float]] = []
+    grouping = group_duplicates(
+        index, threshold, same=same, progress=lambda doing, share: told.append((doing, share))
+    )
+    (group,) = grouping.groups
+    assert (group.rows, group.same_sound) == ((0, 1), (True, True))
+    assert group.least < threshold
+    assert {index.library.places[n].source for n in (2, 3)} in asked
+    assert len(asked) == len({frozenset(pair) for pair in asked}) < 100
+    assert {doing for doing, _ in told} == {"comparing embeddings", "comparing the sound of likely copies"}
+    assert not group_duplicates(index, threshold).groups
+
+
 def test_a_larger_library_needs_a_higher_threshold() -> None:
     random = np.random.default_rng(5)
     small, large = (Index(library(random.normal(size=(n, SIZE)))) for n in (100, 5_000))

@@ -9,7 +9,7 @@ import typer
 
 from dymn_cli.cli.batch_run.library import LibraryName, UseIndex, index_of, library_of, recordings_of
 from dymn_cli.cli.options.command import command
-from dymn_cli.cli.options.declare import opt
+from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.filters import AudioRoot
 from dymn_cli.cli.options.groups import ListOptions, ModelOptions
 from dymn_cli.cli.options.panels import SELECT
@@ -31,15 +31,16 @@ HELP = """Find near-duplicates: re-encoded, trimmed, louder, or pitched a little
   dymn duplicates recordings/ --threshold 0.9
 
 LIBRARY is what dymn embed wrote, or a folder, whose index is kept as by dymn search. Any two recordings of
-a group have a similarity of the threshold or more. The automatic threshold adapts to how alike random pairs
-of the library are; dymn prints it. Nothing is deleted.
+a group have a similarity of the threshold or more, or hold the same sound moment by moment, where the files
+are at hand (--no-check compares embeddings only). The automatic threshold adapts to how alike random pairs of
+the library are; dymn prints it. Nothing is deleted.
 
 Length, format, rate and size help you decide which one to keep; they are empty where a file is missing.
 In a pipe, tab-separated: group, similarity (to the first of the group), source, seconds, format, rate_hz,
-channels, bytes. Exit code 1: no duplicates.
+channels, bytes, same_sound (true: moment by moment that of the first). Exit code 1: no duplicates.
 """
 
-COLUMNS = ("group", "similarity", "source", "seconds", "format", "rate_hz", "channels", "bytes")
+COLUMNS = ("group", "similarity", "source", "seconds", "format", "rate_hz", "channels", "bytes", "same_sound")
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +54,9 @@ def duplicates(
     threshold: Annotated[
         str, opt("--threshold", "auto|X", "Lowest similarity of any two in a group.", SELECT)
     ] = "auto",
+    check: Annotated[
+        bool, flag("--check/--no-check", "Compare the sound of likely copies, too.", SELECT)
+    ] = True,
     use_index: UseIndex = None,
     audio: AudioRoot = None,
     listing: ListOptions,
@@ -60,7 +64,8 @@ def duplicates(
     messages: Messages,
 ) -> None:
     """Print groups of near-duplicates."""
-    from dymn_cli.search import group_duplicates
+    from dymn_cli.cli.terminal.progress import Share
+    from dymn_cli.search import SameSound, group_duplicates
     from dymn_cli.writers.spelling import counted
     from dymn_cli.writers.to_json import provenance_fields, source_fields
 
@@ -68,23 +73,30 @@ def duplicates(
     choose_form(listing.format)
     recordings = recordings_of(library, audio)
     index = index_of(library_of(library, model, messages), use_index, messages)
-    grouping = group_duplicates(index, least)
+    same = SameSound(recordings.path_of) if check else None
+    with Share(messages.display()) as progress:
+        grouping = group_duplicates(index, least, same=same, progress=progress.at)
     messages.note(
         f"{counted(len(grouping.groups), 'group')} at a similarity of {grouping.threshold:g} or more"
         f"{' (auto)' if least is None else ''}"
     )
-    facts = [
-        {"group": number, "similarity": similarity, **_facts(index.library.places[row], recordings)}
-        for number, group in enumerate(grouping.groups, start=1)
-        for row, similarity in zip(group.rows, group.similarity, strict=True)
-    ]
+    facts = []
+    for number, group in enumerate(grouping.groups, start=1):
+        of_group = [_facts(index.library.places[row], recordings) for row in group.rows]
+        for n, (one, similarity) in enumerate(zip(of_group, group.similarity, strict=True)):
+            is_known = check and one["format"] is not None is not of_group[0]["format"]
+            same_sound = group.same_sound[n] if is_known else None
+            facts.append({"group": number, "similarity": similarity, **one, "same_sound": same_sound})
     document = {
         "schema": "dymn.duplicates/1",
         "threshold": grouping.threshold,
         "duplicates": [one | source_fields(one["source"]) for one in facts],
         **provenance_fields(index.library.provenance),
     }
-    rows = [tuple(one[name] for name in COLUMNS) for one in facts]
+    rows = [
+        tuple(str(cell).lower() if isinstance(cell, bool) else cell for cell in map(one.get, COLUMNS))
+        for one in facts
+    ]
     show(Listing(COLUMNS, rows, document, lambda console: _table(facts)), listing, messages)
     if not facts:
         raise typer.Exit(1)
@@ -131,7 +143,7 @@ def _table(facts: list[dict[str, Any]]) -> Table:
     right = {"justify": "right"}
     table = grid(
         ("group", right), ("similarity", right), ("length", right), ("format", {}), ("rate", right),
-        ("bytes", right), ("source", {}),
+        ("bytes", right), ("same", {}), ("source", {}),
     )  # fmt: skip
     for one in facts:
         cells = ["" if one[name] is None else str(one[name]) for name in ("format", "rate_hz", "bytes")]
@@ -140,6 +152,7 @@ def _table(facts: list[dict[str, Any]]) -> Table:
             f"{one['similarity']:.3f}",
             f"{one['seconds']:.2f} s",
             *cells,
+            "yes" if one["same_sound"] else "",
             visible(one["source"]),
         )
     return table

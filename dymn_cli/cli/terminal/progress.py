@@ -1,6 +1,7 @@
 """How far something is: a bar on a terminal, a line now and then in a log, or nothing.
 
-    Progress   knows how far it is and says it in words: `Tally` of files and audio, `Download` of bytes
+    Progress   knows how far it is and says it in words: `Tally` of files and audio, `Download` of bytes,
+               `Share` of whatever takes long
     Display    shows that: `Display` itself nothing, `Lines` lines, `Bar` a bar
 
 `Messages.display` chooses the display that suits the run.
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as RichProgress
 
-__all__ = ["Bar", "Display", "Download", "Lines", "Progress", "Tally", "span"]
+__all__ = ["Bar", "Display", "Download", "Lines", "Progress", "Share", "Tally", "span"]
 
 FIRST_LINE_S = 10.0
 LINE_EVERY_S = 30.0
@@ -327,6 +328,38 @@ class Download(Progress):
         if total is not None and speed > 0:
             parts.append(f"about {span((total - self._n_bytes) / speed)} left")
         return ", ".join(parts)
+
+
+class Share(Progress):
+    """Shows which share is done of one thing after another."""
+
+    total = 1.0
+
+    def __init__(self, display: Display | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(display, clock)
+        self._share = self._since_s = 0.0
+
+    def at(self, doing: str, share: float) -> None:
+        """So much of it is done, from 0 to 1."""
+        if doing != self.label:
+            self.label, self._since_s = doing, self.elapsed_s
+        self._share = share
+        self.show()
+
+    @property
+    def completed(self) -> float:
+        """The share."""
+        return self._share
+
+    def line(self) -> str:
+        """How far it is: "comparing embeddings: 45%, about 3.0 min left"."""
+        return f"{self.label}: {self.short()}"
+
+    def short(self) -> str:
+        """The same without what is done."""
+        took_s = self.elapsed_s - self._since_s
+        left = f", about {span(took_s * (1 - self._share) / self._share)} left" if self._share else ""
+        return f"{self._share:.0%}{left}"
 
 
 def span(seconds: float) -> str:

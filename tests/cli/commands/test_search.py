@@ -274,6 +274,22 @@ def test_duplicates_say_what_differs(fake: Fake, library: str) -> None:
     assert [one["source"] for one in document["duplicates"]] == ["lib/low1.wav", "lib/low2.wav"]
     assert document["duplicates"][0]["rate_hz"] == 32_000
     assert "1 group at a similarity of 0.85 or more (auto)" in ran.err
+    assert [one["same_sound"] for one in document["duplicates"]] == [True, True]
+    unchecked = json.loads(fake("duplicates", library, "--no-check", "-f", "json").out)["duplicates"]
+    assert [one["same_sound"] for one in unchecked] == [None, None]
+    assert fake("duplicates", library).rows[0][-1] == "true"
+    shutil.rmtree("lib")
+    gone = fake("duplicates", library)
+    assert [row[-5:] for row in gone.rows] == [[""] * 5] * 2
+    assert float(gone.rows[0][1]) == 1
+
+
+def test_a_long_comparison_shows_how_far_it_is(
+    fake: Fake, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dymn_cli.cli.terminal.progress.FIRST_LINE_S", 0.0)
+    ran = fake("duplicates", library, "--progress", "always")
+    assert "comparing embeddings: 0%" in ran.err
 
 
 def test_the_real_model_searches_a_graph(dymn: Any, record: Callable[..., str]) -> None:

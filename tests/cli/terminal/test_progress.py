@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from rich.progress import TextColumn, TimeElapsedColumn
 
-from dymn_cli.cli.terminal.progress import Bar, Lines, Tally, span
+from dymn_cli.cli.terminal.progress import Bar, Lines, Share, Tally, span
 
 
 class Clock:
@@ -54,6 +54,19 @@ def test_a_long_file_shows_how_far_it_is(clock: Clock) -> None:
     assert tally.line() == "25% done, 6.00 h of audio, 360 × real time, about 3.0 min left"
     tally.advance("day.flac", 86_400.0)
     assert (tally.n_files, tally.audio_s, tally.left_s) == (1, 86_400, 0)
+
+
+def test_one_thing_after_another_is_done_in_shares(clock: Clock) -> None:
+    share = Share(clock=clock)
+    share.at("comparing embeddings", 0.0)
+    assert share.line() == "comparing embeddings: 0%"
+    clock.now += 60
+    share.at("comparing embeddings", 0.25)
+    assert share.line() == "comparing embeddings: 25%, about 3.0 min left"
+    share.at("listening", 0.0)
+    clock.now += 5
+    share.at("listening", 0.5)
+    assert (share.line(), share.completed) == ("listening: 50%, about 5.0 s left", 0.5)
 
 
 def test_of_a_pipe_no_share_is_known(clock: Clock) -> None:
