@@ -66,7 +66,7 @@ BLOCK_S = 0.05
 STALL_S, DOWN_S = 7.0, 10.0
 JOINED_S = 2.0  # of a connection, before sounds count
 LATEST_S = 15.0  # after which a line is not of a sound any more
-SAMPLE_EVERY_S = 60.0
+ENDS_WITHIN_S = 60.0
 KIB_PER_MB = 1000 / 1.024
 
 
@@ -386,25 +386,23 @@ class _Listening:
             self.read.append((time.monotonic(), json.loads(line)))
 
     def stop(self) -> str:
-        """End it as Ctrl-C does; gives its last words.
-
-        Raises:
-            DymnError: it did not end in order.
-        """
-        self.process.send_signal(signal.SIGINT)
+        """End it in order, and give its last words; what it has said until then stays."""
+        self.process.terminate()  # an interrupt is ignored where it was so for us, as in the background
         try:
-            code = self.process.wait(60)
-        finally:
+            code = self.process.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-            self._thread.join()
-        if code != 128 + signal.SIGINT:
-            raise DymnError(f"dymn listen ended with code {code}: {self.last_words()}")
-        return self.last_words()
+            code = self.process.wait()
+        self._thread.join()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        said = self.last_words()
+        return said if code == 128 + signal.SIGTERM else f"{said} (it ended with code {code})"
 
     def last_words(self) -> str:
         """The summary, or the error."""
         lines = self._said.read_text("utf-8", "replace").splitlines()
-        told = [line for line in lines if line.startswith("dymn: ") and line != "dymn: interrupted"]
+        told = [line for line in lines if line.startswith("dymn: ")]
         return told[-1].removeprefix("dymn: ") if told else "it said nothing"
 
     def lines(self, began: float) -> list[Line]:

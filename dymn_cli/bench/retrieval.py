@@ -215,11 +215,12 @@ def copies_found(
     if samples_of is None:
         return
     least = automatic_threshold(test.index)
+    lowest = likely(test.index, least)
     pictures = lru_cache(PICTURES)(lambda row: picture(samples_of(*test.version(row))))
 
     def is_pair(row: int, other: int) -> bool:
         score = test.scores[row, other]
-        if score >= least or score < likely(least):
+        if score >= least or score < lowest:
             return bool(score >= least)
         one, two = pictures(row), pictures(other)
         return one is not None and two is not None and slid(one, two) >= SAME
@@ -227,7 +228,7 @@ def copies_found(
     for kind, rows in test.copies.items():
         n_found = sum(is_pair(*map(int, pair)) for pair in zip(rows, test.original, strict=True))
         yield f"copies: {kind}: found, automatic and by sound", f"{n_found / len(rows):.3f}"
-    close = zip(*np.nonzero(test.wrong & (test.scores >= likely(least))), strict=True)
+    close = zip(*np.nonzero(test.wrong & (test.scores >= lowest)), strict=True)
     n_wrong = sum(is_pair(*map(int, pair)) for pair in close)
     yield "copies: wrong pairs, automatic and by sound", f"{n_wrong} of {test.wrong.sum()}"
 

@@ -7,7 +7,7 @@ chain of small steps never joins what is unlike. Memory: a block, and at most 1.
 
 Where recordings can be compared themselves (see `dymn_cli.search.same_sound`), pairs below the threshold
 count, too, if they are the same sound: those that are as alike as ten times as many wrong pairs are, one for
-each row. That finds copies whose embedding a coder has moved away.
+each row, or 5,000 pairs in a small library. That finds copies whose embedding a coder has moved away.
 
 100,000 rows take minutes and a million hours, unless the index has a graph (`dymn_cli.search.approximate`):
 then only the 32 rows that it finds nearest to each are compared.
@@ -17,12 +17,12 @@ similarity that a share of SHARE of the random pairs of the library exceeds. For
 what is left to 1 shrinks by SHRINK, so the threshold is 1 - (1 - u) · SHRINK ^ log10(SHARE · 5 n); but not
 above HIGHEST, because in a library of nothing but copies no pair is random. SHRINK was measured by
 `python -m dymn_cli.bench.retrieval` on half of 858 recordings of 56 sources. In the other half, 429
-recordings and copies of 77 of them, the threshold was 0.784 (0.776 calibrated for the first half) and found
+recordings and copies of 149 of them, the threshold was 0.801 (0.796 calibrated for the first half) and found
 
-    MP3 of 32 kbit/s 58 %, a tenth cut off at each end 86 %, +6 dB 97 %, -6 dB and ±1 semitone 100 %
+    MP3 of 32 kbit/s 63 %, a tenth cut off at each end 89 %, +6 dB 97 %, -6 dB and ±1 semitone 100 %
 
-of the copies, and 46 of 382,494 wrong pairs, among them sounds that two sources have from the same hand. The
-nearest recording is the original for 96 % of the MP3 files, and for 97 to 100 % of the others.
+of the copies, and 132 of 844,734 wrong pairs, among them sounds that two sources have from the same hand;
+with the sound of likely pairs, 96 %, 99 %, 99 %, 100 % and 151 pairs.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ SIDE_ROWS = 2_048
 WRONG_EVERY = 10
 SHARE = 0.02
 SHRINK = 0.55
+COMPARED = 5_000
 HIGHEST = 0.95
 FEW_ROWS, OF_FEW = 50, 0.85
 """Of fewer rows, nothing is usual."""
@@ -64,13 +65,13 @@ class Group:
         rows: their numbers, the first one of the library first.
         similarity: of each to the first.
         least: the similarity of the two that are the least alike.
-        same_sound: whether each was found to be the same sound as the first; empty if nothing was compared.
+        same_sound: whether each is the same sound as the first; None if unknown, empty if none was compared.
     """
 
     rows: tuple[int, ...]
     similarity: tuple[float, ...]
     least: float
-    same_sound: tuple[bool, ...] = ()
+    same_sound: tuple[bool | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,24 @@ def automatic_threshold(index: Index) -> float:
     return round(min(1 - (1 - usual) * math.pow(SHRINK, decades), HIGHEST), 3)
 
 
-def likely(threshold: float) -> float:
-    """The similarity that ten times as many wrong pairs reach as reach a threshold."""
-    return max(0.0, 1 - (1 - threshold) / SHRINK)
+def likely(index: Index, threshold: float) -> float:
+    """The similarity from which on pairs below a threshold are compared by their sound.
+
+    Ten times as many wrong pairs reach it as reach the threshold, but 5,000 pairs of a small library do.
+    """
+    least = 1 - (1 - threshold) / SHRINK
+    n_pairs = len(index) * (len(index) - 1) / 2
+    if len(index) < COMPARED:
+        share = min(1.0, COMPARED / max(n_pairs, 1))
+        least = min(least, index.whitening.exceeded_by(index.library.matrix, share, index.library.name))
+    return max(0.0, least)
 
 
 def group_duplicates(
     index: Index,
     threshold: float | None = None,
     *,
-    same: Callable[[Place, Place], bool] | None = None,
+    same: Callable[[Place, Place], bool | None] | None = None,
     progress: Callable[[str, float], None] = lambda doing, share: None,
 ) -> Grouping:
     """Find groups of near-duplicates; rows of one recording are never paired with each other.
@@ -138,7 +147,7 @@ def group_duplicates(
     for rows in groups.values():
         products = _products(index, rows, rows)
         to_first = tuple(round(float(value), 5) for value in products[0])
-        heard = () if same is None else tuple(row == rows[0] or alike.is_same(rows[0], row) for row in rows)
+        heard = () if same is None else (True, *(alike.is_same(rows[0], row) for row in rows[1:]))
         found.append(Group(tuple(rows), to_first, round(float(products.min()), 5), heard))
     return Grouping(threshold, tuple(sorted(found, key=lambda group: group.rows)))
 
@@ -155,10 +164,12 @@ class _Alike:
         least: similarity below which nothing is compared.
     """
 
-    def __init__(self, index: Index, threshold: float, same: Callable[[Place, Place], bool] | None) -> None:
+    def __init__(
+        self, index: Index, threshold: float, same: Callable[[Place, Place], bool | None] | None
+    ) -> None:
         self._index, self._threshold, self._same = index, threshold, same
-        self.least = threshold if same is None else likely(threshold)
-        self._known: dict[tuple[int, int], bool] = {}
+        self.least = threshold if same is None else min(threshold, likely(index, threshold))
+        self._known: dict[tuple[int, int], bool | None] = {}
 
     def of(
         self, pairs: NDArray[np.int64], scores: NDArray[np.float32], progress: Callable[[str, float], None]
@@ -169,7 +180,7 @@ class _Alike:
         left = left[np.lexsort((pairs[left, 1], pairs[left, 0]))]
         for n, pair in enumerate(left):
             progress("comparing the sound of likely copies", n / len(left))
-            are[pair] = self.is_same(*map(int, pairs[pair]))
+            are[pair] = self.is_same(*map(int, pairs[pair])) is True
         return are
 
     def all(self, rows: Sequence[int], others: Sequence[int]) -> bool:
@@ -182,10 +193,10 @@ class _Alike:
             for n, k in zip(*np.nonzero(products < self._threshold), strict=True)
         )
 
-    def is_same(self, row: int, other: int) -> bool:
-        """Whether two rows are the same sound."""
+    def is_same(self, row: int, other: int) -> bool | None:
+        """Whether two rows are the same sound; None if that is unknown."""
         if self._same is None:
-            return False
+            return None
         pair = min(row, other), max(row, other)
         if pair not in self._known:
             one, two = (self._index.library.places[n] for n in pair)

@@ -301,7 +301,7 @@ _ALL = (
                         "same_sound": {
                             "type": ["boolean", "null"],
                             "description": "Whether it is the first of the group moment by moment;"
-                            " null where they were not compared.",
+                            " null for the first, and where that is unknown.",
                         },
                     },
                     "source_b64",

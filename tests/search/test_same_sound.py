@@ -47,8 +47,11 @@ def test_a_part_too_short_says_nothing() -> None:
     assert slid(*(np.ones((n, 24), np.float32) for n in (3, 200))) == 0.0
 
 
-def test_silence_and_less_has_no_picture() -> None:
-    assert picture(np.zeros(RATE_HZ, np.float32)) is None
+@pytest.mark.parametrize("hertz", [0, 300, 1000, 9000])
+def test_what_is_even_or_too_short_has_no_picture(hertz: float) -> None:
+    tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(2 * RATE_HZ) / RATE_HZ)
+    assert picture(tone.astype(np.float32)) is None
+    assert picture(burst(0, 0.1)) is None
     assert picture(np.zeros(0, np.float32)) is None
 
 

@@ -37,7 +37,8 @@ the library are; dymn prints it. Nothing is deleted.
 
 Length, format, rate and size help you decide which one to keep; they are empty where a file is missing.
 In a pipe, tab-separated: group, similarity (to the first of the group), source, seconds, format, rate_hz,
-channels, bytes, same_sound (true: moment by moment that of the first). Exit code 1: no duplicates.
+channels, bytes, same_sound (as the first, moment by moment: true, false, or empty where unknown). Exit code
+1: no duplicates.
 """
 
 COLUMNS = ("group", "similarity", "source", "seconds", "format", "rate_hz", "channels", "bytes", "same_sound")
@@ -84,8 +85,7 @@ def duplicates(
     for number, group in enumerate(grouping.groups, start=1):
         of_group = [_facts(index.library.places[row], recordings) for row in group.rows]
         for n, (one, similarity) in enumerate(zip(of_group, group.similarity, strict=True)):
-            is_known = check and one["format"] is not None is not of_group[0]["format"]
-            same_sound = group.same_sound[n] if is_known else None
+            same_sound = group.same_sound[n] if n and group.same_sound else None
             facts.append({"group": number, "similarity": similarity, **one, "same_sound": same_sound})
     document = {
         "schema": "dymn.duplicates/1",

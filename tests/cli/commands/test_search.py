@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 from filelock import FileLock
 
 from dymn_cli.cli.terminal.messages import Messages
@@ -267,21 +268,33 @@ def test_another_model_is_named(fake: Fake, library: str, dymn: Any) -> None:
     assert "was made with fake (111111111111)" in ran.err
 
 
-def test_duplicates_say_what_differs(fake: Fake, library: str) -> None:
+def test_duplicates_say_what_differs(fake: Fake, library: str, dymn: Any) -> None:
     ran = fake("duplicates", library, "-f", "json")
     document = json.loads(ran.out)
     assert document["threshold"] == 0.85
     assert [one["source"] for one in document["duplicates"]] == ["lib/low1.wav", "lib/low2.wav"]
     assert document["duplicates"][0]["rate_hz"] == 32_000
     assert "1 group at a similarity of 0.85 or more (auto)" in ran.err
-    assert [one["same_sound"] for one in document["duplicates"]] == [True, True]
-    unchecked = json.loads(fake("duplicates", library, "--no-check", "-f", "json").out)["duplicates"]
-    assert [one["same_sound"] for one in unchecked] == [None, None]
-    assert fake("duplicates", library).rows[0][-1] == "true"
-    shutil.rmtree("lib")
+    shutil.rmtree(dymn.cwd / "lib")
     gone = fake("duplicates", library)
     assert [row[-5:] for row in gone.rows] == [[""] * 5] * 2
-    assert float(gone.rows[0][1]) == 1
+
+
+def test_what_is_the_same_moment_by_moment_is_said(fake: Fake, dymn: Any) -> None:
+    hits = (0.1 * np.random.default_rng(0).standard_normal((2, 48_000))).astype(np.float32)
+    (dymn.cwd / "lib").mkdir()
+    for name, samples in (("one", hits[0]), ("cut", 0.5 * hits[0, 5000:40_000]), ("other", hits[1])):
+        sf.write(dymn.cwd / f"lib/{name}.wav", samples, 32_000)
+    assert fake("embed", "lib", "-o", "lib.npy").returncode == 0
+
+    def told(*options: str) -> dict[str, bool | None]:
+        ran = fake("duplicates", "lib.npy", "--threshold", "0.01", "-f", "json", *options)
+        return {one["source"]: one["same_sound"] for one in json.loads(ran.out)["duplicates"]}
+
+    assert told() == {"lib/cut.wav": None, "lib/one.wav": True, "lib/other.wav": False}
+    assert set(told("--no-check").values()) == {None}
+    cells = [row[-1] for row in fake("duplicates", "lib.npy", "--threshold", "0.01").rows]
+    assert cells == ["", "true", "false"]
 
 
 def test_a_long_comparison_shows_how_far_it_is(
