@@ -46,6 +46,7 @@ PARTS = {
     "convert": {*BASE, "audio", "readers", "writers"},
     "watching": {*BASE, "audio.discover", "batch.journal"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
+    "scale": {*BASE, "_version", "labels", "audio", "store.registry", "batch", "tagging", "writers"},
     "report": {
         *BASE,
         "labels",
@@ -181,15 +182,17 @@ LIBRARIES = {
     "rich": {"cli", "writers.to_table"},
     "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
-    "pyarrow": {"writers", "readers.from_parquet"},
+    "pyarrow": {"writers", "readers.from_parquet", "scale"},
+    "ray": {"scale"},
     "filelock": {"cli.batch_run.library", "search.approximate", "store.local", "train.run_folder"},
     "usearch": {"search.approximate"},
     "umap": {"search.projection"},
     "openTSNE": {"search.projection"},
-    # The network: `dymn models pull` goes there, who names a URI, `dymn listen ADDRESS` by `audio.network`.
+    # The network: `dymn models pull` goes there, who names a URI, `dymn listen ADDRESS` by `audio.network`,
+    # Ray where its cluster is.
     "fsspec": {"remote"},
     "http": {"store.download"},
-    "socket": {"store.download"},
+    "socket": {"store.download", "scale.cluster"},
     "ssl": {"store.download"},
     "urllib": {"store.download", "store.pull", "store.registry"},
 }
