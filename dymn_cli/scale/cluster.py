@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,15 @@ def connected(address: str | None, *, cpus: int, verbose: bool = False) -> Itera
         os.environ.setdefault(
             "RAY_BACKEND_LOG_LEVEL", "fatal"
         )  # what its C++ part writes to stderr by itself
+    with contextlib.ExitStack() as block:
+        if not verbose:
+            block.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # of Ray, about what it does itself
+        yield block.enter_context(_connected(address, cpus, verbose=verbose))
+
+
+@contextlib.contextmanager
+def _connected(address: str | None, cpus: int, *, verbose: bool) -> Iterator[Cluster]:
     ray = import_ray()
     found = address or os.environ.get("RAY_ADDRESS")
     own = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}

@@ -420,17 +420,16 @@ class ClusterRun:
         n_parts = PARTS_PER_ACTOR * self._n_actors
         most = max(1, min(MAX_SOURCES, -(-len(todo) // n_parts)))
         tasks: list[Task] = []
-        open_parts: dict[int, tuple[Task, int]] = {}
+        latest: dict[int, tuple[Task, int]] = {}  # of each shard, and its bytes
         for found in todo:
-            size = _size_of(found)
-            shard = shard_of(found.name)
-            task, n_bytes = open_parts.get(shard, ({}, MAX_BYTES))
-            if n_bytes + (size or 0) > MAX_BYTES or len(task["sources"]) >= most:
+            size, shard = _size_of(found), shard_of(found.name)
+            task, n_bytes = latest.get(shard, (None, 0))
+            if task is None or n_bytes + (size or 0) > MAX_BYTES or len(task["sources"]) >= most:
                 task, n_bytes = {"kind": "part", "sources": []}, 0
                 tasks.append(task)
             address = address_of(found.name)
             task["sources"].append([str(found.name), address if address != found.name else "", size])
-            open_parts[shard] = (task, n_bytes + (size or 0))
+            latest[shard] = (task, n_bytes + (size or 0))
         return tasks
 
     @property
