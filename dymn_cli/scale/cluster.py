@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dymn_cli.errors import BackendUnavailableError, DymnError, first_line
+from dymn_cli.remote.uri import OFFLINE, is_offline
 
 __all__ = ["Cluster", "connected", "import_ray", "own_error"]
 
@@ -84,6 +85,10 @@ def _connected(address: str | None, cpus: int, *, verbose: bool) -> Iterator[Clu
     found = address or os.environ.get("RAY_ADDRESS")
     own = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     level = logging.INFO if verbose else logging.CRITICAL
+    if found and is_offline():
+        raise BackendUnavailableError(
+            f"{OFFLINE} forbids going to a cluster", hint="without an address, Ray starts here"
+        )
     try:
         if found:
             _knock(found)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dymn_cli._version import __version__
 from dymn_cli.audio.discover import Found
-from dymn_cli.batch.job import Job, ModelDescription, Reader, Summary
+from dymn_cli.batch.job import Job, ModelDescription, Reader, Renamed, Summary
 from dymn_cli.batch.run import Outcome, Watcher
 from dymn_cli.errors import BackendUnavailableError, ModelError
 from dymn_cli.remote.uri import Uri, address_of, is_uri
@@ -85,8 +85,9 @@ class Table:
         options = self.options
         if isinstance(options, EmbeddingOptions):
             return embedding_writer("parquet", stream, options)
-        if options.clock is not None:  # the channels of a source come one after the other
-            options = dataclasses.replace(options, clock=lru_cache(maxsize=1)(options.clock))
+        if (clock := options.clock) is not None:  # the channels of a source come one after the other
+            start_of = lru_cache(maxsize=1)(lambda source: clock(_path_of(source)))
+            options = dataclasses.replace(options, clock=start_of)
         make = tag_writer if self.kind == "tags" else event_writer
         return make("parquet", stream, options)
 
@@ -207,26 +208,27 @@ class PartActor:
             return self._stretch(task)
         if task["kind"] == "join":
             paths = [self._results.path(file) for file in task["files"]]
-            return self._write([Found(Joined.of(task["name"], paths))])
+            path = _path_of(_opened(task["name"], task["address"]))
+            return self._write([Found(Joined.of(task["name"], path, paths))])
         sources, long = [], []
         for name, address, size in task["sources"]:
             stretches = self._stretches(name, address, size)
             if len(stretches) > 1:
                 long.append([name, address, stretches])
             else:
-                sources.append(Found(Uri(name, address) if address else name))
+                sources.append(Found(_opened(name, address)))
         return {**self._write(sources), "long": long}
 
     def _stretches(self, name: str, address: str, size: int | None) -> list[tuple[int, int | None]]:
         stretch_s = self._stage.stretch_s
         if stretch_s is None or size is None or size < FEWEST_BYTES_PER_S * stretch_s:
             return []
-        seconds = self._worker.seconds_of(name, _opened_by(name, address))
+        seconds = self._worker.seconds_of(name, _path_of(_opened(name, address)))
         return [] if seconds is None else stretches_of(seconds, self._stage.job, stretch_s)
 
     def _stretch(self, task: Task) -> Receipt:
         name, first, stop = task["name"], task["first"], task["stop"]
-        stretch = Stretch.of(name, _opened_by(name, task["address"]), first, stop)
+        stretch = Stretch.of(name, _path_of(_opened(name, task["address"])), first, stop)
 
         def save(pieces: Iterator[bytes]) -> None:
             with self._results.file(task["file"]) as stream:
@@ -279,8 +281,21 @@ def _require_any(summaries: dict[str, Summary], outcome: Outcome) -> None:
         raise _NothingError(outcome.failures)
 
 
-def _opened_by(name: str, address: str) -> str:
-    return Uri(name, address) if address else name
+def _opened(name: str, address: str) -> str:
+    """The name of a source, together with what opens it from any folder."""
+    if not address:
+        return name
+    return Uri(name, address) if is_uri(name) else Renamed(name, address)
+
+
+def _path_of(name: str) -> str:
+    return name.path if isinstance(name, Renamed) else name
+
+
+def _address_of(name: str) -> str:
+    """What opens a source on other nodes, if its name does not."""
+    address = address_of(name) if is_uri(name) else os.path.abspath(name)  # noqa: PTH100 - names may be bytes
+    return "" if address == name else address
 
 
 def describe(job: Job, actors: Actors) -> ModelDescription:
@@ -398,7 +413,10 @@ class ClusterRun:
                     self._fail(one.failure)
             if fail_fast and self.outcome.failures:
                 return
-            joins = [{"kind": "join", "name": name, "files": one.files} for name, one in whole.items()]
+            joins: list[Task] = [
+                {"kind": "join", "name": name, "address": one.address, "files": one.files}
+                for name, one in whole.items()
+            ]
             for receipt in self._receipts(joins, fail_fast=fail_fast):
                 self._take(receipt)
         finally:
@@ -427,8 +445,7 @@ class ClusterRun:
             if task is None or n_bytes + (size or 0) > MAX_BYTES or len(task["sources"]) >= most:
                 task, n_bytes = {"kind": "part", "sources": []}, 0
                 tasks.append(task)
-            address = address_of(found.name)
-            task["sources"].append([str(found.name), address if address != found.name else "", size])
+            task["sources"].append([str(found.name), _address_of(found.name), size])
             latest[shard] = (task, n_bytes + (size or 0))
         return tasks
 

@@ -81,14 +81,14 @@ class Joined(Renamed):
     paths: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, paths: Sequence[str]) -> Self:
+    def of(cls, name: str, path: str, paths: Sequence[str]) -> Self:
         """The source, to be joined."""
-        joined = cls(name, "")
+        joined = cls(name, path)
         joined.paths = tuple(paths)
         return joined
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Joined.of, (str(self), self.paths)
+        return Joined.of, (str(self), self.path, self.paths)
 
 
 def stretches_of(seconds: float, job: Job, stretch_s: float) -> list[tuple[int, int | None]]:

@@ -128,6 +128,16 @@ def test_without_the_extra_one_line_names_it(
     assert not (tmp_path / "out").exists()
 
 
+def test_offline_means_no_cluster_either(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dymn_cli.scale.cluster.import_ray", lambda: None)
+    monkeypatch.setenv("DYMN_OFFLINE", "1")
+    out = str(tmp_path / "out")
+    assert run(["tag", "a.wav", "--engine", "ray", "--ray-address", "198.51.100.1:6379", "-o", out]) == 4
+    assert "DYMN_OFFLINE forbids going to a cluster" in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("on_this_machine")
 class TestHere:
     """Ray as `dymn` starts it."""
@@ -209,38 +219,37 @@ class TestTwoNodes:
             return [key for key in client(f"print(json.dumps({keys}))") if "/part-" in key]
 
         env = dymn._env({**RAY, **aws})
-        nodes = subprocess.Popen(
-            [sys.executable, "-c", NODES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
-        )
-        assert nodes.stdin is not None
-        assert nodes.stdout is not None
-        try:
-            words = ("tag", "s3://rec/ray/", *QUICK, "-o", "s3://out/tags", "--engine", "ray")
-            words += ("--ray-address", nodes.stdout.readline().strip())
-            # The driver is lost.
-            with dymn.start(*words, env={**RAY, **aws}) as first:
-                until(lambda: len(parts()) > 2, "parts")
-                first.kill()
-            n_before = len(parts())
-            # So are the actors of the next one, and then a node.
-            with dymn.start(*words, env={**RAY, **aws}) as second:
-                until(lambda: len(parts()) > n_before, "more parts")
-                killed = actors(nodes.pid)
-                assert killed
-                for pid in killed:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                n_then = len(parts())
-                until(lambda: len(parts()) > n_then or second.poll() is not None, "parts of new actors")
-                nodes.stdin.write("remove\n")
-                nodes.stdin.flush()
-                assert nodes.stdout.readline() == "gone\n"
-                _, err = second.communicate(timeout=LIMIT_S)
-            assert second.returncode == 6, err
-        finally:
-            nodes.stdin.close()
-            if nodes.wait(60) is None:
-                nodes.kill()
+        command = [sys.executable, "-c", NODES]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=env, **pipes) as nodes:
+            assert nodes.stdin is not None
+            assert nodes.stdout is not None
+            try:
+                words = ("tag", "s3://rec/ray/", *QUICK, "-o", "s3://out/tags", "--engine", "ray")
+                words += ("--ray-address", nodes.stdout.readline().strip())
+                # The driver is lost.
+                with dymn.start(*words, env={**RAY, **aws}) as first:
+                    until(lambda: len(parts()) > 2, "parts")
+                    first.kill()
+                n_before = len(parts())
+                # So are the actors of the next one, and then a node.
+                with dymn.start(*words, env={**RAY, **aws}) as second:
+                    until(lambda: len(parts()) > n_before, "more parts")
+                    killed = actors(nodes.pid)
+                    assert killed
+                    for pid in killed:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                    n_then = len(parts())
+                    until(lambda: len(parts()) > n_then or second.poll() is not None, "parts of new actors")
+                    nodes.stdin.write("remove\n")
+                    nodes.stdin.flush()
+                    assert nodes.stdout.readline() == "gone\n"
+                    _, err = second.communicate(timeout=LIMIT_S)
+                assert second.returncode == 6, err
+            finally:
+                nodes.stdin.close()
+                nodes.wait(60)
         client(
             textwrap.dedent(f"""
                 import pathlib

@@ -85,7 +85,8 @@ def engine(description: ModelDescription, workers: dict[str, Worker]) -> Run:
         **changes: Any,
     ) -> Outcome:
         made = Provenance("0", description.model)
-        options: Any = WriterOptions(provenance=made, windows=job.options.windows)
+        clock = changes.pop("clock", None)
+        options: Any = WriterOptions(provenance=made, windows=job.options.windows, clock=clock)
         if kind == "embeddings":
             options = EmbeddingOptions(provenance=made, size=description.embedding_size)
         stage = Stage(

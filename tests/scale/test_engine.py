@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dymn_cli.audio.clock import Clock
 from dymn_cli.audio.discover import Found
 from dymn_cli.audio.frames import FramePlan
 from dymn_cli.batch.job import Job
@@ -205,6 +206,20 @@ def test_names_are_data(engine: Any, take: Take, tmp_path: Path) -> None:
     outcome = engine(job(), odd, tmp_path / "out")
     assert outcome.n_done == len(odd)
     assert engine(job(), odd, tmp_path / "out").n_kept == len(odd)
+
+
+def test_relative_names_lead_to_their_files_from_any_folder(
+    engine: Any, take: Take, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine(job(), [take("first.wav")], tmp_path / "other")  # the worker is in the folder where it began
+    monkeypatch.chdir(tmp_path)
+    names = [take("a.wav"), take("20190522_020000.wav", 6.0, rate_hz=22_050)]
+    clock = Clock("auto").start_of
+    outcome = engine(job(), [path.name for path in names], tmp_path / "out", stretch_s=2.0, clock=clock)
+    assert (outcome.n_done, outcome.failures) == (2, [])
+    assert "join" in [task["kind"] for task in engine.last.tasks]
+    began = {row["source"]: row["clock"] for row in rows_of(tmp_path / "out")}
+    assert began == {"a.wav": None, "20190522_020000.wav": "2019-05-22T02:00:00.000"}
 
 
 def test_a_worker_of_another_version_or_model_is_refused(engine: Any, take: Take, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dymn_cli.batch.run import Outcome
@@ -9,6 +12,7 @@ from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.sources import named_sources
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures
 from dymn_cli.errors import UsageError
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.scale.cluster import connected
 from dymn_cli.scale.engine import Actors, ClusterRun, Stage, Table, describe
 from dymn_cli.scale.output import FAILURES, ResultSet
@@ -18,6 +22,7 @@ from dymn_cli.writers.spelling import counted
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
+    from dymn_cli.batch.job import Job
     from dymn_cli.cli.batch_run.analysis import Analysis
     from dymn_cli.cli.options.groups import FileOptions, ResultOptions, UpdateOptions
     from dymn_cli.cli.terminal.messages import Messages
@@ -58,7 +63,7 @@ def write_dataset(
     """
     _require_engine(batch)
     out = _place(analysis, inputs, output, batch)
-    job = analysis.job
+    job = _for_all_nodes(analysis.job)
     listed, sources = named_sources(inputs, batch.shard, messages)
     names = None if listed is None else [found.name for found in listed]
     if names == ["-"] or "-" in inputs.inputs:
@@ -86,7 +91,8 @@ def write_dataset(
         table.check()
         results.begin(fingerprint_of(job, provenance), resume=batch.resume, force=output.force)
         contents = results.contents()
-        stage = Stage(job, table, out, model.model.sha256, actors.cpus, actors.limit_s, actors.stretch_s)
+        place = out if is_uri(out) else os.path.abspath(out)  # noqa: PTH100 - for all nodes
+        stage = Stage(job, table, place, model.model.sha256, actors.cpus, actors.limit_s, actors.stretch_s)
         total = None if listed is None else len(listed)
         with messages.progress(total, shared_with_results=False) as tally:
             watcher = Watcher(messages, tally, single=total == 1, few_failures=True)
@@ -95,6 +101,14 @@ def write_dataset(
         watcher.sum_up(outcome)
     _end(results, outcome, inputs, messages, csv_safe=output.csv_safe)
     finish(outcome, alone=total == 1)
+
+
+def _for_all_nodes(job: Job) -> Job:
+    """The job with models that can be found from any folder."""
+    models = (job.model,) if isinstance(job.model, str) else job.model
+    return dataclasses.replace(
+        job, model=tuple(str(Path(name).absolute()) if Path(name).is_file() else name for name in models)
+    )
 
 
 def _end(
