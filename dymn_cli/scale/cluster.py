@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +74,12 @@ def connected(address: str | None, *, cpus: int, verbose: bool = False) -> Itera
             "RAY_BACKEND_LOG_LEVEL", "fatal"
         )  # what its C++ part writes to stderr by itself
     with contextlib.ExitStack() as block:
-        if not verbose:
+        # Ray prints to standard output which workers have died.
+        if verbose:
+            block.enter_context(contextlib.redirect_stdout(sys.stderr))
+        else:
+            nowhere = block.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+            block.enter_context(contextlib.redirect_stdout(nowhere))
             block.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # of Ray, about what it does itself
         yield block.enter_context(_connected(address, cpus, verbose=verbose))

@@ -245,8 +245,9 @@ class TestTwoNodes:
                     nodes.stdin.write("remove\n")
                     nodes.stdin.flush()
                     assert nodes.stdout.readline() == "gone\n"
-                    _, err = second.communicate(timeout=LIMIT_S)
+                    out, err = second.communicate(timeout=LIMIT_S)
                 assert second.returncode == 6, err
+                assert out == b""  # Ray says there which workers have died
             finally:
                 nodes.stdin.close()
                 nodes.wait(60)

@@ -19,6 +19,8 @@ from dymn_cli.batch.run import open_engine
 from dymn_cli.batch.run import run as run_here
 from dymn_cli.errors import InputError, ModelError
 from dymn_cli.remote.store import Stat
+from dymn_cli.scale.cluster import Cluster
+from dymn_cli.scale.engine import Actors
 from dymn_cli.scale.worker import stretches_of
 from dymn_cli.tagging.events import EventOptions
 from dymn_cli.tagging.options import TagOptions
@@ -268,3 +270,14 @@ def test_stretches_follow_each_other_and_the_last_takes_the_rest(
     seconds: float, spans: list[tuple[int, int | None]]
 ) -> None:
     assert stretches_of(seconds, job(TagOptions(window_s=2.0, hop_s=1.25)), 25.0) == spans
+
+
+def test_actors_share_what_a_cluster_has() -> None:
+    cluster = Cluster(cpus=18, gpus=4)
+    plain = Actors.for_device("cpu", cluster, most=None, limit_s=None)
+    assert (plain.n_now(cluster), plain.resources) == (18, {"num_cpus": 1})
+    assert Actors.for_device("auto", cluster, cpus=4).n_now(cluster) == 4
+    on_gpus = Actors.for_device("cuda", cluster, limit_s=5.0)
+    assert (on_gpus.n_now(cluster), on_gpus.resources) == (4, {"num_cpus": 4, "num_gpus": 1})
+    assert on_gpus.stretch_s is None  # decoding is what takes the time there
+    assert Actors().n_now(Cluster(0, 0)) == 1  # a cluster that is still to grow
