@@ -79,7 +79,7 @@ def engine(description: ModelDescription, workers: dict[str, Worker]) -> Run:
         out: Path | str,
         *,
         kind: str = "tags",
-        stretch_s: float = 7200.0,
+        stretch_s: float = 6 * 3600.0,
         begin: bool = True,
         finish: bool = True,
         **changes: Any,
