@@ -29,11 +29,12 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from dymn_cli import errors
 from dymn_cli._version import __version__
 from dymn_cli.audio.discover import Found
 from dymn_cli.batch.job import Job, ModelDescription, Reader, Renamed, Summary
 from dymn_cli.batch.run import Outcome, Watcher
-from dymn_cli.errors import BackendUnavailableError, ModelError
+from dymn_cli.errors import BackendUnavailableError, DymnError, ModelError, first_line
 from dymn_cli.remote.uri import Uri, address_of, is_uri
 from dymn_cli.results import Failure
 from dymn_cli.scale.cluster import Cluster, import_ray, own_error
@@ -183,11 +184,17 @@ class PartActor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Do tasks, given as JSON; the answer to each is JSON as well."""
-        return {"receipt": [json.dumps(self._do(json.loads(task))) for task in batch["task"]]}
+        return {"receipt": [json.dumps(self._receipt(json.loads(task))) for task in batch["task"]]}
+
+    def _receipt(self, task: Task) -> Receipt:
+        try:
+            return self._do(task)
+        except DymnError as error:  # as text: what Ray wraps around an exception hides its class
+            return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
 
     @property
     def _worker(self) -> Worker:
-        if self._opened is None:  # not when the actor starts: what fails then loses its type on its way
+        if self._opened is None:  # not when the actor starts: what fails then cannot be answered
             stage = self._stage
             if __version__ != stage.version:
                 raise ModelError(
@@ -478,6 +485,7 @@ class ClusterRun:
         try:
             for row in rows.iter_rows():
                 receipt = json.loads(row["receipt"])
+                _require_no_error(receipt)
                 yield receipt
                 if fail_fast and receipt["failed"]:
                     return
@@ -487,10 +495,16 @@ class ClusterRun:
                 hint="ray status shows what is left of it; what is done is kept: the same command goes on",
             ) from exc
         except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as exc:
-            raise own_error(exc) or BackendUnavailableError(
-                f"the cluster has failed: {str(exc).strip().splitlines()[-1]}",
+            raise BackendUnavailableError(
+                f"the cluster has failed: {first_line(exc)}",
                 hint="what is done is kept: the same command goes on",
             ) from exc
+
+
+def _require_no_error(receipt: Receipt) -> None:
+    if "error" in receipt:
+        kind: type[DymnError] = getattr(errors, receipt["error"], DymnError)
+        raise kind(receipt["message"], hint=receipt["hint"])
 
 
 def _size_of(found: Found) -> int | None:

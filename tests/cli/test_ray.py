@@ -344,12 +344,14 @@ class TestPython:
         assert answer["again"] == sorted([f"take{n}.wav7" for n in range(6)] * 2 + ["broken.wav7"] * 2)
         assert answer["same"]
 
-    def test_a_cluster_without_progress_is_given_up(self, dymn: Any, record: Callable[..., str]) -> None:
+    def test_an_error_keeps_its_words_and_a_cluster_without_progress_is_given_up(
+        self, dymn: Any, record: Callable[..., str]
+    ) -> None:
         os.mkfifo(dymn.cwd / "hangs.wav")  # for ever, as nobody limits it
         answer = self.program(
             dymn,
             """
-            import json, sys
+            import dataclasses, json, os, sys
             from dymn_cli.audio.discover import Found
             from dymn_cli.batch.job import Job
             from dymn_cli.errors import DymnError
@@ -364,17 +366,29 @@ class TestPython:
                 done = failed = within = kept
 
             job = Job(("dymn04_kd",), "auto", "cpu", None, TagOptions())
-            results = ResultSet("out")
+            results = ResultSet(os.path.abspath("out"))
             results.begin({}, resume=True, force=False)
             with connected(None, cpus=1) as cluster:
-                actors = Actors(patience_s=15.0)
-                model = describe(job, actors)
-                stage = Stage(job, Table("tags", WriterOptions(provenance=None)), "out", model.model.sha256)
-                run = ClusterRun(stage, actors, cluster, results.contents(), Silent())
+                table, said = Table("tags", WriterOptions(provenance=None)), []
                 try:
-                    run.go(iter([Found("hangs.wav")]))
+                    describe(dataclasses.replace(job, model=("dymn4",)), Actors())
                 except DymnError as error:
-                    print(json.dumps([error.message, error.exit_code]))
+                    said.append([error.message, error.exit_code, error.hint])
+                model = describe(job, Actors())
+                for settings, patience_s in (({"version": "0.0.0"}, None), ({}, 15.0)):
+                    stage = Stage(job, table, results.root, model.model.sha256, **settings)
+                    actors = Actors(patience_s=patience_s)
+                    run = ClusterRun(stage, actors, cluster, results.contents(), Silent())
+                    try:
+                        run.go(iter([Found("hangs.wav")]))
+                    except DymnError as error:
+                        said.append([error.message, error.exit_code, error.hint])
+            print(json.dumps(said))
             """,
         )
-        assert answer == ["the cluster has made no progress for 0.25 min", 4]
+        unknown, other, silent = answer
+        assert unknown[1] == 2
+        assert "dymn4" in unknown[0]
+        assert other[0].startswith("a worker has dymn ")
+        assert other[1:] == [4, "install the same version on all nodes"]
+        assert silent[:2] == ["the cluster has made no progress for 0.25 min", 4]

@@ -17,7 +17,7 @@ from dymn_cli.batch.job import Job, ModelDescription, Summary
 from dymn_cli.batch.run import Outcome
 from dymn_cli.results import Failure
 from dymn_cli.scale.cluster import Cluster
-from dymn_cli.scale.engine import Actors, ClusterRun, PartActor, Stage, Table
+from dymn_cli.scale.engine import Actors, ClusterRun, PartActor, Stage, Table, _require_no_error
 from dymn_cli.scale.output import Contents, ResultSet
 from dymn_cli.scale.worker import Worker
 from dymn_cli.writers import EmbeddingOptions, Provenance, WriterOptions
@@ -43,8 +43,10 @@ class Here(ClusterRun):
     def _receipts(self, tasks: Sequence[dict[str, Any]], *, fail_fast: bool) -> Iterator[dict[str, Any]]:
         for task in tasks:
             self.tasks.append(task)
-            (receipt,) = self.actor({"task": [json.dumps(task)]})["receipt"]
-            yield json.loads(receipt)
+            (answer,) = self.actor({"task": [json.dumps(task)]})["receipt"]
+            receipt = json.loads(answer)
+            _require_no_error(receipt)
+            yield receipt
 
 
 @pytest.fixture(scope="module")
