@@ -59,6 +59,7 @@ PARTS = {
     "convert": {*BASE, "audio", "readers", "writers"},
     "watching": {*BASE, "audio.discover", "batch.journal"},
     "batch": {*BASE, "labels", "audio", "store", "tagging", "writers", "frontend"},
+    "scale": {*BASE, "_version", "labels", "audio", "store.registry", "batch", "tagging", "writers"},
     "report": {
         *BASE,
         "labels",
@@ -195,16 +196,17 @@ LIBRARIES = {
     "rich": {"cli", "writers.to_table"},
     "jinja2": {"report.page"},
     "safetensors": {"store", "export", "train.state"},
-    "pyarrow": {"writers", "readers.from_parquet"},
+    "pyarrow": {"writers", "readers.from_parquet", "scale"},
+    "ray": {"scale"},
     "filelock": {"cli.batch_run.library", "search.approximate", "store.local", "train.run_folder"},
     "usearch": {"search.approximate"},
     "umap": {"search.projection"},
     "openTSNE": {"search.projection"},
-    # The network: `dymn models pull` goes there, who names a URI, `dymn listen ADDRESS` by `audio.network`.
-    # `bench.live` serves a stream on loopback.
+    # The network: `dymn models pull` goes there, who names a URI, `dymn listen ADDRESS` by `audio.network`,
+    # Ray where its cluster is; `bench.live` serves a stream on loopback.
     "fsspec": {"remote"},
     "http": {"store.download", "bench.live"},
-    "socket": {"store.download"},
+    "socket": {"store.download", "scale.cluster"},
     "ssl": {"store.download"},
     "urllib": {"store.download", "store.pull", "store.registry"},
 }

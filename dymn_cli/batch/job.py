@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 import numpy as np
 
@@ -51,6 +51,7 @@ __all__ = [
     "Job",
     "ModelDescription",
     "Reader",
+    "Renamed",
     "ResultBuilder",
     "Summary",
     "decode",
@@ -65,6 +66,28 @@ LENGTH = struct.Struct("<I")
 ROWS_IN_A_PART = 256
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, struct.error)
 """What reading a record raises whose checksum is right but whose content dymn did not write."""
+
+
+class Renamed(str):
+    """The name of a source that results and errors call otherwise than what opens it.
+
+    Args:
+        text: the name.
+        path: what opens it: a path or a URI.
+    """
+
+    __slots__ = ("path",)
+    path: str
+
+    def __new__(cls, text: str, path: str) -> Self:
+        """A string with one more attribute."""
+        renamed = super().__new__(cls, text)
+        renamed.path = path
+        return renamed
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle the path as well, for a worker."""
+        return type(self), (str(self), self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +194,8 @@ class Job:
         Raises:
             InputError: standard input cannot be copied, or is too long.
         """
-        if name != "-":
-            yield name
+        if isinstance(name, Renamed) or name != "-":
+            yield name.path if isinstance(name, Renamed) else name
             return
         with contextlib.ExitStack() as opened:
             stream = sys.stdin.buffer
@@ -484,6 +507,15 @@ class Reader:
                     for (channel, start_s, end_s, _), embedding in zip(header, embeddings, strict=True)
                 ]
             yield rows
+
+    def stored(self, name: str) -> tuple[bytes, Iterator[bytes]]:
+        """The body of a result and its parts, as they came.
+
+        Raises:
+            OutputError: the journal cannot be read.
+        """
+        body, parts = self._journal.result(name)
+        return body, map(self._journal.part, parts)
 
     @contextlib.contextmanager
     def _damage_as_error(self, name: str) -> Iterator[None]:

@@ -56,7 +56,7 @@ from dymn_cli.remote import store as remote
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.values import shortened
 
-__all__ = ["Fingerprint", "Journal", "Place", "StaleJournalError", "Stamp"]
+__all__ = ["Fingerprint", "Journal", "Place", "StaleJournalError", "Stamp", "what_differs"]
 
 SCHEMA = "dymn.journal/3"
 HEAD = struct.Struct("<cIII")
@@ -232,11 +232,8 @@ class Journal:
                 f"{self._path}: not a journal of this version of dymn",
                 hint="--no-resume --force starts over, or choose another --out",
             )
-        changed = [key for key in then | fingerprint if then.get(key) != fingerprint.get(key)]
-        if changed:
-            # What only one of the two knows follows from the rest: each command has options of its own.
-            both = [key for key in changed if key in then and key in fingerprint]
-            what = "; ".join(_change(key, then.get(key), fingerprint.get(key)) for key in both or changed)
+        what = what_differs(then, fingerprint)
+        if what:
             raise StaleJournalError(
                 f"{self._path}: the run it belongs to had other options: {what}",
                 hint="the same options continue it, --no-resume --force starts over, or choose another --out",
@@ -535,6 +532,14 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+
+
+def what_differs(then: Fingerprint, now: Fingerprint) -> str:
+    """In which options two runs differ, as their user would say it; empty where they do not."""
+    changed = [key for key in then | now if then.get(key) != now.get(key)]
+    # What only one of the two knows follows from the rest: each command has options of its own.
+    both = [key for key in changed if key in then and key in now]
+    return "; ".join(_change(key, then.get(key), now.get(key)) for key in both or changed)
 
 
 def _change(key: str, then: object, now: object) -> str:

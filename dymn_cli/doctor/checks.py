@@ -49,6 +49,7 @@ EXTRAS = {
     "h5py": "AudioSet and teachers' logits in HDF5",
     "matplotlib": "the pictures of dymn eval",
     "usearch": "dymn search in millions of rows",
+    "ray": "--engine ray: clusters",
 }
 VARIABLES = (
     "DYMN_MODEL",

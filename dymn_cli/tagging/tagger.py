@@ -589,6 +589,7 @@ class Analysis:
         self._reader = reader
         self._options = options
         self._notes: list[str] = []
+        self._wanted: tuple[int, int | None] = (0, None)
         self.plan = plan
         self.name = reader.name
         self.audio: AudioInfo = reader.info
@@ -603,6 +604,15 @@ class Analysis:
         """
         reader = open_audio(source, name=name, strict=options.strict)
         return cls(None, reader, options, options.plan)
+
+    def narrow(self, first: int, stop: int | None) -> None:
+        """Ask about some windows only; the sound before them is still decoded, so that they are the same.
+
+        Args:
+            first: the number of the first one, from 0.
+            stop: the one after the last; None to go on to the end.
+        """
+        self._wanted = (first, stop)
 
     @property
     def is_live(self) -> bool:
@@ -638,7 +648,7 @@ class Analysis:
         blocks = (
             channels_32k(self._reader, resample) if every else to_mono_32k(self._reader, channel, resample)
         )
-        for piece in self._pieces(blocks):
+        for piece in islice(self._pieces(blocks), *self._wanted):
             if not every:
                 yield Cut(channel, piece.start, piece.start_s, piece.end_s, piece.samples)
                 continue

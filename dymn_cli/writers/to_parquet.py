@@ -53,12 +53,16 @@ class _Parquet(Writer[T_contra]):
         stream: gets the bytes; need not be seekable.
         provenance: what made the result, or None.
 
+    Attributes:
+        n_rows: taken so far.
+
     Raises:
         OutputError: pyarrow is not installed.
     """
 
     def __init__(self, stream: BinaryIO, provenance: Provenance | None) -> None:
         super().__init__(stream)
+        self.n_rows = 0
         self._made = provenance
         self._arrow, self._parquet = _pyarrow()
         self._rows: list[Row] = []
@@ -90,9 +94,14 @@ class _Parquet(Writer[T_contra]):
     def write(self, result: T_contra) -> None:
         """Take the rows of one source; write them once there are enough."""
         for row in self.rows(result):
+            self.n_rows += 1
             self._rows.append(row)
             if len(self._rows) * max(len(row), self.n_values) >= CELLS_IN_A_GROUP:
                 self._write_group()
+
+    def note(self, key: str, text: bytes) -> None:
+        """Put something into the metadata of the file, any time before its end."""
+        self._writer.add_key_value_metadata({key: text})
 
     def end(self) -> None:
         """Write what is left, and the directory of the file."""

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from stores import Objects
+from stores import SECRET, Bucket, Objects
 
 pytest.importorskip("fsspec", reason="the extra `remote`")
 
 pytestmark = pytest.mark.process
 
-Bucket = tuple[Any, dict[str, str | None]]
-SECRET = "wJalrXUtnFEMIK7MDENG"
 MOST_MB = 300
 N_KEYS = 1_000_000
 
@@ -101,46 +97,6 @@ def test_a_worker_that_hangs_on_a_store_costs_its_file(objects: Objects, dymn: A
 
 
 # ---------------------------------------------------------------------- S3
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Bucket]:
-    """A client of an S3 server on loopback with an empty bucket, and the environment that leads to it."""
-    pytest.importorskip("s3fs", reason="the driver for S3")
-    pytest.importorskip("moto.server", reason="the S3 server on loopback")
-    code = "from moto.server import ThreadedMotoServer as S; s = S(port=0, verbose=False); s.start();"
-    code += "print(s.get_host_and_port()[1], flush=True); input()"
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as server:
-        assert server.stdout is not None
-        address = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        env: dict[str, str | None] = {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1",
-        }
-        script = "import json, sys, boto3; c = boto3.client('s3'); exec(sys.stdin.read())"
-
-        def client(lines: str) -> Any:
-            """Run lines that use the client `c`, and hand back what they print as JSON."""
-            ran = subprocess.run(
-                [sys.executable, "-c", script],
-                input=lines,
-                capture_output=True,
-                text=True,
-                check=True,
-                env={**os.environ, **{key: value or "" for key, value in env.items()}},
-            )
-            return json.loads(ran.stdout or "null")
-
-        client("c.create_bucket(Bucket='rec'); c.create_bucket(Bucket='out')")
-        yield client, env
-        server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,33 @@
 
 address = objects.put("night.wav", data)
 objects.n_sent                              bytes of bodies that it has sent
+
+Also an S3 server, which is kept by others, in a process of its own.
+
+client, env = s3                            client("...") runs lines of Python with the boto3 client `c`
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 from quiet_server import QuietHandler, QuietServer, forget_network_settings
 
 PIECE = 1 << 18
+SECRET = "wJalrXUtnFEMIK7MDENG"
 
 Read = Callable[[int, int], bytes]
+Bucket = tuple[Any, dict[str, str | None]]
 
 
 @dataclass
@@ -146,3 +157,43 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
     found = Objects()
     with found.server.running():
         yield found
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Bucket]:
+    """A client of an S3 server on loopback with an empty bucket, and the environment that leads to it."""
+    pytest.importorskip("s3fs", reason="the driver for S3")
+    pytest.importorskip("moto.server", reason="the S3 server on loopback")
+    code = "from moto.server import ThreadedMotoServer as S; s = S(port=0, verbose=False); s.start();"
+    code += "print(s.get_host_and_port()[1], flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdout is not None
+        address = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        env: dict[str, str | None] = {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1",
+        }
+        script = "import json, sys, boto3; c = boto3.client('s3'); exec(sys.stdin.read())"
+
+        def client(lines: str) -> Any:
+            """Run lines that use the client `c`, and hand back what they print as JSON."""
+            ran = subprocess.run(
+                [sys.executable, "-c", script],
+                input=lines,
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, **{key: value or "" for key, value in env.items()}},
+            )
+            return json.loads(ran.stdout or "null")
+
+        client("c.create_bucket(Bucket='rec'); c.create_bucket(Bucket='out')")
+        yield client, env
+        server.kill()

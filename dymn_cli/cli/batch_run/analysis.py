@@ -9,15 +9,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from dymn_cli.audio.clock import Clock
     from dymn_cli.batch.job import Job, ModelDescription, Reader
-    from dymn_cli.cli.batch_run.run import Run
+    from dymn_cli.cli.batch_run.run import Run, StartOf
     from dymn_cli.cli.options.groups import ModelOptions
     from dymn_cli.tagging.options import TagOptions
-    from dymn_cli.writers import Provenance
+    from dymn_cli.writers import EmbeddingOptions, Provenance, WriterOptions
     from dymn_cli.writers.base import Writer
 
 T = TypeVar("T")
@@ -52,12 +52,16 @@ class Analysis(ABC, Generic[T]):
         job: what to compute.
         embed: a file of embeddings that is written in the same pass, or None.
         clock: says when recordings began, where that is asked for.
+        rows: what its rows are in a data set: "tags", "events" or "embeddings".
+        cuts: whether it also cuts recordings.
     """
 
     formats: Formats
     job: Job
     embed: str | None = None
     clock: Clock | None = None
+    rows: ClassVar[Literal["tags", "events", "embeddings"]]
+    cuts = False
 
     @abstractmethod
     def describe(self, model: ModelDescription) -> Provenance:
@@ -70,6 +74,12 @@ class Analysis(ABC, Generic[T]):
     @abstractmethod
     def read(self, reader: Reader, name: str) -> Iterable[T]:
         """The results of a source that has been analysed."""
+
+    @abstractmethod
+    def writing(
+        self, model: ModelDescription, provenance: Provenance, clock: StartOf | None
+    ) -> WriterOptions | EmbeddingOptions:
+        """How results are written."""
 
     @abstractmethod
     def open_writer(self, run: Run[T]) -> AbstractContextManager[Writer[T]]:

@@ -24,7 +24,7 @@ from dymn_cli.writers import (
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import ModelDescription, Reader
-    from dymn_cli.cli.batch_run.run import Run
+    from dymn_cli.cli.batch_run.run import Run, StartOf
     from dymn_cli.cli.options.groups import InputOptions, ModelOptions, ResultOptions, TimeOptions
     from dymn_cli.writers import EmbeddingWriter, Provenance
 
@@ -49,6 +49,7 @@ class EmbeddingAnalysis(Analysis[Rows]):
     """
 
     formats = Formats(EMBEDDING_FORMATS, "jsonl", "jsonl", "npy", "emb")
+    rows = "embeddings"
 
     def __init__(
         self,
@@ -82,16 +83,22 @@ class EmbeddingAnalysis(Analysis[Rows]):
 
     def open_writer(self, run: Run[Rows]) -> AbstractContextManager[EmbeddingWriter]:
         """The writer of all rows."""
-        return open_embeddings(run.places.out, run.places.format_name, self._writing(run), force=run.force)
+        return open_embeddings(run.places.out, run.places.format_name, self._writing_of(run), force=run.force)
 
     def file_writer(self, run: Run[Rows], stream: BinaryIO, index: BinaryIO | None) -> EmbeddingWriter:
         """The writer of one source's rows."""
-        return embedding_writer(run.places.format_name, stream, self._writing(run), index=index)
+        return embedding_writer(run.places.format_name, stream, self._writing_of(run), index=index)
 
-    def _writing(self, run: Run[Rows]) -> EmbeddingOptions:
+    def _writing_of(self, run: Run[Rows]) -> EmbeddingOptions:
+        return self.writing(run.model, run.provenance, run.clock)
+
+    def writing(
+        self, model: ModelDescription, provenance: Provenance, clock: StartOf | None
+    ) -> EmbeddingOptions:
+        """How embeddings are written."""
         return EmbeddingOptions(
-            provenance=run.provenance,
-            size=run.model.embedding_size,
+            provenance=provenance,
+            size=model.embedding_size,
             header=self._output.header,
             csv_safe=self._output.csv_safe,
         )

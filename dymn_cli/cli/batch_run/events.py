@@ -20,7 +20,7 @@ from dymn_cli.writers import EVENT_FORMATS, ROW_FORMATS, Provenance, WriterOptio
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import ModelDescription, Reader
-    from dymn_cli.cli.batch_run.run import Run
+    from dymn_cli.cli.batch_run.run import Run, StartOf
     from dymn_cli.cli.options.events import EventSelect, EventTime
     from dymn_cli.cli.options.groups import InputOptions, ModelOptions
     from dymn_cli.cutting import Cutter
@@ -49,6 +49,7 @@ class EventAnalysis(Analysis[SourceEvents]):
     """
 
     formats = Formats(EVENT_FORMATS, "table", "tsv", "csv", "events")
+    rows = "events"
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class EventAnalysis(Analysis[SourceEvents]):
         clock: str | None = None,
         scores: bool = False,
     ) -> None:
-        self._cutter = cutter
+        self._cutter, self.cuts = cutter, cutter is not None
         self._output, self._precision = output or ResultOptions(), precision
         self.clock, self._scores = None if clock is None else Clock(clock), scores
         self._thresholds = read_thresholds(select.thresholds)
@@ -122,12 +123,12 @@ class EventAnalysis(Analysis[SourceEvents]):
         """The writer of all events."""
         places = run.places
         return open_events(
-            places.out, places.format_name, self._writing(run), force=run.force, console=run.console
+            places.out, places.format_name, self._writing_of(run), force=run.force, console=run.console
         )
 
     def file_writer(self, run: Run[SourceEvents], stream: BinaryIO, index: BinaryIO | None) -> EventWriter:
         """The writer of one source's events."""
-        return event_writer(run.places.format_name, stream, self._writing(run))
+        return event_writer(run.places.format_name, stream, self._writing_of(run))
 
     def writes_early(self, format_name: str) -> bool:
         """Rows."""
@@ -149,13 +150,19 @@ class EventAnalysis(Analysis[SourceEvents]):
             yield cut
             tell(cutter.finish(), run.messages)
 
-    def _writing(self, run: Run[SourceEvents]) -> WriterOptions:
+    def _writing_of(self, run: Run[SourceEvents]) -> WriterOptions:
+        return self.writing(run.model, run.provenance, run.clock)
+
+    def writing(
+        self, model: ModelDescription, provenance: Provenance, clock: StartOf | None
+    ) -> WriterOptions:
+        """How events are written."""
         return WriterOptions(
-            provenance=run.provenance,
+            provenance=provenance,
             header=self._output.header,
             precision=self._precision,
             channel=self.job.options.channel,
             csv_safe=self._output.csv_safe,
-            clock=run.clock,
+            clock=clock,
             scores=self._scores,
         )

@@ -52,8 +52,10 @@ if TYPE_CHECKING:
     from dymn_cli.writers.base import Writer
 
 T = TypeVar("T")
+StartOf = Callable[[str], datetime | None]
+"""Says when a recording began."""
 
-__all__ = ["Run", "open_model", "open_run", "require_counts", "write_results"]
+__all__ = ["Run", "StartOf", "open_model", "open_run", "require_counts", "write_results"]
 
 
 def write_results(
@@ -81,6 +83,11 @@ def write_results(
     """
     if inputs.dry_run:
         print_names(named_sources(inputs, batch.shard, messages)[1], messages)
+        return
+    if batch.engine != "local" or batch.ray_address is not None:
+        from dymn_cli.cli.batch_run.cluster import write_dataset
+
+        write_dataset(analysis, inputs, output, batch, messages, threads=threads)
         return
     places = Places.choose(output, analysis.formats, analysis.embed)
     require_updatable(batch, inputs, places)
@@ -177,7 +184,7 @@ class Run(Generic[T]):
         return self.messages.stdout_console() if is_drawn else None
 
     @property
-    def clock(self) -> Callable[[str], datetime | None] | None:
+    def clock(self) -> StartOf | None:
         """Says when a recording began, and warns of each that does not tell; None where nobody asks."""
         clock = self.analysis.clock
         if clock is None:

@@ -18,7 +18,7 @@ from dymn_cli.writers import ROW_FORMATS, TAG_FORMATS, WriterOptions, open_tags,
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import ModelDescription, Reader
-    from dymn_cli.cli.batch_run.run import Run
+    from dymn_cli.cli.batch_run.run import Run, StartOf
     from dymn_cli.cli.options.groups import (
         InputOptions,
         ModelOptions,
@@ -57,6 +57,7 @@ class TagAnalysis(Analysis[ClipResult]):
     """
 
     formats = Formats(TAG_FORMATS, "table", "tsv", "csv", "tags")
+    rows = "tags"
 
     def __init__(
         self,
@@ -106,12 +107,12 @@ class TagAnalysis(Analysis[ClipResult]):
         """The writer of all tags."""
         places = run.places
         return open_tags(
-            places.out, places.format_name, self._writing(run), force=run.force, console=run.console
+            places.out, places.format_name, self._writing_of(run), force=run.force, console=run.console
         )
 
     def file_writer(self, run: Run[ClipResult], stream: BinaryIO, index: BinaryIO | None) -> TagWriter:
         """The writer of one source's tags."""
-        return tag_writer(run.places.format_name, stream, self._writing(run))
+        return tag_writer(run.places.format_name, stream, self._writing_of(run))
 
     def writes_early(self, format_name: str) -> bool:
         """Rows of windows; of several channels, they come one channel after the other."""
@@ -126,10 +127,16 @@ class TagAnalysis(Analysis[ClipResult]):
             self.embed, self._embed_format, run, self.job.options, per, csv_safe=self._output.csv_safe
         )
 
-    def _writing(self, run: Run[ClipResult]) -> WriterOptions:
-        vocabulary = run.model.vocabulary
+    def _writing_of(self, run: Run[ClipResult]) -> WriterOptions:
+        return self.writing(run.model, run.provenance, run.clock)
+
+    def writing(
+        self, model: ModelDescription, provenance: Provenance, clock: StartOf | None
+    ) -> WriterOptions:
+        """How tags are written."""
+        vocabulary = model.vocabulary
         return WriterOptions(
-            provenance=run.provenance,
+            provenance=provenance,
             header=self._output.header,
             precision=self._precision,
             windows=self._windows,
@@ -138,7 +145,7 @@ class TagAnalysis(Analysis[ClipResult]):
             channel=self._channel,
             labels=self._columns(vocabulary),
             csv_safe=self._output.csv_safe,
-            clock=run.clock,
+            clock=clock,
             scores=self._scores,
         )
 

@@ -351,7 +351,7 @@ class WorkOptions:
     """Who works, and from where."""
 
     jobs: Annotated[
-        int | None, opt("-j --jobs", "N", "Files at once (default: cores).", BATCH, envvar="DYMN_JOBS")
+        int | None, opt("-j --jobs", "N", "Workers (default: cores).", BATCH, envvar="DYMN_JOBS")
     ] = None
     resume: Annotated[bool, flag("--resume/--no-resume", "Continue an earlier run.", BATCH)] = True
     limit_per_file: Annotated[
@@ -374,6 +374,10 @@ class UpdateOptions(BatchOptions):
 
     update: Annotated[bool, flag("--update", "Add new and changed inputs to a result.", BATCH)] = False
     prune: Annotated[bool, flag("--prune", "Also drop the results of missing inputs.", BATCH)] = False
+    engine: Annotated[str, opt("--engine", "local|ray", "ray: a cluster, Parquet in -o.", BATCH)] = "local"
+    ray_address: Annotated[
+        str | None, opt("--ray-address", "ADDR", "Its address (default: start one here).", BATCH)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
