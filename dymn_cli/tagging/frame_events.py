@@ -63,7 +63,8 @@ __all__ = ["FrameCurve", "FrameDetector", "FrameHead", "SmoothSteps", "Step", "T
 FrameHead = Literal["trained", "stand-in", "alone"]
 """What scores frames: a head beside that of clips, the latter in its place, or the only head there is."""
 
-LAG = 0.5  # steps by which a model hears behind the middle of what a step looks at: then ends are off alike
+LAGS: dict[FrameHead, float] = {"trained": 0.1, "stand-in": 0.5, "alone": 0.5}
+"""Steps by which a head hears behind the middle of what it looks at: then starts and ends are off alike."""
 CLIP_SHARES: dict[FrameHead, float] = {"trained": 1 / 3, "stand-in": 1 / 2, "alone": 0.0}  # in the mean
 MEDIANS: dict[FrameHead, int] = {"trained": 1, "stand-in": 1, "alone": 9}  # steps, without a calibration
 STAND_IN = Calibration.common(math.log(0.15 / 0.85) - math.log(0.3 / 0.7))  # 0.3 there is 0.15 here
@@ -123,7 +124,7 @@ class TimeLine:
     ) -> None:
         self._live = live
         self._step = round(step_s * RATE_HZ)
-        self._lag = round(LAG * step_s * RATE_HZ)
+        self._lag = round(LAGS[frame_head] * step_s * RATE_HZ)
         self._frame_head = frame_head
         self._columns = columns
         self._calibration = calibration

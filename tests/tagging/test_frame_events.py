@@ -14,7 +14,14 @@ from dymn_cli.labels import Vocabulary
 from dymn_cli.results import Event, WindowScores
 from dymn_cli.tagging.calibration import Calibration, calibration_document, read_calibration
 from dymn_cli.tagging.event_options import EventOptions, default_hop_s
-from dymn_cli.tagging.frame_events import LAG, FrameCurve, FrameDetector, FrameHead, SmoothSteps, joint_scores
+from dymn_cli.tagging.frame_events import (
+    LAGS,
+    FrameCurve,
+    FrameDetector,
+    FrameHead,
+    SmoothSteps,
+    joint_scores,
+)
 
 RATE_HZ = 32_000
 STEP_S = 0.32
@@ -31,7 +38,9 @@ def answers(
     rows = []
     for window in windows([np.zeros(round(duration_s * RATE_HZ), np.float32)], WindowPlan(window_s, hop_s)):
         n_steps = -(-round((window.end_s - window.start_s) * 100 + 1) // 32)
-        steps = np.array([heard(window.start_s + (n + LAG) * STEP_S) for n in range(n_steps)], np.float32)
+        steps = np.array(
+            [heard(window.start_s + (n + LAGS["trained"]) * STEP_S) for n in range(n_steps)], np.float32
+        )
         nothing = np.zeros(1, np.float32)
         rows.append(
             WindowScores(
@@ -86,7 +95,7 @@ def test_an_end_lies_where_the_score_crosses_half_of_its_height() -> None:
     rows = answers(10.0, shape)
     joint = [float(row[0]) for row in joint_scores(rows[0], frame_head="trained")]
     (event,) = detected(rows)
-    moments = (np.arange(len(joint)) + LAG) * STEP_S
+    moments = (np.arange(len(joint)) + LAGS["trained"]) * STEP_S
     at = np.interp([event.start_s, event.end_s], moments, joint)
     assert at == pytest.approx([max(joint) / 2] * 2, abs=1e-4)
     assert event.end_s - event.start_s < 3

@@ -90,9 +90,8 @@ class ListenSelect:
         float | None,
         opt("--off", "X", "It ends when the score falls below X (default: 0.4 of --on).", SELECT),
     ] = None
-    max_gap: Annotated[
-        float | None, opt("--max-gap", "S", "Join events up to S apart (default: 0.64).", SELECT)
-    ] = None
+    # More than in a file: the newest steps, which nothing follows yet, are less sure.
+    max_gap: Annotated[float, opt("--max-gap", "S", "Join events up to S apart.", SELECT)] = 1.0
     top: Annotated[int, opt("-k --top", "N", "--tags and the table: the N best tags; 0 for all.", SELECT)] = 5
 
 
