@@ -26,6 +26,7 @@ from typing import BinaryIO
 __all__ = ["Part", "atomic_write", "remove_parts"]
 
 PART_SUFFIX = ".part"
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 @contextlib.contextmanager
@@ -70,8 +71,10 @@ class Part:
         self._path = path
         family = f".dymn-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
         self._part = path.with_name(f"{family}{os.urandom(8).hex()}{PART_SUFFIX}")
-        self.raw = io.FileIO(self._part, "x")  # with the permissions of any new file
         try:
+            # A signal that comes meanwhile is raised before the result has a name: a number goes quietly.
+            descriptor = os.open(self._part, NEW_FILE, 0o666)
+            self.raw = io.FileIO(descriptor, "w")
             _lock(self.raw)
             if clean:
                 remove_parts(path.parent, family)
@@ -111,7 +114,7 @@ class Part:
 
     def discard(self) -> None:
         """Remove it, ignoring errors."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # interrupted before it was open
             self.raw.close()
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)

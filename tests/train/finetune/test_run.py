@@ -147,7 +147,7 @@ def finished(
 @pytest.mark.slow
 def test_classes_are_learned(audio: LabelledAudio, tmp_path: Path) -> None:
     base = load_model(str(weights_folder() / "dymn04_kd.safetensors"), CPU)
-    recipe = FinetuneRecipe(epochs=12, batch=4, window_s=0.7, rate=2e-3, fit_head=False)
+    recipe = FinetuneRecipe(epochs=18, batch=4, window_s=0.7, rate=2e-3, fit_head=False)
     plan = plan_of(audio.dataset, holdout=1 / 3)
     trained, notes = finished(audio, plan, base, tmp_path / "work", recipe)
     losses = [report.losses["loss"] for report in notes.steps]
