@@ -74,7 +74,7 @@ class Part:
         try:
             # A signal that comes meanwhile is raised before the result has a name: a number goes quietly.
             descriptor = os.open(self._part, NEW_FILE, 0o666)
-            self.raw = io.FileIO(descriptor, "w")
+            self.raw = io.FileIO(self._part, "x", opener=lambda name, flags: descriptor)
             _lock(self.raw)
             if clean:
                 remove_parts(path.parent, family)
