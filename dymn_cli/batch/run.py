@@ -309,6 +309,7 @@ def run(
     watcher: Watcher,
     fail_fast: bool = False,
     write_early: Callable[[str, EarlyResult], None] | None = None,
+    close: bool = True,
 ) -> Outcome:
     """Work on every source; results are written in the order of the sources.
 
@@ -322,6 +323,7 @@ def run(
         watcher: follows the run.
         fail_fast: stop at the first source that fails.
         write_early: writes what is known of a pipe that has not ended; None to wait for its end.
+        close: close the engine in the end; else the next run goes on with it.
 
     Raises:
         OutputError: a result cannot be kept or written.
@@ -345,5 +347,6 @@ def run(
     except KeyboardInterrupt:
         state.outcome.interrupted = True
     finally:
-        engine.close()
+        if close:
+            engine.close()
     return state.end()

@@ -6,7 +6,7 @@ happens once in a program: starting the workers and loading the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from dymn_cli.batch.job import Job, ModelDescription, Summary
-    from dymn_cli.batch.pool import Message
+    from dymn_cli.batch.job import Job, Summary
     from dymn_cli.batch.run import Engine
     from dymn_cli.results import Failure
 
@@ -63,7 +62,7 @@ class WarmEngine:
                     writer.write(clip)
 
             found = (Found(str(path)) for path in paths)
-            run(found, _KeptOpen(self._engine), journal, write=write, fail=_fail, watcher=totals)
+            run(found, self._engine, journal, write=write, fail=_fail, watcher=totals, close=False)
             journal.close(discard=True)
         return totals.seconds
 
@@ -74,31 +73,6 @@ class WarmEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._engine.close()
-
-
-class _KeptOpen:
-    """An engine that outlives a run."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.description: ModelDescription = engine.description
-
-    @property
-    def has_room(self) -> bool:
-        return self._engine.has_room
-
-    @property
-    def is_busy(self) -> bool:
-        return self._engine.is_busy
-
-    def give(self, name: str, n_bytes: int | None) -> None:
-        self._engine.give(name, n_bytes)
-
-    def step(self, handle: Callable[[Message], None]) -> None:
-        self._engine.step(handle)
-
-    def close(self) -> None:
-        """Stay open."""
 
 
 class _Totals:

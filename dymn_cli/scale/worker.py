@@ -33,7 +33,7 @@ from dymn_cli.audio.discover import Found
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.batch.job import EarlyResult, Job, Reader, Renamed, ResultBuilder, Summary, decode, encode
 from dymn_cli.batch.journal import Journal
-from dymn_cli.batch.run import Engine, Outcome, open_engine, run
+from dymn_cli.batch.run import Outcome, open_engine, run
 from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.results import AudioInfo, Failure, WindowScores
@@ -216,31 +216,6 @@ def _open(path: str) -> BinaryIO:
     return Path(path).open("rb")
 
 
-class _Lasting:
-    """An engine that a run does not close: the next one goes on with it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.description = engine.description
-
-    @property
-    def has_room(self) -> bool:
-        return self._engine.has_room
-
-    @property
-    def is_busy(self) -> bool:
-        return self._engine.is_busy
-
-    def give(self, name: str, n_bytes: int | None) -> None:
-        self._engine.give(name, n_bytes)
-
-    def step(self, handle: Callable[[Any], None]) -> None:
-        self._engine.step(handle)
-
-    def close(self) -> None:
-        """Leave it open."""
-
-
 class _Notes:
     """Follows a run: what is told of each source that is done."""
 
@@ -298,11 +273,12 @@ class Worker:
             reader = Reader(journal, self.job, self.description)
             outcome = run(
                 iter(sources),
-                _Lasting(self._engine),
+                self._engine,
                 journal,
                 write=lambda name: write(name, reader),
                 fail=lambda failure: None,
                 watcher=notes,
+                close=False,
             )
         if outcome.interrupted:
             raise KeyboardInterrupt
