@@ -36,6 +36,8 @@ REVERB_DB = (-12.0, 3.0)  # of the tail's power to the sound's, uniform
 FAR_DB = (15.0, 50.0)  # by which a sound far away is damped in the highest band, uniform
 FAR_NOISE_DB = (0.0, 20.0)  # noise below a sound far away, uniform
 NOISE_TILT_DB = 20.0
+SILENT_DB = (-100.0, -40.0)  # root mean square of the noise in a silent mix, in dB of full scale, uniform
+P_NOTHING = 0.2  # there is not even noise in a silent mix
 HEARD_DB = -35.0  # a clip sounds where its level is within so much of its peak
 MASKED_DB, CLEAR_DB = -20.0, -10.0  # level against all else where a clip is no longer, and fully, heard
 
@@ -74,6 +76,9 @@ class MixOptions:
     p_far: float = setting("the mix is far away: high bands damped, with noise", 0.08, least=0, most=1)
     p_noise: float = setting("there is noise in another mix", 0.3, least=0, most=1)
     noise_below_db: tuple[float, float] = setting("it lies below the clips, uniform", (0.0, 35.0))
+    p_silent: float = setting(
+        "a mix is faint noise or nothing, as loud for the teacher as for the student", 0.0, least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -132,6 +137,12 @@ def mix_log_mels(
         generator: draws all that is random.
     """
     total = np.zeros((n_frames, front_end.n_mels), np.float32)
+    if options.p_silent and generator.random() < options.p_silent:
+        if generator.random() >= P_NOTHING:
+            total = _noise(total.shape, 1.0, (0.0, 0.0), generator)
+        gain = level_gain(total, front_end, generator.uniform(*SILENT_DB))
+        log_mel = _finished(total, gain, front_end)
+        return Mix(log_mel, (), log_mel)
     is_far = generator.random() < options.p_far
     damping = _damping(front_end.n_mels, generator) if is_far else np.float32(1.0)
     joined = len(clips) > 1 and generator.random() < options.p_join

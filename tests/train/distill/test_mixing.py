@@ -132,6 +132,19 @@ def test_silence_gives_silence() -> None:
     assert np.allclose(mixed, (np.log(1e-5) + 4.5) / 5, atol=2e-3)
 
 
+def test_a_silent_mix_is_faint_noise_or_nothing_for_teacher_and_student_alike() -> None:
+    mixes = [
+        whole_mix([rows(noise(1))], seed=seed, p_silent=1.0, teacher_level_db=-24.0) for seed in range(60)
+    ]
+    assert all(one.parts == () for one in mixes)
+    assert all(np.array_equal(one.log_mel, one.at_level) for one in mixes)
+    loudest = LogMel()(noise(2, level=10 ** (-40 / 20)))[0, 0]
+    powers = sorted(float(power(one.log_mel).mean()) for one in mixes)
+    nothing = power(np.full(1, (np.log(1e-5) + 4.5) / 5)).item()
+    assert powers[0] == pytest.approx(nothing, rel=1e-3)
+    assert 30 * nothing < powers[-1] < 3 * power(loudest).mean()
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_any_mix_is_finite_and_depends_on_the_generator_alone(seed: int) -> None:
     clips = [rows(noise(1)), rows(noise(2, seconds=0.1)), rows(noise(3, seconds=4))]
