@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import DymnError, OutputError, os_error_text
+from dymn_cli.errors import DymnError, OutputError, os_error_text, os_errors_as
 from dymn_cli.remote import store as remote
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.values import shortened
@@ -138,10 +138,8 @@ class Journal:
         Raises:
             OutputError: there is no place for temporary files.
         """
-        try:
+        with os_errors_as(OutputError, "a temporary file"):
             return cls(tempfile.TemporaryFile(prefix="dymn-", suffix=".journal", buffering=0), None)
-        except OSError as exc:
-            raise OutputError(os_error_text("a temporary file", exc)) from exc
 
     @classmethod
     def open(cls, path: Path, fingerprint: Fingerprint, *, start_over: bool = False) -> Self:
@@ -410,11 +408,9 @@ class Journal:
         return Place(start + HEAD.size + n_name, n_body if n_bytes is None else n_bytes)
 
     def _read(self, place: Place) -> bytes:
-        try:
+        with os_errors_as(OutputError, self._path or "a temporary file"):
             self._file.seek(place.offset)
             data = self._file.read(place.length)
-        except OSError as exc:
-            raise OutputError(os_error_text(self._path or "a temporary file", exc)) from exc
         if data is None or len(data) < place.length:
             raise OutputError(
                 f"{self._path or 'a temporary file'}: cut short while it was in use",
@@ -488,12 +484,10 @@ def _open_locked(path: Path) -> io.FileIO:
     for flag in ("O_BINARY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
         flags |= getattr(os, flag, 0)
     while True:
-        try:
+        with os_errors_as(OutputError, path):
             if path.is_symlink():
                 raise _no_file(path, "a symbolic link")
             number = os.open(path, flags, 0o666)
-        except OSError as exc:
-            raise OutputError(os_error_text(path, exc)) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
             raise _no_file(path, "a pipe or a device")

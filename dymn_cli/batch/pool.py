@@ -37,7 +37,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from dymn_cli.batch.job import EarlyResult, Job, ModelDescription, Summary, standard_input
-from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text
+from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text, os_errors_as
 from dymn_cli.results import Failure
 from dymn_cli.tagging.failure import failure_of
 
@@ -207,10 +207,8 @@ class Pool:
     def _copied(self) -> str:
         """The file with all of standard input; other sources wait until it is copied."""
         if self._stdin is None:
-            try:
+            with os_errors_as(InputError, "-: no temporary file"):
                 file = tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False)  # noqa: SIM115
-            except OSError as exc:
-                raise InputError(os_error_text("-: no temporary file", exc)) from exc
             with file:
                 self._stdin = file.name
                 standard_input(most_bytes=self._job.max_input, into=cast("BinaryIO", file))

@@ -37,7 +37,7 @@ import numpy as np
 
 from dymn_cli.atomic import remove_parts
 from dymn_cli.batch.journal import what_differs
-from dymn_cli.errors import AudioNotFoundError, InputError, OutputError, os_error_text
+from dymn_cli.errors import AudioNotFoundError, InputError, OutputError, os_error_text, os_errors_as
 from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.store import listing, require_writable
 from dymn_cli.remote.uri import is_uri, join
@@ -282,10 +282,8 @@ class ResultSet:
         path = self.path(name)
         if not is_uri(path):
             folder = Path(path).parent
-            try:
+            with os_errors_as(OutputError, folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as exc:
-                raise OutputError(os_error_text(folder, exc)) from exc
         with open_target(path, force=True) as target:
             yield target.stream
 

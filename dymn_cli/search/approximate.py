@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import BackendUnavailableError, OutputError, UsageError, os_error_text
+from dymn_cli.errors import BackendUnavailableError, OutputError, UsageError, os_errors_as
 from dymn_cli.search.similarity import BLOCK_ROWS
 from dymn_cli.store.registry import cache_folder
 
@@ -88,7 +88,7 @@ class Approximate:
         if not isinstance(library.matrix, np.memmap):
             raise UsageError(f"{library.name}: --index needs an .npy file", hint="dymn convert makes one")
         path = _kept_at(library)
-        try:
+        with os_errors_as(OutputError, str(path), hint="DYMN_HOME=DIR keeps it elsewhere"):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_name(f"{path.name.partition('-')[0]}.lock")):
                 found = cls._view(path, library)
@@ -98,8 +98,6 @@ class Approximate:
                         cls.build(library, whitening)._graph.save(file.name)
                     _remove_older(path)
                     found = cls._view(path, library)
-        except OSError as exc:
-            raise OutputError(os_error_text(str(path), exc), hint="DYMN_HOME=DIR keeps it elsewhere") from exc
         if found is None:
             raise OutputError(f"{path}: cannot be read back", hint="is the disk full?")
         return found

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dymn_cli.errors import WeightsMissingError, os_error_text
+from dymn_cli.errors import WeightsMissingError, os_errors_as
 
 __all__ = ["Identity", "identify"]
 
@@ -33,13 +33,10 @@ def identify(path: Path) -> Identity:
         WeightsMissingError: it cannot be read.
     """
     sha256 = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-            while chunk := file.read(CHUNK):
-                sha256.update(chunk)
-                blob.update(chunk)
-    except OSError as exc:
-        raise WeightsMissingError(os_error_text(path, exc)) from exc
+    with os_errors_as(WeightsMissingError, path), path.open("rb") as file:
+        size = path.stat().st_size
+        blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        while chunk := file.read(CHUNK):
+            sha256.update(chunk)
+            blob.update(chunk)
     return Identity(sha256.hexdigest(), blob.hexdigest(), size)

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError, os_error_text
+from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissingError, os_errors_as
 from dymn_cli.store import local
 from dymn_cli.store.download import Patience, Watch, check_address, download, forget, shown
 from dymn_cli.store.identity import Identity, identify
@@ -174,12 +173,12 @@ def _copy(file: Path, partial: Path, max_bytes: int, watch: Watch) -> None:
     """Copy the user's file as if it were downloaded, so that the bytes checked are the bytes used."""
     forget(partial)
     n_bytes = 0
-    with _os_errors_of(file):
+    with os_errors_as(WeightsMissingError, file):
         total = file.stat().st_size or None  # 0 for a pipe
         reader = file.open("rb")
     with reader, local.os_errors(partial), partial.open("xb") as writer:
         while True:
-            with _os_errors_of(file):
+            with os_errors_as(WeightsMissingError, file):
                 chunk = reader.read(CHUNK)
             if not chunk:
                 break
@@ -187,14 +186,6 @@ def _copy(file: Path, partial: Path, max_bytes: int, watch: Watch) -> None:
             if n_bytes > max_bytes:
                 raise ChecksumError(f"{file}: larger than such a model can be ({max_bytes:,} bytes)")
             watch.at(n_bytes, total)
-
-
-@contextlib.contextmanager
-def _os_errors_of(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise WeightsMissingError(os_error_text(file, exc)) from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.errors import ChecksumError, OutputError, WeightsMissingError, os_error_text
+from dymn_cli.errors import ChecksumError, OutputError, WeightsMissingError, os_errors_as
 from dymn_cli.small_files import read_small
 from dymn_cli.store.header import ModelHeader
 from dymn_cli.store.identity import identify
@@ -88,11 +88,8 @@ def save_weights(path: Path, header: ModelHeader, tensors: Mapping[str, NDArray[
     Raises:
         OutputError: the operating system refused.
     """
-    try:
-        with atomic_write(path) as file:
-            return write_weights(file, header, tensors)
-    except OSError as exc:
-        raise OutputError(os_error_text(path, exc)) from exc
+    with os_errors_as(OutputError, path), atomic_write(path) as file:
+        return write_weights(file, header, tensors)
 
 
 def write_weights(stream: IO[bytes], header: ModelHeader, tensors: Mapping[str, NDArray[np.float32]]) -> str:

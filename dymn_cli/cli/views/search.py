@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import draw, grid, print_bytes
-from dymn_cli.errors import InputError, OutputError, os_error_text
+from dymn_cli.errors import InputError, OutputError, os_errors_as
 from dymn_cli.results import Failure
 
 if TYPE_CHECKING:
@@ -175,10 +175,8 @@ def copy_recordings(answers: Answers, folder: Path, recordings: Recordings, mess
 
     n_copied = n_missing = 0
     sources = dict.fromkeys(match.place.source for _, match in _rows(answers))
-    try:
+    with os_errors_as(OutputError, folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(os_error_text(str(folder), exc)) from exc
     for number, source in enumerate(sources, start=1):
         stem, dot, suffix = os.path.basename(source).rpartition(".")  # noqa: PTH119 - names may be bytes
         name = portable(stem if dot else suffix, MAX_STEM)
@@ -202,9 +200,7 @@ def copy_recordings(answers: Answers, folder: Path, recordings: Recordings, mess
 
 def _open_regular(path: str) -> BinaryIO:
     """Open a file that is one: a named pipe would wait for ever."""
-    try:
+    with os_errors_as(InputError, path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - names may be bytes
             raise InputError(f"{path}: not a regular file")
         return open(path, "rb")  # noqa: PTH123 - likewise; the caller closes it
-    except OSError as exc:
-        raise InputError(os_error_text(path, exc)) from exc
