@@ -17,6 +17,7 @@ from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
 from dymn_cli.errors import InputError
 from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.frontend.streaming import stream_log_mel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "Spectrogram", "read_spectrogram", "read_stretch"]
 
 MAX_COLUMNS = 2000
-CHUNK_FRAMES = 1000
-MARGIN_FRAMES = 4  # at either side of a chunk: there the transform would mirror it
 MIN_STRETCH_S = 0.1
 DB_PER_NEPER = 10 / math.log(10)  # of power
 
@@ -155,7 +154,7 @@ def read_spectrogram(
             n_samples += len(block)
             yield block
 
-    for frames in _frames(counted(), log_mel):
+    for frames in stream_log_mel(counted(), log_mel):
         columns.add(frames)
     if n_samples < MIN_STRETCH_S * RATE_HZ:
         raise InputError(
@@ -166,20 +165,3 @@ def read_spectrogram(
     levels = (mels * np.float32(config.scale) - np.float32(config.shift)) * np.float32(DB_PER_NEPER)
     column_s = n_joined * config.n_hop / config.rate_hz
     return Spectrogram(levels, start_s, column_s, start_s + n_samples / RATE_HZ, config)
-
-
-def _frames(blocks: Iterator[NDArray[np.float32]], log_mel: LogMel) -> Iterator[NDArray[np.float32]]:
-    """The log-mel of all blocks, (n_mels, n) at a time; chunks overlap, so that no edge is seen."""
-    hop = log_mel.config.n_hop
-    n_before = 0  # frames of the buffer that have been given already
-    buffer = np.zeros(0, np.float32)
-    for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        while len(buffer) >= (n_before + CHUNK_FRAMES + MARGIN_FRAMES) * hop:
-            n_frames = n_before + CHUNK_FRAMES
-            frames = log_mel(buffer[: (n_frames + MARGIN_FRAMES) * hop])[0, 0]
-            yield frames[:, n_before:n_frames]
-            buffer = buffer[(n_frames - MARGIN_FRAMES) * hop :]
-            n_before = MARGIN_FRAMES
-    if len(buffer) >= log_mel.config.min_samples:
-        yield log_mel(buffer)[0, 0, :, n_before:]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.frontend.logmel import LogMel
+from dymn_cli.frontend.streaming import stream_log_mel
 from dymn_cli.report.model import Tile
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["N_BANDS", "Stretch", "spectrogram"]
 
 N_BANDS = 64
-CHUNK_FRAMES = 1000
 TILE_COLUMNS = 4096  # wider pictures are refused by some browsers
 DARKEST, BRIGHTEST = -1.4, 3.4  # of a log-mel: ln of 1e-5, and of a full-scale sine
 SHADES = 16
@@ -62,7 +62,8 @@ def spectrogram(
         (round(start * frames_per_s), round(end * frames_per_s), _Columns(step, None)) for start, end in finer
     ]
     at, n_done = 0, 0  # the frame, and how many details lie before it
-    for mel in _mels(blocks, log_mel):
+    for bands in stream_log_mel(blocks, log_mel):
+        mel = _halved(bands)
         coarse.add(mel)
         end = at + mel.shape[1]
         while n_done < len(details) and details[n_done][1] <= at:
@@ -79,27 +80,8 @@ def spectrogram(
     return tiles
 
 
-def _mels(blocks: Iterable[NDArray[np.float32]], log_mel: LogMel) -> Iterable[NDArray[np.float32]]:
-    """Log-mels (64, n), high frequencies first; at the seams two frames differ a little from one pass."""
-    n_chunk = CHUNK_FRAMES * log_mel.config.n_hop
-    waiting: list[NDArray[np.float32]] = []
-    n_waiting = 0
-    for block in blocks:
-        waiting.append(block)
-        n_waiting += len(block)
-        if n_waiting < n_chunk:
-            continue
-        samples = np.concatenate(waiting)
-        n_whole = len(samples) - len(samples) % n_chunk
-        for start in range(0, n_whole, n_chunk):
-            yield _halved(log_mel(samples[start : start + n_chunk]))
-        waiting, n_waiting = [samples[n_whole:]], len(samples) - n_whole
-    if n_waiting >= log_mel.config.min_samples:
-        yield _halved(log_mel(np.concatenate(waiting)))
-
-
-def _halved(mel: NDArray[np.float32]) -> NDArray[np.float32]:
-    bands = mel[0, 0]
+def _halved(bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half as many bands of a log-mel, high frequencies first."""
     halved: NDArray[np.float32] = bands.reshape(N_BANDS, -1, bands.shape[1]).mean(axis=1)[::-1]
     return halved
 
