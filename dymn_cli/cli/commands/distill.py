@@ -56,7 +56,9 @@ anew, and its Dy-Convs go on from temperature 30. --show-recipe prints all setti
 reads them from a file, and --set changes one: --set batch=8, --set mixes.p_noise=0, --set stages.2.rate=1e-3.
 
 Repeat the command to continue an interrupted run. With --steps the result is the same, bit for bit; with
---hours it depends on the speed of the machine. --evaluate without --out trains nothing and measures models.
+--hours it depends on the speed of the machine. --evaluate without --out trains nothing and measures models on
+what is held out; the teacher hears it at the level that it teaches at, or with --set mixes.teacher_level_db=0
+as loud as it is.
 In a pipe, tab-separated: model, clips, kl, top1, top5, rank; without a teacher: model, clips, map, loss.
 Formats: table, tsv, json. Needs: pip install 'dymn[train]'.
 """
@@ -109,7 +111,7 @@ def distill(
                 "no output file for the student", hint="-o student.safetensors, or --evaluate MODEL"
             )
         device, threads = open_device(models.device, work.threads, messages)
-        _evaluate(data, models, how.seed, work, device, threads, listing, messages)
+        _evaluate(data, models, recipe, how.seed, work, device, threads, listing, messages)
         return
     if models.evaluate:
         raise UsageError(
@@ -313,6 +315,7 @@ def _data_options(data: CorpusOptions, work: WorkOptions, seed: int) -> DataOpti
 def _evaluate(
     data: CorpusOptions,
     models: StudentOptions,
+    recipe: Recipe,
     seed: int,
     work: WorkOptions,
     device: torch.device,
@@ -327,7 +330,8 @@ def _evaluate(
     teachers = load_teachers(models.teacher, models.teacher_index, device)
     front_end = load_model(models.evaluate[0], device).header.front_end
     shares_front_end = teachers.live is not None and set(teachers.live.front_ends) == {front_end}
-    recipe = built_in("small" if shares_front_end else "paper")  # log-mels are kept, or samples
+    if recipe.mixes is not None and not shares_front_end:
+        recipe = built_in("paper")  # samples are kept, not log-mels
     prepared = _prepare(
         _data_options(data, work, seed),
         recipe,

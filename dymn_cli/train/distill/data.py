@@ -273,7 +273,7 @@ def prepare(
         chosen = choose_clips(kept_out, options.held_out_clips, options.seed)
         held_out = ValidationSet(corpus, chosen, device)
         if teachers.live is not None:
-            held_out.use_teacher(teachers.live)
+            held_out.use_teacher(teachers.live, recipe.teacher_level_db)
         else:
             held_out.mels(front_end)
         if teachers.stored:
@@ -352,7 +352,6 @@ def _score_clips(
             told_at = time.monotonic()
             tell(f"teacher's scores of single clips, computed once: {n_done:,} of {n_all:,} windows")
 
-    level_db = 0.0 if recipe.mixes is None else recipe.mixes.teacher_level_db
     return score_clips(
         corpus,
         teachers.live,
@@ -360,6 +359,6 @@ def _score_clips(
         front_end,
         folder,
         device,
-        level_db=level_db,
+        level_db=recipe.teacher_level_db,
         done=progressed,
     )

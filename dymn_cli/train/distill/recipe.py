@@ -130,6 +130,11 @@ class Recipe:
         """Whether the student learns which sound is heard when."""
         return any(stage.frame_weight for stage in self.stages)
 
+    @property
+    def teacher_level_db(self) -> float:
+        """See `MixOptions`; 0 without mixes."""
+        return 0.0 if self.mixes is None else self.mixes.teacher_level_db
+
     def for_student(self, width: float, *, blocks: bool = True) -> Recipe:
         """The recipe with all rates as numbers and without the stages that it leaves out.
 

@@ -181,7 +181,7 @@ class DistillTask:
         if self._hinting is not None:
             self._matching = matching_maps(student.config, self._hinting.header.config)
         recipe = context.recipe
-        if stage.mode == "end-to-end" and recipe.mixes is not None and recipe.mixes.teacher_level_db:
+        if stage.mode == "end-to-end" and recipe.teacher_level_db:
             self._matching = tuple(number for number in self._matching if number >= FIRST_AT_LEVEL)
         self._temperature = TemperatureSchedule(recipe.temperature, 1.0, 1)
         self._probe: Backbone | None = None

@@ -13,6 +13,7 @@ from dymn_cli.errors import InputError
 from dymn_cli.evaluation.agreement import Agreement, agreement
 from dymn_cli.evaluation.label_fit import fit_to_labels
 from dymn_cli.train.distill.clips import Corpus, first_log_mel
+from dymn_cli.train.distill.levels import at_level
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,19 +75,23 @@ class ValidationSet:
             self._mels[front_end] = np.stack(made)
         return self._mels[front_end]
 
-    def logits(self, network: Backbone, front_end: FrontEndConfig) -> NDArray[np.float32]:
-        """(n, n_classes) of a network, which is in evaluation mode."""
+    def logits(
+        self, network: Backbone, front_end: FrontEndConfig, level_db: float = 0.0
+    ) -> NDArray[np.float32]:
+        """(n, n_classes) of a network in evaluation mode; it hears each clip at a level, or at 0 as it is."""
         mels = self.mels(front_end)
         logits: list[NDArray[np.float32]] = []
         with torch.inference_mode():
             for start in range(0, len(mels), BATCH):
-                batch = torch.from_numpy(mels[start : start + BATCH].astype(np.float32)).to(self.device)
-                logits.append(network(batch)[0].float().cpu().numpy())
+                part = mels[start : start + BATCH].astype(np.float32)
+                if level_db:
+                    part[:, 0] = [at_level(one.T, front_end, level_db).T for one in part[:, 0]]
+                logits.append(network(torch.from_numpy(part).to(self.device))[0].float().cpu().numpy())
         return np.concatenate(logits)
 
-    def use_teacher(self, teacher: LiveTeacher) -> None:
-        """Compute the reference logits with live teachers."""
-        logits = [self.logits(model.network, model.header.front_end) for model in teacher.models]
+    def use_teacher(self, teacher: LiveTeacher, level_db: float = 0.0) -> None:
+        """Compute the reference logits with live teachers, who hear at the level that they teach at."""
+        logits = [self.logits(model.network, model.header.front_end, level_db) for model in teacher.models]
         self._teacher = np.mean(logits, axis=0, dtype=np.float32)
 
     def use_stored(self, stored: Sequence[StoredLogits], rows: Sequence[NDArray[np.int64]]) -> None:

@@ -64,6 +64,21 @@ def arguments(world: Path, tmp_path: Path) -> list[str]:
     ]
 
 
+def test_the_reference_is_the_teacher_at_the_level_that_it_teaches_at(
+    world: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def kl_of_teacher(*options: str) -> float:
+        teacher = str(world / "teacher.safetensors")
+        command = ["distill", str(world / "data"), "--teacher", teacher, "--evaluate", teacher]
+        command += ["--holdout", "0.3", "--threads", "1", "--cache", str(world / "cache"), "-f", "json"]
+        assert run([*command, *options]) == 0
+        return json.loads(capfd.readouterr().out)["models"][0]["kl"]
+
+    assert kl_of_teacher("--set", "mixes.teacher_level_db=0") == pytest.approx(0, abs=1e-6)
+    assert kl_of_teacher() > 1e-5
+    assert kl_of_teacher("--set", "mixes.teacher_level_db=-60") > 1e-3
+
+
 def test_a_student_is_trained_measured_and_tags(
     arguments: list[str], world: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
