@@ -366,7 +366,9 @@ def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
                 f"{name}: an MP4 without its index (moov): the recording or the copy was broken off"
             ) from error
         is_for_media = headers.is_for_media(stream)
-        if not is_for_media and not headers.is_other(stream):
+        archive = headers.archive_scheme(stream, name)
+        hint = f"{archive}://::{name} reads the recordings in it" if archive else None
+        if not is_for_media and not archive and not headers.is_other(stream):
             decoder = open_behind_junk(stream, name)
             if decoder is not None:
                 return decoder
@@ -375,13 +377,13 @@ def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     try:
         from dymn_cli.audio import media  # an extra, and slow to load
     except ImportError:
-        if is_for_media:
-            error.hint = MEDIA_HINT
+        if is_for_media or hint:
+            error.hint = hint or MEDIA_HINT
         raise error from error.__cause__
     try:
         return media.MediaDecoder(stream, name)
     except media.NotRecognisedError:
-        error.hint = None
+        error.hint = hint
         raise error from error.__cause__
 
 

@@ -57,6 +57,7 @@ OTHER = (
     b"Rar!",
     b"7z\xbc",
 )
+COMPRESSED_TAR = (".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
 def without_tags(stream: BinaryIO) -> SplicedFile | None:
@@ -131,6 +132,15 @@ def is_for_media(stream: BinaryIO) -> bool:
 def is_other(stream: BinaryIO) -> bool:
     """Whether a file starts as something that is no sound: an archive may hold an MP3, and is none."""
     return read_at(stream, 0, 8).startswith(OTHER)
+
+
+def archive_scheme(stream: BinaryIO, name: str) -> str | None:
+    """Whether a file is an archive: "zip" or "tar"; a compressed tar is known by its name alone."""
+    if read_at(stream, 0, 4) == b"PK\3\4":
+        return "zip"
+    if read_at(stream, 257, 5) == b"ustar" or name.lower().endswith(COMPRESSED_TAR):
+        return "tar"
+    return None
 
 
 def is_all_zeros(stream: BinaryIO) -> bool:

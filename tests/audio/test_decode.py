@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import re
+import shutil
 import stat
 import sys
 import threading
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import sounds
 
 from dymn_cli.audio import decode
 from dymn_cli.audio.decode import AudioReader, open_audio, spool
@@ -259,6 +261,23 @@ def test_text_named_wav_is_not_audio(tmp_path: Path) -> None:
         path.write_bytes(text)
         with pytest.raises(UnsupportedAudioError, match=r"text\.wav: not a known audio format"):
             open_audio(path)
+
+
+@pytest.mark.parametrize("with_pyav", [True, False])
+@pytest.mark.parametrize(("name", "scheme"), [("a.zip", "zip"), ("a.tar", "tar"), ("a.tar.gz", "tar")])
+def test_an_archive_is_refused_with_the_name_that_reads_it(
+    tmp_path: Path, name: str, scheme: str, with_pyav: bool, request: pytest.FixtureRequest
+) -> None:
+    if not with_pyav:
+        request.getfixturevalue("without_pyav")
+    path = tmp_path / name
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "a.flac", sounds.noise(32_000, level=0.1, seed=0), 32_000)
+    kind = {"a.zip": "zip", "a.tar": "tar", "a.tar.gz": "gztar"}[name]
+    shutil.make_archive(str(tmp_path / "a"), kind, tmp_path / "in")
+    with pytest.raises(UnsupportedAudioError, match="not a known audio format") as caught:
+        open_audio(path)
+    assert caught.value.hint == f"{scheme}://::{path} reads the recordings in it"
 
 
 @pytest.mark.usefixtures("without_pyav")
