@@ -25,7 +25,7 @@ its steps of 40 ms, as its authors do.
 **Ends.** A sound that is sure is heard a step before it begins and after it ends, because each step has seen
 more than itself. So an end is not where the score falls below `off`, but where it crosses half of the highest
 score within two seconds of it, inside the event; between the middles of two steps, in proportion. With 240
-known sounds in quiet, half of the ends were within 0.18 s of the right place, and within 0.4 s at `off`.
+known sounds in quiet, half of the ends were within 0.15 s of the right place, and within 0.27 s at `off`.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
 `min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark",
@@ -67,7 +67,7 @@ LAGS: dict[FrameHead, float] = {"trained": 0.1, "stand-in": 0.5, "alone": 0.5}
 """Steps by which a head hears behind the middle of what it looks at: then starts and ends are off alike."""
 CLIP_SHARES: dict[FrameHead, float] = {"trained": 1 / 3, "stand-in": 1 / 2, "alone": 0.0}  # in the mean
 MEDIANS: dict[FrameHead, int] = {"trained": 1, "stand-in": 1, "alone": 9}  # steps, without a calibration
-STAND_IN = Calibration.common(math.log(0.15 / 0.85) - math.log(0.3 / 0.7))  # 0.3 there is 0.15 here
+STAND_IN = Calibration.common(math.log(0.12 / 0.88) - math.log(0.3 / 0.7))  # 0.3 there is 0.12 here
 EDGE_SHARE = 0.5  # of the highest score near an end: there is the end
 EDGE_S = 2.0  # what is near
 

@@ -87,7 +87,7 @@ def test_it_measures_with_the_shipped_model(tmp_path: Path) -> None:
     assert [(row["bed"], row["method"], row["on"]) for row in rows] == [
         ("quiet", "windows", "0.3"),
         ("quiet", "windows", "0.5"),
-        ("quiet", "frames", "0.15"),
+        ("quiet", "frames", "0.12"),
         ("quiet", "frames", "0.5"),
     ]
     assert float(rows[2]["found"]) == 1.0
