@@ -330,7 +330,13 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> A
             stream = ForeignFile(stream, name).as_file()
         # C libraries on Windows do not share file descriptors.
         by_descriptor = owned and isinstance(stream, io.FileIO) and os.name != "nt"
-        decoder = _decoder_of(stream, name, by_descriptor=by_descriptor)
+        try:
+            decoder = _decoder_of(stream, name, by_descriptor=by_descriptor)
+        except UnsupportedAudioError as error:
+            if owned and not spooled and error.hint is None:  # its name opens it, unlike that of a pipe
+                with contextlib.suppress(OSError):
+                    error.hint = headers.archive_hint(stream, name)
+            raise
         opened.callback(decoder.close)
         _require_usable(decoder.info, name)
         return AudioReader(decoder, name, opened.pop_all(), strict=strict)
@@ -366,9 +372,7 @@ def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
                 f"{name}: an MP4 without its index (moov): the recording or the copy was broken off"
             ) from error
         is_for_media = headers.is_for_media(stream)
-        archive = headers.archive_scheme(stream, name)
-        hint = f"{archive}://::{name} reads the recordings in it" if archive else None
-        if not is_for_media and not archive and not headers.is_other(stream):
+        if not is_for_media and not headers.is_other(stream):
             decoder = open_behind_junk(stream, name)
             if decoder is not None:
                 return decoder
@@ -377,13 +381,13 @@ def _decoder_of(stream: BinaryIO, name: str, *, by_descriptor: bool) -> Decoder:
     try:
         from dymn_cli.audio import media  # an extra, and slow to load
     except ImportError:
-        if is_for_media or hint:
-            error.hint = hint or MEDIA_HINT
+        if is_for_media:
+            error.hint = MEDIA_HINT
         raise error from error.__cause__
     try:
         return media.MediaDecoder(stream, name)
     except media.NotRecognisedError:
-        error.hint = hint
+        error.hint = None
         raise error from error.__cause__
 
 

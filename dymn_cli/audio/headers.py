@@ -54,6 +54,7 @@ OTHER = (
     b"\xff\xd8\xff",
     b"\x7fELF",
     b"\xfd7zXZ",
+    b"BZh",
     b"Rar!",
     b"7z\xbc",
 )
@@ -131,16 +132,22 @@ def is_for_media(stream: BinaryIO) -> bool:
 
 def is_other(stream: BinaryIO) -> bool:
     """Whether a file starts as something that is no sound: an archive may hold an MP3, and is none."""
-    return read_at(stream, 0, 8).startswith(OTHER)
+    return read_at(stream, 0, 8).startswith(OTHER) or _is_tar(stream)
 
 
-def archive_scheme(stream: BinaryIO, name: str) -> str | None:
-    """Whether a file is an archive: "zip" or "tar"; a compressed tar is known by its name alone."""
+def _is_tar(stream: BinaryIO) -> bool:
+    return read_at(stream, 257, 5) == b"ustar"
+
+
+def archive_hint(stream: BinaryIO, name: str) -> str | None:
+    """How the recordings in a zip or tar are read; a compressed tar is known by its name alone."""
     if read_at(stream, 0, 4) == b"PK\3\4":
-        return "zip"
-    if read_at(stream, 257, 5) == b"ustar" or name.lower().endswith(COMPRESSED_TAR):
-        return "tar"
-    return None
+        scheme = "zip"
+    elif _is_tar(stream) or name.lower().endswith(COMPRESSED_TAR):
+        scheme = "tar"
+    else:
+        return None
+    return f"{scheme}://::{name} reads the recordings in it"
 
 
 def is_all_zeros(stream: BinaryIO) -> bool:
