@@ -48,7 +48,7 @@ import numpy as np
 from dymn_cli.audio.resample import RATE_HZ
 from dymn_cli.results import Event
 from dymn_cli.tagging.calibration import Calibration
-from dymn_cli.tagging.event_options import label_thresholds
+from dymn_cli.tagging.event_options import ON, label_thresholds
 from dymn_cli.tagging.selection import wanted_labels
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ LAGS: dict[FrameHead, float] = {"trained": 0.1, "stand-in": 0.5, "alone": 0.5}
 """Steps by which a head hears behind the middle of what it looks at: then starts and ends are off alike."""
 CLIP_SHARES: dict[FrameHead, float] = {"trained": 1 / 3, "stand-in": 1 / 2, "alone": 0.0}  # in the mean
 MEDIANS: dict[FrameHead, int] = {"trained": 1, "stand-in": 1, "alone": 9}  # steps, without a calibration
-STAND_IN = Calibration.common(math.log(0.12 / 0.88) - math.log(0.3 / 0.7))  # 0.3 there is 0.12 here
+# 0.3 becomes the default of `on`.
+STAND_IN = Calibration.common(math.log(ON["frames"] / (1 - ON["frames"])) - math.log(0.3 / 0.7))
 EDGE_SHARE = 0.5  # of the highest score near an end: there is the end
 EDGE_S = 2.0  # what is near
 
