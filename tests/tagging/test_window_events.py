@@ -368,9 +368,9 @@ def test_channels_are_heard_on_their_own() -> None:
     stereo = np.zeros((6 * RATE_HZ, 2), np.float32)
     stereo[:, 1] = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE_HZ)
     with Tagger(threads=1, options=TagOptions(window_s=5, hop_s=1, channel="each")) as tagger:
-        wanted = windowed(on=0.15, labels=tagger.vocabulary.names)
+        wanted = windowed(on=0.1, labels=tagger.vocabulary.names)
         found = events_of(tagger, (stereo, RATE_HZ), wanted)
-        unasked = events_of(tagger, (stereo, RATE_HZ), windowed(on=0.15))
+        unasked = events_of(tagger, (stereo, RATE_HZ), windowed(on=0.1))
     assert "Silence" not in {event.label for event in unasked.events}
     by_channel = {channel: {e.label for e in found.events if e.channel == channel} for channel in "01"}
     assert "Silence" in by_channel["0"]
