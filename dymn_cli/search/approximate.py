@@ -127,7 +127,8 @@ class Approximate:
         )
         for start in range(0, len(library.matrix), BLOCK_ROWS):
             block = whitening(np.asarray(library.matrix[start : start + BLOCK_ROWS]), library.name)
-            graph.add(np.arange(start, start + len(block), dtype=np.uint64), block)
+            # Several threads at once leave rows that no search reaches (usearch issue 735).
+            graph.add(np.arange(start, start + len(block), dtype=np.uint64), block, threads=1)
         return cls(graph)
 
     @classmethod
@@ -178,7 +179,7 @@ def _usearch() -> Any:
 
 def _kept_at(library: Library) -> Path:
     status = os.stat(library.name)  # noqa: PTH116 - names may be bytes
-    state = f"{status.st_size}\0{status.st_mtime_ns}\0{LINKS}\0{EXPANSION_ADD}"
+    state = f"{status.st_size}\0{status.st_mtime_ns}\0{LINKS}\0{EXPANSION_ADD}\0in order"
     words = os.fsencode(os.path.realpath(library.name)), state.encode()
     of_path, of_state = (hashlib.sha256(word).hexdigest()[:16] for word in words)
     return cache_folder() / "search" / f"{of_path}-{of_state}.usearch"

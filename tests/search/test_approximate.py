@@ -59,6 +59,18 @@ def test_it_finds_nearly_all_that_an_exact_search_finds(path: str) -> None:
             )
 
 
+def test_no_row_is_lost_and_a_library_always_gives_the_same_graph(path: str) -> None:
+    """Built by several threads, the graph differs from time to time, and rows drop out of it."""
+    index = Index.open(path, approximate=True)
+    (graph,) = graphs(path)
+    first = graph.read_bytes()
+    found = index.nearest(index.white(slice(None)), 1)
+    assert [n for n, (rows, _) in enumerate(found) if rows.tolist() != [n]] == []
+    graph.unlink()
+    Index.open(path, approximate=True)
+    assert graph.read_bytes() == first
+
+
 def test_it_is_kept_until_the_library_changes(path: str) -> None:
     built: list[Path] = []
     for _ in range(2):
