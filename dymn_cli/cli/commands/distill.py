@@ -42,10 +42,14 @@ HELP = """Train a student to match its teachers (the paper's pre-training).
   dymn distill audioset.h5 --recipe labels --init dymn10_im -o student.safetensors
   dymn distill --recipe small --show-recipe > mine.toml
 
-DATA is audio without labels: files and folders, or AudioSet as HDF5 of MP3 bytes. Teachers are models (of
+DATA is audio: files and folders, or AudioSet as HDF5 of MP3 bytes. Teachers are models (of
 several, the mean of their logits) or files of logits with their index. Whole groups of recordings are held
 out, and the student's agreement with the teacher is measured on them: KL divergence, top-1, top-5, rank
 correlation.
+
+Labels are learned beside the teacher's scores, those of all recordings or of a few (--labels FILE), and --set
+label_weight=0.5 is their share. In mixes they count as far as the recording is heard, and a label that is
+missing says nothing.
 
 Recipe small is for hours of audio and a CPU: first each block learns by itself, then the whole network, on
 mixes of the recordings that student and teacher both hear; it also learns which sound is heard when. With

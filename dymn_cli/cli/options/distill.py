@@ -35,9 +35,7 @@ class CorpusOptions:
     manifest: Annotated[str | None, opt("--manifest", "FILE.csv", "Paths and their groups.", INPUT)] = None
     labels: Annotated[
         str | None,
-        opt(
-            "--labels", "FILE", "Labels of the files, as for dymn eval; for recipes paper and labels.", INPUT
-        ),
+        opt("--labels", "FILE", "Labels of the files, or of some, as for dymn eval.", INPUT),
     ] = None
     holdout: Annotated[
         str, opt("--holdout", "X|NAME,...", "Share of the recordings to hold out, or names of groups.", INPUT)

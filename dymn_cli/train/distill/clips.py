@@ -51,7 +51,12 @@ class Corpus(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the data."""
+        """Changes with the audio."""
+        ...
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Changes with the labels; empty where the audio brings them, or there are none."""
         ...
 
     def n_frames(self, index: int, front_end: FrontEndConfig) -> int:
@@ -101,10 +106,11 @@ class CachedCorpus:
         self.names = tuple(recordings[clip.recording].name for clip in cache.clips)
         self.groups = tuple(recordings[clip.recording].group for clip in cache.clips)
         self.fingerprint = cache.fingerprint
+        self.labels_fingerprint = ""
         if self.labels is not None:
             digest = hashlib.sha256(np.packbits(self.labels).tobytes())
             digest.update(b"" if self.known is None else np.packbits(self.known).tobytes())
-            self.fingerprint += f"-{digest.hexdigest()[:8]}"
+            self.labels_fingerprint = digest.hexdigest()[:8]
 
     def n_frames(self, index: int, front_end: FrontEndConfig) -> int:
         """See `Corpus.n_frames`."""
@@ -147,6 +153,7 @@ class Hdf5Corpus:
         self.labels = clips.labels
         self.known = None
         self.fingerprint = fingerprint
+        self.labels_fingerprint = ""
 
     def n_frames(self, index: int, front_end: FrontEndConfig) -> int:
         """Those of ten seconds, which nearly all clips of AudioSet have."""

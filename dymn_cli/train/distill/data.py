@@ -241,10 +241,6 @@ def prepare(
             "this recipe mixes log-mels, and a teacher's are not the student's",
             hint="--recipe paper mixes samples",
         )
-    if recipe.mixes is not None and options.labels is not None:
-        raise UsageError(
-            "this recipe makes mixes, which have no labels", hint="--recipe paper learns from them"
-        )
     corpus, skipped = open_corpus(
         options, kind, front_end, teachers.vocabulary, threads=threads, decoded=decoded
     )
@@ -279,8 +275,7 @@ def prepare(
         if teachers.stored:
             held_out.use_stored(teachers.stored, rows)
     clip_scores = None
-    rarity_is_unknown = recipe.mixes is not None and corpus.labels is None
-    if needs_training and teachers.live is not None and (recipe.has_frames or rarity_is_unknown):
+    if needs_training and teachers.live is not None and recipe.mixes is not None:
         clip_scores = _score_clips(corpus, teachers, front_end, recipe, options.cache, device, tell)
     context = DistillContext(
         corpus=corpus,
@@ -325,7 +320,7 @@ def _weights(
     corpus: Corpus, training: NDArray[np.int64], front_end: FrontEndConfig, clip_scores: ClipScores | None
 ) -> NDArray[np.float64]:
     """How often each of the clips to learn from is drawn."""
-    if corpus.labels is not None:
+    if corpus.labels is not None and clip_scores is None:
         return label_weights(corpus.labels)[training]
     per_s = front_end.rate_hz / front_end.n_hop
     seconds = np.array([corpus.n_frames(int(index), front_end) for index in training]) / per_s

@@ -83,7 +83,7 @@ class Recipe:
 
     stages: tuple[Stage, ...] = setting("one after the other")
     label_weight: float = setting(
-        "λ of equation 8: share of the labels, where there are any", 0.1, least=0, most=1
+        "λ of equation 8: share of the labels, where they are known", 0.1, least=0, most=1
     )
     mixup: float = setting("alpha of the Beta distribution for mixed log-mels; 0: none", 0.0, least=0)
     perturb_bands: bool = setting("draw the edges of the mel bank anew for each step", False)

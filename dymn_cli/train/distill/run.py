@@ -59,7 +59,7 @@ class DistillRun(TrainingRun):
         tell: Callable[[str], None],
     ) -> None:
         self.prepared, self.context, self._budget = prepared, prepared.context, budget
-        self.recipe, teachers = self.context.recipe, prepared.teachers
+        self.recipe, teachers, corpus = self.context.recipe, prepared.teachers, self.context.corpus
         self.header = dataclasses.replace(student.header, name=options.name)
         self._began_as = student.began_as
         modes = tuple(stage.mode for stage in self.recipe.stages)
@@ -75,7 +75,7 @@ class DistillRun(TrainingRun):
             "student": json.loads(student.header.config.to_json()),
             "began_as": student.began_as,
             "teachers": list(teachers.identity),
-            "data": self.context.corpus.fingerprint,
+            "data": "-".join(filter(None, (corpus.fingerprint, corpus.labels_fingerprint))),
             "held_out": _digest(prepared.split.held_out),
             "budget": "hours" if budget.hours else list(budget.steps),  # more hours or fewer may follow
         }

@@ -36,7 +36,7 @@ from dymn_cli.train.augment import (
     spec_augment,
 )
 from dymn_cli.train.distill.clips import Corpus
-from dymn_cli.train.distill.frame_targets import frame_targets
+from dymn_cli.train.distill.frame_targets import frame_targets, labels_heard
 from dymn_cli.train.distill.mixing import mix_log_mels
 from dymn_cli.train.distill.student import fit_classifier, fit_stages
 from dymn_cli.train.distill.teachers import LiveTeacher, LoadedModel, matching_maps
@@ -126,7 +126,7 @@ class Batch:
         partners: which clip each is mixed with, or None.
         share: what each keeps of itself, or None.
         limits_hz: edges of the mel bank, or None for the usual ones.
-        labels: (n, n_classes), or None.
+        labels: (n, n_classes) of 0 and 1, or, of mixes, how clearly each is heard from 0 to 1; or None.
         known: (n, n_classes) which of them are known, or None for all.
         scores: (n, n_classes) of stored logits, or None.
     """
@@ -208,7 +208,8 @@ class DistillTask:
         context, options = self.context, self.context.recipe.mixes
         assert options is not None
         n_frames = context.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
-        mels, of_teacher, frames = [], [], []
+        labels, share = context.corpus.labels, context.recipe.label_weight
+        mels, of_teacher, frames, heard = [], [], [], []
         for _ in range(n):
             n_clips = 1 + int(generator.choice(len(options.p_clips), p=options.p_clips))
             drawn = [
@@ -220,15 +221,18 @@ class DistillTask:
             mix = mix_log_mels([clip for _, clip in drawn], n_frames, context.front_end, options, generator)
             mels.append(mix.log_mel)
             of_teacher.append(mix.at_level)
+            clips, config = [index for index, _ in drawn], self.student.config
             if self.stage.frame_weight and context.clip_scores is not None:
-                clips = [index for index, _ in drawn]
-                frames.append(frame_targets(mix, clips, context.clip_scores, self.student.config))
+                frames.append(frame_targets(mix, clips, context.clip_scores, config, labels, share))
+            if labels is not None and share:
+                heard.append(labels_heard(mix, clips, labels, config))
         return Batch(
             mels=torch.from_numpy(np.stack(mels)[:, np.newaxis]),
             teacher_mels=(
                 torch.from_numpy(np.stack(of_teacher)[:, np.newaxis]) if options.teacher_level_db else None
             ),
             frames=torch.from_numpy(np.stack(frames)) if frames else None,
+            labels=torch.from_numpy(np.stack(heard)) if heard else None,
         )
 
     def _samples(self, generator: np.random.Generator) -> Batch:
@@ -315,11 +319,11 @@ class DistillTask:
         assert batch.mels is not None
         parts = (
             [None] * self.shards if tensor is None else tensor.chunk(self.shards)
-            for tensor in (batch.mels, batch.teacher_mels, batch.frames)
+            for tensor in (batch.mels, batch.teacher_mels, batch.frames, batch.labels)
         )
         return tuple(
-            Batch(mels=mels, teacher_mels=of_teacher, frames=frames)
-            for mels, of_teacher, frames in zip(*parts, strict=True)
+            Batch(mels=mels, teacher_mels=of_teacher, frames=frames, labels=labels)
+            for mels, of_teacher, frames, labels in zip(*parts, strict=True)
         )
 
     def loss(self, batch: Batch, step: int, network: nn.Module) -> Losses:
@@ -384,6 +388,8 @@ class DistillTask:
         labels = None if batch.labels is None else batch.labels.to(self.context.device)
         if labels is not None and batch.known is not None:
             labels = torch.where(batch.known.to(self.context.device), labels, scores)
+        elif labels is not None and self.context.recipe.mixes is not None:
+            labels = labels + (1 - labels) * scores  # nothing is known of the classes without a label
         if maps is not None and self._matching:
             own = student.feature_maps(mel)
             features = own[-1]

@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.train.distill.clip_scores import ClipScores
-from dymn_cli.train.distill.frame_targets import frame_targets
+from dymn_cli.train.distill.frame_targets import frame_targets, labels_heard
 from dymn_cli.train.distill.mixing import Mix, Part
 
 CONFIG = ModelConfig(width=0.1, n_classes=3)
@@ -85,3 +85,22 @@ def test_a_long_clip_has_the_scores_of_the_ten_seconds_that_are_heard() -> None:
 
 def test_a_silent_mix_has_nothing_in_it() -> None:
     assert (frame_targets(mix(), [0], scores(ONE), CONFIG) == np.zeros((10, 3))).all()
+
+
+LABELS = np.array([[0, 0, 1], [0, 1, 0]], np.uint8)
+
+
+def test_a_label_takes_its_share_of_what_the_teacher_says() -> None:
+    both = mix(part(0, 0, 160), part(1, 160, 320))
+    found = frame_targets(both, [0, 1], scores(ONE, OTHER), CONFIG, LABELS, 0.5)
+    assert found[2] == pytest.approx([0.9, 0.01, 0.505], abs=2e-3)  # 0.5 · 1 + 0.5 · 0.01
+    assert found[8] == pytest.approx([0.2, 0.9, 0.01], abs=2e-3)
+    without = frame_targets(both, [0, 1], scores(ONE, OTHER), CONFIG)
+    assert (frame_targets(both, [0, 1], scores(ONE, OTHER), CONFIG, LABELS, 0.0) == without).all()
+
+
+def test_a_label_counts_as_clearly_as_its_clip_is_heard() -> None:
+    both = mix(part(0, 0, 32), part(1, 0, 320, level=0.25))
+    assert labels_heard(both, [0, 1], LABELS, CONFIG).tolist() == [0, 0.5, 1]
+    assert labels_heard(mix(part(0, 0, 320)), [1], LABELS, CONFIG).tolist() == [0, 1, 0]
+    assert labels_heard(mix(), [0], LABELS, CONFIG).tolist() == [0, 0, 0]

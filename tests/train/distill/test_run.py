@@ -558,7 +558,10 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
     at = corpus.names.index("source0/take0.wav")
     assert np.flatnonzero(corpus.labels[at]).tolist() == [3, 4]
     assert corpus.known.sum() == 2 * 12
-    assert corpus.fingerprint != world.prepared(recipe, holdout=0.0).context.corpus.fingerprint
+    without = world.prepared(recipe, holdout=0.0).context.corpus
+    assert corpus.fingerprint == without.fingerprint
+    assert corpus.labels_fingerprint
+    assert not without.labels_fingerprint
     run = world.run(prepared, "work", (1,))
     task = DistillTask(prepared.context, run.network, recipe.stages[0], number=0, n_steps=1)
     batch = next(batch for batch in map(task.batch, range(30)) if not batch.known.any())
@@ -567,11 +570,37 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
     torch.manual_seed(0)
     without = task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.item()
     assert unknown == pytest.approx(without, rel=1e-5)
-    with pytest.raises(UsageError, match="mixes, which have no labels"):
-        world.prepared(tiny(SMALL), labels=tmp_path / "labels.csv")
     (tmp_path / "labels.csv").write_text("file,label\nsource0/take0.wav,no such class\n")
     with pytest.raises(UsageError, match="no such class"):
         world.prepared(recipe, labels=tmp_path / "labels.csv")
+
+
+@pytest.mark.slow
+def test_labels_raise_the_targets_of_mixes(world: World, tmp_path: Path) -> None:
+    rows = [f"source{n}/take{take}.wav,class {n}" for n in range(4) for take in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    recipe = dataclasses.replace(tiny(SMALL), label_weight=0.5)
+    prepared = world.prepared(recipe, labels=tmp_path / "labels.csv", holdout=0.0)
+    assert prepared.context.corpus.labels.any()
+    run = world.run(prepared, "work", (1, 1))
+    task = DistillTask(prepared.context, run.network, recipe.stages[1], number=1, n_steps=1)
+    batch = next(batch for batch in map(task.batch, range(30)) if (batch.labels == 1).any())
+    named = batch.labels == 1
+    assert not named[:, 4:].any()
+    heard = batch.frames.amax(dim=1)
+    assert (heard[named] >= 0.5 - 1e-3).all()
+    best = run.network.classifier[-1]
+    with torch.no_grad():
+        best.weight.zero_()
+        best.bias.zero_()
+    task.loss(batch, 0, task.student).total.backward()
+    gradient = best.bias.grad.clone()
+    best.bias.grad = None
+    task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.backward()
+    raised = gradient < best.bias.grad - 1e-6  # towards more of the class
+    assert raised[: named.shape[1]].tolist() == (batch.labels > 0).any(dim=0).tolist()
+    other = world.run(world.prepared(recipe, holdout=0.0), "work", (1, 1))
+    assert other.fingerprint["data"] != run.fingerprint["data"]
 
 
 @pytest.mark.slow
