@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["EpochSampler", "LabelRows", "Sampler", "label_weights", "rarity_weights", "source_weights"]
+__all__ = [
+    "EpochSampler",
+    "LabelRows",
+    "Sampler",
+    "label_or_best",
+    "label_weights",
+    "rarity_weights",
+    "source_weights",
+]
 
 
 PART = 10_000  # clips whose labels are unpacked at a time
@@ -66,10 +74,20 @@ def rarity_weights(best: NDArray[np.int64]) -> NDArray[np.float64]:
     """Weights that let rare sounds be heard: a clip's is 1 / √(clips with the same best class).
 
     Args:
-        best: (n_clips,) the class that the teachers find most likely in each.
+        best: (n_clips,) the class that the teachers find most likely in each, or its label.
     """
     weights: NDArray[np.float64] = 1.0 / np.sqrt(np.bincount(best)[best])
     return weights
+
+
+def label_or_best(labels: LabelRows, best: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n_clips,) the first label of each clip that has one, and of each other the class in `best`."""
+    found = best.copy()
+    for start in range(0, len(labels), PART):
+        part = np.asarray(labels[start : start + PART])
+        labelled = part.any(axis=1)
+        found[start : start + PART][labelled] = part[labelled].argmax(axis=1)
+    return found
 
 
 class Sampler:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dymn_cli.datasets.seeding import step_generator
-from dymn_cli.train.sampler import Sampler, label_weights, rarity_weights, source_weights
+from dymn_cli.train.sampler import Sampler, label_or_best, label_weights, rarity_weights, source_weights
 
 
 def test_a_step_draws_the_same_whenever_it_is_computed() -> None:
@@ -54,3 +54,13 @@ def test_rare_sounds_are_drawn_more_often() -> None:
     weights = rarity_weights(best)
     assert weights[100] / weights[0] == pytest.approx(5.0)
     assert weights[104] / weights[0] == pytest.approx(10.0)
+
+
+def test_a_label_counts_in_place_of_the_best_class() -> None:
+    labels = np.zeros((12_000, 3), np.uint8)  # more than are unpacked at a time
+    labels[11_000, 1:] = 1
+    best = np.zeros(12_000, np.int64)
+    found = label_or_best(labels, best)
+    assert np.flatnonzero(found).tolist() == [11_000]
+    assert found[11_000] == 1
+    assert not best.any()

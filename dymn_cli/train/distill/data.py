@@ -28,7 +28,7 @@ from dymn_cli.train.distill.stored_logits import StoredLogits, is_logits_file
 from dymn_cli.train.distill.task import DistillContext
 from dymn_cli.train.distill.teachers import LiveTeacher, load_model
 from dymn_cli.train.distill.validation import ValidationSet, choose_clips
-from dymn_cli.train.sampler import Sampler, label_weights, rarity_weights, source_weights
+from dymn_cli.train.sampler import Sampler, label_or_best, label_weights, rarity_weights, source_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -325,7 +325,12 @@ def _weights(
     per_s = front_end.rate_hz / front_end.n_hop
     seconds = np.array([corpus.n_frames(int(index), front_end) for index in training]) / per_s
     weights = source_weights([corpus.groups[int(index)] for index in training], seconds)
-    return weights if clip_scores is None else weights * rarity_weights(clip_scores.best_classes()[training])
+    if clip_scores is None:
+        return weights
+    best = clip_scores.best_classes()
+    return weights * rarity_weights(
+        (best if corpus.labels is None else label_or_best(corpus.labels, best))[training]
+    )
 
 
 def _score_clips(
