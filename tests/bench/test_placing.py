@@ -13,6 +13,7 @@ from dymn_cli.demo import demo_clips
 from dymn_cli.errors import InputError
 from dymn_cli.labels import Vocabulary
 from dymn_cli.results import Event
+from dymn_cli.tagging.event_options import ON
 
 RATE_HZ = 32_000
 DOG, BELL, BARK, HUM = 1, 2, 3, 4
@@ -85,10 +86,7 @@ def test_it_measures_with_the_shipped_model(tmp_path: Path) -> None:
     assert head == "# 3 sounds of 3 labels"
     rows = [dict(zip(columns.split("\t"), line.split("\t"), strict=True)) for line in lines]
     assert [(row["bed"], row["method"], row["on"]) for row in rows] == [
-        ("quiet", "windows", "0.3"),
-        ("quiet", "windows", "0.5"),
-        ("quiet", "frames", "0.12"),
-        ("quiet", "frames", "0.5"),
+        ("quiet", method, on) for method in ("windows", "frames") for on in (f"{ON[method]:g}", "0.5")
     ]
     assert float(rows[2]["found"]) == 1.0
     assert float(rows[3]["off_s"]) < 0.5
