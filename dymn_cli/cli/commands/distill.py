@@ -48,8 +48,8 @@ out, and the student's agreement with the teacher is measured on them: KL diverg
 correlation.
 
 Labels are learned beside the teacher's scores, those of all recordings or of a few (--labels FILE), and --set
-label_weight=0.5 is their share. In mixes they count as far as the recording is heard, and a label that is
-missing says nothing.
+label_weight=0.5 is their share. In mixes they count as far as the recording is heard. A label that is missing
+says nothing; one that a review rejects (columns source,label,decision) lowers the teacher's score of it.
 
 Recipe small is for hours of audio and a CPU: first each block learns by itself, then the whole network, on
 mixes of the recordings that student and teacher both hear; it also learns which sound is heard when. With

@@ -1,16 +1,18 @@
 """Targets for each step of a mix: the teachers' scores of each single clip, where it is audible.
 
     y[t, c] = max over clips k of a_k[t] · p_k[t, c]
-    p_k[t, c] = λ + (1 − λ) · q_k[t, c] for the labels of clip k, q_k[t, c] for all else
+    p_k[t, c] = λ + (1 − λ) · q_k[t, c] for the labels of clip k
+              = (1 − λ) · q_k[t, c] for labels that somebody rejected, q_k[t, c] for all else
 
 a is how audible a clip is in a step (`dymn_cli.train.distill.mixing.Part`), q the teachers' scores of the
 ten seconds of the clip that the step is from, λ the share of the labels in equation 8. So strong labels come
-for free: nobody marks them. A label that is missing says nothing: few labels name all that is heard.
+for free: nobody marks them. A label that is just missing says nothing: few labels name all that is heard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +25,33 @@ if TYPE_CHECKING:
     from dymn_cli.train.distill.mixing import Mix
     from dymn_cli.train.sampler import LabelRows
 
-__all__ = ["frame_targets", "labels_heard"]
+__all__ = ["KnownLabels", "frame_targets", "labels_heard"]
 
 SHARE_HEARD = 0.5  # of a step; a clip that sounds for so long of it, or longer, is in it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownLabels:
+    """What is known of the labels of each clip.
+
+    Args:
+        labels: (n_clips, n_classes) of 0 and 1.
+        known: (n_clips, n_classes), which of them are known; None for all.
+    """
+
+    labels: LabelRows
+    known: LabelRows | None = None
+
+    def of(self, clip: int) -> NDArray[np.float32]:
+        """(n_classes,) 1 for a label of the clip, −1 for one that was rejected, 0 where nothing is said.
+
+        Only a review rejects labels; a table that lists labels leaves the others open.
+        """
+        found = np.asarray(self.labels[clip], np.float32)
+        if self.known is None:
+            return found
+        known = np.asarray(self.known[clip], bool)
+        return found if known.all() else np.where(known, 2 * found - 1, np.float32(0))
 
 
 def frame_targets(
@@ -33,7 +59,7 @@ def frame_targets(
     clips: Sequence[int],
     scores: ClipScores,
     config: ModelConfig,
-    labels: LabelRows | None = None,
+    labels: KnownLabels | None = None,
     label_share: float = 0.0,
 ) -> NDArray[np.float32]:
     """Targets of a mix.
@@ -60,15 +86,16 @@ def frame_targets(
             heard = _in_steps(np.where(windows == window, part.audible, np.float32(0)), starts)
             wanted = scores.scores(window)
             if labels is not None:
-                wanted += label_share * np.asarray(labels[clip], np.float32) * (1 - wanted)
+                judged = labels.of(clip)
+                wanted += label_share * np.abs(judged) * ((judged > 0) - wanted)
             np.maximum(targets, heard[:, np.newaxis] * wanted, out=targets)
     return targets
 
 
 def labels_heard(
-    mix: Mix, clips: Sequence[int], labels: LabelRows, config: ModelConfig
+    mix: Mix, clips: Sequence[int], labels: KnownLabels, config: ModelConfig
 ) -> NDArray[np.float32]:
-    """How clearly each label of the clips is heard where the mix has most of it.
+    """How clearly each label of the clips is heard where the mix has most of it, and which labels it lacks.
 
     Args:
         mix: with the places of its clips.
@@ -77,14 +104,14 @@ def labels_heard(
         config: of the student; it determines the length of a step.
 
     Returns:
-        (n_classes,) float32 in [0, 1].
+        (n_classes,) float32 from 0 to 1; −1 for a label that was rejected in every clip that is heard.
     """
     starts = _starts(mix.log_mel.shape[1], config)
-    found = np.zeros(np.shape(labels[clips[0]]), np.float32)
-    for part in mix.parts:
-        clearest = _in_steps(part.audible, starts).max()
-        np.maximum(found, clearest * np.asarray(labels[clips[part.clip]], np.float32), out=found)
-    return found
+    n_classes = len(labels.of(clips[0]))
+    heard = [(_in_steps(part.audible, starts).max(), labels.of(clips[part.clip])) for part in mix.parts]
+    judged = [np.where(of_clip > 0, clearest * of_clip, of_clip) for clearest, of_clip in heard if clearest > 0]
+    # Any clip that may have a label, even one that is hardly heard, keeps it open.
+    return np.max(judged, axis=0) if judged else np.zeros(n_classes, np.float32)
 
 
 def _starts(n_frames: int, config: ModelConfig) -> NDArray[np.int64]:

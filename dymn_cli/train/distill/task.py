@@ -36,7 +36,7 @@ from dymn_cli.train.augment import (
     spec_augment,
 )
 from dymn_cli.train.distill.clips import Corpus
-from dymn_cli.train.distill.frame_targets import frame_targets, labels_heard
+from dymn_cli.train.distill.frame_targets import KnownLabels, frame_targets, labels_heard
 from dymn_cli.train.distill.mixing import mix_log_mels
 from dymn_cli.train.distill.student import fit_classifier, fit_stages
 from dymn_cli.train.distill.teachers import LiveTeacher, LoadedModel, matching_maps
@@ -126,7 +126,7 @@ class Batch:
         partners: which clip each is mixed with, or None.
         share: what each keeps of itself, or None.
         limits_hz: edges of the mel bank, or None for the usual ones.
-        labels: (n, n_classes) of 0 and 1, or, of mixes, how clearly each is heard from 0 to 1; or None.
+        labels: (n, n_classes) of 0 and 1, or, of mixes, what `labels_heard` gives; or None.
         known: (n, n_classes) which of them are known, or None for all.
         scores: (n, n_classes) of stored logits, or None.
     """
@@ -208,13 +208,14 @@ class DistillTask:
         context, options = self.context, self.context.recipe.mixes
         assert options is not None
         n_frames = context.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
-        labels, share = context.corpus.labels, context.recipe.label_weight
+        corpus, share = context.corpus, context.recipe.label_weight
+        labels = KnownLabels(corpus.labels, corpus.known) if corpus.labels is not None and share else None
         mels, of_teacher, frames, heard = [], [], [], []
         for _ in range(n):
             n_clips = 1 + int(generator.choice(len(options.p_clips), p=options.p_clips))
             drawn = [
                 self._readable(
-                    generator, sampler, lambda index: context.corpus.log_mel(index, context.front_end)
+                    generator, sampler, lambda index: corpus.log_mel(index, context.front_end)
                 )
                 for _ in range(n_clips)
             ]
@@ -224,7 +225,7 @@ class DistillTask:
             clips, config = [index for index, _ in drawn], self.student.config
             if self.stage.frame_weight and context.clip_scores is not None:
                 frames.append(frame_targets(mix, clips, context.clip_scores, config, labels, share))
-            if labels is not None and share:
+            if labels is not None:
                 heard.append(labels_heard(mix, clips, labels, config))
         return Batch(
             mels=torch.from_numpy(np.stack(mels)[:, np.newaxis]),
@@ -389,7 +390,8 @@ class DistillTask:
         if labels is not None and batch.known is not None:
             labels = torch.where(batch.known.to(self.context.device), labels, scores)
         elif labels is not None and self.context.recipe.mixes is not None:
-            labels = labels + (1 - labels) * scores  # nothing is known of the classes without a label
+            # The teacher speaks for the classes that no label is known of; −1 is a label that was rejected.
+            labels = torch.where(labels < 0, 0.0, labels + (1 - labels) * scores)
         if maps is not None and self._matching:
             own = student.feature_maps(mel)
             features = own[-1]

@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 
 from dymn_cli.model.config import ModelConfig
 from dymn_cli.train.distill.clip_scores import ClipScores
-from dymn_cli.train.distill.frame_targets import frame_targets, labels_heard
+from dymn_cli.train.distill.frame_targets import KnownLabels, frame_targets, labels_heard
 from dymn_cli.train.distill.mixing import Mix, Part
 
 CONFIG = ModelConfig(width=0.1, n_classes=3)
@@ -87,7 +87,7 @@ def test_a_silent_mix_has_nothing_in_it() -> None:
     assert (frame_targets(mix(), [0], scores(ONE), CONFIG) == np.zeros((10, 3))).all()
 
 
-LABELS = np.array([[0, 0, 1], [0, 1, 0]], np.uint8)
+LABELS = KnownLabels(np.array([[0, 0, 1], [0, 1, 0]], np.uint8))
 
 
 def test_a_label_takes_its_share_of_what_the_teacher_says() -> None:
@@ -104,3 +104,31 @@ def test_a_label_counts_as_clearly_as_its_clip_is_heard() -> None:
     assert labels_heard(both, [0, 1], LABELS, CONFIG).tolist() == [0, 0.5, 1]
     assert labels_heard(mix(part(0, 0, 320)), [1], LABELS, CONFIG).tolist() == [0, 1, 0]
     assert labels_heard(mix(), [0], LABELS, CONFIG).tolist() == [0, 0, 0]
+
+
+REVIEWED = KnownLabels(
+    np.array([[0, 0, 1], [0, 1, 0], [0, 1, 0], [0, 0, 0]], np.uint8),
+    np.array([[1, 0, 1], [1, 1, 0], [1, 1, 1], [0, 0, 0]], np.uint8),
+)
+
+
+def test_a_rejected_label_lowers_what_the_teacher_says_of_its_clip_alone() -> None:
+    both = mix(part(0, 0, 160), part(1, 160, 320))
+    found = frame_targets(both, [0, 3], scores(ONE, OTHER, OTHER, ONE), CONFIG, REVIEWED, 0.5)
+    assert found[2] == pytest.approx([0.45, 0.01, 0.505], abs=2e-3)
+    assert found[8] == pytest.approx([0.9, 0.01, 0.01], abs=2e-3), "nobody judged the second clip"
+
+
+def test_a_list_of_labels_rejects_none() -> None:
+    assert REVIEWED.of(0).tolist() == [-1, 0, 1]
+    assert REVIEWED.of(1).tolist() == [-1, 1, 0]
+    assert REVIEWED.of(2).tolist() == [0, 1, 0], "all is known: it was a list of labels, not a review"
+    assert REVIEWED.of(3).tolist() == [0, 0, 0]
+
+
+def test_a_mix_lacks_a_label_that_all_clips_lack_which_are_heard() -> None:
+    both = mix(part(0, 0, 320), part(1, 0, 320, level=0.25))
+    assert labels_heard(both, [0, 1], REVIEWED, CONFIG).tolist() == [-1, 0.5, 1]
+    assert labels_heard(both, [0, 3], REVIEWED, CONFIG).tolist() == [0, 0, 1]
+    silent = mix(part(0, 0, 320), part(1, 0, 0))
+    assert labels_heard(silent, [0, 3], REVIEWED, CONFIG).tolist() == [-1, 0, 1]

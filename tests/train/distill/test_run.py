@@ -604,6 +604,25 @@ def test_labels_raise_the_targets_of_mixes(world: World, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_rejected_labels_lower_the_targets_of_mixes(world: World, tmp_path: Path) -> None:
+    rows = [f"source{n}/take{take}.wav,class 5,reject" for n in range(4) for take in range(4)]
+    (tmp_path / "review.csv").write_text("\n".join(["source,label,decision", *rows]) + "\n")
+    recipe = dataclasses.replace(tiny(SMALL), label_weight=0.5)
+    prepared = world.prepared(recipe, labels=tmp_path / "review.csv", holdout=0.0)
+    run = world.run(prepared, "work", (1, 1))
+    task = DistillTask(prepared.context, run.network, recipe.stages[1], number=1, n_steps=1)
+    batch = next(batch for batch in map(task.batch, range(30)) if (batch.labels[:, 5] < 0).any())
+    assert batch.labels.unique().tolist() in ([-1, 0], [-1])
+    best = run.network.classifier[-1]
+    task.loss(batch, 0, task.student).total.backward()
+    gradient = best.bias.grad.clone()
+    best.bias.grad = None
+    task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.backward()
+    lowered = gradient > best.bias.grad + 1e-7  # towards less of the class
+    assert lowered.nonzero().flatten().tolist() == [5]
+
+
+@pytest.mark.slow
 def test_audioset_as_hdf5_teaches_with_its_labels(world: World, tmp_path: Path, teaching: ModuleType) -> None:
     h5py = pytest.importorskip("h5py")
     names = [f"Y{n:011d}.mp3" for n in range(8)]
