@@ -21,6 +21,7 @@ from dymn_cli.errors import UsageError
 
 __all__ = ["Label", "Node", "Ontology", "TreeRow", "Vocabulary"]
 
+SILENCE = "/m/028v0c"
 N_NEAREST = 3
 N_MATCHES = 6  # labels that an error lists where a word is in several
 MIN_STEM = 3  # letters that words such as "barking" and "bark" must share
@@ -284,6 +285,11 @@ class Vocabulary:
             UsageError: no names, an empty one, or one that occurs twice.
         """
         return cls(Label(index, "", name) for index, name in enumerate(names))
+
+    @functools.cached_property
+    def silence(self) -> int | None:
+        """Index of AudioSet's "Silence"; None if there is no such label."""
+        return next((label.index for label in self.labels if label.mid == SILENCE), None)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -40,7 +40,6 @@ __all__ = [
     "wanted_labels",
 ]
 
-SILENCE = "/m/028v0c"
 COVERED_SHARE = 0.5
 
 
@@ -110,7 +109,7 @@ def wanted_labels(
     if options.labels:
         wanted = named_labels(options.labels, vocabulary, descendants=options.descendants)
     else:
-        wanted = tuple(label for label in vocabulary if silence or label.mid != SILENCE)
+        wanted = tuple(label for label in vocabulary if silence or label.index != vocabulary.silence)
     excluded = set(named_labels(options.exclude, vocabulary, descendants=options.descendants))
     left = sorted(set(wanted) - excluded, key=lambda label: label.index)
     if not left and excluded:

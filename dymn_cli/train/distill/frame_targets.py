@@ -7,6 +7,7 @@
 a is how audible a clip is in a step (`dymn_cli.train.distill.mixing.Part`), q the teachers' scores of the
 ten seconds of the clip that the step is from, λ the share of the labels in equation 8. So strong labels come
 for free: nobody marks them. A label that is just missing says nothing: few labels name all that is heard.
+A step of which every frame is silent has the class Silence.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KnownLabels", "frame_targets", "labels_heard"]
 
+SILENCE = 0.9  # score of the class Silence where nothing is heard
 SHARE_HEARD = 0.5  # of a step; a clip that sounds for so long of it, or longer, is in it
 
 
@@ -61,6 +63,8 @@ def frame_targets(
     config: ModelConfig,
     labels: KnownLabels | None = None,
     label_share: float = 0.0,
+    *,
+    silence: int | None = None,
 ) -> NDArray[np.float32]:
     """Targets of a mix.
 
@@ -71,6 +75,7 @@ def frame_targets(
         config: of the student; it determines the length of a step.
         labels: of all clips, or None.
         label_share: λ.
+        silence: which class is Silence; None if there is none.
 
     Returns:
         (n_steps, n_classes) float32 in [0, 1].
@@ -89,6 +94,8 @@ def frame_targets(
                 judged = labels.of(clip)
                 wanted += label_share * np.abs(judged) * ((judged > 0) - wanted)
             np.maximum(targets, heard[:, np.newaxis] * wanted, out=targets)
+    if silence is not None:
+        targets[np.logical_and.reduceat(mix.silent, starts), silence] = SILENCE
     return targets
 
 
@@ -109,7 +116,9 @@ def labels_heard(
     starts = _starts(mix.log_mel.shape[1], config)
     n_classes = len(labels.of(clips[0]))
     heard = [(_in_steps(part.audible, starts).max(), labels.of(clips[part.clip])) for part in mix.parts]
-    judged = [np.where(of_clip > 0, clearest * of_clip, of_clip) for clearest, of_clip in heard if clearest > 0]
+    judged = [
+        np.where(of_clip > 0, clearest * of_clip, of_clip) for clearest, of_clip in heard if clearest > 0
+    ]
     # Any clip that may have a label, even one that is hardly heard, keeps it open.
     return np.max(judged, axis=0) if judged else np.zeros(n_classes, np.float32)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dymn_cli.frontend import FrontEndConfig
 
-__all__ = ["DB", "at_level", "level_gain", "to_log_mel", "to_power"]
+__all__ = ["DB", "at_level", "frame_levels", "level_gain", "to_log_mel", "to_power"]
 
 DB = math.log(10) / 10  # nepers of power in a decibel
 LEAST_HZ = 50.0  # what is lower counts as if it were there: pre-emphasis leaves next to nothing of it
@@ -63,6 +63,12 @@ def level_gain(power: NDArray[np.float32], front_end: FrontEndConfig, level_db: 
         return 1.0
     gain_db = level_db - math.log(mean_square) / DB
     return math.exp(DB * min(gain_db, MAX_GAIN_DB))
+
+
+def frame_levels(power: NDArray[np.float32], front_end: FrontEndConfig) -> NDArray[np.float64]:
+    """(n_frames,) level of each frame of mel power (n_frames, n_mels) in dB of full scale."""
+    levels: NDArray[np.float64] = np.log(np.maximum(power @ _weights(front_end), 1e-30)) / DB
+    return levels
 
 
 def at_level(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.errors import UsageError
-from dymn_cli.train.distill.levels import DB, level_gain, to_log_mel, to_power
+from dymn_cli.train.distill.levels import DB, frame_levels, level_gain, to_log_mel, to_power
 from dymn_cli.train.recipe_file import check, setting
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ FAR_NOISE_DB = (0.0, 20.0)  # noise below a sound far away, uniform
 NOISE_TILT_DB = 20.0
 SILENT_DB = (-100.0, -40.0)  # root mean square of the noise in a silent mix, in dB of full scale, uniform
 P_NOTHING = 0.2  # there is not even noise in a silent mix
+SILENCE_DB = -60.0  # a frame below this level is silent, in dB of full scale
 HEARD_DB = -35.0  # a clip sounds where its level is within so much of its peak
 MASKED_DB, CLEAR_DB = -20.0, -10.0  # level against all else where a clip is no longer, and fully, heard
 
@@ -113,11 +114,13 @@ class Mix:
         log_mel: (n_mels, n_frames) float32.
         parts: the clips that are not silent, in their order.
         at_level: the same at the teacher's level; `log_mel` itself where there is no such level.
+        silent: (n_frames,) which frames are silent.
     """
 
     log_mel: NDArray[np.float32]
     parts: tuple[Part, ...]
     at_level: NDArray[np.float32]
+    silent: NDArray[np.bool_]
 
 
 def mix_log_mels(
@@ -142,7 +145,7 @@ def mix_log_mels(
             total = _noise(total.shape, 1.0, (0.0, 0.0), generator)
         gain = level_gain(total, front_end, generator.uniform(*SILENT_DB))
         log_mel = _finished(total, gain, front_end)
-        return Mix(log_mel, (), log_mel)
+        return Mix(log_mel, (), log_mel, _silent(total, gain, front_end))
     is_far = generator.random() < options.p_far
     damping = _damping(front_end.n_mels, generator) if is_far else np.float32(1.0)
     joined = len(clips) > 1 and generator.random() < options.p_join
@@ -185,7 +188,13 @@ def mix_log_mels(
     of_teacher = log_mel
     if options.teacher_level_db:
         of_teacher = _finished(total, level_gain(total, front_end, options.teacher_level_db), front_end)
-    return Mix(log_mel, parts, of_teacher)
+    return Mix(log_mel, parts, of_teacher, _silent(total, gain, front_end))
+
+
+def _silent(total: NDArray[np.float32], gain: float, front_end: FrontEndConfig) -> NDArray[np.bool_]:
+    """(n_frames,) which frames of mel power times a gain are silent."""
+    silent: NDArray[np.bool_] = frame_levels(total, front_end) + math.log(gain) / DB < SILENCE_DB
+    return silent
 
 
 def _finished(total: NDArray[np.float32], gain: float, front_end: FrontEndConfig) -> NDArray[np.float32]:

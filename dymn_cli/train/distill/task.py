@@ -210,13 +210,12 @@ class DistillTask:
         n_frames = context.front_end.n_frames(round(self.stage.window_s * RATE_HZ))
         corpus, share = context.corpus, context.recipe.label_weight
         labels = KnownLabels(corpus.labels, corpus.known) if corpus.labels is not None and share else None
+        silence = None if context.teacher is None else context.teacher.vocabulary.silence
         mels, of_teacher, frames, heard = [], [], [], []
         for _ in range(n):
             n_clips = 1 + int(generator.choice(len(options.p_clips), p=options.p_clips))
             drawn = [
-                self._readable(
-                    generator, sampler, lambda index: corpus.log_mel(index, context.front_end)
-                )
+                self._readable(generator, sampler, lambda index: corpus.log_mel(index, context.front_end))
                 for _ in range(n_clips)
             ]
             mix = mix_log_mels([clip for _, clip in drawn], n_frames, context.front_end, options, generator)
@@ -224,7 +223,9 @@ class DistillTask:
             of_teacher.append(mix.at_level)
             clips, config = [index for index, _ in drawn], self.student.config
             if self.stage.frame_weight and context.clip_scores is not None:
-                frames.append(frame_targets(mix, clips, context.clip_scores, config, labels, share))
+                frames.append(
+                    frame_targets(mix, clips, context.clip_scores, config, labels, share, silence=silence)
+                )
             if labels is not None:
                 heard.append(labels_heard(mix, clips, labels, config))
         return Batch(

@@ -31,9 +31,11 @@ def part(clip: int, start: int, stop: int, *, first: int = 0, level: float = 1.0
     return Part(clip, np.maximum(np.arange(N_FRAMES) - start, 0) + first, audible)
 
 
-def mix(*parts: Part) -> Mix:
-    silence = np.zeros((128, N_FRAMES), np.float32)
-    return Mix(silence, parts, silence)
+def mix(*parts: Part, silent: slice = slice(0)) -> Mix:
+    log_mel = np.zeros((128, N_FRAMES), np.float32)
+    is_silent = np.zeros(N_FRAMES, bool)
+    is_silent[silent] = True
+    return Mix(log_mel, parts, log_mel, is_silent)
 
 
 ONE, OTHER = [[0.9, 0.01, 0.01]], [[0.2, 0.8, 0.01]]
@@ -132,3 +134,10 @@ def test_a_mix_lacks_a_label_that_all_clips_lack_which_are_heard() -> None:
     assert labels_heard(both, [0, 3], REVIEWED, CONFIG).tolist() == [0, 0, 1]
     silent = mix(part(0, 0, 320), part(1, 0, 0))
     assert labels_heard(silent, [0, 3], REVIEWED, CONFIG).tolist() == [-1, 0, 1]
+
+
+def test_a_step_is_silence_where_all_of_it_is_silent() -> None:
+    half = mix(part(0, 0, 160), silent=slice(165, None))
+    found = frame_targets(half, [0], scores(ONE), CONFIG, silence=2)
+    assert found[:, 2] == pytest.approx([0.01] * 6 + [0.9] * 4, abs=2e-3)
+    assert frame_targets(half, [0], scores(ONE), CONFIG)[-1, 2] == 0

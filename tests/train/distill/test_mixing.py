@@ -145,6 +145,15 @@ def test_a_silent_mix_is_faint_noise_or_nothing_for_teacher_and_student_alike() 
     assert 30 * nothing < powers[-1] < 3 * power(loudest).mean()
 
 
+def test_a_mix_says_where_it_is_silent() -> None:
+    loud, soft = rows(noise(1, level=10 ** (-50 / 20))), rows(noise(1, level=10 ** (-70 / 20)))
+    assert not whole_mix([loud]).silent.any()
+    assert whole_mix([soft]).silent.all()
+    assert whole_mix([soft], gain_db=(20.0, 20.0)).silent.sum() == 0
+    sparse = whole_mix([np.concatenate([loud, rows(np.zeros(32_000, np.float32))])], 200)
+    assert sparse.silent.sum() == pytest.approx(100, abs=3)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_any_mix_is_finite_and_depends_on_the_generator_alone(seed: int) -> None:
     clips = [rows(noise(1)), rows(noise(2, seconds=0.1)), rows(noise(3, seconds=4))]
