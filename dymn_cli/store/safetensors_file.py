@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError
+from dymn_cli.model.layout import is_optional, is_trained
 from dymn_cli.small_files import read_small
 from dymn_cli.store.registry import LARGEST_MODEL
 
@@ -49,7 +50,11 @@ def parse_safetensors(data: bytes, where: str) -> tuple[dict[str, str], dict[str
     tensors = {}
     for key, entry in entries:
         name = key if key.isprintable() and len(key) <= LONGEST_KEY else repr(key[:LONGEST_KEY])
+        if entry["dtype"] == "I64" and is_trained(key):
+            raise ModelError(f"{where}: {name} holds whole numbers", hint="dymn reads no quantised weights")
         tensors[key] = _tensor(entry, f"{where}: {name}")
+        if not is_optional(key) and not np.isfinite(tensors[key]).all():
+            raise ModelError(f"{where}: {name} holds values that are not finite")
     return metadata, tensors
 
 
@@ -64,8 +69,6 @@ def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
         shaped = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     except (ValueError, OverflowError) as exc:  # a hundred dimensions, or 0 × 2**63
         raise UnsafeWeightsError(f"{where} has an impossible shape") from exc
-    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused below
-        values = shaped.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        raise ModelError(f"{where} holds values that are not finite")
+    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused later
+        values: NDArray[np.float32] = shaped.astype(np.float32, copy=False)
     return values

@@ -262,6 +262,18 @@ def test_values_that_are_not_finite_are_refused(bad: float, put: Callable[[bytes
         read_checkpoint(put(checkpoint({"a": np.ones(3), "b": np.array([0.0, bad])})))
 
 
+def test_a_counter_that_overflows_half_precision_does_not_matter(put: Callable[[bytes], Path]) -> None:
+    state = {"a.weight": np.ones(3, np.float16), "norm.num_batches_tracked": np.float16([np.inf])}
+    assert read_checkpoint(put(checkpoint(state)))["a.weight"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["u1", "i4", "i8"])
+def test_quantised_weights_are_refused(kind: str, put: Callable[[bytes], Path]) -> None:
+    state = {"norm.num_batches_tracked": np.array(7, "i8"), "a.weight": np.ones(3, kind)}
+    with pytest.raises(ModelError, match=r"x\.pt: a\.weight holds whole numbers"):
+        read_checkpoint(put(checkpoint(state)))
+
+
 def test_only_the_state_dict_is_looked_at(put: Callable[[bytes], Path]) -> None:
     """The state of an optimiser may hold what it likes, and costs no time."""
     entries, storages = described({"w": np.ones(2, np.float32), "diverged": np.array([np.nan])})

@@ -193,6 +193,12 @@ def test_other_precisions_become_float32(header: ModelHeader, tmp_path: Path) ->
         "double": (np.float32, np.float32(0.1)),
         "count": (np.float32, 7),
     }
+    counters = {"n.num_batches_tracked": np.float16([np.inf])}
+    path.write_bytes(save({**given, **counters}, metadata=header.to_metadata()))
+    assert read_weights(path).tensors["half"] == 1.5
+    path.write_bytes(save({"a.weight": np.int64([7])}, metadata=header.to_metadata()))
+    with pytest.raises(ModelError, match=r"a\.weight holds whole numbers"):
+        read_weights(path)
     path.write_bytes(save({"x": np.float64([1e300])}, metadata=header.to_metadata()))
     with pytest.raises(ModelError, match="not finite"):
         read_weights(path)

@@ -39,8 +39,8 @@ HELP = """Export a model to one ONNX file, with a parity report.
 
 Input mel (batch, 1, n_mels, n_frames), outputs logits (batch, n_classes) and embedding (batch, D). With
 --with-frontend, input waveform (batch, n_samples), mono at 32 kHz, and scores before the other outputs. All
-are float32; batch, n_frames and n_samples take any size; ONNX opset 18. dymn tag -m takes the file, unless
-its front end is in it.
+are float32; ONNX opset 18. batch and n_frames take any size, n_samples any from 514 on (17 ms; the file says
+how many). dymn tag -m takes the file, unless its front end is in it.
 
 --frames adds the output frame_logits (batch, n_steps, n_classes), with most models a step for each 0.32 s,
 which dymn events asks for; it costs about a tenth more time.
