@@ -68,6 +68,7 @@ MAX_RATE_HZ = 768_000
 MAX_CHANNELS = 64
 SHORTEST_MS = 50
 LOUDEST = 2.0**31  # 32-bit integers kept as floats without scaling; beyond it is no sound
+UNSCALED_RMS = 8.0  # of a block; music that is loud beyond measure has no more than 2
 SPOOL_BYTES = 64 << 20
 SPOOL_CHUNK = 1 << 20
 SPOOL_LOOK = 16 << 20  # so many bytes are copied between two looks at what is free
@@ -93,6 +94,7 @@ class AudioReader:
         self._strict = strict
         self._n_bad = 0
         self._bad = ""
+        self._peak = 0.0  # of blocks that are far too loud
         self.name = name
         self.info = decoder.info
         self.warnings: list[str] = []
@@ -137,9 +139,13 @@ class AudioReader:
         samples = block.ravel()
         with np.errstate(invalid="ignore", over="ignore"):
             # The fast path, which almost every block takes: false for NaN and for overflow.
-            if np.dot(samples, samples) <= LOUDEST or np.abs(samples).max() <= LOUDEST:
+            if np.dot(samples, samples) <= UNSCALED_RMS**2 * samples.size:
                 return block
-            bad = ~(np.abs(block) <= LOUDEST)
+            levels = np.abs(block)
+            bad = ~(levels <= LOUDEST)
+        self._peak = max(self._peak, float(levels.max(where=~bad, initial=0)))
+        if not bad.any():
+            return block
         if not self._n_bad:
             frame, channel = np.unravel_index(int(bad.argmax()), bad.shape)
             value = block[frame, channel]
@@ -187,6 +193,10 @@ class AudioReader:
         self.warnings = self._faults()
         if self._strict:
             self._refuse_damage()
+        if self._peak > UNSCALED_RMS:
+            self.warnings.append(
+                f"samples reach {self._peak:,.0f}, full scale is 1: was the sound not divided by 32,768?"
+            )
 
     def close(self) -> None:
         """Close what was opened for this source; a file object that was given stays open."""

@@ -326,6 +326,18 @@ def test_samples_that_no_recording_has_are_silence_and_located(tmp_path: Path, b
         drain(open_audio(path, strict=True))
 
 
+def test_floats_that_were_not_scaled_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "unscaled.wav"
+    samples = np.float32(sounds.noise(16_000, level=0.01) * 32_768)
+    soundfile.write(path, samples, 32_000, subtype="FLOAT")
+    reader = open_audio(path)
+    np.testing.assert_array_equal(read(reader)[:, 0], samples)
+    (warning,) = reader.warnings
+    assert f"samples reach {np.abs(samples).max():,.0f}, full scale is 1" in warning
+    soundfile.write(path, samples / 4_096, 32_000, subtype="FLOAT")  # as loud as anybody may mean it
+    assert not drain(open_audio(path)).warnings
+
+
 def test_a_double_beyond_float_is_refused_too(tmp_path: Path) -> None:
     path = tmp_path / "huge.wav"
     soundfile.write(path, np.full(4_000, 1e200), 8_000, subtype="DOUBLE")

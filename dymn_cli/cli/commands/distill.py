@@ -279,10 +279,14 @@ def _prepare(
         messages.warning(f"{n_skipped} cannot be used; the first: {first}")
     held_out = prepared.context.held_out
     n_measured = 0 if held_out is None else len(held_out.indices)
+    known = prepared.context.corpus.known
+    with_labels = ""
+    if known is not None:
+        with_labels = f" ({int(known[prepared.training].any(axis=1).sum()):,} of them with labels)"
+    n_groups, n_held_out = len(prepared.split.training), len(prepared.split.held_out)
     messages.note(
-        f"{counted(len(prepared.training), 'clip')} of {counted(len(prepared.split.training), 'group')}"
-        f" to learn from, {counted(len(prepared.split.held_out), 'group')} held out, measured on"
-        f" {n_measured:,} of their clips"
+        f"{counted(len(prepared.training), 'clip')}{with_labels} of {counted(n_groups, 'group')} to learn"
+        f" from, {counted(n_held_out, 'group')} held out, measured on {n_measured:,} of their clips"
     )
     return prepared
 

@@ -248,6 +248,11 @@ def prepare(
     usable = np.arange(len(corpus.names), dtype=np.int64)
     if not teachers.identity:
         usable = _labelled(corpus, usable, tell)
+    elif needs_training and corpus.labels is None and recipe.label_weight == 1:
+        raise UsageError(
+            "this recipe learns from labels alone, and there are none",
+            hint="--labels FILE, or AudioSet as HDF5",
+        )
     for one, row in zip(teachers.stored, rows, strict=True):
         usable = usable[row[usable] >= 0]
         if not len(usable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -141,6 +142,7 @@ def test_a_student_learns_from_labels_with_and_without_imagenet(
     assert run([*command, "-o", str(out)]) == 0
     printed = capfd.readouterr()
     assert "4 of 40 clips left out: no labels" in printed.err
+    assert re.search(r"(\d+) clips \(\1 of them with labels\) of", printed.err)
     assert "held out: mAP" in printed.err
     document = json.loads(printed.out)
     assert document["schema"] == "dymn.label-fit/1"
@@ -203,6 +205,9 @@ def test_neither_teacher_nor_labels(sources: Path, tmp_path: Path, capfd: pytest
     assert "no teacher, and no labels to learn instead" in capfd.readouterr().err
     assert run(["distill", str(sources), "--recipe", "paper", *SHORT, *out]) == 2
     assert "no teacher" in capfd.readouterr().err
+    taught = ("--teacher", "dymn04_kd", "--recipe", "labels")
+    assert run(["distill", str(sources), *taught, *SHORT, *out]) == 2
+    assert "learns from labels alone, and there are none" in capfd.readouterr().err
 
 
 def test_samples_are_augmented_only_where_there_are_samples() -> None:
