@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dymn_cli.audio.discover import find, natural_key
-from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table
+from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table, require_utf8
 from dymn_cli.datasets.name_matching import match_names
 from dymn_cli.errors import InputError, UsageError, os_errors_as
 from dymn_cli.values import listed
@@ -91,7 +91,7 @@ def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
     """The recordings in a folder that has a sub-folder per class, and remarks for the user.
 
     Raises:
-        InputError: it cannot be read, or has no recordings in sub-folders.
+        InputError: it cannot be read, has no recordings in sub-folders, or the name of one is not UTF-8.
     """
     inner = _folders(top)
     notes: list[str] = []
@@ -111,7 +111,9 @@ def folder_rows(top: str) -> tuple[list[LabelRow], list[str]]:
     for sub, part in parts.items():
         label = os.path.basename(sub)  # noqa: PTH119
         files = [found.name for found in find([os.path.join(top, sub)]) if found.problem is None]  # noqa: PTH118
-        if not files:
+        if files:
+            require_utf8(label, top, hint="rename the folder")
+        else:
             empty.append(label)
         split = SPLITS[part.lower()] if part != sub else ""
         for name in files:

@@ -30,7 +30,7 @@ from dymn_cli.small_files import LARGE
 
 __all__ = [
     "Form", "Judgement", "LabelRow", "LabelTable", "merge_rows", "read_judgements", "read_label_table",
-    "was_kept",
+    "require_utf8", "was_kept",
 ]  # fmt: skip
 
 Form = Literal["plain", "review", "audioset", "fsd50k", "esc50", "tau", "openmic"]
@@ -175,6 +175,7 @@ def read_judgements(path: str | Path) -> tuple[Judgement, ...] | None:
         kept = was_kept(cells["decision"], where)
         if not cells[file] or not cells[label]:
             raise InputError(f"{where}: no {'label' if cells[file] else 'file name'}")
+        require_utf8(cells[label], where)
         start, end = (_seconds(cells[name], where) for name in ("start_s", "end_s"))
         if end < start:
             raise InputError(f"{where}: the event ends before it starts")
@@ -182,6 +183,19 @@ def read_judgements(path: str | Path) -> tuple[Judgement, ...] | None:
     if all(row.kept is None for row in rows):
         raise InputError(f"{table.path}: nothing in this review is decided", hint="keep or reject some rows")
     return tuple(rows)
+
+
+def require_utf8(label: str, where: str, *, hint: str = "save the table as UTF-8") -> None:
+    """Refuse a label that is not UTF-8: file names may be any bytes, but models and results spell labels.
+
+    Raises:
+        InputError: it is not; the message shows its bytes.
+    """
+    try:
+        label.encode()
+    except UnicodeEncodeError as exc:
+        shown = label.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise InputError(f'{where}: the label "{shown}" is not UTF-8', hint=hint) from exc
 
 
 def _seconds(text: str, where: str) -> float:
@@ -287,9 +301,8 @@ def _openmic(table: Table) -> Iterator[LabelRow]:
         if not 0 <= relevance <= 1:
             raise InputError(f"{table.at(line)}: {cells['relevance']!r} is not a relevance between 0 and 1")
         pair = (cells["instrument"],)
-        present = relevance >= PRESENT_FROM
-        row = _row(table, line, cells, cells["sample_key"], pair if present else ())
-        yield replace(row, absent=() if present else pair)
+        row = replace(_row(table, line, cells, cells["sample_key"], pair), absent=())
+        yield row if relevance >= PRESENT_FROM else replace(row, labels=(), absent=pair)
 
 
 def _row(
@@ -302,6 +315,8 @@ def _row(
 ) -> LabelRow:
     if not source:
         raise InputError(f"{table.at(line)}: no file name")
+    for label in labels:
+        require_utf8(label, table.at(line))
     fold, split = cells.get("fold", ""), cells.get("split", "")
     if split and split.lower() not in SPLITS:
         # Whatever else it is called, it is a part of the data to be held out in turn.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dymn_cli.datasets.label_tables import LabelRow, require_utf8
 from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.evaluation.evaluate import finite
@@ -29,7 +30,6 @@ from dymn_cli.evaluation.ground_truth import labels_meant, unknown_labels
 from dymn_cli.labels import Vocabulary
 
 if TYPE_CHECKING:
-    from dymn_cli.datasets.label_tables import LabelRow
     from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
     from dymn_cli.labels import Label
@@ -231,9 +231,11 @@ def true_events(
 
     Raises:
         UsageError: a word that means no label.
-        InputError: no event is left.
+        InputError: no event is left, or a word is not UTF-8.
     """
     rows = [row for own in table.rows.values() for row in own]
+    for row in rows:
+        require_utf8(row.labels[0], table.name)
     meant, unknown = labels_meant(rows, vocabulary, mapping or {})
     if unknown and not ignore_unknown:
         raise unknown_labels(table.name, unknown, vocabulary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,15 @@ def test_some_recordings_may_be_missing_but_not_most(tmp_path: Path) -> None:
 def test_folders_that_teach_nothing(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_folder(files(tmp_path, *names))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names are UTF-8 there")
+def test_a_folder_whose_name_is_no_utf8_is_no_class(tmp_path: Path) -> None:
+    files(tmp_path, "dog/1.wav")
+    files(tmp_path, "caf\udce9/2.wav")
+    with pytest.raises(InputError, match=r'the label "caf\\xe9" is not UTF-8') as caught:
+        read_folder(tmp_path)
+    assert caught.value.hint == "rename the folder"
 
 
 def test_a_folder_that_is_not_there() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dymn_cli.datasets.label_tables import LabelTable, read_label_table
+from dymn_cli.datasets.label_tables import LabelTable, read_judgements, read_label_table
 from dymn_cli.errors import InputError
 
 AUDIOSET = """# Segments csv created Sun Mar  5 10:54:31 2017
@@ -122,6 +122,28 @@ def test_a_review_has_the_labels_that_were_kept(tmp_path: Path) -> None:
 def test_names_that_are_no_utf8_survive(tmp_path: Path) -> None:
     (row,) = read(tmp_path, b"file,label\nna\xffme.wav,Dog\n").rows
     assert row.source == "na\udcffme.wav"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"file,label\na.wav,Dog\nb.wav,Dog;Caf\xe9\n",
+        b"filename;fold;category\na.wav;1;Dog\nb.wav;1;Caf\xe9\n",
+        b"sample_key,instrument,relevance\na,flute,0.9\nb,Caf\xe9,0.1\n",
+        b"source,label,decision\na.wav,Dog,keep\nb.wav,Caf\xe9,reject\n",
+    ],
+)
+def test_labels_that_are_no_utf8_are_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(InputError, match=r'line 3: the label "Caf\\xe9" is not UTF-8') as caught:
+        read(tmp_path, data)
+    assert caught.value.hint == "save the table as UTF-8"
+
+
+def test_labels_of_judged_events_that_are_no_utf8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "review.csv"
+    path.write_bytes(b"source,start_s,end_s,label,decision\na.wav,0,1,Caf\xe9,keep\n")
+    with pytest.raises(InputError, match=r'line 2: the label "Caf\\xe9" is not UTF-8'):
+        read_judgements(path)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,12 @@ def test_words_of_the_truth_are_matched_mapped_or_left_out() -> None:
         true_events(table({"a": [event(5, 6, "tractor")]}), WORDS, ignore_unknown=True)
 
 
+def test_words_of_the_truth_that_are_no_utf8_are_refused() -> None:
+    with pytest.raises(InputError, match=r'truth.tsv: the label "caf\\xe9" is not UTF-8') as caught:
+        true_events(table({"a": [event(1, 2, "caf\udce9")]}), WORDS)
+    assert caught.value.hint == "save the table as UTF-8"
+
+
 def test_recordings_are_paired_by_name() -> None:
     truth = true_events(table({"a.wav": [event(1, 2, "bark")], "b.wav": []}), WORDS)
     pairing = pair(truth, ["D/a.flac", "D/c.flac"])
