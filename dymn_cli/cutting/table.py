@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import InputError, OutputError, os_errors_as
-from dymn_cli.readers.cells import cells_of, require_width
+from dymn_cli.readers.cells import cells_of, require_row
 from dymn_cli.results import Event
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
@@ -110,7 +110,7 @@ class ClipTable:
         try:
             for line, cells in cells_of(text, str(self.path), ","):
                 if line > 1:
-                    require_width(f"{self.path}, line {line}", cells, COLUMNS)
+                    require_row(f"{self.path}, line {line}", cells, COLUMNS)
                     self._take(ClipRow(*cells))
         except (InputError, csv.Error) as exc:
             raise OutputError(f"damaged: {exc}", hint="move it away, and the clips that it names") from exc

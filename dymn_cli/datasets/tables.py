@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from dymn_cli.errors import DymnError, InputError, os_errors_as
 from dymn_cli.small_files import SMALL, bounded_lines, read_small_text
 
-__all__ = ["Table", "cells_of", "read_table", "small_table", "stream_lines"]
+__all__ = [
+    "Table", "cells_of", "read_table", "require_no_header", "separator_of", "small_table", "stream_lines",
+]  # fmt: skip
 
 LARGEST_CELL = 1 << 20
 
@@ -41,7 +46,8 @@ class Table:
         """The line of each row and its cells by column.
 
         Raises:
-            DymnError: as `error` says: a row has more cells than there are columns, or fewer.
+            DymnError: as `error` says: a row has more cells than there are columns, or fewer, or is the
+                header again.
         """
         width = len(self.columns)
         for line, cells in self.lines:
@@ -50,6 +56,7 @@ class Table:
                     f"{self.at(line)}: {len(cells)} cell{'s'[: len(cells) != 1]} for {width} columns",
                     hint='put cells that contain the separator in quotes: "a, b"',
                 )
+            require_no_header(cells, self.columns, self.at(line), self.error)
             yield line, dict(zip(self.columns, cells + [""] * (width - len(cells)), strict=True))
 
     def at(self, line: int) -> str:
@@ -61,18 +68,21 @@ class Table:
         return next((name for name in names if name in self.columns), None)
 
 
-def read_table(path: str, separator: str, *, columns: Sequence[str] | None = None) -> Table:
+def read_table(path: str, separators: str, *, columns: Sequence[str] | None = None) -> Table:
     """Open a table of any size: CSV with quotes, or cells between tabs without any.
 
     Args:
         path: of the file.
-        separator: "," or a tab.
+        separators: that it may have: a tab, or some that its first line chooses from.
         columns: those of a table that may lack a header; by default the first row is the header.
 
     Raises:
         InputError: it cannot be read, or is no table.
     """
-    lines = cells_of(stream_lines(path), path, separator, quotes=separator == ",")
+    text = stream_lines(path)
+    first_line = next(text, "")
+    separator = separator_of(first_line, separators)
+    lines = cells_of(chain([first_line], text), path, separator, quotes=separator != "\t")
     _, header = first = next(lines, (0, []))
     if columns is None or list(columns[:2]) == header[:2]:
         return Table(path, tuple(header), lines)
@@ -114,14 +124,38 @@ def small_table(
             break
     else:
         raise error(f"{path}: empty")
-    separator = next((char for char in "\t,;" if char in header), ",")
+    separator = separator_of(header)
     columns = tuple(cell.strip() for cell in next(csv.reader([header], delimiter=separator)))
-    if len(set(columns)) < len(columns):
-        raise error(f"{path}: two columns have the same name")
+    twice = [name for name, n in Counter(columns).items() if n > 1]
+    if twice:
+        raise error(f"{path}, line {n_before}: two columns have the name {twice[0]!r}")
     rows = cells_of(lines, path, separator, skip_spaces=True, n_before=n_before, error=error)
     stripped = ((line_number, [cell.strip() for cell in cells]) for line_number, cells in rows)
     kept = ((n, cells) for n, cells in stripped if any(cells) and not cells[0].startswith("#"))
     return Table(path, columns, kept, pad=True, error=error)
+
+
+def require_no_header(
+    cells: Sequence[str], header: Sequence[str], where: str, error: type[DymnError] = InputError
+) -> None:
+    """Refuse a row that is the header again.
+
+    Raises:
+        DymnError: as `error` says.
+    """
+    if cells[0] == header[0] and tuple(cells) == tuple(header):
+        raise error(
+            f"{where}: the names of the columns again: two files are one behind the other",
+            hint="leave them out of the second (tail -n +2); dymn merge puts results together",
+        )
+
+
+def separator_of(header: str, among: str = ",;\t") -> str:
+    """Which of these separates the cells of a header: the one that comes first outside of quotes.
+
+    Where a comma is the sign of decimals, spreadsheets write semicolons into csv files.
+    """
+    return next((char for char in re.sub('"[^"]*"', "", header) if char in among), among[0])
 
 
 def stream_lines(path: str) -> Iterator[str]:

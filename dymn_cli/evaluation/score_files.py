@@ -142,7 +142,7 @@ def _reader_of(path: str) -> Callable[[str, _Gathering], None]:
 
 
 def _read_csv(path: str, gathering: _Gathering) -> None:
-    table = read_table(path, ",")
+    table = read_table(path, ",;")
     columns = table.columns
     if columns[:4] == PLACE and {"label", "score"} <= set(columns):
         _long(table, gathering)

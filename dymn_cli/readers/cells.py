@@ -15,7 +15,7 @@ from dymn_cli.small_files import bounded_lines
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Scores", "cells_of", "is_number", "require_width", "score_of", "time_of", "unescaped"]
+__all__ = ["Scores", "cells_of", "is_number", "require_row", "score_of", "time_of", "unescaped"]
 
 _ESCAPE = re.compile(r"\\[tnr\\]")
 _ESCAPED = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
@@ -27,26 +27,27 @@ def cells_of(file: TextIO, name: str, separator: str) -> Iterator[tuple[int, lis
     Args:
         file: opened without translating line ends.
         name: what errors call it.
-        separator: "," for csv with its quotes, a tab for rows without any.
+        separator: a tab for rows without quotes, another for csv with its quotes.
 
     Raises:
         InputError: it cannot be read, or is no table.
     """
     with os_errors_of(name):
         yield from tables.cells_of(
-            bounded_lines(file, name, InputError), name, separator, quotes=separator == ","
+            bounded_lines(file, name, InputError), name, separator, quotes=separator != "\t"
         )
 
 
-def require_width(where: str, cells: Sequence[str], header: Sequence[str]) -> None:
-    """See that a row has a cell for each column.
+def require_row(where: str, cells: Sequence[str], header: Sequence[str]) -> None:
+    """See that a row has a cell for each column, and is not the header again.
 
     Raises:
-        InputError: it has more or fewer.
+        InputError: it has more or fewer, or is.
     """
     if len(cells) != len(header):
         hint = "the file may be cut short" if len(cells) < len(header) else None
         raise InputError(f"{where}: {len(cells)} cells for {len(header)} columns", hint=hint)
+    tables.require_no_header(cells, header, where)
 
 
 def unescaped(text: str) -> str:
@@ -76,7 +77,7 @@ def score_of(text: object, where: str) -> float:
         InputError: it is none between 0 and 1.
     """
     try:
-        value = float(text)  # type: ignore[arg-type]  # whatever is no number is said below
+        value = float(text.replace(",", ".") if isinstance(text, str) else text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value <= 1:
@@ -99,7 +100,7 @@ class Scores:
         Raises:
             InputError: it is none between 0 and 1.
         """
-        text = text.strip()
+        text = text.strip().replace(",", ".")
         if not text:
             return math.nan
         if self.precision is None:

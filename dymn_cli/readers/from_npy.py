@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import cells_of, require_width, time_of
+from dymn_cli.readers.cells import cells_of, require_row, time_of
 from dymn_cli.readers.source import open_result_file
 from dymn_cli.writers.base import EmbeddingRow
 from dymn_cli.writers.beside import index_of
@@ -53,7 +53,7 @@ def embeddings_of(path: str, matrix: NDArray[np.float32]) -> Iterator[EmbeddingR
         n = -1
         for n, (line, cells) in zip(count(), rows, strict=False):
             where = f"{index}, line {line}"
-            require_width(where, cells, INDEX)
+            require_row(where, cells, INDEX)
             if cells[0] != str(n) or n >= len(matrix):
                 raise InputError(
                     f"{where}: row {cells[0]!r} is not in its place: {path} has {len(matrix)} rows"

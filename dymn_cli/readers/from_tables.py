@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from dymn_cli.datasets.label_tables import was_kept
+from dymn_cli.datasets.tables import separator_of
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import Scores, cells_of, is_number, require_width, time_of, unescaped
+from dymn_cli.readers.cells import Scores, cells_of, is_number, require_row, time_of, unescaped
 from dymn_cli.readers.rows import Row
 from dymn_cli.readers.source import ResultFile
 
@@ -31,6 +32,7 @@ __all__ = [
 Rows = Iterator[Row]
 Cells = Iterable[tuple[int, list[str]]]
 
+CSV_SEPARATORS = ",;"
 PLACE = ["source", "channel", "start_s", "end_s"]
 EVENT_COLUMNS = [*PLACE, "label", "score"]
 TAG_COLUMNS = [*PLACE, "rank", "label", "score"]
@@ -81,7 +83,8 @@ class Table:
     def __init__(self, file: ResultFile, format_name: str) -> None:
         self._name = file.name
         self._is_tsv = format_name == "tsv"
-        cells: Cells = cells_of(file.text(), file.name, "\t" if self._is_tsv else ",")
+        separator = "\t" if self._is_tsv else separator_of(file.first_line, CSV_SEPARATORS)
+        cells: Cells = cells_of(file.text(), file.name, separator)
         first = next(iter(cells), None)
         self.header = EVENT_COLUMNS
         if first is not None and column_roles(first[1]) is not None:
@@ -106,8 +109,10 @@ class Table:
     def cells(self) -> Iterator[tuple[str, list[str]]]:
         """The cells of each row, behind where it stands."""
         for line, cells in self._cells:
+            if not any(cells):
+                continue  # spreadsheets keep rows that were emptied
             where = f"{self._name}, line {line}"
-            require_width(where, cells, self.header)
+            require_row(where, cells, self.header)
             yield where, list(map(unescaped, cells)) if self._is_tsv else cells
 
     def rows(self, scores: Scores) -> Rows:
@@ -220,7 +225,7 @@ def _named_rows(file: ResultFile, separator: str, *, pad: bool) -> Iterator[tupl
             continue
         # Editors drop empty cells at the end of a line.
         full = [*cells, *[""] * (len(header) - len(cells))] if pad else cells
-        require_width(where, full, header)
+        require_row(where, full, header)
         yield where, dict(zip(header, full, strict=True))
 
 
@@ -274,7 +279,7 @@ def raven_rows(file: ResultFile, scores: Scores, track: str, channel_of: Callabl
 
 def kaleidoscope_rows(file: ResultFile, scores: Scores, channel_of: Callable[[int], str]) -> Rows:
     """Kaleidoscope's rows; what a person has said counts, else what a program has."""
-    rows = _named_rows(file, ",", pad=False)
+    rows = _named_rows(file, separator_of(file.first_line, CSV_SEPARATORS), pad=False)
     _, header = next(rows, ("", {}))
     label = next((name for name in ("TOP1MATCH", "AUTO ID", "common_name") if name in header), None)
     for where, one in rows:

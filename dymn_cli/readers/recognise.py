@@ -7,9 +7,10 @@ import io
 import re
 from collections.abc import Sequence
 
+from dymn_cli.datasets.tables import separator_of
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.readers.cells import is_number
-from dymn_cli.readers.from_tables import column_roles, without_clock
+from dymn_cli.readers.from_tables import CSV_SEPARATORS, column_roles, without_clock
 from dymn_cli.readers.source import open_result_file
 from dymn_cli.values import nearest
 
@@ -102,12 +103,12 @@ def _of_header(first: str, name: str) -> str | None:
         return "sed"
     if "Begin Time (s)" in tabs and "End Time (s)" in tabs:
         return "raven"
-    commas = _commas(first)
-    if tuple(commas) in OTHERS:
-        raise InputError(f"{name}: {OTHERS[tuple(commas)]}")
-    if {"IN FILE", "OFFSET", "DURATION"} <= set(commas):
+    cells = _csv_cells(first)
+    if tuple(cells) in OTHERS:
+        raise InputError(f"{name}: {OTHERS[tuple(cells)]}")
+    if {"IN FILE", "OFFSET", "DURATION"} <= set(cells):
         return "kaleidoscope"
-    if column_roles(commas) is not None:
+    if column_roles(cells) is not None:
         return "csv"
     if column_roles(tabs) is not None:
         return "tsv"
@@ -130,9 +131,9 @@ def _of_row(first: str) -> str | None:
     return None
 
 
-def _commas(line: str) -> list[str]:
+def _csv_cells(line: str) -> list[str]:
     try:
-        return next(csv.reader(io.StringIO(line)), [])
+        return next(csv.reader([line], delimiter=separator_of(line, CSV_SEPARATORS)), [])
     except csv.Error:
         return []
 
@@ -149,16 +150,17 @@ def event_format(path: str) -> str | None:
         except InputError:
             return None
         head = file.head.decode("utf-8-sig", "surrogateescape").lstrip("\r\n")
+        separator = "\t" if found == "tsv" else separator_of(file.first_line, CSV_SEPARATORS)
     if found in ("json", "jsonl"):
         schemas = set(re.findall(r'"schema"\s*:\s*"dymn\.([a-z]+)/\d+"', head))
         return found if "events" in schemas or (schemas == {"error"} and found == "jsonl") else None
     if found in ("csv", "tsv"):
-        header = next(iter(csv.reader(io.StringIO(head), delimiter="," if found == "csv" else "\t")), [])
+        header = next(iter(csv.reader(io.StringIO(head), delimiter=separator)), [])
         roles = column_roles(header)
         is_named = roles is not None and "label" in roles and "rank" not in roles
         if is_named and roles is not None and "decision" in roles:  # a review of tags has no times
             row = head.split("\n", 2)[1:2]
-            cells = next(iter(csv.reader(row, delimiter="," if found == "csv" else "\t")), [])
+            cells = next(iter(csv.reader(row, delimiter=separator)), [])
             is_named = cells[roles["start_s"] : roles["start_s"] + 1] not in ([], [""])
         is_bare = roles is None and (
             not header or (len(header) == N_EVENT_CELLS and not is_number(header[4]))

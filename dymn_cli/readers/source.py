@@ -43,6 +43,12 @@ class ResultFile:
         self.stream = stream
         self._text: io.TextIOWrapper | None = None
 
+    @property
+    def first_line(self) -> str:
+        """Its first line that is not empty, as text."""
+        text = self.head.decode("utf-8-sig", "surrogateescape").lstrip("\r\n")
+        return next(iter(text.splitlines()), "")
+
     def text(self) -> TextIO:
         """It as text; bytes that are no UTF-8 become lone surrogates."""
         self._text = io.TextIOWrapper(self.stream, encoding="utf-8-sig", errors="surrogateescape", newline="")

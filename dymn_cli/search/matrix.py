@@ -13,7 +13,7 @@ import numpy as np
 
 from dymn_cli.errors import InputError
 from dymn_cli.readers import open_result
-from dymn_cli.readers.cells import require_width, time_of
+from dymn_cli.readers.cells import require_row, time_of
 from dymn_cli.readers.from_json import provenance_of
 from dymn_cli.readers.from_npy import INDEX, open_matrix
 from dymn_cli.readers.source import open_result_file
@@ -119,7 +119,7 @@ class _IndexFile(Sequence[Place]):
         row = range(self._n_rows)[row]
         where = f"{self._path}, row {row}"
         cells = self._cells(int(self._ends[row]), int(self._ends[row + 1]))
-        require_width(where, cells, INDEX)
+        require_row(where, cells, INDEX)
         if cells[0] != str(row):
             raise InputError(f"{where}: {cells[0]!r} is not in its place")
         return Place(cells[1], cells[2], time_of(cells[3], where), time_of(cells[4], where))

@@ -154,7 +154,7 @@ def test_labels_of_judged_events_that_are_no_utf8_are_refused(tmp_path: Path) ->
         ("file,label\n", "no recordings in this table"),
         ("x,y\n1,2\n", "no column of files among x, y"),
         ("file,y\n1,2\n", "no column of labels among file, y"),
-        ("file,file,label\n", "two columns have the same name"),
+        ("file,file,label\n", "line 1: two columns have the name 'file'"),
         ("file,label\na.wav,Dog, Cat\n", "line 2: 3 cells for 2 columns"),
         ("file,label\n,Dog\n", "line 2: no file name"),
         ("file,label\na.wav,nan\n", "line 2: the label is 'nan'"),

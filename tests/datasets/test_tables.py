@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dymn_cli.datasets.tables import read_table, small_table
+from dymn_cli.datasets.tables import read_table, separator_of, small_table
 from dymn_cli.errors import InputError, UsageError
 
 
@@ -36,6 +36,27 @@ def test_what_people_write_is_one_table(tmp_path: Path, data: bytes) -> None:
     assert [row for _, row in table] == [{"name": "a.wav", "label": "Dog"}, {"name": "b.wav", "label": ""}]
 
 
+@pytest.mark.parametrize(
+    ("header", "separator"),
+    [
+        ("a,b;c", ","),
+        ("a;b, c", ";"),
+        ("a\tb, c;d", "\t"),
+        ('"a, b";"c\t"', ";"),
+        ("alone", ","),
+    ],
+)
+def test_the_separator_is_the_first_outside_of_quotes(header: str, separator: str) -> None:
+    assert separator_of(header) == separator
+
+
+def test_a_table_behind_another_is_said(tmp_path: Path) -> None:
+    path = written(tmp_path, b"source;label\na.wav;Dog\nsource;label\nb.wav;Cat\n")
+    for table in (small_table(path, InputError), read_table(path, ",;")):
+        with pytest.raises(InputError, match="line 3: the names of the columns again"):
+            list(table)
+
+
 def test_lines_are_counted_from_the_beginning_of_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, b'# one\n\nname,label\n"a\nb",Dog\nc,Cat,Owl\n')
     table = small_table(path, UsageError)
@@ -50,7 +71,7 @@ def test_lines_are_counted_from_the_beginning_of_the_file(tmp_path: Path) -> Non
     ("data", "said"),
     [
         (b"# only a comment\n\n", "empty"),
-        (b"a,b,a\n", "two columns have the same name"),
+        (b"a,b,a\n", "line 1: two columns have the name 'a'"),
         (b"a,b\0\n", "not a table of text"),
         (b'a,b\n1,"2\n', "line 2: not a table: unexpected end of data"),
     ],

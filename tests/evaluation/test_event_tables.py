@@ -106,6 +106,21 @@ def test_a_table_of_dcase_may_name_recordings_without_events(made: Made) -> None
     }
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table_that_a_spreadsheet_wrote(made: Made, mark: str) -> None:
+    rows = ("filename;onset;offset;event_label;confidence", "a.wav;0,5;2;Chirp, tweet;0,75", ";;;;", "")
+    path = made("t.csv", mark + "\r\n".join(rows))
+    assert event_form(path) == "csv"
+    (row,) = read_events([path]).rows["a.wav"]
+    assert (row.start_s, row.end_s, row.labels, row.score) == (0.5, 2.0, ("Chirp, tweet",), 0.75)
+
+
+def test_a_table_behind_another_is_said(made: Made) -> None:
+    table = "source,start_s,end_s,label\na.wav,0,1,Dog\n"
+    with pytest.raises(InputError, match="line 3: the names of the columns again"):
+        read_events([made("t.csv", table + table)])
+
+
 def test_audacity_with_frequencies_a_decimal_comma_and_a_channel(made: Made) -> None:
     text = "0,5\t1,25\tDog\n\\\t100.0\t200.0\n2.0\t3.0\tBark (channel 1)\n4\t5\t\n"
     path = made("street.wav.audacity.txt", text)

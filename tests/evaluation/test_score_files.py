@@ -119,6 +119,23 @@ def test_several_results_are_parts_of_one(tmp_path: Path) -> None:
     assert table.sources == ("1.wav", "2.wav")
 
 
+def test_a_result_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
+    header = CSV_HEADER.replace(",", ";")
+    (tmp_path / "t.csv").write_bytes(
+        f'\ufeff{header}\r\na.wav;mix;0,0;1,0;1;"Chirp, tweet";;0,25\r\n'.encode()
+    )
+    table = read_scores([str(tmp_path / "t.csv")])
+    assert (table.vocabulary.names[0], table.scores[0, 0]) == ("Chirp, tweet", 0.25)
+
+
+def test_a_result_behind_another_is_said(tmp_path: Path) -> None:
+    row = "a.wav,mix,0.0,1.0,1,Dog,,0.5"
+    (tmp_path / "t.csv").write_text(f"{CSV_HEADER}\n{row}\n{CSV_HEADER}\n{row}\n")
+    with pytest.raises(InputError, match="line 3: the names of the columns again") as caught:
+        read_scores([str(tmp_path / "t.csv")])
+    assert "tail -n +2" in (caught.value.hint or "")
+
+
 def test_recordings_that_failed_are_told(tmp_path: Path) -> None:
     good = {"schema": "dymn.clip/1", "source": "a.wav", "tags": [{"label": "Dog", "mid": "", "score": 0.5}]}
     bad = {"schema": "dymn.error/1", "source": "b.wav", "error": "CorruptAudioError"}
