@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import functools
 import math
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from dymn_cli.datasets.tables import small_table
 from dymn_cli.errors import UsageError
-from dymn_cli.small_files import read_small_text
-
-if TYPE_CHECKING:
-    from dymn_cli.labels import Vocabulary
+from dymn_cli.labels import Vocabulary
 
 __all__ = ["Thresholds", "read_thresholds"]
 
 COLUMNS = ("mid", "label", "threshold")
-TOO_MANY = "cells without a column"
-
-
 LONGEST_LABEL = 200  # three times the longest of AudioSet's
 
 
@@ -55,56 +47,55 @@ class Thresholds:
 
 
 def read_thresholds(path: str | None) -> Thresholds:
-    """Read a CSV file with columns `mid,label,threshold`; where no file is named, there are no thresholds.
+    """Read a table with columns `mid,label,threshold`; where no file is named, there are no thresholds.
 
     Either of `mid` and `label` may be empty or missing as a column; where both are there, `mid` counts. The
     labels are looked up when a model is known.
 
     Raises:
         UsageError: the file cannot be read, lacks a column or has one twice; a row names no label, that of
-            another row, or no score in [0, 1].
+            another row, an id and a label of AudioSet that differ, or no score in [0, 1].
     """
     if path is None:
         return Thresholds()
-    text = read_small_text(path, UsageError)
+    table = small_table(path, UsageError, errors="strict")
+    if "threshold" not in table.columns or not {"mid", "label"} & set(table.columns):
+        raise UsageError(f"{path}: the first line must name the columns {','.join(COLUMNS)}")
     found: dict[str, tuple[float, str]] = {}
-    rows = csv.DictReader(io.StringIO(text, newline=""), restkey=TOO_MANY)
-    try:
-        header = rows.fieldnames or []
-        if "threshold" not in header or not {"mid", "label"} & set(header):
-            raise UsageError(f"{path}: the first line must name the columns {','.join(COLUMNS)}")
-        twice = [name for name, n in Counter(header).items() if n > 1]
-        if twice:
-            raise UsageError(f"{path}, line 1: two columns have the name {twice[0]!r}")
-        for row in rows:
-            place = f"{path}, line {rows.line_num}"
-            label, threshold = _pair(row, place)
-            if label in found:
-                raise UsageError(f"{place}: {label!r} has a threshold already: {found[label][1]}")
-            found[label] = threshold, place
-    except csv.Error as exc:
-        raise UsageError(f"{path}: not a CSV file: {exc}") from exc
+    for line, row in table:
+        place = table.at(line)
+        label, threshold = _pair(row, place)
+        if label in found:
+            raise UsageError(f"{place}: {label!r} has a threshold already: {found[label][1]}")
+        found[label] = threshold, place
     return Thresholds(
         tuple((label, threshold) for label, (threshold, _) in found.items()),
         tuple(place for _, place in found.values()),
     )
 
 
-def _pair(row: dict[str, str | None], where: str) -> tuple[str, float]:
-    if TOO_MANY in row:
-        raise UsageError(
-            f"{where}: more cells than columns", hint='labels with commas stand in quotes: "a, b"'
-        )
-    name = (row.get("mid") or "").strip() or (row.get("label") or "").strip()
+def _pair(row: dict[str, str], where: str) -> tuple[str, float]:
+    mid, label, text = (row.get(column, "") for column in COLUMNS)
+    name = mid or label
     if not name:
         raise UsageError(f"{where}: no label")
     if len(name) > LONGEST_LABEL:
         raise UsageError(f"{where}: {name[:20]!r}… is too long for a label")
-    text = row.get("threshold") or ""
+    known = _audioset_ids().get(label, mid)
+    if mid and known != mid:
+        raise UsageError(
+            f"{where}: the id of {label!r} is {known}, not {mid}", hint="leave one of them empty"
+        )
     try:
-        threshold = float(text)
+        threshold = float(text.replace(",", "."))
     except ValueError:
         threshold = math.nan
     if not 0 <= threshold <= 1:
         raise UsageError(f"{where}: {text!r} is not a score between 0 and 1")
     return name, threshold
+
+
+@functools.cache
+def _audioset_ids() -> dict[str, str]:
+    """The ids of AudioSet's labels by name."""
+    return {label.name: label.mid for label in Vocabulary.audioset()}

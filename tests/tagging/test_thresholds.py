@@ -32,6 +32,8 @@ def test_a_row_is_a_label_by_id_or_name(tmp_path: Path) -> None:
         "label,threshold,note\nDog,0.5,a note\n",
         "\ufefflabel,threshold\r\nDog,0.5\r\n\r\n",
         "mid,label,threshold\n, Dog ,5e-1",
+        "\ufeffmid;label;threshold\r\n;Dog;0,5\r\n;;\r\n",
+        "label\tthreshold\r\nDog\t0.5\r\n",
     ],
 )
 def test_columns_in_any_order_others_beside_them_and_what_spreadsheets_add(tmp_path: Path, text: str) -> None:
@@ -49,7 +51,7 @@ def test_a_file_with_a_header_alone_has_no_thresholds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "mid,label,threshold"),
+        (b"", "empty"),
         (b"label,score\nDog,0.5\n", "mid,label,threshold"),
         (b"threshold\n0.5\n", "mid,label,threshold"),
         (b"label,threshold\nDog,0.5\nCat,high\n", "line 3: 'high'"),
@@ -101,6 +103,15 @@ def test_what_is_said_twice_is_refused(tmp_path: Path, text: str, said: str) -> 
     path.write_text(text, "utf-8")
     with pytest.raises(UsageError, match=said):
         read_thresholds(str(path))
+
+
+def test_an_id_and_a_label_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("mid,label,threshold\n/m/0bt9lr,Dog,0.1\n/m/0bt9lr,Animal,0.1\n", "utf-8")
+    with pytest.raises(UsageError, match=r"line 3: the id of 'Animal' is /m/0jbk, not /m/0bt9lr"):
+        read_thresholds(str(path))
+    path.write_text("mid,label,threshold\n/m/0bt9lr,my dog,0.1\n", "utf-8")  # a name of the model's own
+    assert read_thresholds(str(path)).pairs == (("/m/0bt9lr", 0.1),)
 
 
 def test_two_spellings_of_one_label_are_refused(tmp_path: Path) -> None:
