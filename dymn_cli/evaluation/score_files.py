@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dymn_cli.audio.discover import natural_key
 from dymn_cli.datasets.tables import Table, read_table
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.labels import Label, Vocabulary
@@ -36,7 +37,7 @@ class ScoreTable:
 
     Args:
         sources: names of the recordings, in the order of the result.
-        vocabulary: the labels.
+        vocabulary: the labels: in AudioSet's order where all are AudioSet's, in a matrix's own, or by name.
         scores: (n_sources, n_labels) float32; 0 where the result has none.
         failed: recordings without scores.
         notes: remarks for the user, a line each.
@@ -57,6 +58,7 @@ class _Gathering:
         self.labels: dict[str, int] = {}
         self.mids: dict[str, str] = {}
         self.failed: dict[str, None] = {}
+        self.is_matrix = False  # its columns have the model's order
         self.several: set[int] = set()  # recordings that have more than one window or channel
         self._pieces: list[tuple[int, NDArray[np.intp], NDArray[np.float32]]] = []
         self._places: dict[int, tuple[object, ...]] = {}
@@ -107,9 +109,13 @@ def read_scores(paths: Sequence[str]) -> ScoreTable:
             f" {len(gathering.several)}"
         )
     names = list(gathering.labels)
-    gaps = np.isnan(scores)
     audioset = Vocabulary.audioset()
     known = {label.name: label.mid for label in audioset}
+    if not gathering.is_matrix:  # rows have the order of their scores
+        places = {name: n for n, name in enumerate(known)} if known.keys() >= set(names) else {}
+        names.sort(key=lambda name: (places.get(name, 0), natural_key(name)))
+        scores = scores[:, [gathering.labels[name] for name in names]]
+    gaps = np.isnan(scores)
     if gaps.any():
         counts = (~gaps).sum(axis=1)
         n_labels = len(names)
@@ -183,6 +189,7 @@ def _matrix(table: Table, gathering: _Gathering) -> None:
     if len(set(names)) < len(names):
         raise InputError(f"{table.path}: two columns have the same name")
     labels = [gathering.label(name) for name in names]
+    gathering.is_matrix = True
     for line, row in table:
         scores = [score_of(row[name], table.at(line)) for name in names]
         gathering.add(row["source"], (row["channel"], row["start_s"]), labels, scores)

@@ -73,6 +73,7 @@ def test_every_layout_gives_the_same_scores(
     assert table.notes == ()
     order = [table.vocabulary.find(label.name).index for label in VOCABULARY]
     expected = np.stack([clip(source, 527).scores for source in SOURCES])
+    assert order == list(range(527))  # as from audio
     np.testing.assert_allclose(table.scores[:, order], expected, atol=1e-6)
     assert table.vocabulary.find("Dog").mid == "/m/0bt9lr"
 
@@ -117,6 +118,16 @@ def test_several_results_are_parts_of_one(tmp_path: Path) -> None:
         (tmp_path / f"{n}.csv").write_text(f"{CSV_HEADER}\n{n}.wav,mix,0.0,1.0,1,Dog,,0.{n}\n")
     table = read_scores([str(tmp_path / "1.csv"), str(tmp_path / "2.csv")])
     assert table.sources == ("1.wav", "2.wav")
+
+
+def test_labels_of_ones_own_stand_by_name_or_as_in_the_matrix(tmp_path: Path) -> None:
+    rows = [f"a.wav,mix,0.0,1.0,{n},{name},,0.{9 - n}" for n, name in enumerate(("owl 10", "owl 2", "Dog"))]
+    (tmp_path / "long.csv").write_text("\n".join([CSV_HEADER, *rows]) + "\n")
+    (tmp_path / "matrix.csv").write_text("source,channel,start_s,end_s,owl,cat\na.wav,mix,0,1,0.1,0.2\n")
+    table = read_scores([str(tmp_path / "long.csv")])
+    assert table.vocabulary.names == ("Dog", "owl 2", "owl 10")
+    np.testing.assert_allclose(table.scores[0], [0.7, 0.8, 0.9])
+    assert read_scores([str(tmp_path / "matrix.csv")]).vocabulary.names == ("owl", "cat")
 
 
 def test_a_result_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
