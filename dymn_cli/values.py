@@ -14,6 +14,7 @@ from dymn_cli.errors import UsageError
 __all__ = [
     "bytes_text",
     "listed",
+    "listed_labels",
     "names_of",
     "nearest",
     "require_choice",
@@ -113,6 +114,11 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def listed_labels(labels: Iterable[str], most: int = 4) -> str:
+    """Labels in a line, in quotes because commas are part of them: "Crying, sobbing", "Speech"."""
+    return listed([f'"{label}"' for label in labels], most)
 
 
 def with_first(names: Sequence[str]) -> str:

@@ -195,7 +195,7 @@ def test_nothing_left_says_why(tmp_path: Path, dymn: Run) -> None:
     write(tmp_path / "in.csv", "csv", *ALL)
     code, _, said = dymn("convert", "in.csv", "out.csv", "-l", "Owl", "-t", "0.9")
     assert code == 0
-    assert "no event of Owl passes -t 0.9; the best is 0.88 (Owl)" in said
+    assert 'no event of "Owl" passes -t 0.9; the best is 0.88 (Owl)' in said
     code, _, said = dymn("convert", "in.csv", "-o", "2.csv", "-l", "Cat")
     assert "no event has a label that is wanted; the result has" in said
     code, _, said = dymn("convert", "in.csv", "-o", "3.csv", "-l", "Owll")

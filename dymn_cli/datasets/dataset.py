@@ -23,7 +23,7 @@ from dymn_cli.audio.discover import find, natural_key
 from dymn_cli.datasets.label_tables import SPLITS, LabelRow, merge_rows, read_label_table, require_utf8
 from dymn_cli.datasets.name_matching import match_names
 from dymn_cli.errors import InputError, UsageError, os_errors_as
-from dymn_cli.values import listed
+from dymn_cli.values import listed, listed_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -201,7 +201,7 @@ def assemble(
         raise InputError(f"{name}: {only}, where two or more are needed", hint="add a class of other sounds")
     index = {label: n for n, label in enumerate(order)}
     if named - index.keys():
-        raise InputError(f"{name}: labels outside its classes: {listed(sorted(named - index.keys()))}")
+        raise InputError(f"{name}: labels outside its classes: {listed_labels(sorted(named - index.keys()))}")
     paths = {row.source: locate(row.source) for row in rows}
     missing = [row.source for row in rows if paths[row.source] is None]
     joined, n_joined = merge_rows(
@@ -229,7 +229,7 @@ def assemble(
     used = {label for example in examples for label in example.labels}
     unused = [label for label in order if label not in used]
     if unused:
-        words.append(f"no recording of {listed(unused)}")
+        words.append(f"no recording of {listed_labels(unused)}")
         if len(order) - len(unused) < 2:
             raise InputError(f"{name}: recordings of one class only, where two or more are needed")
     return Dataset(
@@ -252,7 +252,7 @@ def _is_multilabel(name: str, examples: Sequence[LabelRow], task: Task) -> tuple
     fits_one = numbers[1] == len(examples) and not partial
     if task == "one" and not fits_one:
         odd = next((e for e in examples if len(e.labels) != 1), examples[0])
-        what = ", ".join(odd.labels) or "none"
+        what = listed_labels(odd.labels) or "none"
         raise InputError(
             f"{name}: recordings without a label: {numbers[0]}, with several: {numbers[2]};"
             f" {odd.source} has {what}",

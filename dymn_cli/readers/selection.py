@@ -12,11 +12,9 @@ from heapq import nlargest
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Label, Node, Ontology, Vocabulary
 from dymn_cli.results import ClipResult, Event, SourceEvents, Tag, WindowTags
-from dymn_cli.values import require_score, require_whole
+from dymn_cli.values import listed_labels, require_score, require_whole
 
 __all__ = ["Selection", "SelectionOptions"]
-
-SHOWN_LABELS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +183,7 @@ class Selection:
         if self._best is not None:
             score, label = self._best
             asked = f"-t {self.options.min_score:g}" if not self._score_of else "its threshold"
-            of = f" of {', '.join(self.options.labels)}" if self.options.labels else ""
+            of = f" of {listed_labels(self.options.labels)}" if self.options.labels else ""
             return f"no {what}{of} passes {asked}; the best is {score:.2g} ({label})"
-        shown = ", ".join(label for label, _ in self._met.most_common(SHOWN_LABELS))
-        more = ", ..." if len(self._met) > SHOWN_LABELS else ""
-        return f"no {what} has a label that is wanted; the result has {shown}{more}"
+        shown = listed_labels(label for label, _ in self._met.most_common())
+        return f"no {what} has a label that is wanted; the result has {shown}"

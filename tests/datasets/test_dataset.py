@@ -10,7 +10,7 @@ import pytest
 
 from dymn_cli.datasets.dataset import Dataset, read_folder, read_table
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.values import listed
+from dymn_cli.values import listed, listed_labels
 
 
 def files(top: Path, *names: str) -> Path:
@@ -123,7 +123,7 @@ def test_the_task_is_that_of_the_data_unless_it_is_said(tmp_path: Path) -> None:
     assert many.is_multilabel
     assert "1 of 3 recordings have several labels" in many.notes
     assert "recordings without a label, examples of no class: 1" in many.notes
-    with pytest.raises(InputError, match=r"with several: 1; .*a\.wav has Cat, Dog"):
+    with pytest.raises(InputError, match=r'with several: 1; .*a\.wav has "Cat", "Dog"'):
         read_table(tmp_path / "many.csv", task="one")
     with pytest.raises(UsageError, match="no task 'some'"):
         read_table(tmp_path / "one.csv", task="some")  # type: ignore[arg-type]
@@ -186,3 +186,4 @@ def test_a_table_whose_files_are_of_one_class_only(tmp_path: Path) -> None:
 def test_long_lists_are_cut() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed(list("abcdef")) == "a, b, c and 3 more"
+    assert listed_labels(["Chirp, tweet", "Dog"]) == '"Chirp, tweet", "Dog"'

@@ -78,7 +78,7 @@ def test_without_lengths_there_is_no_psds() -> None:
 
 def test_words_of_the_truth_are_matched_mapped_or_left_out() -> None:
     rows = {"a": [event(1, 2, "Bark"), event(3, 4, "cat"), event(5, 6, "tractor")]}
-    with pytest.raises(UsageError, match="2 labels unknown to the model: cat, tractor"):
+    with pytest.raises(UsageError, match='2 labels unknown to the model: "cat", "tractor"'):
         true_events(table(rows), WORDS)
     truth = true_events(table(rows), WORDS, mapping={"cat": ("meow", "moo")}, ignore_unknown=True)
     assert [label for label, _ in truth.classes] == ["bark", "meow", "moo"]

@@ -56,7 +56,7 @@ def test_a_map_may_come_from_any_spreadsheet(tmp_path: Path, separator: str) -> 
 def test_labels_that_the_model_does_not_have_are_listed() -> None:
     said = truth(("a.wav", ("Dogs",)), ("b.wav", ("Cat", "zither")), ("c.wav", ("Cat",)))
     with pytest.raises(
-        UsageError, match=r"2 labels unknown to the model: Dogs, zither \(Dogs: nearest: \"Dog\""
+        UsageError, match=r'2 labels unknown to the model: "Dogs", "zither" \("Dogs": nearest: "Dog"'
     ) as caught:
         match(said, ["a.wav", "b.wav", "c.wav"], OWN)
     assert "--map" in (caught.value.hint or "")

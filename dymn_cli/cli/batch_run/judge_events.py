@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.values import listed, with_first
+from dymn_cli.values import listed_labels, with_first
 
 if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
@@ -202,4 +202,4 @@ def _notes(truth: TrueEvents, pairing: Pairing, silent: Sequence[str]) -> Iterat
     elif pairing.without_source:
         yield f"recordings of the truth without a result: {with_first(pairing.without_source)}"
     if truth.ignored:
-        yield f"labels that are left out: {listed(truth.ignored, 8)}"
+        yield f"labels that are left out: {listed_labels(truth.ignored, 8)}"

@@ -14,7 +14,7 @@ from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
 from dymn_cli.errors import AudioNotFoundError, UsageError
-from dymn_cli.values import listed, with_first
+from dymn_cli.values import listed_labels, with_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -287,7 +287,7 @@ def _notes(matched: Matched) -> list[str]:
     if matched.without_recording:
         notes.append(f"recordings of the truth without scores: {with_first(matched.without_recording)}")
     if matched.ignored:
-        notes.append(f"labels that are left out: {listed(matched.ignored, 8)}")
+        notes.append(f"labels that are left out: {listed_labels(matched.ignored, 8)}")
     if matched.n_dropped:
         notes.append(f"recordings without another label, which are left out: {matched.n_dropped}")
     return notes

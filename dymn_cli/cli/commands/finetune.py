@@ -22,7 +22,7 @@ from dymn_cli.cli.options.training import RECIPE, WorkOptions, given
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
 from dymn_cli.errors import BackendUnavailableError, InputError, UsageError
-from dymn_cli.values import listed, with_first
+from dymn_cli.values import listed_labels, with_first
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Dataset
@@ -192,8 +192,8 @@ def finetune(
         messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)
     if thin:
-        messages.note(f"too few recordings to judge these classes: {listed(thin, 6)}")
-    messages.note(f"{out}: {_classes(dataset)}; dymn tag -m {shlex.quote(out)} clip.wav")
+        messages.note(f"too few recordings to judge these classes: {listed_labels(thin, 6)}")
+    messages.note(f"{out}: {counted(len(dataset.classes), 'class')}; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
 
 

@@ -97,7 +97,7 @@ def test_a_dry_run_prints_the_table(dymn: Run) -> None:
 def test_nothing_to_cut_says_why(dymn: Run) -> None:
     code, out, said = dymn("cut", "events.csv", "-o", "clips", "-l", "Dog", "-t", "0.5")
     assert (code, out) == (1, "")
-    assert "nothing to cut: no event of Dog passes -t 0.5; the best is 0.31 (Dog)" in said
+    assert 'nothing to cut: no event of "Dog" passes -t 0.5; the best is 0.31 (Dog)' in said
     code, _, said = dymn("cut", "events.csv", "-o", "clips", "--min-length", "9")
     assert code == 1
     assert "3 events too short to cut" in said and "nothing to cut: all are too short" in said

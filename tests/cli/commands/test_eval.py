@@ -124,12 +124,12 @@ def test_words_of_the_truth_are_mapped_or_left_out(fake: Fake, home: Path, recor
     )
     refused = fake("eval", "a.wav", "b.wav", "c.wav", "--truth", "t.csv")
     assert (refused.returncode, refused.stdout) == (2, b"")
-    assert "t.csv: 2 labels unknown to the model: klong, pling" in refused.err
+    assert 't.csv: 2 labels unknown to the model: "klong", "pling"' in refused.err
     write_csv(dymn.cwd / "map.csv", [["truth", "label"], ["klong", LABELS[BANDS[0]].name]])
     ran = fake("eval", "a.wav", "b.wav", "c.wav", "--truth", "t.csv", "--map", "map.csv", "--ignore-unknown")
     assert ran.returncode == 0, ran.err
     assert [row[0] for row in ran.rows] == [LABELS[BANDS[0]].name, LABELS[BANDS[1]].name]
-    assert "labels that are left out: pling" in ran.err
+    assert 'labels that are left out: "pling"' in ran.err
     assert "recordings without another label, which are left out: 1" in ran.err
 
 

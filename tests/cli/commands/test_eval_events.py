@@ -77,7 +77,7 @@ def test_label_tracks_of_a_folder_and_words_of_ones_own(fake: Fake, files: Path)
     (files / "map.csv").write_text("truth,label\nwoof,Dog\n")
     unknown = fake("eval", "events.csv", "--truth", "marks")
     assert (unknown.returncode, unknown.out) == (2, "")
-    assert "1 label unknown to the model: woof" in unknown.err
+    assert '1 label unknown to the model: "woof"' in unknown.err
     ran = fake("eval", "events.csv", "--truth", "marks", "--map", "map.csv")
     assert ran.returncode == 0, ran.err
     assert ran.out.split("\t")[0] == "Dog"
