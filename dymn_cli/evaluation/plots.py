@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dymn_cli.plotting.picture import save_picture
+from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def _bars(axes: Axes, shown: list[ClassResult | None], evaluation: Evaluation) -
     axes.set_xlim(0, 1)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel("average precision (in brackets: recordings with the class)")
-    axes.set_title(f"{len(evaluation.classes)} classes, mean {mean:.3f} (dashed)", fontsize=10)
+    axes.set_title(f"{counted(len(evaluation.classes), 'class')}, mean {mean:.3f} (dashed)", fontsize=10)
     axes.grid(axis="x", color="#e3e5e8")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

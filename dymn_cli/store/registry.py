@@ -290,7 +290,7 @@ def _own(record: local.Record) -> ModelSpec:
         temperature=record.temperature,
         licence="",
         source=record.checkpoint_from,
-        summary=f"your own, {record.n_classes} classes",
+        summary=f"your own, {record.n_classes} class{'es' if record.n_classes != 1 else ''}",
         n_classes=record.n_classes,
         purpose="embeddings" if record.purpose == "embeddings" else "tags",
         hop_ms=record.hop_ms,

@@ -53,6 +53,6 @@ def require_same(folder: Path, then: Mapping[str, Any], now: Mapping[str, Any]) 
     changed = [key for key, value in now.items() if then.get(key) != value]
     if changed:
         raise OutputError(
-            f"{folder} holds a run with another {' and '.join(changed)}",
+            f"{folder} holds a run that differs in {' and '.join(changed).replace('_', ' ')}",
             hint="--no-resume starts over, --work DIR trains elsewhere",
         )

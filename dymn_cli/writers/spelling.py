@@ -28,8 +28,9 @@ _JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
 
 
 def counted(number: int, what: str) -> str:
-    """A number of things whose plural ends in s: 1 recording, 1,200 recordings."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """A number of things whose plural ends in s: 1 recording, 1,200 recordings, 3 classes."""
+    ending = "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{'' if number == 1 else ending}"
 
 
 def name_bytes(text: str) -> bytes:

@@ -187,7 +187,7 @@ def evaluate_inputs(
 
         draw_evaluation(evaluation, plot, title=Path(inputs[0]).name or inputs[0], force=output.force)
     if form != "table" or not is_stdout(output.out):
-        size = f"{counted(evaluation.n_clips, 'recording')}, {len(evaluation.classes)} classes"
+        size = f"{counted(evaluation.n_clips, 'recording')}, {counted(len(evaluation.classes), 'class')}"
         messages.note(f"{size}: {evaluation_view.figures(evaluation)}")
     evaluation_view.end_with(n_failed, evaluation.n_clips)
 

@@ -146,6 +146,7 @@ def finetune(
     """Train a model and write it."""
     from dymn_cli.cli.terminal.tables import choose_form, print_bytes, write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
+    from dymn_cli.writers.spelling import counted
 
     form = choose_form(listing.format)
     recipe = how.read_recipe(data.dataset)
@@ -298,18 +299,13 @@ def _folder_of_stretches(out: str) -> Path:
     return cache_folder() / "stretches" / digest
 
 
-def _classes(dataset: Dataset) -> str:
-    return f"{len(dataset.classes)} class{'es' if len(dataset.classes) != 1 else ''}"
-
-
 def _say(dataset: Dataset, messages: Messages) -> None:
     """Describe the data: a wrong guess must not pass unseen."""
     from dymn_cli.writers.spelling import counted
 
     kind = "several labels a recording (multi-label)" if dataset.is_multilabel else "one label a recording"
-    messages.note(
-        f"{dataset.name}: {counted(len(dataset.examples), 'recording')}, {_classes(dataset)}, {kind}"
-    )
+    size = f"{counted(len(dataset.examples), 'recording')}, {counted(len(dataset.classes), 'class')}"
+    messages.note(f"{dataset.name}: {size}, {kind}")
     for note in dataset.notes:
         messages.note(note)
     if dataset.missing:

@@ -189,7 +189,8 @@ def _tables(evaluation: Evaluation, console: Console) -> Group:
     if evaluation.confusion is not None and 1 < len(evaluation.confusion.labels) <= MAX_CONFUSED:
         parts += [_confused(evaluation.confusion), Text()]
     without = f", {len(evaluation.without)} that cannot be" if evaluation.without else ""
-    size = f"{counted(evaluation.n_clips, 'recording')}; {len(evaluation.classes)} classes judged{without}"
+    n_clips, n_judged = counted(evaluation.n_clips, "recording"), counted(len(evaluation.classes), "class")
+    size = f"{n_clips}; {n_judged} judged{without}"
     parts.append(Text(f"{size}; from: the threshold for {evaluation.threshold_rule}"))
     return Group(*parts, Text(figures(evaluation), style="bold"))
 

@@ -40,7 +40,7 @@ def write_event_evaluation(
     listing = Listing(COLUMNS, _rows(evaluation), document, lambda console: _tables(evaluation, console))
     write_listing(listing, form, messages, output.out, header=output.header, force=output.force)
     if form != "table" or not is_stdout(output.out):
-        size = f"{counted(evaluation.n_recordings, 'recording')}, {len(evaluation.classes)} classes"
+        size = f"{counted(evaluation.n_recordings, 'recording')}, {counted(len(evaluation.classes), 'class')}"
         messages.note(f"{size}: {_figures(evaluation)}")
 
 
@@ -85,6 +85,6 @@ def _tables(evaluation: EventEvaluation, console: Console) -> Group:
     size = counted(evaluation.n_recordings, "recording"), counted(evaluation.event_total.n_true, "true event")
     n_other = evaluation.n_other
     other = f"; {counted(n_other, 'event')} of other labels not judged" if n_other else ""
-    what = f"{size[0]}, {size[1]} of {len(evaluation.classes)} classes{other}"
+    what = f"{size[0]}, {size[1]} of {counted(len(evaluation.classes), 'class')}{other}"
     what += "; first by the events' ends, ∩ by what they share"
     return Group(table, Text(), Text(what), Text(_figures(evaluation), style="bold"))

@@ -319,7 +319,7 @@ def test_a_recipe_is_shown_saved_edited_and_used(
     assert (recipe["mixup"], recipe["stages"][0]["batch"], recipe["stages"][0]["rate"]) == (0.3, 2, 2e-3)
     other = [*begin, *options, "--set", "batch=4", *end, "-o", str(out), "--steps", "1", "--force"]
     assert run(other) == 5
-    assert "holds a run with another recipe" in capfd.readouterr().err
+    assert "holds a run that differs in recipe" in capfd.readouterr().err
 
 
 def test_a_trained_student_has_a_recipe_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:

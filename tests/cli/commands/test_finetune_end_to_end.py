@@ -129,7 +129,7 @@ def test_a_killed_run_ends_with_the_same_bytes(fake: Fake, home: Path, dymn: Any
     refused = fake(*command, "my.safetensors", "--rate", 0.002)
     assert refused.returncode == 5
     assert refused.err.splitlines()[-1] == (
-        "dymn: error: my.safetensors.train holds a run with another recipe; "
+        "dymn: error: my.safetensors.train holds a run that differs in recipe; "
         "--no-resume starts over, --work DIR trains elsewhere"
     )
     again = fake(*command, "my.safetensors")

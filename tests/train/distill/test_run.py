@@ -202,7 +202,7 @@ def test_another_seed_gives_another_student(world: World) -> None:
 def test_a_run_with_other_settings_is_refused(world: World) -> None:
     prepared = world.prepared(tiny(PAPER))
     world.run(prepared, "work", (2,)).run(Silent())
-    with pytest.raises(OutputError, match="another seed"):
+    with pytest.raises(OutputError, match="differs in seed"):
         world.run(prepared, "work", (2,), seed=1)
     with pytest.raises(OutputError, match="another budget"):
         world.run(prepared, "work", (3,))

@@ -450,15 +450,15 @@ def test_a_run_with_other_settings_is_refused(
     run, notes = start(audio, plan, tiny, tmp_path)
     run.run(notes, lambda: True)
     other = dataclasses.replace(QUICK, rate=5e-4)
-    with pytest.raises(OutputError, match="holds a run with another recipe"):
+    with pytest.raises(OutputError, match="holds a run that differs in recipe"):
         finished(audio, plan, tiny, tmp_path, other)
-    with pytest.raises(OutputError, match="another seed"):
+    with pytest.raises(OutputError, match="differs in seed"):
         finished(audio, plan, tiny, tmp_path, seed=1)
-    with pytest.raises(OutputError, match="another folds"):
+    with pytest.raises(OutputError, match="differs in folds"):
         finished(audio, plan_of(audio.dataset, folds=3), tiny, tmp_path)
     relabelled = [dataclasses.replace(e, labels=(next(iter(SOUNDS)),)) for e in audio.dataset.examples[:5]]
     dataset = dataclasses.replace(audio.dataset, examples=(*relabelled, *audio.dataset.examples[5:]))
-    with pytest.raises(OutputError, match="another labels"):
+    with pytest.raises(OutputError, match="differs in labels"):
         finished(dataclasses.replace(audio, dataset=dataset), plan, tiny, tmp_path)
     finished(audio, plan, tiny, tmp_path, other, resume=False)
 

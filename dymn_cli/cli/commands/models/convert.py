@@ -16,6 +16,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
 from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.values import bytes_text
+from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
     from dymn_cli.store.local import Record
@@ -118,7 +119,7 @@ def convert(
         sha256 = save_weights(made, header, tensors)
         _test(made, source)
         target.stream.write(made.read_bytes())
-    messages.note(f"{out}: {header.config.n_classes} classes, SHA-256 {sha256[:12]}…")
+    messages.note(f"{out}: {counted(header.config.n_classes, 'class')}, SHA-256 {sha256[:12]}…")
 
 
 def _test(made: Path, source: Path) -> None:
@@ -177,6 +178,6 @@ def _check_place(name: str | None, out: str | None, *, force: bool) -> None:
 
 def _tell(record: Record, messages: Messages) -> None:
     messages.note(
-        f"{record.name}: ready, {bytes_text(record.size_bytes)}, {record.n_classes} classes;"
+        f"{record.name}: ready, {bytes_text(record.size_bytes)}, {counted(record.n_classes, 'class')};"
         f" dymn tag -m {record.name} clip.wav"
     )
