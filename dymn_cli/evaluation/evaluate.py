@@ -99,6 +99,11 @@ class Evaluation:
         """(mid, label, threshold) of each class."""
         return [(one.mid, one.label, one.threshold.value) for one in self.classes]
 
+    @property
+    def never_precise(self) -> list[str]:
+        """Classes that reach the wanted precision at no threshold: see `thresholds.NEVER`."""
+        return [one.label for one in self.classes if math.isnan(one.threshold.precision)]
+
     def document(self) -> dict[str, Any]:
         """The metrics as a JSON object; NaN and infinity are null."""
         return {

@@ -41,8 +41,8 @@ Per class: average precision, ROC AUC, d', and the threshold with the best F1, o
 lowest one that is precise enough; --write-thresholds writes them for dymn tag --thresholds. Means are over
 the classes that some recording has. Accuracy: how often the highest score is right. Formats: table (on a
 terminal), tsv (in a pipe), csv, json; the columns of tsv are label, mid, n_positive, average_precision, auc,
-d_prime, threshold, precision, recall, f1. dymn remembers the model's scores: to evaluate it again takes no
-time.
+d_prime (also inf or -inf), threshold, precision, recall, f1. dymn remembers the model's scores: to evaluate
+it again takes no time.
 
 Events: the truth has a start and an end for each event. It is a table with the columns filename, onset,
 offset and event_label, Audacity label tracks (a folder, each named as its recording), a Raven selection
@@ -179,6 +179,7 @@ def evaluate_inputs(
         precision=at_precision,
     )
     figures = evaluation_view.listing_of(evaluation, evaluation.document())
+    evaluation_view.warn_of_thresholds(evaluation, messages)
     write_listing(figures, form, messages, output.out, header=output.header, force=output.force)
     if write_thresholds is not None:
         write(write_thresholds, evaluation.thresholds, force=output.force)

@@ -188,6 +188,7 @@ def finetune(
 
         draw_evaluation(evaluation, plot, title=f"{trained.header.name}: {trained.plan.words}", force=force)
     figures = evaluation_view.listing_of(evaluation, document)
+    evaluation_view.warn_of_thresholds(evaluation, messages)
     write_listing(figures, form, messages, header=listing.header)
     if form != "table":
         messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")

@@ -11,6 +11,7 @@ from dymn_cli.cli.options.declare import opt
 from dymn_cli.cli.options.panels import BATCH as BATCH_PANEL
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid
 from dymn_cli.errors import PartialFailure, UsageError
+from dymn_cli.values import listed_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ __all__ = [
     "listing_of",
     "number",
     "short",
+    "warn_of_thresholds",
 ]
 
 FORMATS = ("table", "tsv", "csv", "json")
@@ -125,6 +127,15 @@ def check_outputs(*outs: str | None, force: bool) -> None:
             check_target(out, force=force)
 
 
+def warn_of_thresholds(evaluation: Evaluation, messages: Messages) -> None:
+    """Say which classes are never reported, because no threshold is precise enough."""
+    from dymn_cli.writers.spelling import counted
+
+    if never := evaluation.never_precise:
+        what = f"no threshold brings {counted(len(never), 'class')} to {evaluation.threshold_rule}"
+        messages.warning(f"{what}, so it is 1 there: {listed_labels(never)}")
+
+
 def listing_of(evaluation: Evaluation, document: Mapping[str, Any]) -> Listing:
     """The figures by class, and over all of them.
 
@@ -151,11 +162,8 @@ def _rows(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
 
 
 def number(value: float) -> str:
-    """A figure for a row: six digits, empty where it is none."""
-    from dymn_cli.evaluation.evaluate import finite
-
-    plain = finite(value)
-    return "" if plain is None else f"{plain:g}"
+    """A figure for a row: six digits, inf or -inf, empty where it is none."""
+    return "" if math.isnan(value) else f"{value:g}"
 
 
 def figures(evaluation: Evaluation) -> str:

@@ -105,6 +105,26 @@ def test_thresholds_are_what_the_tagger_takes(fake: Fake, truth: str, dymn: Any)
     assert tagged.rows[0][5] == LABELS[BANDS[0]].name
 
 
+def test_classes_that_no_threshold_makes_precise_enough_are_named(fake: Fake, truth: str) -> None:
+    ran = fake("eval", "sounds", "--truth", truth, "--write-thresholds", "t.csv", "--at-precision", 0.99)
+    name = LABELS[BANDS[2]].name
+    assert f'warning: no threshold brings 1 class to precision 0.99, so it is 1 there: "{name}"' in ran.err
+    assert "warning" not in fake("eval", "sounds", "--truth", truth).err
+
+
+def test_a_figure_may_be_infinite(fake: Fake, truth: str) -> None:
+    rows = {row[0]: row for row in fake("eval", "sounds", "--truth", truth).rows}
+    assert rows[LABELS[BANDS[1]].name][4:6] == ["1", "inf"]
+    found = json.loads(fake("eval", "sounds", "--truth", truth, "-f", "json").out)
+    assert {one["label"]: one["d_prime"] for one in found["classes"]}[LABELS[BANDS[1]].name] is None
+
+
+def test_one_of_a_kind_is_singular(fake: Fake, home: Path, record: Record, dymn: Any) -> None:
+    record("a.wav", (BANDS[0], 0.5))
+    write_csv(dymn.cwd / "t.csv", [["file", "label"], ["a.wav", LABELS[BANDS[0]].name]])
+    assert "1 recording, 1 class: " in fake("eval", "a.wav", "--truth", "t.csv").err
+
+
 def test_sub_folders_are_the_classes(fake: Fake, home: Path, record: Record, dymn: Any) -> None:
     for band in BANDS[:2]:
         for n in range(2):
