@@ -18,8 +18,10 @@ __all__ = [
     "names_of",
     "nearest",
     "require_choice",
+    "require_flag",
     "require_named",
     "require_number",
+    "require_positive",
     "require_score",
     "require_whole",
     "scores_of",
@@ -46,6 +48,27 @@ def require_whole(what: str, value: object) -> None:
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise UsageError(f"{what} {value!r:.60} is not a whole number")
+
+
+def require_positive(what: str, value: Any) -> None:
+    """Require a whole number of 1 or more.
+
+    Raises:
+        UsageError: it is not one.
+    """
+    require_whole(what, value)
+    if value < 1:
+        raise UsageError(f"{what} must be at least 1, not {value}")
+
+
+def require_flag(what: str, value: object) -> None:
+    """Require True or False: the string "no" would count as true.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"{what} {value!r:.60} is neither True nor False")
 
 
 def require_choice(what: str, value: object, choices: Any) -> None:

@@ -10,7 +10,15 @@ import numpy as np
 
 from dymn_cli.audio.windows import MIN_HOP_S
 from dymn_cli.errors import UsageError
-from dymn_cli.values import names_of, require_choice, require_named, require_number, require_score, scores_of
+from dymn_cli.values import (
+    names_of,
+    require_choice,
+    require_flag,
+    require_named,
+    require_number,
+    require_score,
+    scores_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,6 +101,8 @@ class EventOptions:
             require_number(f"a {what} of", value)
             if not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"a {what} of {value:g} s is not 0 s or more")
+        for flag in ("descendants", "specific"):
+            require_flag(flag, getattr(self, flag))
         require_named(self.labels, self.exclude, descendants=self.descendants)
 
     @property

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import UsageError
-from dymn_cli.values import names_of, require_choice, require_named, require_score, require_whole, scores_of
+from dymn_cli.values import (
+    names_of,
+    require_choice,
+    require_flag,
+    require_named,
+    require_score,
+    require_whole,
+    scores_of,
+)
 
 if TYPE_CHECKING:
     from dymn_cli.audio.frames import FramePlan
@@ -75,6 +83,8 @@ class TagOptions:
         ):
             raise UsageError(f"no channel {channel!r}", hint="mix, each, or a number from 0")
         require_whole("top", self.top)
+        for flag in ("descendants", "specific", "windows", "strict", "frame_scores"):
+            require_flag(flag, getattr(self, flag))
         if self.frame_scores and self.frames is not None:
             raise UsageError("frame scores are for windows, not for a cut into frames")
         if self.top < 0:

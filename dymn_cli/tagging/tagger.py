@@ -51,6 +51,7 @@ from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import Selection
+from dymn_cli.values import require_flag, require_positive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -140,16 +141,19 @@ class Tagger:
         options: TagOptions | None = None,
     ) -> None:
         for what, value in (("threads", threads), ("batch size", batch_size)):
-            if value is not None and value < 1:
-                raise UsageError(f"{what} must be at least 1, not {value}")
+            if value is not None:
+                require_positive(what, value)
+        require_flag("concat", concat)
+        if not isinstance(options, TagOptions | None):
+            raise UsageError(f"options {options!r:.60} are no TagOptions")
         self.options = options or TagOptions()
         plan = self.options.plan
-        names = [model] if isinstance(model, str | os.PathLike) else list(model)
-        self._name = os.fspath(names[0]) if names else ""
+        names = _model_names(model)
+        self._name = names[0] if names else ""
         self._models = Ensemble(
             [
                 open_backend(
-                    os.fspath(name),
+                    name,
                     backend=backend,
                     device=device,
                     n_samples=plan.n_window,
@@ -692,6 +696,16 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _model_names(model: object) -> list[str]:
+    """The models, each as its name or path."""
+    is_one = isinstance(model, str | os.PathLike) or not isinstance(model, Iterable)
+    names = [model] if is_one else list(model)
+    for name in names:
+        if not isinstance(name, str | os.PathLike):
+            raise UsageError(f"model {name!r:.60} is no name or path", hint="or a list of them")
+    return [os.fspath(name) for name in names]
 
 
 def _frame_head(configs: list[ModelConfig]) -> FrameHead:

@@ -84,6 +84,8 @@ def test_a_value_out_of_range_is_an_error_that_names_it(bad: dict[str, object], 
         ({"channel": 0}, "no channel 0"),
         ({"top": 2.5}, "top 2.5 is not a whole number"),
         ({"top": True}, "top True"),
+        ({"windows": "no"}, "windows 'no' is neither True nor False"),
+        ({"strict": 1}, "strict 1"),
         ({"min_score": "0.3"}, "'0.3'"),
         ({"labels": "Dog"}, "labels 'Dog' is not a tuple of names"),
         ({"labels": (72,)}, "(72,)"),
@@ -118,6 +120,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
         (lambda: EventOptions(off=math.nan), "nan"),
         (lambda: EventOptions(labels="Dog"), "'Dog'"),  # type: ignore[arg-type]
         (lambda: EventOptions(max_gap_s="1"), "'1'"),  # type: ignore[arg-type]
+        (lambda: EventOptions(specific="no"), "specific 'no'"),  # type: ignore[arg-type]
         (lambda: EventOptions(thresholds=(("Dog",),)), "pairs"),  # type: ignore[arg-type]
         (lambda: WindowPlan(window_s="10"), "'10'"),  # type: ignore[arg-type]
         (lambda: WindowPlan(hop_s=[1]), "[1]"),  # type: ignore[arg-type]

@@ -255,6 +255,24 @@ def test_none_of_them_is_an_error(backend: Any, what: str, value: int) -> None:
         Tagger(**{what: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"threads": "2"}, "threads '2' is not a whole number"),
+        ({"threads": 1.5}, "threads 1.5 is not a whole number"),
+        ({"batch_size": True}, "batch size True is not a whole number"),
+        ({"concat": "no"}, "concat 'no' is neither True nor False"),
+        ({"model": None}, "model None is no name or path"),
+        ({"model": ["fake", 3]}, "model 3 is no name or path"),
+        ({"options": 3}, "options 3 are no TagOptions"),
+        ({"options": 0}, "options 0 are no TagOptions"),
+    ],
+)
+def test_what_a_tagger_cannot_be_made_of_is_refused(backend: Any, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Tagger(**wrong)
+
+
 def test_cores_are_those_that_this_process_may_use() -> None:
     assert usable_cores() >= 1
 
