@@ -348,21 +348,35 @@ class Tagger:
         """Tag sources; results come in order, one that fails gives a `Failure`, and the rest goes on.
 
         Args:
-            sources: as of `tag`; read at most two times `jobs` ahead of the results.
+            sources: a list, or another iterable, of sources as of `tag`; read at most two times `jobs` ahead of the results.
             jobs: sources on threads at the same time, which is what makes many short clips fast; None for
                 one a core where the sources are a list or tuple. Other iterables are then read one by one,
                 as a source may wait for the result of the one before.
             **changes: fields of `TagOptions` that differ from the tagger's own.
 
         Raises:
-            UsageError: an unknown label, a value out of range, or a model that does not tag.
+            UsageError: at once: an unknown label, a value out of range, one source instead of several, or a
+                model that does not tag, or that scores no frames where they are asked for.
         """
         self.require_tags()
-        Selection(self._with(changes), self.vocabulary)  # an unknown label is no failure of a source
-        if jobs is not None and jobs < 1:
-            raise UsageError(f"jobs must be at least 1, not {jobs}")
-        if jobs is None:
+        options = self._with(changes)
+        Selection(options, self.vocabulary)  # an unknown label is no failure of a source
+        if options.frame_scores:
+            self._models.require_frames()
+        is_one = isinstance(sources, str | bytes | os.PathLike) or hasattr(sources, "read")
+        if is_one or not isinstance(sources, Iterable):
+            raise UsageError(
+                f"{type(sources).__name__}: no list of sources", hint="Tagger.tag takes one, tag_many [one]"
+            )
+        if jobs is not None:
+            require_positive("jobs", jobs)
+        else:
             jobs = min(self._n_threads, len(sources)) if isinstance(sources, list | tuple) else 1
+        return self._tag_each(sources, jobs, changes)
+
+    def _tag_each(
+        self, sources: Iterable[Source], jobs: int, changes: dict[str, Any]
+    ) -> Iterator[ClipResult | Failure]:
         if jobs <= 1:
             for source in sources:
                 yield from self._tag_one(source, changes)
@@ -377,7 +391,8 @@ class Tagger:
         """The results of a source, one for each of its channels that are wanted."""
         try:
             return list(self.tag_channels(source, **changes))
-        except InputError as error:
+        except (InputError, UsageError) as error:  # the options were good: an unusable source, such as None
+            self._require_open()
             return [failure_of(_name_of(source), error)]
 
     # ------------------------------------------------------------------ the inside
@@ -698,7 +713,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _model_names(model: object) -> list[str]:
+def _model_names(model: Any) -> list[str]:
     """The models, each as its name or path."""
     is_one = isinstance(model, str | os.PathLike) or not isinstance(model, Iterable)
     names = [model] if is_one else list(model)

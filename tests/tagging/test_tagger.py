@@ -313,7 +313,7 @@ def test_a_wrong_option_is_an_error_before_anything_is_decoded(tagger: Tagger, w
     with pytest.raises(UsageError):
         tagger.tag("not there.wav", **wrong)
     with pytest.raises(UsageError):
-        list(tagger.tag_many(["not there.wav"], **wrong))
+        tagger.tag_many(["not there.wav"], **wrong)
 
 
 def test_scores_can_be_selected_again_without_listening_again(
@@ -392,7 +392,38 @@ def test_sources_that_come_one_by_one_are_not_waited_for(
 
 def test_a_number_of_jobs_is_one_or_more(tagger: Tagger) -> None:
     with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
-        next(tagger.tag_many([], jobs=0))
+        tagger.tag_many([], jobs=0)
+    for jobs in ("2", 1.5):
+        with pytest.raises(UsageError, match="is not a whole number"):
+            tagger.tag_many([], jobs=jobs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_is_no_source_costs_itself_only(
+    jobs: int, tagger: Tagger, tone: Tone, animals: SimpleNamespace
+) -> None:
+    samples = tone(animals.cat, 1)
+    sources: list[Any] = [(samples.astype(np.int64), RATE), (samples, -1), None, b"cat.wav", (samples, RATE)]
+    *failed, found = tagger.tag_many(sources, jobs=jobs)
+    assert isinstance(found, ClipResult)
+    assert [(failure.error, failure.source) for failure in failed if isinstance(failure, Failure)] == [
+        ("UsageError", "array"),
+        ("UsageError", "array"),
+        ("UsageError", "audio"),
+        ("UsageError", "audio"),
+    ]
+
+
+@pytest.mark.parametrize("one", ["cat.wav", b"cat.wav", Path("cat.wav"), io.BytesIO(b"RIFF"), None], ids=type)
+def test_one_source_is_not_taken_for_many(one: Any, tagger: Tagger) -> None:
+    with pytest.raises(UsageError, match=f"{type(one).__name__}: no list of sources"):
+        tagger.tag_many(one)
+
+
+def test_a_model_without_frames_is_no_failure_of_a_source(backend: Any) -> None:
+    backend.has_frames = False
+    with Tagger() as tagger, pytest.raises(UsageError, match="without frames"):
+        tagger.tag_many(["cat.wav"], frame_scores=True)
 
 
 def test_a_missing_file_is_an_error(tagger: Tagger) -> None:
