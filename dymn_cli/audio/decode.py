@@ -426,13 +426,23 @@ class ArrayDecoder:
 def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) -> AudioReader:
     if len(source) != 2:
         raise UsageError(f"{name}: an array source is a pair: (array, rate_hz)")
-    samples, rate = np.asarray(source[0]), source[1]
+    given, rate = source
     try:
-        rate_hz = int(rate)
+        rate_hz = -1 if np.ndim(rate) else int(rate)
     except (TypeError, ValueError, OverflowError):
         rate_hz = -1
     if rate_hz < 0 or rate_hz != rate:
-        raise UsageError(f"{name}: the sample rate is a whole number of hertz, not {rate!r}")
+        said = f"{rate!r:.60}" if np.isscalar(rate) else type(rate).__name__
+        raise UsageError(
+            f"{name}: the sample rate is a whole number of hertz, not {said}", hint="(array, rate_hz)"
+        )
+    try:
+        samples = np.asarray(given)
+    except (RuntimeError, TypeError, ValueError) as exc:
+        raise UsageError(
+            f"{name}: NumPy makes no array of this {type(given).__name__}",
+            hint="of a tensor of PyTorch, give tensor.detach().cpu().numpy()",
+        ) from exc
     if samples.dtype.kind not in "fiu" or samples.dtype.str[1:] not in ARRAY_TYPES:
         raise UsageError(
             f"{name}: samples of type {samples.dtype}",
@@ -442,7 +452,7 @@ def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) ->
         samples = samples[:, np.newaxis]
     if samples.ndim != 2 or samples.shape[1] > MAX_CHANNELS:
         raise UsageError(
-            f"{name}: an array of shape {np.shape(source[0])}",
+            f"{name}: an array of shape {np.shape(given)}",
             hint="(n,) or (n, channels): time runs along the first axis; transpose where it is the last",
         )
     if not samples.size:

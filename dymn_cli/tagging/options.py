@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.errors import UsageError
@@ -35,7 +36,7 @@ class TagOptions:
         hop_s: from one window's start to the next; None for the window.
         pad: what fills up a source shorter than a window: "repeat", "zero" or "none".
         channel: "mix" (mean of the channels; a warning says if they cancel each other), "each", or the number
-            of one, from "0".
+            of one, from 0.
         aggregate: clip scores are the "max" or the "mean" of the windows' scores.
         top: tags to keep at most; 0 for all.
         min_score: tags below are dropped, unless `thresholds` has a value of their own for them.
@@ -77,7 +78,10 @@ class TagOptions:
     def __post_init__(self) -> None:
         self.plan  # noqa: B018 - it refuses what no window can be
         require_choice("aggregation", self.aggregate, Aggregate)
-        channel = self.channel
+        channel: object = self.channel
+        if isinstance(channel, Integral) and not isinstance(channel, bool):
+            channel = str(channel)
+            object.__setattr__(self, "channel", channel)
         if not isinstance(channel, str) or (
             channel not in ("mix", "each") and not (channel.isascii() and channel.isdigit())
         ):

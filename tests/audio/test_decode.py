@@ -471,9 +471,21 @@ def test_arrays_that_are_no_audio_are_refused() -> None:
     for rate in (44_100.5, "44100", None, -8_000, float("nan")):
         with pytest.raises(UsageError, match="whole number"):
             open_audio((np.zeros(8_000), rate))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="not ndarray$") as caught:
+        open_audio((8_000, np.zeros(8_000)))  # type: ignore[arg-type]
+    assert caught.value.hint == "(array, rate_hz)"
     with pytest.raises(EmptyAudioError):
         open_audio((np.zeros(0), 8_000))
     assert open_audio((np.zeros(8_000), np.int64(8_000))).info.rate_hz == 8_000  # type: ignore[arg-type]
+
+
+def test_samples_that_make_no_array_are_refused() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(UsageError, match="no array of this Tensor") as caught:
+        open_audio((torch.zeros(8_000, requires_grad=True), 8_000))
+    assert ".detach()" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="no array of this list"):
+        open_audio(([[0.1, 0.2], [0.3]], 8_000))  # type: ignore[arg-type]
 
 
 def test_what_is_no_source_is_refused(chirp_wav: Path) -> None:

@@ -81,7 +81,9 @@ def test_a_value_out_of_range_is_an_error_that_names_it(bad: dict[str, object], 
         ({"hop_s": "5"}, "'5'"),
         ({"pad": "bogus"}, "no padding 'bogus'"),
         ({"pad": None}, "no padding None"),
-        ({"channel": 0}, "no channel 0"),
+        ({"channel": True}, "no channel True"),
+        ({"channel": -1}, "no channel '-1'"),
+        ({"channel": 1.0}, "no channel 1.0"),
         ({"top": 2.5}, "top 2.5 is not a whole number"),
         ({"top": True}, "top True"),
         ({"windows": "no"}, "windows 'no' is neither True nor False"),
@@ -111,6 +113,7 @@ def test_lists_become_tuples() -> None:
 def test_numbers_of_numpy_are_numbers() -> None:
     options = TagOptions(window_s=np.float32(5), top=np.int64(3), min_score=np.float64(0.2))  # type: ignore[arg-type]
     assert options.plan.n_window == 160_000
+    assert TagOptions(channel=np.int64(1)) == TagOptions(channel=1) == TagOptions(channel="1")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
