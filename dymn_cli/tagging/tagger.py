@@ -336,9 +336,15 @@ class Tagger:
         """The tags that the options keep of (n_classes,) scores, best first.
 
         Raises:
-            UsageError: an unknown label or a value out of range.
+            UsageError: an unknown label, a value out of range, or scores that are not the model's.
         """
-        return Selection(self._with(changes), self.vocabulary).tags(scores)
+        selection = Selection(self._with(changes), self.vocabulary)
+        found, n = np.asarray(scores), len(self.vocabulary)
+        if found.shape != (n,) or found.dtype.kind not in "fi":
+            raise UsageError(f"scores of shape {found.shape} and type {found.dtype}, not ({n},) floats")
+        if not np.isfinite(found).all():
+            raise UsageError("scores hold NaN or infinity")
+        return selection.tags(found)
 
     # ------------------------------------------------------------------ many sources
 

@@ -325,6 +325,16 @@ def test_scores_can_be_selected_again_without_listening_again(
     assert len(backend.batches) == n_runs
 
 
+def test_scores_of_no_model_are_not_selected_from(tagger: Tagger) -> None:
+    scores = np.full(527, 0.5, np.float32)
+    for wrong in (scores[:10], scores[None], scores.astype(str), 0.5):
+        with pytest.raises(UsageError, match=r"not \(527,\) floats"):
+            tagger.select(wrong)  # type: ignore[arg-type]
+    scores[3] = np.nan
+    with pytest.raises(UsageError, match="NaN"):
+        tagger.select(scores)
+
+
 def test_an_embedding_alone(tagger: Tagger, tone: Tone, animals: SimpleNamespace) -> None:
     embedding = tagger.embed((tone(animals.cat, 10), RATE))
     assert (embedding.shape, embedding.dtype) == ((tagger.embedding_size,), np.float32)
