@@ -79,7 +79,7 @@ class TagOptions:
         self.plan  # noqa: B018 - it refuses what no window can be
         require_choice("aggregation", self.aggregate, Aggregate)
         channel: object = self.channel
-        if isinstance(channel, Integral) and not isinstance(channel, bool):
+        if not isinstance(channel, bool) and isinstance(channel, Integral):
             channel = str(channel)
             object.__setattr__(self, "channel", channel)
         if not isinstance(channel, str) or (
