@@ -92,6 +92,7 @@ class AudioReader:
         self._decoder = decoder
         self._opened = opened
         self._strict = strict
+        self._is_closed = False
         self._n_bad = 0
         self._bad = ""
         self._peak = 0.0  # of blocks that are far too loud
@@ -126,14 +127,22 @@ class AudioReader:
             EmptyAudioError: the source ends before 50 ms.
             CorruptAudioError: most of its samples are unusable; or it is damaged and `strict` is set.
             InputError: the file object that was given fails to read.
+            UsageError: the reader is closed.
         """
-        while len(block := self._decoder.read(n_frames)):
+        while len(block := self._read(n_frames)):
             block = self._silence_bad_samples(block)
             if self._strict:
                 self._refuse_damage()
             self.frames_read += len(block)
             yield block
         self._finish()
+
+    def _read(self, n_frames: int) -> NDArray[np.float32]:
+        if self._is_closed:
+            raise UsageError(
+                f"{self.name}: closed before it was read", hint="read it inside the `with` block that opens it"
+            )
+        return self._decoder.read(n_frames)
 
     def _silence_bad_samples(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         samples = block.ravel()
@@ -200,6 +209,7 @@ class AudioReader:
 
     def close(self) -> None:
         """Close what was opened for this source; a file object that was given stays open."""
+        self._is_closed = True
         self._opened.close()
 
     def __enter__(self) -> Self:

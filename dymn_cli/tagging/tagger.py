@@ -607,6 +607,9 @@ class Analysis:
         plan: how it is cut.
 
     `duration_s` and `warnings` are complete after the last window.
+
+    Raises:
+        UsageError: iterated a second time, or after its `with` block has ended.
     """
 
     def __init__(self, tagger: Tagger | None, reader: AudioReader, options: TagOptions, plan: Plan) -> None:
@@ -615,6 +618,7 @@ class Analysis:
         self._options = options
         self._notes: list[str] = []
         self._wanted: tuple[int, int | None] = (0, None)
+        self._is_begun = False
         self.plan = plan
         self.name = reader.name
         self.audio: AudioInfo = reader.info
@@ -667,6 +671,14 @@ class Analysis:
 
     def cuts(self) -> Iterator[Cut]:
         """The windows as samples, on their way to the network: instead of asking the model."""
+        if self._is_begun:
+            raise UsageError(
+                f"{self.name}: its windows are given once, and were begun already", hint="open it again"
+            )
+        self._is_begun = True
+        return self._cuts()
+
+    def _cuts(self) -> Iterator[Cut]:
         channel = self._options.channel
         every = channel == "each"
         resample = self._resample()

@@ -464,6 +464,26 @@ def test_a_file_is_closed_whatever_happens(
     # Warnings are errors here: a file left open would be one.
 
 
+@pytest.mark.parametrize("is_file", [True, False])
+def test_windows_are_given_once_and_while_the_source_is_open(
+    tagger: Tagger, tone: Tone, animals: SimpleNamespace, tmp_path: Path, is_file: bool
+) -> None:
+    source: Any = (tone(animals.cat, 90), RATE)
+    if is_file:
+        soundfile.write(tmp_path / "cat.wav", *source)
+        source = tmp_path / "cat.wav"
+    with tagger.analyse(source) as analysis:
+        assert len(list(analysis)) == 9
+        with pytest.raises(UsageError, match="begun already"):
+            list(analysis)
+    with tagger.analyse(source) as begun, tagger.analyse(source) as unread:
+        rows = iter(begun)
+        next(rows)
+    for rest in (rows, unread):
+        with pytest.raises(UsageError, match="closed before it was read"):
+            list(rest)
+
+
 def test_a_model_that_answers_nonsense_is_no_result(
     backend: Any, tone: Tone, animals: SimpleNamespace
 ) -> None:
