@@ -140,7 +140,8 @@ class AudioReader:
     def _read(self, n_frames: int) -> NDArray[np.float32]:
         if self._is_closed:
             raise UsageError(
-                f"{self.name}: closed before it was read", hint="read it inside the `with` block that opens it"
+                f"{self.name}: closed before it was read",
+                hint="read it inside the `with` block that opens it",
             )
         return self._decoder.read(n_frames)
 

@@ -35,6 +35,7 @@ class Ensemble:
     Args:
         members: one or more models with the same vocabulary.
         concat: concatenate the members' embeddings; otherwise an ensemble of several has none.
+        names: the members as they were asked for, such as the paths of exported files.
 
     Attributes:
         info: the description of the ensemble.
@@ -47,8 +48,11 @@ class Ensemble:
         UsageError: no model, the same model twice, or different vocabularies.
     """
 
-    def __init__(self, members: Sequence[Backend], *, concat: bool = False) -> None:
+    def __init__(
+        self, members: Sequence[Backend], *, concat: bool = False, names: Sequence[str] | None = None
+    ) -> None:
         _require_fit(members)
+        self._names = names or [member.info.name for member in members]
         self.members = tuple(members)
         first = self.members[0]
         self.info = first.info if len(members) == 1 else ModelInfo.of_ensemble([m.info for m in members])
@@ -118,10 +122,10 @@ class Ensemble:
         Raises:
             UsageError: one is an ONNX file without frame logits, or the steps differ in length.
         """
-        for member in self.members:
+        for name, member in zip(self._names, self.members, strict=True):
             if not member.has_frames:
                 raise UsageError(
-                    f"{member.info.name} scores whole windows only: the file was exported without frames",
+                    f"{name} scores whole windows only: the file was exported without frames",
                     hint="export it with dymn export --frames, or use --method windows",
                 )
         if self.step_s is None:

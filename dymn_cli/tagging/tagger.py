@@ -162,6 +162,7 @@ class Tagger:
                 for name in names
             ],
             concat=concat,
+            names=names,
         )
         self._log_mels = tuple(LogMel(config) for config in self._models.front_ends)
         self._batch_size = batch_size or (1 if self._models.on_cpu else GPU_BATCH)

@@ -55,7 +55,8 @@ def test_models_that_cannot_are_refused_before_anything_is_decoded(
     backend: object, tone: Callable[..., np.ndarray]
 ) -> None:
     backend.has_frames = False
-    with Tagger() as tagger, pytest.raises(UsageError, match="without frames"):
+    said = "^exported/m.onnx scores whole windows only: the file was exported without frames"
+    with Tagger("exported/m.onnx") as tagger, pytest.raises(UsageError, match=said):
         tagger.analyse((tone(72, 1), RATE_HZ), frame_scores=True)
 
 
