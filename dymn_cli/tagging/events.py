@@ -6,6 +6,7 @@ first takes a third of the time and finds the ends more exactly; see there for w
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,8 @@ from dymn_cli.tagging.event_options import (
     default_window_s,
 )
 from dymn_cli.tagging.frame_events import FrameDetector
-from dymn_cli.tagging.selection import specific_events
+from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.selection import specific_events, wanted_labels
 from dymn_cli.tagging.window_events import WindowDetector
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from dymn_cli.tagging.tagger import ChannelWindow, Tagger
 
 __all__ = [
+    "CUT",
     "Detector",
     "EventOptions",
     "SourceDetector",
@@ -34,6 +37,10 @@ __all__ = [
     "events_of",
     "frame_detector",
 ]
+
+
+CUT = ("window_s", "hop_s", "pad", "channel", "strict")
+"""The fields of `TagOptions` that count for events."""
 
 
 class Detector(Protocol):
@@ -60,13 +67,17 @@ class SourceDetector:
         options: what counts as an event; for the method "frames", the rows must have frame scores.
         tagger: says the labels, and by its own options how the source is cut.
         source: what the events call their source.
+        cut: how it is cut, where not as by those options.
 
     Raises:
         UsageError: an unknown label in the options, when the first row comes.
     """
 
-    def __init__(self, options: EventOptions, tagger: Tagger, *, source: str) -> None:
+    def __init__(
+        self, options: EventOptions, tagger: Tagger, *, source: str, cut: TagOptions | None = None
+    ) -> None:
         self._options, self._tagger, self._source = options, tagger, source
+        self._cut = cut or tagger.options
         self._channels: dict[str, Detector] = {}
         self._events: list[Event] = []
         self._settled: list[Event] = []
@@ -106,7 +117,7 @@ class SourceDetector:
         return min(detector.frontier_s for detector in self._channels.values())
 
     def _detector(self, channel: str) -> Detector:
-        tagger, cut = self._tagger, self._tagger.options
+        tagger, cut = self._tagger, self._cut
         if self._options.method == "windows":
             plan = WindowPlan(cut.window_s, cut.hop_s, cut.pad)
             return WindowDetector(
@@ -137,11 +148,17 @@ def frame_detector(
 
 
 def events_of(
-    tagger: Tagger, source: Source, options: EventOptions | None = None, *, name: str | None = None
+    tagger: Tagger,
+    source: Source,
+    options: EventOptions | None = None,
+    *,
+    name: str | None = None,
+    **changes: Any,
 ) -> SourceEvents:
     """All events of one source, in the order of their starts; windows and channel as the tagger has them.
 
-    With the method "frames" and a tagger whose options name no hop, windows overlap by a fifth.
+    Where its options name no hop, windows overlap as `default_hop_s` says; and where they do not name another
+    length than 10 s either, windows of the method "windows" have 5 s.
 
     Only the events are held, never windows; they are given together, because a source that turns out to be
     damaged gives none.
@@ -151,21 +168,30 @@ def events_of(
         source: path, binary file object, or (samples, rate_hz).
         options: what counts as an event.
         name: what the events call the source; the path by default.
+        **changes: those of the fields `CUT` that differ from the tagger's own.
 
     Raises:
         InputError: the source cannot be used.
-        UsageError: an unknown label in the options, a model that does not tag, or models whose frames do not
-            go together.
+        UsageError: an unknown label in the options, a value out of range, a model that does not tag, or
+            models whose frames do not go together.
     """
     options = options or EventOptions()
     tagger.require_tags()
-    changes: dict[str, Any] = {}
-    if options.method == "frames":
-        changes["frame_scores"] = True
-        if tagger.options.hop_s is None:
-            changes["hop_s"] = default_hop_s(tagger.options.window_s, "frames")
+    wanted_labels(
+        options, tagger.vocabulary, silence=False
+    )  # an unknown one is said before the source is read
+    for label, _ in options.thresholds:
+        tagger.vocabulary.find(label)
+    changes |= {"frame_scores": options.method == "frames", "frames": None}
+    cut = dataclasses.replace(tagger.options, **changes)
+    if cut.hop_s is None:
+        is_usual = "window_s" not in changes and cut.window_s == TagOptions().window_s
+        window_s = default_window_s(options.method) if is_usual else cut.window_s
+        hop_s = default_hop_s(window_s, options.method)
+        cut = dataclasses.replace(cut, window_s=window_s, hop_s=hop_s)
+        changes |= {"window_s": window_s, "hop_s": hop_s}
     with tagger.analyse(source, name=name, **changes) as analysis:
-        detector = SourceDetector(options, tagger, source=analysis.name)
+        detector = SourceDetector(options, tagger, source=analysis.name, cut=cut)
         for row in analysis:
             detector.add(row)
         events = detector.finish()

@@ -48,6 +48,7 @@ from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL, resolve
 from dymn_cli.tagging.aggregate import Aggregator, sigmoid
 from dymn_cli.tagging.calibration import calibration_path, read_calibration
+from dymn_cli.tagging.event_options import EventOptions
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import Selection
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from dymn_cli.frontend.melbank import FrontEndConfig
     from dymn_cli.labels import Vocabulary
     from dymn_cli.model.config import ModelConfig
-    from dymn_cli.results import AudioInfo, ModelInfo, Tag
+    from dymn_cli.results import AudioInfo, ModelInfo, SourceEvents, Tag
     from dymn_cli.runtime.base import DeviceFrontEnd, Mels
     from dymn_cli.tagging.calibration import Calibration
     from dymn_cli.tagging.frame_events import FrameHead, SmoothSteps
@@ -77,6 +78,7 @@ MAX_TOGETHER = 16
 
 Plan = WindowPlan | FramePlan
 T = TypeVar("T")
+Options = TypeVar("Options", TagOptions, EventOptions)
 
 
 class ChannelWindow(NamedTuple):
@@ -320,6 +322,34 @@ class Tagger:
         self._require_one_channel(changes)
         return self._results(source, name, changes)[0].embedding
 
+    def events(
+        self, source: Source, options: EventOptions | None = None, *, name: str | None = None, **changes: Any
+    ) -> SourceEvents:
+        """Find the events of a source, those of all its channels that `channel` asks for.
+
+        Windows are those of `dymn events`, unless the tagger's options or the call name others. What the
+        tagger's options say of labels and scores is for tags only.
+
+        Args:
+            source: as of `tag`.
+            options: what counts as an event.
+            name: what the events call the source; the path by default.
+            **changes: fields of `EventOptions` that differ from `options`, e.g. `labels=("Owl",)`; and
+                `window_s`, `hop_s`, `pad`, `channel` and `strict` of `TagOptions`.
+
+        Raises:
+            InputError: the source cannot be used.
+            UsageError: an unknown label, a value out of range, a model that does not tag, or models whose
+                frames do not go together.
+        """
+        from dymn_cli.tagging.events import CUT, events_of
+
+        if not isinstance(options, EventOptions | None):
+            raise UsageError(f"options {options!r:.60} are no EventOptions")
+        cut = {field: changes.pop(field) for field in CUT if field in changes}
+        wanted = _changed(options or EventOptions(), changes, CUT)
+        return events_of(self, source, wanted, name=name, **cut)
+
     def analyse(self, source: Source, *, name: str | None = None, **changes: Any) -> Analysis:
         """Open a source and stream its windows; to be used in a `with` statement.
 
@@ -424,11 +454,7 @@ class Tagger:
 
     def _with(self, changes: dict[str, Any]) -> TagOptions:
         self._require_open()
-        try:
-            return dataclasses.replace(self.options, **changes) if changes else self.options
-        except TypeError as exc:
-            known = ", ".join(field.name for field in dataclasses.fields(TagOptions))
-            raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
+        return _changed(self.options, changes)
 
     def _require_one_channel(self, changes: dict[str, Any]) -> None:
         if self._with(changes).channel == "each":
@@ -730,6 +756,15 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _changed(options: Options, changes: dict[str, Any], others: Sequence[str] = ()) -> Options:
+    """Options with other values; `others` are named in the error as well."""
+    try:
+        return dataclasses.replace(options, **changes) if changes else options
+    except TypeError as exc:
+        known = ", ".join([field.name for field in dataclasses.fields(options)] + list(others))
+        raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
 
 
 def _model_names(model: Any) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import sounds
 
+from dymn_cli.audio.frames import FramePlan
 from dymn_cli.errors import (
     AudioNotFoundError,
     CorruptAudioError,
@@ -25,6 +26,7 @@ from dymn_cli.errors import (
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.results import ClipResult, Failure
 from dymn_cli.runtime.base import Answer
+from dymn_cli.tagging.event_options import EventOptions
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.tagger import Tagger, usable_cores
 
@@ -339,6 +341,48 @@ def test_an_embedding_alone(tagger: Tagger, tone: Tone, animals: SimpleNamespace
     embedding = tagger.embed((tone(animals.cat, 10), RATE))
     assert (embedding.shape, embedding.dtype) == ((tagger.embedding_size,), np.float32)
     assert embedding.argmax() == animals.cat
+
+
+# ---------------------------------------------------------------------- events
+
+
+def test_events_are_cut_as_the_call_or_the_tagger_or_the_command_says(
+    backend: Any, zoo: np.ndarray, animals: SimpleNamespace
+) -> None:
+    stereo = np.stack([zoo, np.zeros_like(zoo)], axis=1)
+    with Tagger(options=TagOptions(channel="0", window_s=4.0, frames=FramePlan())) as tagger:
+        own = tagger.events((stereo, RATE), EventOptions(on=0.5), name="zoo", exclude=("Horse",))
+        assert [(event.label, event.channel, event.source) for event in own.events] == [
+            ("Cat", "0", "zoo"),
+            ("Duck", "0", "zoo"),
+        ]
+        assert {n for n in backend.n_frames} == {400}
+        backend.n_frames.clear()
+        each = tagger.events((stereo, RATE), on=0.5, channel="each", window_s=5.0)
+        assert [event.label for event in each.events if event.channel == "0"] == ["Cat", "Horse", "Duck"]
+        assert {event.channel for event in each.events} == {"0", "1"}
+        assert {n for n in backend.n_frames} == {500}
+    with Tagger() as tagger:
+        backend.n_frames.clear()
+        tagger.events((zoo, RATE), method="windows")
+        assert backend.n_frames == [500] * 21  # 5 s every second, as `dymn events --method windows`
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"labels": ("no such sound",)}, "no such sound"),
+        ({"thresholds": (("no such sound", 0.5),)}, "no such sound"),
+        ({"top": 3}, "no such option"),
+        ({"window_s": "10"}, "'10' is not a number"),
+        ({"options": TagOptions()}, "are no EventOptions"),
+    ],
+)
+def test_a_wrong_option_of_events_is_an_error_before_anything_is_decoded(
+    tagger: Tagger, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        tagger.events("not there.wav", **wrong)
 
 
 # ---------------------------------------------------------------------- failures

@@ -11,6 +11,7 @@ import pytest
 import soundfile as sf
 from typer.testing import CliRunner
 
+from dymn_cli import Tagger
 from dymn_cli.cli.app import app
 
 RATE_HZ = 32_000
@@ -39,6 +40,42 @@ def test_a_row_a_sound_in_a_pipe(dymn, street: Path) -> None:
     assert float(end_s) == pytest.approx(SIREN_S[1], abs=1)
     assert re.fullmatch(r"0\.\d{4}", score)
     assert float(score) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ([], {}),
+        (["--method", "windows", "-l", "Siren"], {"method": "windows", "labels": ("Siren",)}),
+        (["--method", "windows", "--window", 3, "-t", 0.2], {"method": "windows", "window_s": 3, "on": 0.2}),
+        (["--channel", "each", "--hop", 5, "--max-gap", 0], {"channel": "each", "hop_s": 5, "max_gap_s": 0}),
+    ],
+)
+def test_a_program_gets_the_same(in_process, street: Path, words: list, changes: dict) -> None:
+    ran = in_process("events", street, "-f", "jsonl", *words)
+    written = json.loads(ran.out)
+    with Tagger() as tagger:
+        found = tagger.events(street, **changes)
+    assert written["events"]
+    assert written["events"] == [
+        {
+            "channel": event.channel,
+            "start_s": round(event.start_s, 3),
+            "end_s": round(event.end_s, 3),
+            "label": event.label,
+            "mid": event.mid,
+            "index": event.index,
+            "score": round(event.score, 4),
+            "mean_score": round(event.mean_score, 4),
+            "n_windows": event.n_windows,
+        }
+        for event in found.events
+    ]
+    assert (written["source"], written["warnings"]) == (found.source, list(found.warnings))
+    assert (round(found.duration_s, 3), found.model.name) == (
+        written["duration_s"],
+        written["model"]["name"],
+    )
 
 
 def test_a_table_on_a_terminal(dymn, street: Path) -> None:
