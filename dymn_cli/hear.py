@@ -129,10 +129,11 @@ class HearModel(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Map windows of samples (n, n_samples) to features (n, scene_embedding_size) float32."""
         mel = self.log_mel(samples)
+        as_weights = mel.to(next(self.network.parameters()).dtype)  # those of `model.half()`, too
         if self.features == ("embedding",):
-            embedding: Tensor = self.network(mel)[1]
+            embedding: Tensor = self.network(as_weights)[1]
             return embedding.float()
-        maps = self.network.feature_maps(mel)
+        maps = self.network.feature_maps(as_weights)
         logits, embedding = self.network.forward_head(maps[-1])
         found = {"mel": mel.mean(dim=(1, 3)), "logits": logits, "embedding": embedding}
         for name in self.features:
@@ -172,6 +173,8 @@ def load_model(
         UsageError: no model of that name, no such feature, or a value out of range.
         ModelError: the model cannot be used.
     """
+    if not isinstance(model_file_path, str | os.PathLike):
+        raise UsageError(f"model {model_file_path!r:.60} is no name or path", hint='"" is the bundled one')
     name = os.fspath(model_file_path) or DEFAULT_MODEL
     found = resolve(name)
     if isinstance(found, Path) and found.suffix == ".onnx":
@@ -198,9 +201,9 @@ def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
 
     Raises:
         EmptyAudioError: sounds without samples.
-        UsageError: not a batch of sounds.
+        UsageError: not a batch of sounds in floats, NaN or infinity in it, or no model of `load_model`.
     """
-    n_sounds, n_samples = _shape(audio)
+    n_sounds, n_samples = _shape(audio, model)
     plan = WindowPlan()
     cuts = (window.samples for window in windows(_positions(n_samples), plan))
     # In float64, like `Aggregator`; not every device has it.
@@ -226,9 +229,9 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
 
     Raises:
         EmptyAudioError: sounds without samples.
-        UsageError: not a batch of sounds.
+        UsageError: not a batch of sounds in floats, NaN or infinity in it, or no model of `load_model`.
     """
-    n_sounds, n_samples = _shape(audio)
+    n_sounds, n_samples = _shape(audio, model)
     plan = model.frames
     n_frames = plan.n_frames(n_samples)  # fewer than are cut if a very short sound is repeated
     cuts = (frame.samples for frame in islice(frames(_positions(n_samples), plan), n_frames))
@@ -241,8 +244,10 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     return embeddings, milliseconds.float().to(audio.device).repeat(n_sounds, 1)
 
 
-def _shape(audio: Tensor) -> tuple[int, int]:
-    """Check a batch and return its numbers of sounds and samples."""
+def _shape(audio: Tensor, model: HearModel) -> tuple[int, int]:
+    """Check a batch and its model, and return the batch's numbers of sounds and samples."""
+    if not isinstance(model, HearModel):
+        raise UsageError(f"{type(model).__name__}: no model of load_model")
     if not (isinstance(audio, Tensor) and audio.ndim == 2 and audio.is_floating_point()):
         raise UsageError("audio must be a tensor of floats (n_sounds, n_samples)")
     n_sounds, n_samples = audio.shape

@@ -111,6 +111,8 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(tmp_path: Path) ->
         hear.load_model("dymn99")
     with pytest.raises(WeightsMissingError, match="no such file"):
         hear.load_model(tmp_path / "none.safetensors")
+    with pytest.raises(UsageError, match="model None is no name or path"):
+        hear.load_model(None)  # type: ignore[arg-type]
     (tmp_path / "m.onnx").write_bytes(b"")
     with pytest.raises(BackendUnavailableError, match="PyTorch cannot run an ONNX file"):
         hear.load_model(tmp_path / "m.onnx")
@@ -246,6 +248,16 @@ def test_audio_is_left_as_it_is_and_may_have_other_floats(mn: hear.HearModel) ->
     assert torch.equal(hear.get_scene_embeddings(backwards, mn).flip(0), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("features", [("embedding",), ("block5", "mel", "embedding")], ids=len)
+def test_a_model_may_have_other_floats(mn_file: Path, dtype: torch.dtype, features: tuple[str, ...]) -> None:
+    audio = sounds(2, 0.3)
+    expected = hear.get_scene_embeddings(audio, hear.load_model(mn_file, features=features))
+    found = hear.get_scene_embeddings(audio, hear.load_model(mn_file, features=features).to(dtype))
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 def test_silence_is_a_sound(model: hear.HearModel) -> None:
     audio = torch.zeros(2, RATE_HZ)
     embeddings, _ = hear.get_timestamp_embeddings(audio, model)
@@ -290,6 +302,8 @@ def test_what_is_no_batch_of_sounds_is_refused(mn: hear.HearModel) -> None:
             function(torch.full((1, 3200), torch.nan), mn)
         with pytest.raises(EmptyAudioError, match="no samples"):
             function(torch.zeros(2, 0), mn)
+        with pytest.raises(UsageError, match="NoneType: no model of load_model"):
+            function(torch.zeros(2, 3200), None)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- other features

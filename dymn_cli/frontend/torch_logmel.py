@@ -60,12 +60,13 @@ class TorchLogMel(nn.Module):
                 f"log-mel: {samples.shape[1]} samples are too few, {config.min_samples} are needed"
             )
         bank = self.bank if fmin_hz is None and fmax_hz is None else self._bank(fmin_hz, fmax_hz)
+        bank, window = bank.float(), self.window.float()  # module.half() and .double() change buffers
         with torch.autocast(device_type=samples.device.type, enabled=False):
             x = halved(samples.float()) if config.halves else samples.float()
             y = x[:, 1:] - config.preemphasis * x[:, :-1]
             before = config.n_fft // 2 - (config.n_fft - config.n_window) // 2
             y = F.pad(y, (before, config.n_window - before), mode="reflect")
-            frames = y.unfold(1, config.n_window, config.n_hop) * self.window
+            frames = y.unfold(1, config.n_window, config.n_hop) * window
             spectrum = torch.view_as_real(torch.fft.rfft(frames, n=config.n_fft))
             power = spectrum.square().sum(-1)
             mel = (power @ bank).transpose(1, 2).unsqueeze(1)
