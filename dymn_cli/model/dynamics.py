@@ -66,8 +66,14 @@ def dynamics_of(network: Backbone, mel: Tensor) -> tuple[BlockDynamics, ...]:
         One entry for each dynamic block, in order.
 
     Raises:
-        UsageError: no block of the network is dynamic.
+        UsageError: no block of the network is dynamic, or `mel` is no batch of finite log-mels.
     """
+    if not (isinstance(mel, Tensor) and mel.is_floating_point()):
+        raise UsageError(f"{type(mel).__name__}: log-mels are a tensor of floats")
+    if mel.ndim != 4 or mel.shape[1] != 1 or 0 in mel.shape:
+        raise UsageError(f"log-mels of shape {tuple(mel.shape)}, not (n, 1, n_mels, n_frames)")
+    if not torch.isfinite(mel).all():
+        raise UsageError("log-mels hold NaN or infinity")
     blocks = [
         (n, block)
         for n, block in enumerate(network.stages[1:-1])

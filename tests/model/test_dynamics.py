@@ -117,6 +117,18 @@ def test_only_what_is_dynamic_is_there(clips: torch.Tensor) -> None:
     assert blocks[0].time is not None
 
 
+def test_what_is_no_batch_of_log_mels_is_refused(clips: torch.Tensor) -> None:
+    model = network()
+    for wrong in (clips[0, 0], clips[0], clips.repeat(1, 2, 1, 1), clips[..., :0]):
+        with pytest.raises(UsageError, match=r"not \(n, 1, n_mels, n_frames\)"):
+            dynamics_of(model, wrong)
+    for other in (clips.numpy(), clips.int()):
+        with pytest.raises(UsageError, match="a tensor of floats"):
+            dynamics_of(model, other)
+    with pytest.raises(UsageError, match="NaN"):
+        dynamics_of(model, clips * torch.nan)
+
+
 def test_a_static_network_is_refused(clips: torch.Tensor) -> None:
     with pytest.raises(UsageError, match="no block of this network is dynamic"):
         dynamics_of(network(family="mn"), clips)
