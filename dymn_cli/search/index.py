@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from dymn_cli.search.similarity import BLOCK_ROWS, Whitening, similarity
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dymn_cli.audio.decode import Source
     from dymn_cli.search.query import Embedder
 
 __all__ = ["Index", "Match", "best_of"]
@@ -32,7 +33,7 @@ MAX_EXACT = 1_000_000
 """Rows up to which all are compared unless an approximate search is asked for."""
 QUERIES_AT_ONCE = 256
 
-Example: TypeAlias = "str | int | NDArray[np.float32]"
+Example: TypeAlias = "Source | int | np.integer[Any] | NDArray[np.float32]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,13 @@ class Index:
         weights 1 and 0.5.
 
         Args:
-            like: files, rows of the library by number, or (D,) embeddings.
+            like: recordings as of `Tagger.tag`, rows of the library by number, or (D,) embeddings.
             unlike: likewise.
             top: how many.
             skip: rows that are not wanted.
 
         Raises:
-            UsageError: no example, or nothing to look for is left of them.
+            UsageError: no example, something else than one, or nothing to look for is left of them.
             InputError: a file cannot be read, or the library has another model.
         """
         if not like:
@@ -234,10 +235,12 @@ class Index:
         return np.asarray(self.whitening(vectors, "the query").mean(axis=0), np.float32)
 
     def _vector(self, example: Example) -> NDArray[np.float32]:
-        if isinstance(example, str):
-            return self.embedder(example)
-        if isinstance(example, int):
+        if isinstance(example, int | np.integer):
+            if not 0 <= example < len(self):
+                raise UsageError(f"row {example} of a library of {len(self)}")
             return np.asarray(self.library.matrix[example])
+        if not isinstance(example, np.ndarray):
+            return self.embedder(example)
         if example.shape != (self.library.matrix.shape[1],):
             raise self._other_size(example)
         return example.astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Embedder:
             InputError: it cannot be read, has nothing there, or is silent.
             UsageError: the times are in no order.
         """
-        called = name or (source if isinstance(source, str) else "the query")
+        called = name or (os.fsdecode(source) if isinstance(source, str | os.PathLike) else "the query")
         if start_s is not None or end_s is not None:
             source = _excerpt(source, called, start_s or 0.0, end_s)
         found = self._tagger.embed(source, name=called)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import soundfile as sf
 from filelock import FileLock
 
 from dymn_cli.cli.terminal.messages import Messages
+from dymn_cli.errors import AudioNotFoundError, UsageError
+from dymn_cli.search import Index
 
 Fake = Callable[..., Any]
 
@@ -38,6 +41,23 @@ def test_a_recording_finds_what_sounds_like_it(fake: Fake, library: str) -> None
     ran = fake("search", library, "lib/low1.wav", "-k", 3)
     assert [row[3] for row in ran.rows][:2] == ["lib/low1.wav", "lib/low2.wav"]
     assert float(ran.rows[1][2]) == 1 > float(ran.rows[2][2])
+
+
+def test_a_program_searches_with_all_that_a_tagger_takes(fake: Fake, library: str) -> None:
+    index = Index.open(library)
+    path = fake.cwd / "lib/low1.wav"  # type: ignore[attr-defined]
+    for example in (str(path), path, io.BytesIO(path.read_bytes()), sf.read(path)):
+        assert [match.place.source for match in index.search(example, top=2)] == [
+            "lib/low1.wav",
+            "lib/low2.wav",
+        ]
+    assert index.search(np.int64(3), top=1)[0].row == 3
+    with pytest.raises(UsageError, match="not an audio source: NoneType"):
+        index.search(None)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="row 4 of a library of 4"):
+        index.search(4)
+    with pytest.raises(AudioNotFoundError, match=r"^none\.wav: no such file"):
+        index.search(Path("none.wav"))
 
 
 def test_names_of_the_library_are_examples(fake: Fake, library: str) -> None:
