@@ -385,7 +385,8 @@ class Tagger:
         """Tag sources; results come in order, one that fails gives a `Failure`, and the rest goes on.
 
         Args:
-            sources: a list, or another iterable, of sources as of `tag`; read at most two times `jobs` ahead of the results.
+            sources: a list, or another iterable, of sources as of `tag`; read at most two times `jobs` ahead
+                of the results.
             jobs: sources on threads at the same time, which is what makes many short clips fast; None for
                 one a core where the sources are a list or tuple. Other iterables are then read one by one,
                 as a source may wait for the result of the one before.

@@ -471,7 +471,7 @@ def test_arrays_that_are_no_audio_are_refused() -> None:
     for rate in (44_100.5, "44100", None, -8_000, float("nan")):
         with pytest.raises(UsageError, match="whole number"):
             open_audio((np.zeros(8_000), rate))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="not ndarray$") as caught:
+    with pytest.raises(UsageError, match=r"not ndarray$") as caught:
         open_audio((8_000, np.zeros(8_000)))  # type: ignore[arg-type]
     assert caught.value.hint == "(array, rate_hz)"
     with pytest.raises(EmptyAudioError):
