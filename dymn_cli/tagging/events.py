@@ -177,9 +177,7 @@ def events_of(
     """
     options = options or EventOptions()
     tagger.require_tags()
-    wanted_labels(
-        options, tagger.vocabulary, silence=False
-    )  # an unknown one is said before the source is read
+    wanted_labels(options, tagger.vocabulary)  # an unknown label is said before the source is read
     for label, _ in options.thresholds:
         tagger.vocabulary.find(label)
     changes |= {"frame_scores": options.method == "frames", "frames": None}
