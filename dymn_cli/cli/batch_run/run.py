@@ -32,7 +32,7 @@ from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
 from dymn_cli.writers.spelling import counted
-from dymn_cli.writers.target import is_there
+from dymn_cli.writers.target import input_guard, is_there
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -358,6 +358,12 @@ def open_run(
     continues = batch.resume and path is not None and path.is_file()
     at_once = places.folder is not None or continues or update
     listed, sources = named_sources(inputs, batch.shard, messages, at_once=at_once)
+    guard = input_guard(places.out, places.embeddings)
+    guard(inputs.files_from)
+    if listed is None:
+        sources = _guarded(sources, guard)
+    for found in listed or ():
+        guard(found.name)
     if places.format_name in ONE_SOURCE and places.folder is None:
         listed = list(islice(sources, 2))
         if len(listed) > 1:
@@ -393,6 +399,13 @@ def open_run(
             total=None if listed is None else len(listed),
             force=places.force or any(map(journal.knows, places.files)),
         )
+
+
+def _guarded(sources: Iterator[Found], guard: Callable[[str], None]) -> Iterator[Found]:
+    """Sources as they come; outputs get their names after the last one, so no one is replaced before."""
+    for found in sources:
+        guard(found.name)
+        yield found
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def search(
 ) -> None:
     """Print what is most like each query."""
     from dymn_cli.cli.views.search import copy_recordings, write_matches
-    from dymn_cli.writers.target import is_stdout
+    from dymn_cli.writers.target import input_guard, is_stdout
 
     given = queries or []
     if given and (query.like or query.unlike):
@@ -112,6 +112,8 @@ def search(
         raise UsageError("standard input cannot be both the library and a query")
     form = _form(found)
     _check_places(found)
+    for name in (library, *given, *query.like, *query.unlike):
+        input_guard(found.out)(name)
     recordings = recordings_of(library, audio)
     index = index_of(library_of(library, model, messages), use_index, messages)
     found_by = _like(index, query, model) if query.like else _each(index, given, query, model, messages)

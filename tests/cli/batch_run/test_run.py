@@ -137,6 +137,38 @@ def test_a_folder_that_grew_replaces_no_file_of_somebody_else(fake: Fake, dymn: 
     assert (dymn.cwd / "t/other.wav.csv").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tag", "few", "-o", "few/a.wav", "-f", "csv"),
+        ("tag", "few/a.wav", "-o", "hard.wav", "-f", "csv"),
+        ("tag", "few", "--embed", "soft"),
+        ("embed", "few/a.wav", "-o", "few/a.wav", "-f", "npy"),
+        ("events", "--files-from", "-", "-o", "few/a.wav", "-f", "csv"),
+        ("tag", "few/b.wav", "--files-from", "names", "-o", "names", "-f", "csv"),
+        ("report", "few/b.wav", "soft.html", "-o", "soft.html"),
+        ("convert", "few/t.csv", "t.csv"),
+        ("plot", "few/a.wav", "-o", "hard.png"),
+        ("search", "few", "few/a.wav", "-o", "few/a.wav"),
+        ("watch", "few", "-o", "few/a.wav", "-f", "csv"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_force_replaces_no_input(fake: Fake, dymn: Any, few: str, words: tuple[str, ...]) -> None:
+    cwd = dymn.cwd
+    fake("events", "few/b.wav", "-o", "few/t.csv")
+    for linked, link in (("few/a.wav", "hard.wav"), ("few/a.wav", "hard.png"), ("few/t.csv", "t.csv")):
+        os.link(cwd / linked, cwd / link)
+    for link in ("soft", "soft.html"):
+        (cwd / link).symlink_to("few/a.wav")
+    (cwd / "names").write_text("few/a.wav\n")
+    before = {path: path.read_bytes() for path in cwd.rglob("*") if path.is_file()}
+    ran = fake(*words, "--force", input=b"few/b.wav\nfew/a.wav\n" if "-" in words else None)
+    assert ran.returncode == 2, ran.err
+    assert " is also an input; write to another file\n" in ran.err
+    assert {path: path.read_bytes() for path in cwd.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.process
 def test_ctrl_c_in_the_only_file_does_not_promise_to_go_on(dymn: Any) -> None:
     sf.write(dymn.cwd / "night.wav", np.zeros(3_000 * 8_000, np.float32), 8_000)
