@@ -75,8 +75,8 @@ def test_sound_comes_from_a_pipe_a_file_or_another_program(
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [
-        ("dymn tag - < /dev/null", 3, "-: an empty file"),
-        ("echo hello | dymn tag -", 3, "-: not a known audio format"),
+        ("dymn tag - < /dev/null", 3, "standard input: nothing came; did the program"),
+        ("echo hello | dymn tag -", 3, "standard input: not a known audio format; raw samples"),
         ("dymn tag - <&-", 2, "standard input is closed; give the name of a file"),
         ("dymn tag --files-from - <&-", 2, "standard input is closed; give the name of a file"),
         ("dymn tag - --files-from - < /dev/null", 2, "standard input cannot be both the audio and the list"),
