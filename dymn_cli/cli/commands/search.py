@@ -19,6 +19,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import choose_form
 from dymn_cli.errors import InputError, OutputError, PartialFailure, UsageError
 from dymn_cli.results import Failure
+from dymn_cli.values import nearest
 
 if TYPE_CHECKING:
     from dymn_cli.cli.views.search import Answers
@@ -44,6 +45,7 @@ Formats: table, tsv, csv, json, jsonl, m3u8. Exit code 1: nothing is similar eno
 """
 
 QUERY = "What to look for"
+MAX_COMPARED = 10_000  # rows whose names are compared with one that there is not; a second for 100,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,10 @@ def _like(index: Index, query: QueryOptions, model: ModelOptions) -> Answers:
         for name in names:
             known = index.rows_of(name)
             if not known and not os.path.exists(name):  # noqa: PTH110 - names may be bytes
-                raise UsageError(f"{name}: neither in {index.library.name} nor a file")
+                names = {Path(place.source).name for place in index.library.places[:MAX_COMPARED]}
+                raise UsageError(
+                    f"{name}: neither in {index.library.name} nor a file", hint=nearest(Path(name).name, names)
+                )
             rows += known or [name]
         examples.append(rows)
     like, unlike = examples

@@ -45,12 +45,16 @@ def test_names_of_the_library_are_examples(fake: Fake, library: str) -> None:
     (answer,) = json.loads(ran.out)
     assert answer["query"] == "low1.wav - mid.wav"
     assert [match["source"] for match in answer["matches"]] == ["lib/low2.wav"]
-    assert fake("search", library, "--like", "none.wav").returncode == 2
+    assert fake("search", library, "--like", "low1", "-k", 1).rows[0][3] == "lib/low2.wav"
+    none = fake("search", library, "--like", "hihg")
+    assert none.returncode == 2
+    assert none.err.startswith("dymn: error: hihg: neither in lib.npy nor a file; nearest: high.wav, ")
 
 
 def test_a_folder_keeps_an_index_and_embeds_only_what_is_new(fake: Fake, sounds: str, dymn: Any) -> None:
     first = fake("search", sounds, "lib/mid.wav", "-k", 1)
     assert "4 of 4 files" in first.err
+    assert [row[3] for row in first.rows] == ["lib/mid.wav"]
     again = fake("search", sounds, "lib/mid.wav", "-k", 1)
     assert again.out == first.out
     assert "to embed" not in again.err
@@ -58,6 +62,7 @@ def test_a_folder_keeps_an_index_and_embeds_only_what_is_new(fake: Fake, sounds:
     (dymn.cwd / "lib/high.wav").unlink()
     ran = fake("search", sounds, "lib/mid.wav")
     assert "1 of 4 files" in ran.err
+    assert "./lib/low1.wav" in {row[2] for row in fake("duplicates", "./lib/").rows}
     assert {row[3].rpartition("/")[2] for row in ran.rows} == {"low1.wav", "low2.wav", "mid.wav", "new.wav"}
 
 
