@@ -168,7 +168,7 @@ class Index:
                 same.append(row)
             elif (path := f"/{place.source}".replace("\\", "/")).endswith(end):
                 ending.setdefault(place.source, []).append(row)
-            elif splitext(path)[0].endswith(end):
+            elif splitext(path)[0].endswith(end):  # noqa: PTH122 - names may be bytes
                 stems.setdefault(place.source, []).append(row)
         ending = ending or stems
         if same or not ending:

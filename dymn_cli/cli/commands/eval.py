@@ -121,8 +121,8 @@ def evaluate_inputs(
     from dymn_cli.evaluation.evaluate import evaluate
     from dymn_cli.evaluation.ground_truth import read_label_map
     from dymn_cli.evaluation.score_files import SUFFIXES
-    from dymn_cli.report.finished import is_result
     from dymn_cli.evaluation.thresholds import write_thresholds as write
+    from dymn_cli.report.finished import is_result
     from dymn_cli.writers.spelling import counted
     from dymn_cli.writers.target import is_stdout
 

@@ -194,9 +194,9 @@ def _like(index: Index, query: QueryOptions, model: ModelOptions) -> Answers:
         for name in names:
             known = index.rows_of(name)
             if not known and not os.path.exists(name):  # noqa: PTH110 - names may be bytes
-                names = {Path(place.source).name for place in index.library.places[:MAX_COMPARED]}
+                near = {Path(place.source).name for place in index.library.places[:MAX_COMPARED]}
                 raise UsageError(
-                    f"{name}: neither in {index.library.name} nor a file", hint=nearest(Path(name).name, names)
+                    f"{name}: neither in {index.library.name} nor a file", hint=nearest(Path(name).name, near)
                 )
             rows += known or [name]
         examples.append(rows)
