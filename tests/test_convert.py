@@ -284,7 +284,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, dymn: Run) -> None:
     pytest.importorskip("pyarrow")
     write(tmp_path / "in.csv", "csv", farm())
     for arguments, said in (
-        (["in.csv", "in.csv"], "in.csv is the result itself"),
+        (["in.csv", "in.csv"], "in.csv is also an input"),
         (["in.csv", "a.csv", "-o", "b.csv"], "two places to write to"),
         (["in.csv", "out.txt"], "does not say which format"),
         (["in.csv", "out.npy"], "npy holds embeddings, and in.csv has events"),

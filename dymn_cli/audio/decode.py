@@ -346,6 +346,10 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> A
         except (OSError, ValueError) as exc:
             raise InputError(f"{name}: cannot be read: {exc}") from exc
         if not size:
+            if name == "-":
+                raise EmptyAudioError(
+                    "standard input: nothing came", hint="did the program before the pipe fail?"
+                )
             raise EmptyAudioError(f"{name}: an empty file")
         if not owned:
             stream = ForeignFile(stream, name).as_file()
@@ -354,6 +358,11 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> A
         try:
             decoder = _decoder_of(stream, name, by_descriptor=by_descriptor)
         except UnsupportedAudioError as error:
+            if name == "-" and error.hint is None:
+                raise UnsupportedAudioError(
+                    error.message.replace("-", "standard input", 1),
+                    hint="raw samples have no header that says what they are: pipe WAV, ffmpeg -f wav -",
+                ) from error
             if owned and not spooled and error.hint is None:  # its name opens it, unlike that of a pipe
                 with contextlib.suppress(OSError):
                     error.hint = headers.archive_hint(stream, name)

@@ -12,6 +12,9 @@ from dymn_cli.remote.uri import is_uri
 
 __all__ = ["Locator"]
 
+SEPARATORS = (r"[/\\]",) if os.sep == "\\" else ("/", r"[/\\]")
+"""Of folders, in names that were written here, and then in those of another system."""
+
 
 class Locator:
     """Finds recordings.
@@ -21,17 +24,18 @@ class Locator:
 
     Args:
         root: where they lie: a folder, or the one recording of all results; None where their names say.
+        track: a result whose format names no recording, so that its own name has to lead to it.
 
     Raises:
         AudioNotFoundError: there is no such folder or file.
     """
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, *, track: str | None = None) -> None:
         if root is not None and not os.path.exists(root):  # noqa: PTH110 - names may be bytes
             raise AudioNotFoundError(
                 f"{root}: no such file or folder", hint="--audio names where recordings are"
             )
-        self._root = root
+        self._root, self._track = root, track
         self._found: dict[str, str] = {}
         self._by_name: dict[str, list[str]] | None = None
 
@@ -55,6 +59,11 @@ class Locator:
             )
         if self._root is None and is_uri(source):
             return source
+        if self._root is None and self._track is not None:
+            found = self._existing(source)
+            if found is None or found == self._track:
+                raise AudioNotFoundError(f"{self._track}: names no recording", hint="--audio FILE does")
+            return found
         if self._root is None:
             return self._existing(source) or self._missing(source, "--audio ROOT says where recordings are")
         if not os.path.isdir(self._root):  # noqa: PTH112
@@ -66,9 +75,10 @@ class Locator:
 
     def _places(self, source: str) -> Iterator[str]:
         """Where it may lie below the root: nothing in a name leads out of it."""
-        parts = [part for part in re.split(r"[/\\]", source) if part not in ("", ".", "..")]
-        for n in range(len(parts)):
-            yield os.path.join(str(self._root), *parts[n:])  # noqa: PTH118
+        for separators in SEPARATORS:
+            parts = [part for part in re.split(separators, source) if part not in ("", ".", "..")]
+            for n in range(len(parts)):
+                yield os.path.join(str(self._root), *parts[n:])  # noqa: PTH118
 
     def _existing(self, path: str) -> str | None:
         try:
@@ -92,7 +102,8 @@ class Locator:
                     path = os.path.join(folder, name)  # noqa: PTH118
                     self._by_name.setdefault(name, []).append(path)
                     self._by_name.setdefault(_stem(name), []).append(path)
-        name = re.split(r"[/\\]", source)[-1]
+        names = [re.split(separators, source)[-1] for separators in SEPARATORS]
+        name = next(filter(self._by_name.get, names), names[-1])
         found = self._by_name.get(name, [])
         if len(found) > 1:
             raise AudioNotFoundError(

@@ -235,9 +235,9 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"-: {error.message}", hint=error.hint) from error
+        raise InputError(f"standard input: {error.message}", hint=error.hint) from error
     except (OSError, ValueError) as exc:  # ValueError: it is closed
-        raise InputError(os_error_text("-: cannot be read", exc)) from exc
+        raise InputError(os_error_text("standard input: cannot be read", exc)) from exc
 
 
 @dataclass(frozen=True, slots=True)

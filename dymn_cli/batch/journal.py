@@ -65,6 +65,7 @@ PLACE = struct.Struct("<QI")
 STAMP = struct.Struct("<qq")
 KINDS = (b"P", b"D", b"F", b"R", b"K")
 SYNC_EVERY_S = 5.0
+KEPT = "what is done so far is kept"
 BEGINNING = b'{"schema": "dymn.journal/'
 
 Fingerprint = dict[str, object]
@@ -344,7 +345,7 @@ class Journal:
                 self.sync()
         except OSError as exc:
             where = self._path or "a temporary file"
-            hint = "what is done so far is kept" if self._path else "TMPDIR=... puts it on another disk"
+            hint = KEPT if self._path else "TMPDIR=... puts it on another disk"
             raise OutputError(os_error_text(where, exc), hint=hint) from exc
         self._end += len(data)
 

@@ -38,7 +38,7 @@ from dymn_cli.writers.beside import failures_of, index_of, meta_of, warnings_of
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, choose_format
 from dymn_cli.writers.lists import FAILURES, WARNINGS
 from dymn_cli.writers.spelling import name_bytes
-from dymn_cli.writers.target import check_target, is_stdout, open_target, together
+from dymn_cli.writers.target import check_target, input_guard, is_stdout, open_target, together
 
 if TYPE_CHECKING:
     from dymn_cli.writers.lists import Kind
@@ -114,7 +114,8 @@ def merge(
 
 def _require_distinct(shares: Sequence[str], whole: str) -> None:
     if len(shares) < 2:
-        raise UsageError("nothing to merge", hint="give the files of all shares")
+        only = f"only one share, {shares[0]}" if shares else "nothing to merge"
+        raise UsageError(only, hint="give the others, too")
     seen: dict[str, str] = {}
     for share in shares:
         real = os.path.realpath(share)
@@ -123,8 +124,8 @@ def _require_distinct(shares: Sequence[str], whole: str) -> None:
         if real in seen:
             raise UsageError(f"{share} is given twice" if seen[real] == share else f"{share} is {seen[real]}")
         seen[real] = share
-    if os.path.realpath(whole) in seen:
-        raise UsageError(f"{whole} is one of the shares", hint="write the whole to another file")
+    for share in shares:
+        input_guard(whole)(share)
 
 
 def _require_format(shares: Sequence[str], name: str) -> None:

@@ -207,7 +207,7 @@ class Pool:
     def _copied(self) -> str:
         """The file with all of standard input; other sources wait until it is copied."""
         if self._stdin is None:
-            with os_errors_as(InputError, "-: no temporary file"):
+            with os_errors_as(InputError, "standard input: no temporary file"):
                 file = tempfile.NamedTemporaryFile(prefix="dymn-", suffix=".stdin", delete=False)  # noqa: SIM115
             with file:
                 self._stdin = file.name

@@ -184,7 +184,7 @@ def _end(reason: BaseException, arguments: list[str]) -> int:
     if isinstance(reason, KeyboardInterrupt | typer.Abort):
         messages.note("interrupted")
         return INTERRUPTED
-    error = as_dymn_error(reason)
+    error = as_dymn_error(reason, arguments)
     messages.error(error)
     return error.exit_code
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
+from itertools import takewhile
 
 import typer
 
@@ -14,12 +16,17 @@ __all__ = ["as_dymn_error"]
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def as_dymn_error(reason: BaseException) -> DymnError:
-    """The error of ours that an exception stands for: of Typer, of the operating system, or a bug."""
+def as_dymn_error(reason: BaseException, arguments: Sequence[str] = ()) -> DymnError:
+    """The error of ours that an exception stands for: of Typer, of the operating system, or a bug.
+
+    Args:
+        reason: the exception.
+        arguments: the command line, in which a file's name may look like an option.
+    """
     if isinstance(reason, DymnError):
         return reason
     if isinstance(reason, typer.TyperException):
-        error: DymnError = _usage_error(reason)
+        error: DymnError = _usage_error(reason, arguments)
     elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
         # Files are written where such errors become ours; help and versions go to the stream directly.
         error = OutputError(os_error_text("standard output", reason))
@@ -32,13 +39,17 @@ def as_dymn_error(reason: BaseException) -> DymnError:
     return error
 
 
-def _usage_error(exc: typer.TyperException) -> UsageError:
+def _usage_error(exc: typer.TyperException, arguments: Sequence[str]) -> UsageError:
     context = getattr(exc, "ctx", None)
     help_line = f"{'dymn' if context is None else context.command_path} --help"
     near = getattr(exc, "possibilities", None)  # of an option that there is not
     message = exc.message if near else _not_the_value(exc) or exc.format_message()
     message = " ".join(message.split()).rstrip(".")
     hint = f"nearest: {', '.join(near[:3])}; {help_line}" if near else help_line
+    words = takewhile("--".__ne__, arguments)
+    file = next((word for word in words if len(word) > 1 and word[0] == "-" and os.path.lexists(word)), None)
+    if file is not None:
+        hint = f"a file name? ./{file}, or -- before it"
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 

@@ -14,7 +14,7 @@ from dymn_cli.report.gather import Gathering
 from dymn_cli.report.model import Span
 from dymn_cli.results import ClipResult, Failure, SourceEvents
 
-__all__ = ["are_results", "gather_results"]
+__all__ = ["are_results", "gather_results", "is_result"]
 
 SUFFIXES = frozenset(["csv", "tsv", "json", "jsonl", "txt", "rttm", "parquet", "srt", "vtt", "npy"])
 HEAD = 1 << 16
@@ -29,7 +29,7 @@ def are_results(inputs: Sequence[str]) -> bool:
         UsageError: some are, others are not.
         InputError: one cannot be read.
     """
-    results = [_is_result(name) for name in inputs]
+    results = [is_result(name) for name in inputs]
     if any(results) and not all(results):
         raise UsageError(
             f"{inputs[results.index(False)]} is a recording, {inputs[results.index(True)]} is a result",
@@ -38,7 +38,12 @@ def are_results(inputs: Sequence[str]) -> bool:
     return any(results)
 
 
-def _is_result(name: str) -> bool:
+def is_result(name: str) -> bool:
+    """Whether a file is a finished result by its suffix or, where that is unknown, by how it begins.
+
+    Raises:
+        InputError: it is something else that dymn writes, or text in another encoding.
+    """
     suffix = os.path.splitext(name)[1].removeprefix(".").lower()  # noqa: PTH122 - names may be bytes
     if name == "-" or os.path.isdir(name) or suffix in AUDIO_SUFFIXES:  # noqa: PTH112 - likewise
         return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import splitext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -154,7 +155,7 @@ class Index:
         return found
 
     def rows_of(self, name: str) -> list[int]:
-        """The rows of a recording of the library, by its name or the end of its path.
+        """The rows of a recording of the library, by its name or the end of its path, with or without suffix.
 
         Raises:
             UsageError: several recordings have that end.
@@ -162,11 +163,15 @@ class Index:
         end = "/" + name.replace("\\", "/").removeprefix("./")
         same: list[int] = []
         ending: dict[str, list[int]] = {}
+        stems: dict[str, list[int]] = {}
         for row, place in enumerate(self.library.places):
             if place.source == name:
                 same.append(row)
-            elif f"/{place.source}".replace("\\", "/").endswith(end):
+            elif (path := f"/{place.source}".replace("\\", "/")).endswith(end):
                 ending.setdefault(place.source, []).append(row)
+            elif splitext(path)[0].endswith(end):  # noqa: PTH122 - names may be bytes
+                stems.setdefault(place.source, []).append(row)
+        ending = ending or stems
         if same or not ending:
             return same
         if len(ending) > 1:

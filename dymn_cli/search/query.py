@@ -116,7 +116,8 @@ def _excerpt(
 ) -> tuple[NDArray[np.float32], int]:
     """The samples between two times, decoded from the start, as times of results are meant."""
     if not start_s >= 0 or (end_s is not None and not end_s > start_s):
-        raise UsageError(f"--start {start_s:g} --end {end_s}: not two times in order")
+        until = "" if end_s is None else f" --end {end_s:g}"
+        raise UsageError(f"--start {start_s:g}{until}: not two times in order")
     blocks = []
     with open_audio(source, name=name) as reader:
         rate_hz = reader.info.rate_hz

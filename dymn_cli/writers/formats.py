@@ -136,7 +136,7 @@ def format_for_suffix(suffix: str, formats: Sequence[str] = TAG_FORMATS) -> str:
         UsageError: none has it.
     """
     bare = suffix.removeprefix(".").lower()
-    if bare in _AMBIGUOUS_SUFFIXES:
+    if bare in _AMBIGUOUS_SUFFIXES and "audacity" in formats:
         raise UsageError(
             f"the suffix {suffix} does not say which format", hint=f"--format {_AMBIGUOUS_SUFFIXES[bare]}"
         )

@@ -28,14 +28,14 @@ import stat
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dymn_cli.atomic import Part
-from dymn_cli.errors import OutputError, os_error_text
+from dymn_cli.errors import OutputError, UsageError, os_error_text
 from dymn_cli.remote import store
-from dymn_cli.remote.uri import is_uri
+from dymn_cli.remote.uri import address_of, is_uri
 from dymn_cli.writers.spelling import name_bytes, visible_rows
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Target",
     "check_target",
+    "input_guard",
     "is_stdout",
     "is_there",
     "open_target",
@@ -423,6 +424,37 @@ def check_target(out: str, *, force: bool = False) -> None:
             _check_folder(path)
         elif stat.S_ISREG(existing.st_mode) and not force:
             raise _exists(out)
+
+
+def input_guard(*outs: str | None) -> Callable[[str | None], None]:
+    """What refuses an input by its name: one that an output would replace, whatever it is called there.
+
+    Args:
+        outs: files or URIs that are about to be written; None is none.
+
+    Returns:
+        A function that raises UsageError for the name of such an input.
+    """
+    files = [out for out in outs if out is not None and not is_stdout(out)]
+    out_of = {identity: out for out in files if (identity := _identity(out)) is not None}
+
+    def check(name: str | None) -> None:
+        out = out_of.get(_identity(name)) if out_of and name not in (None, "-") else None
+        if out is not None:
+            raise UsageError(f"{out} is also an input", hint="write to another file")
+
+    return check
+
+
+def _identity(name: str | None) -> object:
+    """What two names of one regular file, or of one object, have in common; None for all else."""
+    if name is None or is_uri(name):
+        return name and address_of(name)
+    try:
+        status = os.stat(name)  # noqa: PTH116 - names may be bytes that no Path holds
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def is_there(out: str) -> bool:

@@ -39,6 +39,7 @@ INDENT = 2
 GAP = 2
 LABEL_MIN, LABEL_MAX = 20, 40  # no label of AudioSet is longer than 40
 NARROW = 60  # below it, events are lines of text
+NARROWEST = 30  # below it, tags are, too
 BAR_MIN = 6  # below it, labels get all the room but one cell
 TAG_GAP = "   "
 
@@ -162,16 +163,30 @@ class _Table(Writer[Shown_contra]):
             grid.add_row(*((time, "") if time_width else ()), label, "", bar, "", self._score(score))
         return grid
 
-    def _times(self, spans: Collection[WindowTags] | Collection[Event]) -> tuple[list[Text], int]:
-        """From when to when, the dashes below each other, and the width of that column."""
-        starts = [_clock(span.start_s) for span in spans]
-        ends = [_clock(span.end_s) for span in spans]
+    def _times(
+        self, spans: Collection[WindowTags] | Collection[Event], *, exact: bool = False
+    ) -> tuple[list[Text], int]:
+        """From when to when, the dashes below each other, and the width of that column.
+
+        Where times are `exact`, all have milliseconds, and their points stand below each other as well.
+        """
+        starts = [_clock(span.start_s, exact=exact) for span in spans]
+        ends = [_clock(span.end_s, exact=exact) for span in spans]
         start_width, end_width = (max(map(len, times), default=0) for times in (starts, ends))
+        side = ">" if exact else "<"
         times = [
-            Text(f"{start:>{start_width}}{self._glyphs.dash}{end:<{end_width}}", QUIET_STYLE)
+            Text(f"{start:>{start_width}}{self._glyphs.dash}{end:{side}{end_width}}", QUIET_STYLE)
             for start, end in zip(starts, ends, strict=True)
         ]
         return times, start_width + len(self._glyphs.dash) + end_width
+
+    def _lines(self, rows: Iterable[tuple[Text, str, float]]) -> Text:
+        """Time (if there is one), label and score, without columns: they wrap where the width ends."""
+        lines = (
+            Text.assemble(time, GAP * " " if time else "", *self._named(name, score))
+            for time, name, score in rows
+        )
+        return Text("\n", overflow="fold").join(lines)
 
     def _named(self, label: str, score: float) -> tuple[tuple[str, str], str, str]:
         return (self._shown(label), LABEL_STYLE), " ", self._score(score)
@@ -195,7 +210,8 @@ class TableTags(_Table[ClipResult]):
             return self._windows(result.windows, width)
         if not result.tags:
             return Text(NOTHING, QUIET_STYLE)
-        return self._scored(width, ((Text(), tag.label, tag.score) for tag in result.tags))
+        rows = ((Text(), tag.label, tag.score) for tag in result.tags)
+        return self._lines(rows) if width < NARROWEST else self._scored(width, rows)
 
     def _windows(self, windows: Collection[WindowTags], width: int) -> RenderableType:
         """A line for each window that has tags, wrapped between them."""
@@ -203,6 +219,12 @@ class TableTags(_Table[ClipResult]):
         if not windows:
             return Text(NOTHING, QUIET_STYLE)
         times, time_width = self._times(windows)
+        if width < NARROWEST:
+            return self._lines(
+                (time, tag.label, tag.score)
+                for time, window in zip(times, windows, strict=True)
+                for tag in window.tags
+            )
         tags_width = width - INDENT - time_width - GAP
         grid = _grid(time_width, GAP, tags_width)
         for time, window in zip(times, windows, strict=True):
@@ -219,7 +241,7 @@ class TableEvents(_Table[SourceEvents]):
     def _body(self, result: SourceEvents, width: int) -> RenderableType:
         if not result.events:
             return Text("no event", QUIET_STYLE)
-        times, time_width = self._times(result.events)
+        times, time_width = self._times(result.events, exact=True)
         names = (
             event.label if event.channel == "mix" else f"{event.label} (channel {event.channel})"
             for event in result.events
@@ -227,8 +249,7 @@ class TableEvents(_Table[SourceEvents]):
         scores = (event.score for event in result.events)
         rows = zip(times, names, scores, strict=True)
         if width < NARROW:
-            lines = (Text.assemble(time, GAP * " ", *self._named(name, score)) for time, name, score in rows)
-            return Text("\n", overflow="fold").join(lines)
+            return self._lines(rows)
         return self._scored(width, rows, time_width=time_width)
 
 
@@ -261,10 +282,10 @@ def duration_text(duration_s: float) -> str:
     return f"{clock} h" if clock.count(":") == 2 else f"{clock} min"
 
 
-def _clock(time_s: float) -> str:
+def _clock(time_s: float, *, exact: bool = False) -> str:
     """Minutes and seconds, with hours or a fraction where there are any: 0:10, 0:02.5, 1:00:00."""
     whole, milliseconds = divmod(round(seconds(time_s) * 1000), 1000)
     minutes, second = divmod(whole, 60)
     hours, minute = divmod(minutes, 60)
-    fraction = f".{milliseconds:03d}".rstrip("0") if milliseconds else ""
+    fraction = f".{milliseconds:03d}" if exact else f".{milliseconds:03d}".rstrip("0").rstrip(".")
     return f"{hours}:{minute:02d}:{second:02d}{fraction}" if hours else f"{minute}:{second:02d}{fraction}"

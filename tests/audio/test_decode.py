@@ -280,7 +280,7 @@ def test_an_archive_is_refused_with_the_name_that_reads_it(
     assert caught.value.hint == f"{scheme}://::{path} reads the recordings in it"
     with pytest.raises(UnsupportedAudioError, match="not a known audio format") as caught:
         open_audio(io.BytesIO(path.read_bytes()), name="-")
-    assert caught.value.hint is None
+    assert "reads the recordings in it" not in str(caught.value.hint)
 
 
 @pytest.mark.usefixtures("without_pyav")

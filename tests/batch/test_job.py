@@ -273,8 +273,8 @@ class Broken(io.RawIOBase):
 @pytest.mark.parametrize(
     ("stream", "max_input", "message"),
     [
-        (Broken(), None, "-: cannot be read: input/output error"),
-        (io.BytesIO(b"RIFF and more"), 5, "-: the stream has more than 5 bytes"),
+        (Broken(), None, "standard input: cannot be read: input/output error"),
+        (io.BytesIO(b"RIFF and more"), 5, "standard input: the stream has more than 5 bytes"),
     ],
 )
 def test_an_error_at_the_start_of_standard_input_names_it(

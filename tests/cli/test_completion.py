@@ -59,6 +59,16 @@ def test_labels_are_completed_as_slugs_which_need_no_quotes(complete):
     assert complete("dymn", "tag", "--label", "subway-metro-und") == ["subway-metro-underground"]
 
 
+def test_names_of_one_word_are_completed(complete):
+    assert complete("dymn", "events", "-l", "Sire") == ["Siren"]
+
+
+def test_formats_are_completed_for_the_command(complete):
+    assert complete("dymn", "tag", "-f", "js") == ["json", "jsonl"]
+    assert complete("dymn", "embed", "--format", "n") == ["npy"]
+    assert complete("dymn", "tag", "-f", "n") in ([], [""])
+
+
 def test_models_are_completed_and_paths_left_to_the_shell(complete):
     assert "dymn04_kd" in complete("dymn", "tag", "-m", "dymn")
     assert complete("dymn", "tag", "-m", "./mod") in ([], [""])

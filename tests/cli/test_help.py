@@ -138,6 +138,15 @@ def test_what_there_is_not_is_answered_with_the_nearest(fake: Fake, words: list[
     assert ran.err.count("\n") == 1
 
 
+def test_a_file_that_looks_like_an_option_is_told_from_one(fake: Fake, dymn: Any) -> None:
+    (dymn.cwd / "-dash.flac").touch()
+    ran = fake("tag", "a.wav", "-dash.flac")
+    assert (ran.returncode, ran.out) == (2, "")
+    assert ran.err == "dymn: error: no such option: -d; a file name? ./-dash.flac, or -- before it\n"
+    assert "./-dash.flac" not in fake("tag", "-z", "--", "-dash.flac").err
+    assert fake("tag", "--", "-dash.flac").err == "dymn: error: -dash.flac: an empty file\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [["doctor"], ["demo"], ["bench"], ["labels"], ["finetune", "sounds", "-o", "my.safetensors"]],

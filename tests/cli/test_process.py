@@ -75,8 +75,8 @@ def test_sound_comes_from_a_pipe_a_file_or_another_program(
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [
-        ("dymn tag - < /dev/null", 3, "-: an empty file"),
-        ("echo hello | dymn tag -", 3, "-: not a known audio format"),
+        ("dymn tag - < /dev/null", 3, "standard input: nothing came; did the program"),
+        ("echo hello | dymn tag -", 3, "standard input: not a known audio format; raw samples"),
         ("dymn tag - <&-", 2, "standard input is closed; give the name of a file"),
         ("dymn tag --files-from - <&-", 2, "standard input is closed; give the name of a file"),
         ("dymn tag - --files-from - < /dev/null", 2, "standard input cannot be both the audio and the list"),
@@ -396,10 +396,14 @@ def test_a_run_that_is_ended_leaves_neither_half_a_file_nor_temporary_ones(
 ) -> None:
     process = begun(dymn, "-o", "tags.csv")
     wait_for(lambda: bool(left_over(dymn.cwd)))
+    journal = dymn.cwd / "tags.csv.journal"
+    wait_for(lambda: journal.exists() and b"clip.wav" in journal.read_bytes())
+    time.sleep(0.2)
     process.send_signal(number)
     found, err = ended(process)
     assert found == code
     assert "Traceback" not in err
+    assert "dymn: 1 results kept; run the same command to continue" in err
     assert not (dymn.cwd / "tags.csv").exists()
     assert left_over(dymn.cwd) == []
 

@@ -91,6 +91,8 @@ def test_a_text_file_may_be_two_things() -> None:
         choose_format(None, "night.txt", default="tsv", formats=EVENT_FORMATS)
     assert caught.value.hint == "--format audacity or raven"
     assert choose_format("raven", "night.txt", default="tsv", formats=EVENT_FORMATS) == "raven"
+    with pytest.raises(UsageError, match=r"unknown format '\.txt'"):
+        choose_format(None, "emb.txt", default="npy", formats=EMBEDDING_FORMATS)
 
 
 @pytest.mark.parametrize("name", sorted(set(TAG_FORMATS) - BINARY))

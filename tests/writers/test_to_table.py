@@ -73,6 +73,17 @@ def test_at_40_columns(clip: ClipResult, options: Options) -> None:
     )
 
 
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("width", [10, 16, 24, 29])
+def test_no_score_is_cut_however_narrow(
+    windows: bool, width: int, clip: ClipResult, options: Options
+) -> None:
+    clip = dataclasses.replace(clip, windows=(WindowTags(0, 10, clip.tags),))
+    text = table(options(windows=windows), console(width), clip)
+    assert "━" not in text
+    assert text.split().count("0.7471") == text.split().count("0.5991") == 1, text
+
+
 def test_without_unicode(clip: ClipResult, options: Options) -> None:
     named = dataclasses.replace(clip, source="müde 🦉.wav")
     assert table(options(), console(60, encoding="ascii"), named) == (
@@ -112,8 +123,8 @@ def test_a_line_an_event(found: SourceEvents, options: Options) -> None:
     quiet = dataclasses.replace(found, source="quiet.wav", events=(), duration_s=60, warnings=("cut short",))
     assert events_table(options(precision=2), console(), found, quiet) == (
         "farm.flac                               1:30:00 h · 22.05 kHz · mono · dymn04_kd\n"
-        "   0:00.3 – 1:30:00    Subway, metro, underground          ━━━━━━━━━        0.60\n"
-        "  1:02:03 – 1:02:05.5  Dog                                 ━━━━━━━━━━━      0.75\n"
+        "     0:00.300 – 1:30:00.000  Subway, metro, underground      ━━━━━━━━       0.60\n"
+        "  1:02:03.000 – 1:02:05.500  Dog                             ━━━━━━━━━╸     0.75\n"
         "\n"
         "quiet.wav                                1:00 min · 22.05 kHz · mono · dymn04_kd\n"
         "  no event\n"
@@ -127,7 +138,7 @@ def test_events_fit_any_width_and_lose_nothing(width: int, found: SourceEvents, 
     text = events_table(options(), console(width), dataclasses.replace(found, events=stereo))
     assert max(map(cell_len, text.splitlines())) <= min(width, 100)
     letters = iter(re.sub(r"[\s━╸]", "", text))
-    for part in ("0:00.3–", "Subway,metro,underground", "1:02:0", "Dog", "0.7471"):
+    for part in ("0:00.300–", "Subway,metro,underground", "1:02:0", "Dog", "0.7471"):
         assert all(char in letters for char in part), text
 
 

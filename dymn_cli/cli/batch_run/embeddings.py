@@ -118,7 +118,11 @@ def embedding_format(out: str | None) -> str | None:
     Raises:
         UsageError: no format of embeddings has that suffix.
     """
-    return None if out is None else choose_format(None, out, default="npy", formats=EMBEDDING_FORMATS)
+    try:
+        return None if out is None else choose_format(None, out, default="npy", formats=EMBEDDING_FORMATS)
+    except UsageError as error:
+        hint = ", ".join(f".{name}" for name in EMBEDDING_FORMATS)
+        raise UsageError(f"--embed {out}: no format of embeddings has this suffix", hint=hint) from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, BinaryIO
 
 from dymn_cli.audio.clock import Clock
@@ -16,6 +16,7 @@ from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
+from dymn_cli.values import listed
 from dymn_cli.writers import EVENT_FORMATS, ROW_FORMATS, Provenance, WriterOptions, event_writer, open_events
 
 if TYPE_CHECKING:
@@ -136,19 +137,32 @@ class EventAnalysis(Analysis[SourceEvents]):
 
     @contextmanager
     def beside(self, run: Run[SourceEvents]) -> Iterator[Callable[[str], None]]:
-        """What cuts the events of a source, where that was asked for."""
+        """What cuts the events of a source, where that was asked for; says at the end if there was none."""
         cutter = self._cutter
-        if cutter is None:
-            yield lambda name: None
-            return
+        has_events: bool | None = None  # there was no source yet
 
-        def cut(name: str) -> None:
-            for event in run.reader.events(name).events:
-                cutter.write(event)
+        def look(name: str) -> None:
+            nonlocal has_events
+            if cutter is None and has_events:
+                return
+            events = run.reader.events(name).events
+            has_events = has_events or bool(events)
+            if cutter is not None:
+                for event in events:
+                    cutter.write(event)
 
-        with cutter:
-            yield cut
-            tell(cutter.finish(), run.messages)
+        with cutter or nullcontext():
+            yield look
+            if cutter is not None:
+                tell(cutter.finish(), run.messages)
+        if has_events is False and run.console is None:  # a table says so by itself
+            run.messages.warning(self._why_nothing())
+
+    def _why_nothing(self) -> str:
+        """Why no source has an event, in one sentence."""
+        wanted = self._wanted
+        of = f" of {listed(wanted.labels)}" if wanted.labels else ""
+        return f"no event{of} passes {'its threshold' if wanted.thresholds else f'-t {wanted.on_score:g}'}"
 
     def _writing_of(self, run: Run[SourceEvents]) -> WriterOptions:
         return self.writing(run.model, run.provenance, run.clock)

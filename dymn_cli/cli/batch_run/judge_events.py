@@ -63,9 +63,10 @@ def evaluate_inputs(
         UsageError: an unknown label.
     """
     from dymn_cli.evaluation.event_tables import TABLE_SUFFIXES, read_events
+    from dymn_cli.report.finished import is_result
 
     true_table = read_events([truth])
-    finished = [name for name in inputs if name.lower().endswith(TABLE_SUFFIXES)]
+    finished = [name for name in inputs if name.lower().endswith(TABLE_SUFFIXES) or is_result(name)]
     if not finished:
         return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
     if len(finished) < len(inputs):

@@ -6,6 +6,7 @@ What is found out, and how it is written, is an `Analysis`.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from dymn_cli.audio.discover import Found
 from dymn_cli.batch.job import EarlyResult, Reader
-from dymn_cli.batch.journal import Journal, Stamp
+from dymn_cli.batch.journal import KEPT, Journal, Stamp
 from dymn_cli.batch.run import Engine, Outcome, open_engine, run
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.places import Places, journal_path
@@ -32,7 +33,7 @@ from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
 from dymn_cli.writers.spelling import counted
-from dymn_cli.writers.target import is_there
+from dymn_cli.writers.target import input_guard, is_there
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from dymn_cli.results import Failure
     from dymn_cli.writers import Provenance
     from dymn_cli.writers.base import Writer
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
 StartOf = Callable[[str], datetime | None]
@@ -251,16 +254,20 @@ class Run(Generic[T]):
                 notes_in_result=self.places.format_name == "table",
                 few_failures=self.journal.is_kept,
             )
-            outcome = run(
-                Prefetcher(self.sources) if self.total is None else self.sources,
-                self.engine,
-                self.journal,
-                write=write,
-                fail=fail,
-                watcher=watcher,
-                fail_fast=fail_fast,
-                write_early=write_early,
-            )
+            try:
+                outcome = run(
+                    Prefetcher(self.sources) if self.total is None else self.sources,
+                    self.engine,
+                    self.journal,
+                    write=write,
+                    fail=fail,
+                    watcher=watcher,
+                    fail_fast=fail_fast,
+                    write_early=write_early,
+                )
+            except SystemExit:  # SIGTERM
+                self._tell_kept()
+                raise
         watcher.sum_up(outcome)
         return outcome
 
@@ -281,6 +288,17 @@ class Run(Generic[T]):
         if out is not None:
             save_warnings(self.reader.damage, out, self.messages, csv_safe=csv_safe)
 
+    def _tell_kept(self) -> None:
+        """Say what a run that is cut short has kept, and how to go on."""
+        if not self.journal.is_kept:
+            return
+        if len(self.journal):
+            of = "" if self.total is None else f" of {self.total}"
+            kept = f"{len(self.journal)}{of} results kept"
+            self.messages.note(f"{kept}; run the same command to continue (unfinished inputs start over)")
+        else:
+            self.messages.note("no input was finished, so nothing is kept; the same command starts over")
+
     def require_result(self, outcome: Outcome) -> None:
         """Leave a file of results unwritten where it would not be what was asked for.
 
@@ -293,13 +311,8 @@ class Run(Generic[T]):
         """
         if self.places.journal is None:
             return
-        if outcome.interrupted and self.journal.is_kept:
-            if len(self.journal):
-                of = "" if self.total is None else f" of {self.total}"
-                kept = f"{len(self.journal)}{of} results kept"
-                self.messages.note(f"{kept}; run the same command to continue (unfinished inputs start over)")
-            else:
-                self.messages.note("no input was finished, so nothing is kept; the same command starts over")
+        if outcome.interrupted:
+            self._tell_kept()
         if not _has_results(outcome):
             self.finish(outcome)
         if self.journal.is_kept:
@@ -358,6 +371,12 @@ def open_run(
     continues = batch.resume and path is not None and path.is_file()
     at_once = places.folder is not None or continues or update
     listed, sources = named_sources(inputs, batch.shard, messages, at_once=at_once)
+    guard = input_guard(places.out, places.embeddings)
+    guard(inputs.files_from)
+    if listed is None:
+        sources = _guarded(sources, guard)
+    for found in listed or ():
+        guard(found.name)
     if places.format_name in ONE_SOURCE and places.folder is None:
         listed = list(islice(sources, 2))
         if len(listed) > 1:
@@ -386,13 +405,26 @@ def open_run(
                 listed += () if folder is not None else map(Found, gone)
                 sources, names = iter(listed), [*(names or ()), *gone]
             _require_same_run(journal, places, folder, names or ())
-        yield dataclasses.replace(
-            run,
-            provenance=dataclasses.replace(run.provenance, share=parse_shard(batch.shard)),
-            sources=sources,
-            total=None if listed is None else len(listed),
-            force=places.force or any(map(journal.knows, places.files)),
-        )
+        try:
+            yield dataclasses.replace(
+                run,
+                provenance=dataclasses.replace(run.provenance, share=parse_shard(batch.shard)),
+                sources=sources,
+                total=None if listed is None else len(listed),
+                force=places.force or any(map(journal.knows, places.files)),
+            )
+        except OutputError as error:
+            is_full = isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
+            if is_full and journal.is_kept and KEPT not in (error.hint or ""):
+                error.hint = f"{error.hint}; {KEPT}" if error.hint else KEPT
+            raise
+
+
+def _guarded(sources: Iterator[Found], guard: Callable[[str], None]) -> Iterator[Found]:
+    """Sources as they come; outputs get their names after the last one, so no one is replaced before."""
+    for found in sources:
+        guard(found.name)
+        yield found
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -111,11 +110,12 @@ def _one_place(source: str, target: str | None, output: ResultOptions) -> str | 
     """
     if output.out is not None and target is not None:
         raise UsageError(f"two places to write to: {target} and -o {output.out}", hint="give one of them")
+    from dymn_cli.writers.target import input_guard
+
     out = target if output.out is None else output.out
     if out is not None and output.out_dir is not None:
         raise UsageError("--out and --out-dir are two places for the same results", hint="give one of them")
     if output.out_dir is not None and source == "-":
         raise UsageError("--out-dir reads the result twice, standard input comes once", hint="name a file")
-    if out not in (None, "-") and source != "-" and os.path.realpath(source) == os.path.realpath(str(out)):
-        raise UsageError(f"{out} is the result itself", hint="write to another file")
+    input_guard(out)(source)
     return out

@@ -77,6 +77,7 @@ def cut(
     from dymn_cli.convert import ROWS_AT_A_TIME
     from dymn_cli.cutting import Cutter, choose
     from dymn_cli.readers import Selection, open_result
+    from dymn_cli.writers import ONE_SOURCE
     from dymn_cli.writers.spelling import counted
 
     if out is None and not dry_run:
@@ -87,7 +88,6 @@ def cut(
         raise UsageError(f"--sample {sample} needs to know how many", hint="--best N")
     options = clips.options(format, min_length=min_length, force=force)
     selection = Selection(filters.selection())
-    recordings = Locator(audio)
     with open_result(source, format_name=from_format, chunk=ROWS_AT_A_TIME) as result:
         if result.kind == "embeddings":
             raise UsageError(f"{result.name} has embeddings, and no sounds to cut")
@@ -95,6 +95,7 @@ def cut(
             messages.warning(
                 f"{result.name} has tags of whole recordings: clips are as long", hint="dymn events"
             )
+        recordings = Locator(audio, track=source if result.format_name in ONE_SOURCE else None)
         with Cutter(out or "", options, recordings, dry_run=dry_run) as cutter:
             events = _wanted(result, selection, cutter)
             if number is not None:

@@ -79,7 +79,7 @@ def duplicates(
         grouping = group_duplicates(index, least, same=same, progress=progress.at)
     messages.note(
         f"{counted(len(grouping.groups), 'group')} at a similarity of {grouping.threshold:g} or more"
-        f"{' (auto)' if least is None else ''}"
+        f"{' (auto)' if least is None else ''}{' or with the same sound' if check else ''}"
     )
     facts = []
     for number, group in enumerate(grouping.groups, start=1):

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def merge(
-    shares: Annotated[list[str], arg("OUT", "The outputs of all shares.")],
+    shares: Annotated[list[str], arg("SHARE", "The outputs of all shares.")],
     out: Annotated[str, opt("-o --out", "WHOLE", "The file to write.", OUTPUT_PANEL, show_default=False)],
     format: Annotated[  # noqa: A002 - the option's name
         str | None, opt("-f --format", "FORMAT", "Default: by the suffix of WHOLE.", OUTPUT_PANEL)

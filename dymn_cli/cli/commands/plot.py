@@ -72,13 +72,15 @@ def plot(
     from dymn_cli.plotting.picture import check_picture, save_picture
     from dymn_cli.plotting.recording import MAX_LANES, draw_recording
     from dymn_cli.plotting.spectrogram import read_spectrogram
-    from dymn_cli.writers.target import check_target
+    from dymn_cli.writers.target import check_target, input_guard
 
     if out is None:
         raise UsageError("no picture to write", hint="-o picture.png")
     _require_sense(recording, start, end, channel, events, top, dpi)
     check_picture(out)
     check_target(out, force=force)
+    for name in (recording, events, select.thresholds):
+        input_guard(out)(name)
     curves: Curves | None = None
     if events is not None:
         found: Sequence[Event] = _read_events(events, recording, select)

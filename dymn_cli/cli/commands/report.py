@@ -127,7 +127,7 @@ def report(
     from dymn_cli.report.finished import are_results, gather_results
     from dymn_cli.report.gather import Gathering, Sampling
     from dymn_cli.report.locate import Recordings
-    from dymn_cli.writers.target import is_stdout
+    from dymn_cli.writers.target import input_guard, is_stdout
 
     if not is_stdout(page.out) and not page.out.lower().endswith(SUFFIXES):
         raise UsageError(f"--out {page.out}: a page ends in .html", hint=f"-o {page.out}.html")
@@ -161,6 +161,8 @@ def report(
         _from_recordings(making, EventAnalysis(inputs, model, time, select), places, model.threads)
         return
     places.check(None)
+    for name in inputs.inputs:
+        input_guard(page.out)(name)
     found_by = gather_results(inputs.inputs, gathering, format_name=from_format)
     found = gathering.finish()
     if not found.overview.n_spans:

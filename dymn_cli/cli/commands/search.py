@@ -19,6 +19,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.tables import choose_form
 from dymn_cli.errors import InputError, OutputError, PartialFailure, UsageError
 from dymn_cli.results import Failure
+from dymn_cli.values import nearest
 
 if TYPE_CHECKING:
     from dymn_cli.cli.views.search import Answers
@@ -44,6 +45,7 @@ Formats: table, tsv, csv, json, jsonl, m3u8. Exit code 1: nothing is similar eno
 """
 
 QUERY = "What to look for"
+MAX_COMPARED = 10_000  # rows whose names are compared with one that there is not; a second for 100,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def search(
 ) -> None:
     """Print what is most like each query."""
     from dymn_cli.cli.views.search import copy_recordings, write_matches
-    from dymn_cli.writers.target import is_stdout
+    from dymn_cli.writers.target import input_guard, is_stdout
 
     given = queries or []
     if given and (query.like or query.unlike):
@@ -112,6 +114,8 @@ def search(
         raise UsageError("standard input cannot be both the library and a query")
     form = _form(found)
     _check_places(found)
+    for name in (library, *given, *query.like, *query.unlike):
+        input_guard(found.out)(name)
     recordings = recordings_of(library, audio)
     index = index_of(library_of(library, model, messages), use_index, messages)
     found_by = _like(index, query, model) if query.like else _each(index, given, query, model, messages)
@@ -190,7 +194,10 @@ def _like(index: Index, query: QueryOptions, model: ModelOptions) -> Answers:
         for name in names:
             known = index.rows_of(name)
             if not known and not os.path.exists(name):  # noqa: PTH110 - names may be bytes
-                raise UsageError(f"{name}: neither in {index.library.name} nor a file")
+                near = {Path(place.source).name for place in index.library.places[:MAX_COMPARED]}
+                raise UsageError(
+                    f"{name}: neither in {index.library.name} nor a file", hint=nearest(Path(name).name, near)
+                )
             rows += known or [name]
         examples.append(rows)
     like, unlike = examples

@@ -112,11 +112,12 @@ def watch(
     precision: Precision = 4,
 ) -> None:
     """Analyse what comes."""
-    from dymn_cli.audio.discover import parse_extensions
+    from dymn_cli.audio.discover import find, parse_extensions
     from dymn_cli.cli.batch_run.places import Places
     from dymn_cli.cli.batch_run.watch import LINE_FORMATS, watch_folders
     from dymn_cli.watching.folders import Folders
     from dymn_cli.watching.settling import Settling
+    from dymn_cli.writers.target import input_guard
 
     if not inputs.folders:
         raise UsageError("no folder to watch", hint="dymn watch recordings/ -o tags.csv")
@@ -130,9 +131,14 @@ def watch(
         raise UsageError(
             f"{places.format_name} cannot be written line by line", hint=f"-f {', '.join(LINE_FORMATS)}"
         )
+    extensions = parse_extensions(inputs.ext)
+    if places.force:
+        guard = input_guard(places.out)
+        for found in find(inputs.folders, extensions=extensions, recurse=inputs.recurse):
+            guard(found.name)
     folders = Folders(
         inputs.folders,
-        extensions=parse_extensions(inputs.ext),
+        extensions=extensions,
         recurse=inputs.recurse,
         poll_s=inputs.poll,
         warn=messages.warning,

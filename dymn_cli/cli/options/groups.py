@@ -14,6 +14,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from dymn_cli.cli.options.declare import arg, flag, opt
 from dymn_cli.cli.options.panels import BATCH, INPUT, MODEL, OUTPUT, SELECT, TIME
 from dymn_cli.errors import UsageError
@@ -51,6 +53,7 @@ __all__ = [
     "TimeOptions",
     "UpdateOptions",
     "WorkOptions",
+    "complete_format",
     "complete_label",
     "complete_model",
 ]
@@ -60,10 +63,12 @@ MODEL_VARIABLE = "DYMN_MODEL"
 
 
 def complete_label(incomplete: str) -> list[str]:
-    """Labels for the completion of shells: their slugs, which need no quotes."""
+    """Labels for the completion of shells: slugs, or names of one word, which need no quotes."""
     from dymn_cli.labels import Vocabulary
 
-    return [label.slug for label in Vocabulary.audioset() if label.slug.startswith(incomplete)]
+    is_name = incomplete[:1].isupper()
+    texts = (label.name if is_name else label.slug for label in Vocabulary.audioset())
+    return [text for text in texts if text.startswith(incomplete) and " " not in text]
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -71,6 +76,15 @@ def complete_model(incomplete: str) -> list[str]:
     from dymn_cli.store.registry import known_names
 
     return [name for name in known_names() if name.startswith(incomplete)]
+
+
+def complete_format(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Formats that a command writes, for the completion of shells."""
+    from dymn_cli.convert import FORMATS
+
+    kinds = {"tag": ("tags",), "events": ("events",), "embed": ("embeddings",)}.get(ctx.command.name or "")
+    names = dict.fromkeys(name for kind in kinds or FORMATS for name in FORMATS[kind])
+    return [name for name in names if name.startswith(incomplete)]
 
 
 # ---------------------------------------------------------------------- input
@@ -303,7 +317,13 @@ class OutputOptions:
 
     format: Annotated[
         str | None,
-        opt("-f --format", "FORMAT", "Default: by the suffix of --out (see above).", OUTPUT),
+        opt(
+            "-f --format",
+            "FORMAT",
+            "Default: by the suffix of --out (see above).",
+            OUTPUT,
+            autocompletion=complete_format,
+        ),
     ] = None
     out: Annotated[
         str | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import time
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+
+from dymn_cli import atomic
 
 Fake = Callable[..., Any]
 Record = Callable[..., str]
@@ -135,6 +138,55 @@ def test_a_folder_that_grew_replaces_no_file_of_somebody_else(fake: Fake, dymn: 
     refused = fake("tag", few, "other.wav", "--out-dir", "t")
     assert (refused.returncode, "t/other.wav.csv: the file exists" in refused.err) == (5, True)
     assert (dymn.cwd / "t/other.wav.csv").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tag", "few", "-o", "few/a.wav", "-f", "csv"),
+        ("tag", "few/a.wav", "-o", "hard.wav", "-f", "csv"),
+        ("tag", "few", "--embed", "soft"),
+        ("embed", "few/a.wav", "-o", "few/a.wav", "-f", "npy"),
+        ("events", "--files-from", "-", "-o", "few/a.wav", "-f", "csv"),
+        ("tag", "few/b.wav", "--files-from", "names", "-o", "names", "-f", "csv"),
+        ("report", "few/b.wav", "soft.html", "-o", "soft.html"),
+        ("convert", "few/t.csv", "t.csv"),
+        ("plot", "few/a.wav", "-o", "hard.png"),
+        ("search", "few", "few/a.wav", "-o", "few/a.wav"),
+        ("watch", "few", "-o", "few/a.wav", "-f", "csv"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_force_replaces_no_input(fake: Fake, dymn: Any, few: str, words: tuple[str, ...]) -> None:
+    cwd = dymn.cwd
+    fake("events", "few/b.wav", "-o", "few/t.csv")
+    for linked, link in (("few/a.wav", "hard.wav"), ("few/a.wav", "hard.png"), ("few/t.csv", "t.csv")):
+        os.link(cwd / linked, cwd / link)
+    for link in ("soft", "soft.html"):
+        (cwd / link).symlink_to("few/a.wav")
+    (cwd / "names").write_text("few/a.wav\n")
+    before = {path: path.read_bytes() for path in cwd.rglob("*") if path.is_file()}
+    ran = fake(*words, "--force", input=b"few/b.wav\nfew/a.wav\n" if "-" in words else None)
+    assert ran.returncode == 2, ran.err
+    assert " is also an input; write to another file\n" in ran.err
+    assert {path: path.read_bytes() for path in cwd.rglob("*") if path.is_file()} == before
+
+
+def test_a_full_disk_says_that_results_are_kept(
+    fake: Fake, few: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(self: object, *, replace: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.Part, "publish", no_space)
+        ran = fake("tag", "few/a.wav", "few/b.wav", "-o", "t.jsonl")
+    assert (ran.returncode, ran.err.splitlines()[-1]) == (
+        5,
+        "dymn: error: t.jsonl: no space left on device; free some space, or write to another disk;"
+        " what is done so far is kept",
+    )
+    assert "2 results were there already" in fake("tag", "few/a.wav", "few/b.wav", "-o", "t.jsonl").err
 
 
 @pytest.mark.process
@@ -295,7 +347,7 @@ def test_standard_input_has_a_limit(dymn: Any, few: str, more: tuple[object, ...
     zeros = "head -c 9000000 /dev/zero | dymn tag -"
     ran = dymn.shell(f"{zeros} few/b.wav -k 1 --max-input 5M {' '.join(map(str, more))}")
     assert (ran.returncode, [row[0] for row in ran.rows]) == (6, ["few/b.wav"])
-    assert "-: the stream has more than 5,000,000 bytes; --max-input allows more" in ran.err
+    assert "standard input: the stream has more than 5,000,000 bytes; --max-input allows more" in ran.err
 
 
 @pytest.mark.parametrize("size", ["", "0", "-5", "5X", "many", "1e9", "5 M B"])

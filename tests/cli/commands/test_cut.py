@@ -149,6 +149,17 @@ def test_what_makes_no_sense_is_refused(dymn: Run) -> None:
     assert not Path("c").exists()
 
 
+@pytest.mark.parametrize("track", ["night.txt", "labels.lab", "day.srt", "day.vtt"])
+def test_a_track_without_a_recording_says_so(track: str, dymn: Run) -> None:
+    cue = "00:00:01,000 --> 00:00:02,000\nSiren\n"
+    lines = {"srt": f"1\n{cue}", "vtt": f"WEBVTT\n\n{cue.replace(',', '.')}"}
+    Path(track).write_text(lines.get(track[-3:], "1.0\t2.0\tSiren\n"))
+    Path("night.wav").rename("other.wav")
+    code, _, said = dymn("cut", track, "-o", "clips")
+    assert (code, f"failed: {track}: names no recording; --audio FILE does\n" in said) == (3, True), said
+    assert dymn("cut", track, "-o", "clips", "--audio", "other.wav")[0] == 0
+
+
 @pytest.mark.parametrize("name", ["jsonl", "csv"])
 @pytest.mark.parametrize("windows", [[], ["--windows"]])
 def test_tags_are_cut_as_their_windows(name: str, windows: list[str], dymn: Run) -> None:

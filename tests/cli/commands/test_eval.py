@@ -210,6 +210,7 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
         (["sounds", "--truth", "other.csv"], 3, "other.csv: no row matches a recording"),
         (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is not a score between 0 and 1"),
         (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio cannot be evaluated together"),
+        (["p.csv.out", "--truth", "truth.csv"], 2, "p.csv.out: not a result that can be evaluated; one of"),
         (["sounds", "--truth", "truth.csv", "-f", "xml"], 2, "unknown format 'xml'"),
         (
             ["sounds", "--truth", "truth.csv", "-o", "eval.xlsx"],
@@ -232,6 +233,7 @@ def test_what_makes_no_sense_is_said_in_a_line(
     (dymn.cwd / "other.csv").write_text("file,label\nx.wav,Dog\n")
     header = "source,channel,start_s,end_s,rank,label,mid,score"
     (dymn.cwd / "nan.csv").write_text(f"{header}\n0.wav,mix,0.0,1.0,1,Dog,,nan\n")
+    (dymn.cwd / "p.csv.out").write_text(f"{header}\n0.wav,mix,0.0,1.0,1,Dog,,0.5\n")
     ran = fake("eval", *arguments, "-q")
     assert (ran.returncode, ran.stdout) == (code, b"")
     assert said in ran.err

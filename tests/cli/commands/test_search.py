@@ -65,12 +65,16 @@ def test_names_of_the_library_are_examples(fake: Fake, library: str) -> None:
     (answer,) = json.loads(ran.out)
     assert answer["query"] == "low1.wav - mid.wav"
     assert [match["source"] for match in answer["matches"]] == ["lib/low2.wav"]
-    assert fake("search", library, "--like", "none.wav").returncode == 2
+    assert fake("search", library, "--like", "low1", "-k", 1).rows[0][3] == "lib/low2.wav"
+    none = fake("search", library, "--like", "hihg")
+    assert none.returncode == 2
+    assert none.err.startswith("dymn: error: hihg: neither in lib.npy nor a file; nearest: high.wav, ")
 
 
 def test_a_folder_keeps_an_index_and_embeds_only_what_is_new(fake: Fake, sounds: str, dymn: Any) -> None:
     first = fake("search", sounds, "lib/mid.wav", "-k", 1)
     assert "4 of 4 files" in first.err
+    assert [row[3] for row in first.rows] == ["lib/mid.wav"]
     again = fake("search", sounds, "lib/mid.wav", "-k", 1)
     assert again.out == first.out
     assert "to embed" not in again.err
@@ -78,6 +82,7 @@ def test_a_folder_keeps_an_index_and_embeds_only_what_is_new(fake: Fake, sounds:
     (dymn.cwd / "lib/high.wav").unlink()
     ran = fake("search", sounds, "lib/mid.wav")
     assert "1 of 4 files" in ran.err
+    assert "./lib/low1.wav" in {row[2] for row in fake("duplicates", "./lib/").rows}
     assert {row[3].rpartition("/")[2] for row in ran.rows} == {"low1.wav", "low2.wav", "mid.wav", "new.wav"}
 
 
@@ -269,6 +274,7 @@ def test_a_playlist_is_relative_to_where_it_lies(fake: Fake, library: str, dymn:
         (("none.npy", "lib/low1.wav"), 3, "none.npy"),
         (("lib.npy",), 2, "nothing to look for"),
         (("lib.npy", "lib/low1.wav", "--start", "5"), 3, "ends before"),
+        (("lib.npy", "lib/low1.wav", "--start", "3", "--end", "2"), 2, "--start 3 --end 2: not two"),
         (("lib.npy", "lib/low1.wav", "--min-similarity", "1.1"), 1, "similar enough"),
     ],
 )
@@ -294,7 +300,8 @@ def test_duplicates_say_what_differs(fake: Fake, library: str, dymn: Any) -> Non
     assert document["threshold"] == 0.85
     assert [one["source"] for one in document["duplicates"]] == ["lib/low1.wav", "lib/low2.wav"]
     assert document["duplicates"][0]["rate_hz"] == 32_000
-    assert "1 group at a similarity of 0.85 or more (auto)" in ran.err
+    assert "1 group at a similarity of 0.85 or more (auto) or with the same sound\n" in ran.err
+    assert "or more (auto)\n" in fake("duplicates", library, "--no-check").err
     shutil.rmtree(dymn.cwd / "lib")
     gone = fake("duplicates", library)
     assert [row[-5:] for row in gone.rows] == [[""] * 5] * 2

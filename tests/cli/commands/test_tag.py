@@ -664,6 +664,7 @@ def test_both_runtimes_answer_alike(
         (["-o", "f.csv", "--failures", "f.csv"], "--out and --failures would both write it"),
         (["-o", "e.index.csv", "--embed", "e.npy"], "--out and --embed would both write it"),
         (["--out-dir", ""], "--out-dir is empty"),
+        (["--embed", "e.txt"], "--embed e.txt: no format of embeddings has this suffix; .npy, .jsonl, "),
     ],
 )
 def test_two_results_cannot_have_one_name(
