@@ -204,7 +204,7 @@ def test_a_run_with_other_settings_is_refused(world: World) -> None:
     world.run(prepared, "work", (2,)).run(Silent())
     with pytest.raises(OutputError, match="differs in seed"):
         world.run(prepared, "work", (2,), seed=1)
-    with pytest.raises(OutputError, match="another budget"):
+    with pytest.raises(OutputError, match="differs in budget"):
         world.run(prepared, "work", (3,))
     other = world.prepared(tiny(PAPER, rate=1.0))
     with pytest.raises(OutputError, match="another recipe"):
