@@ -207,7 +207,7 @@ def test_a_run_with_other_settings_is_refused(world: World) -> None:
     with pytest.raises(OutputError, match="differs in budget"):
         world.run(prepared, "work", (3,))
     other = world.prepared(tiny(PAPER, rate=1.0))
-    with pytest.raises(OutputError, match="another recipe"):
+    with pytest.raises(OutputError, match="differs in recipe"):
         world.run(other, "work", (2,))
     assert world.run(other, "work", (2,), resume=False).run(Silent()) == "finished"
 
