@@ -17,13 +17,13 @@ similarity that a share of SHARE of the random pairs of the library exceeds. For
 what is left to 1 shrinks by SHRINK, so the threshold is 1 - (1 - u) · SHRINK ^ log10(SHARE · 5 n); but not
 above HIGHEST, because in a library of nothing but copies no pair is random. SHRINK was measured by
 `python -m dymn_cli.bench.retrieval` on half of 858 recordings of 56 sources, with an earlier model; the one
-that ships gives 0.58 there. In the other half, 429 recordings and copies of 149 of them, the threshold was
-0.803 with the model that ships (0.795 calibrated for the first half) and found
+that ships gives 0.57 there. In the other half, 429 recordings and copies of 149 of them, the threshold was
+0.803 with the model that ships (0.792 calibrated for the first half) and found
 
-    MP3 of 32 kbit/s 60 %, a tenth cut off at each end 86 %, +6 dB 97 %, -6 dB and ±1 semitone 100 %
+    MP3 of 32 kbit/s 62 %, a tenth cut off at each end 86 %, +6 dB 98 %, -6 dB and ±1 semitone 100 %
 
-of the copies, and 144 of 844,734 wrong pairs, among them sounds that two sources have from the same hand;
-with the sound of likely pairs, 93 %, 98 %, 99 %, 100 % and 161 pairs.
+of the copies, and 147 of 844,734 wrong pairs, among them sounds that two sources have from the same hand;
+with the sound of likely pairs, 95 %, 98 %, 99 %, 100 % and 165 pairs.
 """
 
 from __future__ import annotations

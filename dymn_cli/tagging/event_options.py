@@ -31,7 +31,7 @@ Method = Literal["frames", "windows"]
 
 # Chosen with `dymn_cli.bench.placing`; each by method.
 WINDOW_S = {"frames": 10.0, "windows": 5.0}
-ON = {"frames": 0.14, "windows": 0.3}
+ON = {"frames": 0.16, "windows": 0.3}
 OFF_SHARE = {"frames": 0.4, "windows": 0.25}  # of `on`
 MAX_GAP_S = {"frames": 0.64, "windows": 0.0}
 
@@ -60,7 +60,7 @@ class EventOptions:
     Args:
         method: "frames" asks the model about each step of a window (0.32 s with most models); "windows"
             compares windows that overlap.
-        on: an event's score reaches this somewhere; None for the method's default, 0.14 or 0.3.
+        on: an event's score reaches this somewhere; None for the method's default, 0.16 or 0.3.
         off: and falls below this nowhere; None for a share of `on`: 0.4, or a quarter.
         thresholds: (label, on) pairs: labels with an `on` of their own. Their `off` is the same share of it
             as it is for the others.

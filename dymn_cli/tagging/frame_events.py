@@ -25,7 +25,7 @@ its steps of 40 ms, as its authors do.
 **Ends.** A sound that is sure is heard a step before it begins and after it ends, because each step has seen
 more than itself. So an end is not where the score falls below `off`, but where it crosses half of the highest
 score within two seconds of it, inside the event; between the middles of two steps, in proportion. With 240
-known sounds in quiet, half of the ends were within 0.14 s of the right place.
+known sounds in quiet, half of the ends were within 0.13 s of the right place.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
 `min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark",

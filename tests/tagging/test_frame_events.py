@@ -318,7 +318,7 @@ def test_a_damaged_calibration_is_an_error_of_the_model(text: str, tmp_path: Pat
 
 def test_defaults_follow_the_method() -> None:
     frames, compared = EventOptions(), EventOptions(method="windows")
-    assert (frames.on_score, frames.gap_s) == (0.14, 0.64)
+    assert (frames.on_score, frames.gap_s) == (0.16, 0.64)
     assert frames.off_score == pytest.approx(0.056)
     assert (compared.on_score, compared.gap_s) == (0.3, 0.0)
     assert compared.off_score == pytest.approx(0.075)

@@ -84,7 +84,7 @@ class ListenSelect:
     descendants: Descendants = False
     on: Annotated[
         float | None,
-        opt("-t --on", "X", "An event reaches this score (default: 0.14); --tags: only such scores.", SELECT),
+        opt("-t --on", "X", "An event reaches this score (default: 0.16); --tags: only such scores.", SELECT),
     ] = None
     off: Annotated[
         float | None,

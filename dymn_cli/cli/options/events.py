@@ -41,7 +41,7 @@ class EventSelect:
         opt(
             "-t --on",
             "X",
-            "An event reaches this score (default: 0.14; --method windows: 0.3).",
+            "An event reaches this score (default: 0.16; --method windows: 0.3).",
             SELECT,
         ),
     ] = None
