@@ -319,7 +319,7 @@ def test_a_damaged_calibration_is_an_error_of_the_model(text: str, tmp_path: Pat
 def test_defaults_follow_the_method() -> None:
     frames, compared = EventOptions(), EventOptions(method="windows")
     assert (frames.on_score, frames.gap_s) == (0.16, 0.64)
-    assert frames.off_score == pytest.approx(0.056)
+    assert frames.off_score == pytest.approx(0.064)
     assert (compared.on_score, compared.gap_s) == (0.3, 0.0)
     assert compared.off_score == pytest.approx(0.075)
     assert (default_hop_s(10, "frames"), default_hop_s(10, "windows")) == (8.0, 2.0)
