@@ -123,10 +123,13 @@ def export(
         raise UsageError("ONNX is a binary format, not for a terminal", hint="-o model.onnx")
     from dymn_cli.store.registry import resolve
     from dymn_cli.writers import check_target
+    from dymn_cli.writers.target import input_guard
 
     resolve(model)  # before PyTorch is loaded, which takes seconds; so are the clips, the place to write to
     if not to_stdout:
         check_target(out, force=force)
+    for name in (model, *clips):
+        input_guard(out)(name)
     _check_clips(clips)
     from dymn_cli.export.onnx_file import ExportOptions, export_onnx, exportable
 

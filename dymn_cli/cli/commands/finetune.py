@@ -161,7 +161,8 @@ def finetune(
         raise UsageError("no output file for the model", hint="-o my.safetensors")
     work.check()
     places = _Places.of(out)
-    evaluation_view.check_outputs(out, places.log, places.thresholds, plot, force=force)
+    outs = (out, places.log, places.thresholds, plot)
+    evaluation_view.check_outputs(*outs, inputs=(data.data, model), force=force)
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is not between 0 and 1")
     if plot is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dymn_cli.cli.options.declare import opt
@@ -113,15 +113,19 @@ def choose_output(output: OutputOptions) -> str:
     return suffix
 
 
-def check_outputs(*outs: str | None, force: bool) -> None:
+def check_outputs(*outs: str | None, inputs: Iterable[str | None] = (), force: bool) -> None:
     """Say before any work is done that a file could not be written.
 
     Raises:
+        UsageError: it is also an input.
         OutputError: it exists, or its folder cannot be written to.
     """
     from dymn_cli.writers import check_target
-    from dymn_cli.writers.target import is_stdout
+    from dymn_cli.writers.target import input_guard, is_stdout
 
+    guard = input_guard(*outs)
+    for name in inputs:
+        guard(name)
     for out in outs:
         if out is not None and not is_stdout(out):
             check_target(out, force=force)

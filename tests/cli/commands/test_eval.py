@@ -45,6 +45,14 @@ def write_csv(path: Path, rows: list[list[str]]) -> None:
         csv.writer(file).writerows(rows)
 
 
+@pytest.mark.parametrize("option", ["--out", "--write-thresholds"])
+def test_no_output_replaces_the_ground_truth(option: str, fake: Fake, dymn: Any, truth: str) -> None:
+    before = (dymn.cwd / truth).read_bytes()
+    ran = fake("eval", "sounds", "--truth", truth, option, truth, "--force")
+    assert (ran.returncode, (dymn.cwd / truth).read_bytes()) == (2, before)
+    assert "truth.csv is also an input" in ran.err
+
+
 def test_audio_is_tagged_and_judged(fake: Fake, truth: str) -> None:
     ran = fake("eval", "sounds", "--truth", truth, "-f", "csv")
     assert ran.returncode == 0, ran.err
