@@ -16,7 +16,7 @@ from dymn_cli.tagging.events import EventOptions, default_hop_s, default_window_
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
-from dymn_cli.values import listed
+from dymn_cli.values import listed_labels
 from dymn_cli.writers import EVENT_FORMATS, ROW_FORMATS, Provenance, WriterOptions, event_writer, open_events
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class EventAnalysis(Analysis[SourceEvents]):
     def _why_nothing(self) -> str:
         """Why no source has an event, in one sentence."""
         wanted = self._wanted
-        of = f" of {listed(wanted.labels)}" if wanted.labels else ""
+        of = f" of {listed_labels(wanted.labels)}" if wanted.labels else ""
         return f"no event{of} passes {'its threshold' if wanted.thresholds else f'-t {wanted.on_score:g}'}"
 
     def _writing_of(self, run: Run[SourceEvents]) -> WriterOptions:

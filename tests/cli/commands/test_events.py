@@ -316,7 +316,7 @@ def test_help_says_what_cannot_be_resolved(in_process) -> None:
 
 
 def test_a_threshold_that_nothing_reaches_is_said(in_process, street: Path) -> None:
-    for more, said in (((), "no event"), (("-l", "Siren"), "no event of Siren")):
+    for more, said in (((), "no event"), (("-l", "Siren"), 'no event of "Siren"')):
         ran = in_process("events", street, "-t", 0.999, *more)
         assert (ran.returncode, ran.out) == (0, "")
         assert f"dymn: warning: {said} passes -t 0.999\n" in ran.err
