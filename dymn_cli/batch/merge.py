@@ -124,8 +124,7 @@ def _require_distinct(shares: Sequence[str], whole: str) -> None:
         if real in seen:
             raise UsageError(f"{share} is given twice" if seen[real] == share else f"{share} is {seen[real]}")
         seen[real] = share
-    for share in shares:
-        input_guard(whole)(share)
+    input_guard(whole)(*shares)
 
 
 def _require_format(shares: Sequence[str], name: str) -> None:

@@ -426,22 +426,23 @@ def check_target(out: str, *, force: bool = False) -> None:
             raise _exists(out)
 
 
-def input_guard(*outs: str | None) -> Callable[[str | None], None]:
-    """What refuses an input by its name: one that an output would replace, whatever it is called there.
+def input_guard(*outs: str | None) -> Callable[..., None]:
+    """What refuses inputs by their names: those that an output would replace, whatever they are called there.
 
     Args:
         outs: files or URIs that are about to be written; None is none.
 
     Returns:
-        A function that raises UsageError for the name of such an input.
+        A function of any number of names, None among them, that raises UsageError for such an input.
     """
     files = [out for out in outs if out is not None and not is_stdout(out)]
     out_of = {identity: out for out in files if (identity := _identity(out)) is not None}
 
-    def check(name: str | None) -> None:
-        out = out_of.get(_identity(name)) if out_of and name not in (None, "-") else None
-        if out is not None:
-            raise UsageError(f"{out} is also an input", hint="write to another file")
+    def check(*names: str | None) -> None:
+        for name in names if out_of else ():
+            out = None if name in (None, "-") else out_of.get(_identity(name))
+            if out is not None:
+                raise UsageError(f"{out} is also an input", hint="write to another file")
 
     return check
 

@@ -128,8 +128,7 @@ def export(
     resolve(model)  # before PyTorch is loaded, which takes seconds; so are the clips, the place to write to
     if not to_stdout:
         check_target(out, force=force)
-    for name in (model, *clips):
-        input_guard(out)(name)
+    input_guard(out)(model, *clips)
     _check_clips(clips)
     from dymn_cli.export.onnx_file import ExportOptions, export_onnx, exportable
 

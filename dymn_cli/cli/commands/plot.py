@@ -79,8 +79,7 @@ def plot(
     _require_sense(recording, start, end, channel, events, top, dpi)
     check_picture(out)
     check_target(out, force=force)
-    for name in (recording, events, select.thresholds):
-        input_guard(out)(name)
+    input_guard(out)(recording, events, select.thresholds)
     curves: Curves | None = None
     if events is not None:
         found: Sequence[Event] = _read_events(events, recording, select)

@@ -161,8 +161,7 @@ def report(
         _from_recordings(making, EventAnalysis(inputs, model, time, select), places, model.threads)
         return
     places.check(None)
-    for name in inputs.inputs:
-        input_guard(page.out)(name)
+    input_guard(page.out)(*inputs.inputs)
     found_by = gather_results(inputs.inputs, gathering, format_name=from_format)
     found = gathering.finish()
     if not found.overview.n_spans:

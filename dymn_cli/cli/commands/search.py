@@ -114,8 +114,7 @@ def search(
         raise UsageError("standard input cannot be both the library and a query")
     form = _form(found)
     _check_places(found)
-    for name in (library, *given, *query.like, *query.unlike):
-        input_guard(found.out)(name)
+    input_guard(found.out)(library, *given, *query.like, *query.unlike)
     recordings = recordings_of(library, audio)
     index = index_of(library_of(library, model, messages), use_index, messages)
     found_by = _like(index, query, model) if query.like else _each(index, given, query, model, messages)

@@ -123,9 +123,7 @@ def check_outputs(*outs: str | None, inputs: Iterable[str | None] = (), force: b
     from dymn_cli.writers import check_target
     from dymn_cli.writers.target import input_guard, is_stdout
 
-    guard = input_guard(*outs)
-    for name in inputs:
-        guard(name)
+    input_guard(*outs)(*inputs)
     for out in outs:
         if out is not None and not is_stdout(out):
             check_target(out, force=force)
