@@ -75,8 +75,8 @@ class Locator:
 
     def _places(self, source: str) -> Iterator[str]:
         """Where it may lie below the root: nothing in a name leads out of it."""
-        for separators in SEPARATORS:
-            parts = [part for part in re.split(separators, source) if part not in ("", ".", "..")]
+        for words in _splits(source):
+            parts = [part for part in words if part not in ("", ".", "..")]
             for n in range(len(parts)):
                 yield os.path.join(str(self._root), *parts[n:])  # noqa: PTH118
 
@@ -102,7 +102,7 @@ class Locator:
                     path = os.path.join(folder, name)  # noqa: PTH118
                     self._by_name.setdefault(name, []).append(path)
                     self._by_name.setdefault(_stem(name), []).append(path)
-        names = [re.split(separators, source)[-1] for separators in SEPARATORS]
+        names = [words[-1] for words in _splits(source)]
         name = next(filter(self._by_name.get, names), names[-1])
         found = self._by_name.get(name, [])
         if len(found) > 1:
@@ -114,6 +114,12 @@ class Locator:
     @staticmethod
     def _missing(source: str, hint: str) -> str:
         raise AudioNotFoundError(f"{source}: no such recording", hint=hint)
+
+
+def _splits(source: str) -> list[list[str]]:
+    """Its folders and its name by each of `SEPARATORS`; once where these agree."""
+    found = [re.split(separators, source) for separators in SEPARATORS]
+    return found[:1] if found[0] == found[-1] else found
 
 
 def _stem(name: str) -> str:
