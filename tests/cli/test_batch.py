@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -534,7 +534,10 @@ def test_shares_put_together_are_the_whole(in_process, few: Path, suffix: str) -
 
 
 def peak_mb(pid: int) -> float:
-    """The largest resident set of a process so far; 0 where it is gone."""
+    """The largest resident set of a process so far; 0 where it is gone.
+
+    A fork has its parent's until it runs its own program, from which on its own is counted.
+    """
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -555,10 +558,10 @@ def test_memory_does_not_grow_with_the_length_of_a_file(
         write_long(path, minutes)
         arguments = ("tag", path, "--windows", *CUT, "-o", f"{minutes}.csv", *how)
         with dymn.start(*arguments, stderr=subprocess.DEVNULL) as process:
-            seen: dict[int, float] = {}
+            seen: dict[int, float] = defaultdict(float)
             while process.poll() is None:
                 for pid in (process.pid, *children(process.pid)):
-                    seen[pid] = max(seen.get(pid, 0.0), peak_mb(pid))
+                    seen[pid] = peak_mb(pid) or seen[pid]
                 time.sleep(0.01)
         assert process.returncode == 0
         peaks[minutes] = sum(seen.values())
