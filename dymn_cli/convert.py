@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from dymn_cli.audio.discover import Found
 from dymn_cli.errors import DymnError, UsageError
 from dymn_cli.results import AudioInfo, ClipResult, Failure, SourceEvents
+from dymn_cli.values import counted
 from dymn_cli.writers import (
     EMBEDDING_FORMATS,
     EVENT_FORMATS,
@@ -35,7 +36,6 @@ from dymn_cli.writers import (
     tag_writer,
 )
 from dymn_cli.writers.folder import ResultFolder
-from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,6 +13,7 @@ from dymn_cli.errors import UsageError
 
 __all__ = [
     "bytes_text",
+    "counted",
     "listed",
     "listed_labels",
     "names_of",
@@ -169,3 +170,9 @@ def bytes_text(n_bytes: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things whose plural ends in s: 1 recording, 1,200 recordings, 3 classes."""
+    ending = "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{'' if number == 1 else ending}"

@@ -25,10 +25,10 @@ from dymn_cli.errors import (
     os_error_text,
 )
 from dymn_cli.results import Failure
-from dymn_cli.values import require_choice, require_number
+from dymn_cli.values import counted, require_choice, require_number
 from dymn_cli.writers.beside import failures_of
 from dymn_cli.writers.lists import write_failures
-from dymn_cli.writers.spelling import counted, seconds
+from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.target import open_target
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dymn_cli.plotting.picture import save_picture
-from dymn_cli.writers.spelling import counted
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 from dymn_cli.model.config import STEM_STRIDE, Block, ModelConfig, Position
 
-__all__ = [
-    "ROLES", "Layer", "TensorSpec", "is_optional", "is_trained", "is_unused", "layers", "state_shapes",
-]  # fmt: skip
+__all__ = ["ROLES", "Layer", "TensorSpec", "is_optional", "is_unused", "layers", "state_shapes"]
 
 ROLES: dict[Position, str] = {"expand": "exp", "depthwise": "depth", "project": "proj"}
 """How the published keys abbreviate the three convolutions of a block."""
@@ -86,11 +84,6 @@ class Extent:
 def is_optional(key: str) -> bool:
     """Whether a state dict may lack a tensor: how often BatchNorm was updated is of no use to it."""
     return key.endswith(".num_batches_tracked")
-
-
-def is_trained(key: str) -> bool:
-    """Whether a tensor is a weight by its name, and so no whole numbers, which a quantised file holds."""
-    return key.endswith((".weight", ".bias"))
 
 
 def is_unused(key: str, config: ModelConfig) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -31,6 +31,7 @@ __all__ = ["Library", "Place", "open_library"]
 MAX_META_BYTES = 1 << 20
 PIECE_BYTES = 1 << 24
 QUOTE, LINE_FEED = ord('"'), ord("\n")
+Rename = Callable[[str], str]
 
 
 class Place(NamedTuple):
@@ -59,8 +60,12 @@ class Library:
     provenance: Provenance | None
 
 
-def open_library(path: str) -> Library:
+def open_library(path: str, rename: Rename = str) -> Library:
     """Open what `dymn embed` wrote: an .npy file and its index, or another format with embeddings.
+
+    Args:
+        path: of the file.
+        rename: what places call a recording, by its name in the file; by default as there.
 
     Raises:
         InputError: it cannot be read, has no embeddings or no rows, or its index does not fit.
@@ -68,15 +73,13 @@ def open_library(path: str) -> Library:
     """
     if path.endswith(".npy"):  # not as a result, which is read by recordings: one may have a million rows
         with open_result_file(path):
-            return _from_npy(path)
+            return _from_npy(path, rename)
     with open_result(path) as result:
         if result.kind != "embeddings":
             raise InputError(f"{path}: {result.kind}, not embeddings", hint="dymn embed makes them")
         if result.format_name == "npy":
-            library = _from_npy(path)
-        else:
-            library = _in_memory(path, result, result.provenance)
-    return library
+            return _from_npy(path, rename)
+        return _in_memory(path, result, result.provenance, rename)
 
 
 class _IndexFile(Sequence[Place]):
@@ -85,13 +88,14 @@ class _IndexFile(Sequence[Place]):
     Args:
         path: of the file.
         n_rows: of the matrix.
+        rename: see `open_library`.
 
     Raises:
         InputError: it is missing, is no index, or has another number of rows.
     """
 
-    def __init__(self, path: str, n_rows: int) -> None:
-        self._path, self._n_rows = path, n_rows
+    def __init__(self, path: str, n_rows: int, rename: Rename) -> None:
+        self._path, self._n_rows, self._rename = path, n_rows, rename
         try:
             self._data = np.memmap(path, np.uint8, mode="r")
         except FileNotFoundError as exc:
@@ -122,7 +126,7 @@ class _IndexFile(Sequence[Place]):
         require_row(where, cells, INDEX)
         if cells[0] != str(row):
             raise InputError(f"{where}: {cells[0]!r} is not in its place")
-        return Place(cells[1], cells[2], time_of(cells[3], where), time_of(cells[4], where))
+        return Place(self._rename(cells[1]), cells[2], time_of(cells[3], where), time_of(cells[4], where))
 
     def __iter__(self) -> Iterator[Place]:
         return map(self.__getitem__, range(self._n_rows))
@@ -148,10 +152,10 @@ class _IndexFile(Sequence[Place]):
         return found
 
 
-def _from_npy(path: str) -> Library:
+def _from_npy(path: str, rename: Rename) -> Library:
     matrix = open_matrix(path)
     _require_rows(path, len(matrix))
-    places = _IndexFile(index_of(path), len(matrix))
+    places = _IndexFile(index_of(path), len(matrix), rename)
     meta = meta_of(path, "npy")
     try:
         document = json.loads(read_small(meta, InputError, max_bytes=MAX_META_BYTES))
@@ -162,14 +166,14 @@ def _from_npy(path: str) -> Library:
     return Library(path, matrix, places, provenance_of(document))
 
 
-def _in_memory(path: str, items: object, provenance: Provenance | None) -> Library:
+def _in_memory(path: str, items: object, provenance: Provenance | None, rename: Rename) -> Library:
     places: list[Place] = []
     vectors: list[NDArray[np.float32]] = []
     for item in items:  # type: ignore[attr-defined]
         if isinstance(item, Failure):
             continue
         for row in item:
-            places.append(Place(row.source, row.channel, row.start_s, row.end_s))
+            places.append(Place(rename(row.source), row.channel, row.start_s, row.end_s))
             vectors.append(row.embedding)
     _require_rows(path, len(vectors))
     return Library(path, np.stack(vectors).astype(np.float32), places, provenance)

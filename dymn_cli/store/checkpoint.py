@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError, os_error_text
 from dymn_cli.model.infer import CLASSIFIER_KEY, FAMILY_KEYS
-from dymn_cli.model.layout import is_optional, is_trained
 from dymn_cli.store.pickles import Global, Grammar, Ordered, PickleError, read_pickle
 from dymn_cli.store.registry import LARGEST_MODEL
+from dymn_cli.store.tensors import as_float32
 
 __all__ = ["read_checkpoint"]
 
@@ -414,17 +414,11 @@ def _arrays(
     by_kind = {kind: _numbers(data, kind, archive.order) for kind in kinds}
     for key, tensor in tensors.items():
         values = by_kind[tensor.storage.kind]
-        if values.dtype.kind in "iub" and is_trained(key):
-            raise ModelError(f"{where}: {key} holds whole numbers", hint="dymn reads no quantised weights")
         if tensor.is_whole and len(tensors) == 1:
             values = values.reshape(tensor.shape)
         else:
             values = _view(values, tensor).copy()  # so that no array keeps or shares the whole storage
-        with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused below
-            array = np.asarray(values, np.float32, order="C")
-        if not is_optional(key) and not np.isfinite(array).all():
-            raise ModelError(f"{where}: {key} holds values that are not finite")
-        yield key, array
+        yield key, as_float32(values, key, f"{where}: {key}")
 
 
 def _numbers(data: bytearray, kind: str, order: str) -> NDArray[np.generic]:

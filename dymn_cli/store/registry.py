@@ -25,6 +25,7 @@ from dymn_cli.errors import ChecksumError, ModelError, UsageError, WeightsMissin
 from dymn_cli.store import local
 from dymn_cli.store.identity import identify
 from dymn_cli.store.local import cache_folder
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from dymn_cli.frontend.melbank import FrontEndConfig
@@ -290,7 +291,7 @@ def _own(record: local.Record) -> ModelSpec:
         temperature=record.temperature,
         licence="",
         source=record.checkpoint_from,
-        summary=f"your own, {record.n_classes} class{'es' if record.n_classes != 1 else ''}",
+        summary=f"your own, {counted(record.n_classes, 'class')}",
         n_classes=record.n_classes,
         purpose="embeddings" if record.purpose == "embeddings" else "tags",
         hop_ms=record.hop_ms,

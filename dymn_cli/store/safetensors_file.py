@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError
-from dymn_cli.model.layout import is_optional, is_trained
 from dymn_cli.small_files import read_small
 from dymn_cli.store.registry import LARGEST_MODEL
+from dymn_cli.store.tensors import as_float32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,25 +50,18 @@ def parse_safetensors(data: bytes, where: str) -> tuple[dict[str, str], dict[str
     tensors = {}
     for key, entry in entries:
         name = key if key.isprintable() and len(key) <= LONGEST_KEY else repr(key[:LONGEST_KEY])
-        if entry["dtype"] == "I64" and is_trained(key):
-            raise ModelError(f"{where}: {name} holds whole numbers", hint="dymn reads no quantised weights")
-        tensors[key] = _tensor(entry, f"{where}: {name}")
-        if not is_optional(key) and not np.isfinite(tensors[key]).all():
-            raise ModelError(f"{where}: {name} holds values that are not finite")
+        tensors[key] = as_float32(_values(entry, f"{where}: {name}"), key, f"{where}: {name}")
     return metadata, tensors
 
 
-def _tensor(entry: Mapping[str, Any], where: str) -> NDArray[np.float32]:
-    """The array of an entry; float32 is not copied."""
+def _values(entry: Mapping[str, Any], where: str) -> NDArray[np.generic]:
+    """The values of an entry, as they are stored."""
     dtype = NUMBERS.get(entry["dtype"])
     if dtype is None:
         raise ModelError(
             f"{where} holds {entry['dtype']} numbers", hint=f"dymn reads {', '.join(sorted(NUMBERS))}"
         )
     try:
-        shaped = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        return np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     except (ValueError, OverflowError) as exc:  # a hundred dimensions, or 0 × 2**63
         raise UnsafeWeightsError(f"{where} has an impossible shape") from exc
-    with np.errstate(over="ignore"):  # overflow becomes infinity, which is refused later
-        values: NDArray[np.float32] = shaped.astype(np.float32, copy=False)
-    return values

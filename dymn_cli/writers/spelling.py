@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 
 __all__ = [
     "clock_text",
-    "counted",
     "name_bytes",
     "readable",
     "seconds",
@@ -25,12 +24,6 @@ __all__ = [
 _SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls of terminals and text, surrogates, separators
 _JOINERS = "\u200c\u200d"  # within words of some scripts, and within emoji
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things whose plural ends in s: 1 recording, 1,200 recordings, 3 classes."""
-    ending = "es" if what.endswith("s") else "s"
-    return f"{number:,} {what}{'' if number == 1 else ending}"
 
 
 def name_bytes(text: str) -> bytes:

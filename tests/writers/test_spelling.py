@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dymn_cli.writers.spelling import counted, name_bytes, readable, seconds, visible, visible_rows
+from dymn_cli.values import counted
+from dymn_cli.writers.spelling import name_bytes, readable, seconds, visible, visible_rows
 
 
 @pytest.mark.parametrize("raw", [b"plain.wav", "föö.wav".encode(), b"f\xf6\xf6.wav", b"\xff\xfe\xed\xa0\x80"])

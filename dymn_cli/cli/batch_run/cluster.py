@@ -18,7 +18,7 @@ from dymn_cli.scale.engine import Actors, ClusterRun, Stage, Table, describe
 from dymn_cli.scale.output import FAILURES, ResultSet
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.tagging.tagger import usable_cores
-from dymn_cli.writers.spelling import counted
+from dymn_cli.values import counted
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:

@@ -11,13 +11,11 @@ stamps are written last: a process that is killed before goes on from its journa
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, overload
+from typing import TYPE_CHECKING, Annotated, Any
 
 from dymn_cli._version import __version__
 from dymn_cli.atomic import atomic_write
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.report.locate import Recordings
-    from dymn_cli.search import Index, Library, Place
+    from dymn_cli.search import Index, Library
 
 __all__ = ["LibraryName", "UseIndex", "index_of", "library_of", "recordings_of"]
 
@@ -47,32 +45,6 @@ UseIndex = Annotated[
         show_default=False,
     ),
 ]
-
-
-class _PlacesBelow(Sequence["Place"]):
-    """What the rows of a kept index are, named below a folder as that was typed.
-
-    Args:
-        folder: as it was typed.
-        places: by their real paths.
-    """
-
-    def __init__(self, folder: str, places: Sequence[Place]) -> None:
-        self._folder, self._places = folder, places
-        self._n_real = len(os.path.join(os.path.realpath(folder), ""))  # noqa: PTH118 - names may be bytes
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, row: int) -> Place: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[Place]: ...
-    def __getitem__(self, row: int | slice) -> Place | Sequence[Place]:
-        if isinstance(row, slice):
-            return [self[one] for one in range(*row.indices(len(self)))]
-        place = self._places[row]
-        return place._replace(source=os.path.join(self._folder, place.source[self._n_real :]))  # noqa: PTH118
 
 
 def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
@@ -103,8 +75,9 @@ def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
             lock.acquire()
         try:
             _refresh(path, out, model, messages)
-            library = open_library(str(out))
-            return dataclasses.replace(library, places=_PlacesBelow(path, library.places))
+            n_real = len(os.path.join(os.path.realpath(path), ""))  # noqa: PTH118 - names may be bytes
+            # The index holds real paths; the user's names begin with the folder as it was typed.
+            return open_library(str(out), lambda name: os.path.join(path, name[n_real:]))  # noqa: PTH118
         finally:
             lock.release()
 

@@ -30,9 +30,9 @@ from dymn_cli.prefetch import Prefetcher
 from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.tagging.tagger import usable_cores
+from dymn_cli.values import counted
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
-from dymn_cli.writers.spelling import counted
 from dymn_cli.writers.target import input_guard, is_there
 
 if TYPE_CHECKING:

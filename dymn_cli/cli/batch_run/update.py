@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.remote.uri import is_uri
-from dymn_cli.writers.spelling import counted
+from dymn_cli.values import counted
 from dymn_cli.writers.target import is_there
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from dymn_cli.cli.batch_run.watcher import save_failures, save_warnings
 from dymn_cli.cli.hooks import Hooks
 from dymn_cli.cli.signals import stop_on_signals
 from dymn_cli.errors import OutputError, os_error_text, os_errors_as
-from dymn_cli.writers.spelling import counted
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from dymn_cli.cli.batch_run.analysis import Analysis

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import InputError, PartialFailure
+from dymn_cli.values import counted
 from dymn_cli.writers.beside import failures_of, warnings_of
-from dymn_cli.writers.spelling import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

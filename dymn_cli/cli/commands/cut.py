@@ -77,8 +77,8 @@ def cut(
     from dymn_cli.convert import ROWS_AT_A_TIME
     from dymn_cli.cutting import Cutter, choose
     from dymn_cli.readers import Selection, open_result
+    from dymn_cli.values import counted
     from dymn_cli.writers import ONE_SOURCE
-    from dymn_cli.writers.spelling import counted
 
     if out is None and not dry_run:
         raise UsageError("no folder for the clips", hint="-o clips/")

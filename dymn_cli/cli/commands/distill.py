@@ -254,7 +254,7 @@ def _prepare(
     needs_training: bool = True,
 ) -> Prepared:
     from dymn_cli.train.distill.data import prepare
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     with messages.progress(None, shared_with_results=False) as tally:
 

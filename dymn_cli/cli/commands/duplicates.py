@@ -67,7 +67,7 @@ def duplicates(
     """Print groups of near-duplicates."""
     from dymn_cli.cli.terminal.progress import Share
     from dymn_cli.search import SameSound, group_duplicates
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
     from dymn_cli.writers.to_json import provenance_fields, source_fields
 
     least = _threshold(threshold)

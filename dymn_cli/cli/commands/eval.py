@@ -124,7 +124,7 @@ def evaluate_inputs(
     from dymn_cli.evaluation.score_files import SUFFIXES
     from dymn_cli.evaluation.thresholds import write_thresholds as write
     from dymn_cli.report.finished import is_result
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
     from dymn_cli.writers.target import is_stdout
 
     gone = next((name for name in inputs if not Path(name).exists()), None)

@@ -146,7 +146,7 @@ def finetune(
     """Train a model and write it."""
     from dymn_cli.cli.terminal.tables import choose_form, print_bytes, write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     form = choose_form(listing.format)
     recipe = how.read_recipe(data.dataset)
@@ -303,7 +303,7 @@ def _folder_of_stretches(out: str) -> Path:
 
 def _say(dataset: Dataset, messages: Messages) -> None:
     """Describe the data: a wrong guess must not pass unseen."""
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     kind = "several labels a recording (multi-label)" if dataset.is_multilabel else "one label a recording"
     size = f"{counted(len(dataset.examples), 'recording')}, {counted(len(dataset.classes), 'class')}"

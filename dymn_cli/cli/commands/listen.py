@@ -371,7 +371,7 @@ class _Session:
 
 
 def _summary(totals: Totals, keeper: ClipKeeper | None, hooks: Hooks | None, is_events: bool) -> str:
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     parts = [f"heard {totals.sound_s:,.1f} s", counted(totals.n_windows, "window")]
     if is_events:

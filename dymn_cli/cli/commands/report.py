@@ -224,7 +224,7 @@ class _Making:
     def write(self, found: Report, made_by: str, *, force: bool) -> None:
         """Hear the recordings, and write the page."""
         from dymn_cli.report.page import write_page
-        from dymn_cli.writers.spelling import counted
+        from dymn_cli.values import counted
         from dymn_cli.writers.target import open_target
 
         page, messages = self.page, self.messages
@@ -258,7 +258,7 @@ class _Making:
         """Pictures and links of all recordings, several at the same time."""
         from dymn_cli.report.sound import duration_of, hear_source, plan_pictures
         from dymn_cli.tagging.tagger import usable_cores
-        from dymn_cli.writers.spelling import counted
+        from dymn_cli.values import counted
         from dymn_cli.writers.target import is_stdout
 
         page, messages = self.page, self.messages

@@ -15,7 +15,7 @@ __all__ = ["require_clips", "tell"]
 
 def tell(summary: CutSummary, messages: Messages) -> None:
     """Say what was cut and what could not be."""
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     for failure in summary.failures:
         messages.failure(failure, DymnError(failure.message, hint=failure.hint))
@@ -33,7 +33,7 @@ def require_clips(summary: CutSummary) -> None:
         InputError: no recording could be read.
         PartialFailure: some could not.
     """
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     if summary.failures:
         failed = f"clips of {counted(len(summary.failures), 'recording')} are missing"

@@ -84,7 +84,7 @@ def end_with(n_failed: int, n_done: int) -> None:
     Raises:
         PartialFailure: some could not.
     """
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     if n_failed:
         raise PartialFailure(f"{n_failed} of {counted(n_failed + n_done, 'recording')} could not be used")
@@ -131,7 +131,7 @@ def check_outputs(*outs: str | None, inputs: Iterable[str | None] = (), force: b
 
 def warn_of_thresholds(evaluation: Evaluation, messages: Messages) -> None:
     """Say which classes are never reported, because no threshold is precise enough."""
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     if never := evaluation.never_precise:
         what = f"no threshold brings {counted(len(never), 'class')} to {evaluation.threshold_rule}"
@@ -185,7 +185,7 @@ def _tables(evaluation: Evaluation, console: Console) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
 
     wide = console.width >= ROOM_FOR_BARS
     names = ("class", "clips", "AP", "bar", "AUC", "d′", "from", "prec.", "recall", "F1")

@@ -33,7 +33,7 @@ def write_event_evaluation(
     Raises:
         OutputError: they cannot be written.
     """
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
     from dymn_cli.writers.target import is_stdout
 
     document = evaluation.document()
@@ -69,7 +69,8 @@ def _tables(evaluation: EventEvaluation, console: Console) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    from dymn_cli.writers.spelling import counted, visible
+    from dymn_cli.values import counted
+    from dymn_cli.writers.spelling import visible
 
     right = {"justify": "right"}
     names = ("events", "prec.", "recall", "F1", "prec. ∩", "recall ∩", "F1 ∩", "PSDS1", "PSDS2")

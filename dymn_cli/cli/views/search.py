@@ -170,7 +170,7 @@ def copy_recordings(answers: Answers, folder: Path, recordings: Recordings, mess
         OutputError: one cannot be written.
     """
     from dymn_cli.cutting.names import portable
-    from dymn_cli.writers.spelling import counted
+    from dymn_cli.values import counted
     from dymn_cli.writers.target import open_target
 
     n_copied = n_missing = 0

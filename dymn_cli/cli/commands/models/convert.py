@@ -15,8 +15,7 @@ from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.doctor.admission import self_test
 from dymn_cli.errors import ModelError, UsageError
-from dymn_cli.values import bytes_text
-from dymn_cli.writers.spelling import counted
+from dymn_cli.values import bytes_text, counted
 
 if TYPE_CHECKING:
     from dymn_cli.store.local import Record
