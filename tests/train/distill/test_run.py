@@ -26,7 +26,7 @@ from dymn_cli.train.distill.mixing import MixOptions  # noqa: E402
 from dymn_cli.train.distill.recipe import Budget, Recipe, built_in  # noqa: E402
 from dymn_cli.train.distill.run import DistillRun  # noqa: E402
 from dymn_cli.train.distill.student import initial_student  # noqa: E402
-from dymn_cli.train.distill.task import DistillTask  # noqa: E402
+from dymn_cli.train.distill.task import Batch, DistillTask  # noqa: E402
 from dymn_cli.train.distill.teachers import matching_maps  # noqa: E402
 from dymn_cli.train.distill.validation import ValidationSet  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
@@ -575,15 +575,35 @@ def test_labels_of_files_count_where_they_are_known(world: World, tmp_path: Path
         world.prepared(recipe, labels=tmp_path / "labels.csv")
 
 
+MIXES = dataclasses.replace(tiny(SMALL), label_weight=0.5)
+
+
+def run_on_mixes(world: World, table: Path, rows: str) -> tuple[DistillRun, DistillTask]:
+    """A run, and the task of its second stage, with the labels of a table that has a row for each clip."""
+    head, row = rows.splitlines()
+    filled = [row.format(source=source, take=take) for source in range(4) for take in range(4)]
+    table.write_text("\n".join([head, *filled]) + "\n")
+    run = world.run(world.prepared(MIXES, labels=table, holdout=0.0), "work", (1, 1))
+    return run, DistillTask(run.context, run.network, MIXES.stages[1], number=1, n_steps=1)
+
+
+def gradients_of_biases(
+    run: DistillRun, task: DistillTask, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients of the biases of the classes, (n_classes,): with the labels of a batch, and without."""
+    bias, found = run.network.classifier[-1].bias, []
+    for one in (batch, dataclasses.replace(batch, labels=None)):
+        bias.grad = None
+        task.loss(one, 0, task.student).total.backward()
+        found.append(bias.grad.clone())
+    return found[0], found[1]
+
+
 @pytest.mark.slow
 def test_labels_raise_the_targets_of_mixes(world: World, tmp_path: Path) -> None:
-    rows = [f"source{n}/take{take}.wav,class {n}" for n in range(4) for take in range(4)]
-    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
-    recipe = dataclasses.replace(tiny(SMALL), label_weight=0.5)
-    prepared = world.prepared(recipe, labels=tmp_path / "labels.csv", holdout=0.0)
-    assert prepared.context.corpus.labels.any()
-    run = world.run(prepared, "work", (1, 1))
-    task = DistillTask(prepared.context, run.network, recipe.stages[1], number=1, n_steps=1)
+    run, task = run_on_mixes(
+        world, tmp_path / "labels.csv", "file,label\nsource{source}/take{take}.wav,class {source}"
+    )
     batch = next(batch for batch in map(task.batch, range(30)) if (batch.labels == 1).any())
     named = batch.labels == 1
     assert not named[:, 4:].any()
@@ -593,32 +613,24 @@ def test_labels_raise_the_targets_of_mixes(world: World, tmp_path: Path) -> None
     with torch.no_grad():
         best.weight.zero_()
         best.bias.zero_()
-    task.loss(batch, 0, task.student).total.backward()
-    gradient = best.bias.grad.clone()
-    best.bias.grad = None
-    task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.backward()
-    raised = gradient < best.bias.grad - 1e-6  # towards more of the class
+    labelled, plain = gradients_of_biases(run, task, batch)
+    raised = labelled < plain - 1e-6  # towards more of the class
     assert raised[: named.shape[1]].tolist() == (batch.labels > 0).any(dim=0).tolist()
-    other = world.run(world.prepared(recipe, holdout=0.0), "work", (1, 1))
+    other = world.run(world.prepared(MIXES, holdout=0.0), "work", (1, 1))
     assert other.fingerprint["data"] != run.fingerprint["data"]
 
 
 @pytest.mark.slow
 def test_rejected_labels_lower_the_targets_of_mixes(world: World, tmp_path: Path) -> None:
-    rows = [f"source{n}/take{take}.wav,class 5,reject" for n in range(4) for take in range(4)]
-    (tmp_path / "review.csv").write_text("\n".join(["source,label,decision", *rows]) + "\n")
-    recipe = dataclasses.replace(tiny(SMALL), label_weight=0.5)
-    prepared = world.prepared(recipe, labels=tmp_path / "review.csv", holdout=0.0)
-    run = world.run(prepared, "work", (1, 1))
-    task = DistillTask(prepared.context, run.network, recipe.stages[1], number=1, n_steps=1)
+    run, task = run_on_mixes(
+        world,
+        tmp_path / "review.csv",
+        "source,label,decision\nsource{source}/take{take}.wav,class 5,reject",
+    )
     batch = next(batch for batch in map(task.batch, range(30)) if (batch.labels[:, 5] < 0).any())
     assert batch.labels.unique().tolist() in ([-1, 0], [-1])
-    best = run.network.classifier[-1]
-    task.loss(batch, 0, task.student).total.backward()
-    gradient = best.bias.grad.clone()
-    best.bias.grad = None
-    task.loss(dataclasses.replace(batch, labels=None), 0, task.student).total.backward()
-    lowered = gradient > best.bias.grad + 1e-7  # towards less of the class
+    labelled, plain = gradients_of_biases(run, task, batch)
+    lowered = labelled > plain + 1e-7  # towards less of the class
     assert lowered.nonzero().flatten().tolist() == [5]
 
 
