@@ -134,6 +134,7 @@ class DistillRun(TrainingRun):
 
     def _finish(self, state: TrainState) -> None:
         self.network.load_state_dict(state.weights)
+        self.network.set_temperature(1.0)  # as it is saved
         if self._budget.hours:
             self._tell(f"{self.stages[state.stage]}: {state.step:,} steps")
 

@@ -450,6 +450,7 @@ class DistillTask:
             return {}, False
         if self._probe is None:
             self._probe = copy.deepcopy(self.student)
+            self._probe.set_temperature(1.0)
         self._probe.load_state_dict(state.weights)
         self._probe.eval()
         measures = self.context.held_out.measures(self._probe, self.context.front_end)

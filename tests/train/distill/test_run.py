@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
 
 from dymn_cli.errors import InputError, OutputError, UsageError  # noqa: E402
 from dymn_cli.frontend import FrontEndConfig  # noqa: E402
@@ -27,7 +28,7 @@ from dymn_cli.train.distill.recipe import Budget, Recipe, built_in  # noqa: E402
 from dymn_cli.train.distill.run import DistillRun  # noqa: E402
 from dymn_cli.train.distill.student import initial_student  # noqa: E402
 from dymn_cli.train.distill.task import Batch, DistillTask  # noqa: E402
-from dymn_cli.train.distill.teachers import matching_maps  # noqa: E402
+from dymn_cli.train.distill.teachers import load_model, matching_maps  # noqa: E402
 from dymn_cli.train.distill.validation import ValidationSet  # noqa: E402
 from dymn_cli.train.loop import StepReport  # noqa: E402
 from dymn_cli.train.run import RunOptions  # noqa: E402
@@ -327,6 +328,26 @@ def test_a_random_student_begins_with_the_teachers_means_and_spreads(world: Worl
     assert torch.sigmoid(student.classifier[-1].bias).mean().item() == pytest.approx(
         scores.mean().item(), rel=0.3
     )
+
+
+def test_the_student_is_measured_as_it_is_saved(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def temperature(network: nn.Module) -> float:
+        return network.layers[3].depth_conv.temperature
+
+    measured, measures = [], ValidationSet.measures
+
+    def noted(held_out: ValidationSet, network: nn.Module, front_end: FrontEndConfig) -> dict[str, float]:
+        measured.append(temperature(network))
+        return measures(held_out, network, front_end)
+
+    monkeypatch.setattr(ValidationSet, "measures", noted)
+    recipe = dataclasses.replace(tiny(PAPER), temperature=30.0, temperature_share=1.0, measurements=2)
+    run = world.run(world.prepared(recipe), "work", (2,))
+    run.network.set_temperature(30.0)  # as one that begins with weights trained so
+    run.run(Silent())
+    run.save_student(world.place / "student.safetensors")
+    saved = load_model(str(world.place / "student.safetensors"), CPU).network
+    assert {*measured, temperature(run.network), temperature(saved)} == {1.0}
 
 
 @pytest.mark.slow
