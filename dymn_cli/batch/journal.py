@@ -457,8 +457,11 @@ class Journal:
         path, self._path = (self._path, None) if discard else (None, self._path)
         if path is not None:
             _sync_folder(path.parent)  # the names of the results must be on the disk before this one goes
-            with contextlib.suppress(PermissionError):  # Windows: not while it is open
+            try:
                 path.unlink(missing_ok=True)
+                path = None  # another run may put its own there as soon as this file is closed
+            except PermissionError:  # Windows: not while it is open
+                pass
         self._file.close()
         if path is not None:
             path.unlink(missing_ok=True)

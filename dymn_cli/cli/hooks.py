@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 
 from dymn_cli.errors import UsageError, first_line
+from dymn_cli.values import counted
 
 __all__ = ["Hooks"]
 
@@ -83,14 +84,17 @@ class Hooks:
 
     def close(self, timeout_s: float | None = None) -> None:
         """Let what waits be done, for so long, or as long as it takes; then end what runs."""
+        n_marks = 0
         with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=timeout_s)
+            n_marks = 1
         self._thread.join(timeout_s)
         self._is_closed = True
-        n_left = self.n_waiting
         if self._thread.is_alive():
+            n_left = self.n_waiting - n_marks
             self._thread.join(2.0)
-            self._tell(f"--exec was still running, {n_left} events not handed over")
+            left = f", {counted(n_left, 'event')} not handed over" if n_left else ""
+            self._tell(f"--exec was still running{left}")
 
     def _work(self) -> None:
         while not self._is_closed and (task := self._waiting.get()) is not None:

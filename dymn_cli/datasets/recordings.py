@@ -46,7 +46,7 @@ def find_recordings(
     *,
     groups: Mapping[str, str] | None = None,
     extensions: frozenset[str] | None = None,
-) -> tuple[list[Recording], list[InputError]]:
+) -> tuple[list[Recording], list[tuple[str, InputError]]]:
     """Find the recordings of files and folders, in the order of the names.
 
     Args:
@@ -55,7 +55,7 @@ def find_recordings(
         extensions: in folders, only files with one of these.
 
     Returns:
-        The recordings, and the errors of names without any.
+        The recordings; and names without any, with their errors.
 
     Raises:
         InputError: there is no recording at all.
@@ -63,7 +63,7 @@ def find_recordings(
     recordings, problems = [], []
     for found in find(names, extensions=extensions):
         if found.problem is not None:
-            problems.append(found.problem)
+            problems.append((found.name, found.problem))
             continue
         top = found.name[: found.n_folder]
         relative = os.path.relpath(found.name, top) if top else os.path.basename(found.name)  # noqa: PTH119
@@ -74,7 +74,7 @@ def find_recordings(
         recordings.append(Recording(Path(relative).as_posix(), found.name, Path(group).as_posix()))
     if not recordings:
         raise (
-            problems[0]
+            problems[0][1]
             if problems
             else InputError("no audio files found", hint="name a folder of recordings")
         )

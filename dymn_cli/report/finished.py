@@ -45,10 +45,12 @@ def is_result(name: str) -> bool:
         InputError: it is something else that dymn writes, or text in another encoding.
     """
     suffix = os.path.splitext(name)[1].removeprefix(".").lower()  # noqa: PTH122 - names may be bytes
-    if name == "-" or os.path.isdir(name) or suffix in AUDIO_SUFFIXES:  # noqa: PTH112 - likewise
+    if name == "-" or suffix in AUDIO_SUFFIXES or os.path.isdir(name):  # noqa: PTH112 - likewise
         return False
     if suffix in SUFFIXES:
         return True
+    if not os.path.isfile(name):  # noqa: PTH113 - likewise; a pipe must not lose its beginning
+        return False
     try:
         with open(name, "rb") as file:  # noqa: PTH123 - likewise
             head = file.read(HEAD)

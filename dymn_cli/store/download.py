@@ -37,7 +37,7 @@ from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
-from dymn_cli.errors import OutputError, UsageError, WeightsMissingError, os_error_text
+from dymn_cli.errors import OutputError, UsageError, WeightsMissingError, first_line, os_error_text
 from dymn_cli.remote.uri import OFFLINE, is_offline
 from dymn_cli.store.local import os_errors, write_whole
 
@@ -375,8 +375,8 @@ def _write(file: FileIO, chunk: bytes, path: Path) -> None:
 def _words(exc: Exception, timeout_s: float) -> str:
     if isinstance(exc, TimeoutError):
         return f"nothing came for {timeout_s:g} s"
-    text = (getattr(exc, "strerror", None) or str(exc) or type(exc).__name__).rstrip(".")
-    return text[:1].lower() + text[1:].splitlines()[0] if text else "the connection broke off"
+    text = (getattr(exc, "strerror", None) or first_line(exc)).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def _retry_after(headers: Message) -> float | None:

@@ -423,7 +423,9 @@ class Tagger:
         alone._n_threads = 1  # a source a thread, and no threads within it
         with ThreadPoolExecutor(jobs, thread_name_prefix="dymn-source") as pool:
             futures = (pool.submit(alone._tag_one, source, changes) for source in sources)
-            yield from _results_of(futures, 2 * jobs - 1)
+            for result in _results_of(futures, 2 * jobs - 1):
+                yield result
+                self._require_open()
 
     def _tag_one(self, source: Source, changes: dict[str, Any]) -> list[ClipResult | Failure]:
         """The results of a source, one for each of its channels that are wanted."""

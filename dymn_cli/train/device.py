@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 
-from dymn_cli.errors import BackendUnavailableError
+from dymn_cli.errors import BackendUnavailableError, first_line
 
 try:
     import torch
@@ -32,9 +32,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as exc:  # a build without CUDA asserts
-        reason = str(exc).strip().splitlines()[0]
         raise BackendUnavailableError(
-            f"PyTorch has no device {name!r} here: {reason}", hint="--device cpu works everywhere"
+            f"PyTorch has no device {name!r} here: {first_line(exc)}", hint="--device cpu works everywhere"
         ) from exc
     return device
 

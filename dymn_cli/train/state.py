@@ -27,6 +27,7 @@ from dymn_cli.errors import (
     OutputError,
     UnsafeWeightsError,
     WeightsMissingError,
+    first_line,
     os_error_text,
     os_errors_as,
 )
@@ -183,9 +184,8 @@ def restore_state(saved: Saved, state: TrainState) -> None:
         state.stage, state.step = int(saved.fields["stage"]), int(saved.fields["step"])
         state.elapsed_s, state.notes = float(saved.fields["elapsed_s"]), dict(saved.fields["notes"])
     except (KeyError, ValueError, TypeError, RuntimeError) as exc:
-        reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
         raise ModelError(
-            f"the checkpoint is of another network: {reason}", hint="--no-resume starts over"
+            f"the checkpoint is of another network: {first_line(exc)}", hint="--no-resume starts over"
         ) from exc
 
 

@@ -42,6 +42,18 @@ def test_a_slow_command_holds_nobody_up() -> None:
     assert any("slower than the events" in problem for problem in told)
 
 
+@pytest.mark.parametrize(("n", "left"), [(1, ""), (2, ", 1 event not handed over")])
+def test_what_is_left_in_the_end_is_counted(n: int, left: str) -> None:
+    told: list[str] = []
+    hooks = Hooks("sleep 60", 60, told.append)
+    for _ in range(n):
+        hooks.submit(b"{}")
+    while hooks.n_waiting >= n:  # until the first runs
+        time.sleep(0.01)
+    hooks.close(0.1)
+    assert told[-1] == f"--exec was still running{left}"
+
+
 @pytest.mark.parametrize("command", ["", "'open", "no-such-program-here -x"])
 def test_what_is_no_command_is_refused(command: str) -> None:
     with pytest.raises(UsageError, match="--exec"):

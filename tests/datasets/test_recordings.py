@@ -27,6 +27,14 @@ def test_a_recordings_group_is_its_folder(tree: Path) -> None:
     assert problems == []
 
 
+def test_names_without_recordings_come_with_their_errors(tree: Path) -> None:
+    empty = tree / "12:30"
+    empty.mkdir()
+    found, problems = find_recordings([str(tree / "top.wav"), str(empty)])
+    assert [one.name for one in found] == ["top.wav"]
+    assert [name for name, _ in problems] == [str(empty)]
+
+
 def test_equal_folders_of_several_inputs_stay_apart(tree: Path) -> None:
     found, _ = find_recordings([str(tree / "a"), str(tree / "b")])
     assert [one.group for one in found] == ["a/a", "a/a", "b/deep"]

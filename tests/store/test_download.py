@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -382,6 +384,26 @@ def test_nobody_listening_is_told_in_a_line(get: Callable[..., Notes]) -> None:
     with pytest.raises(WeightsMissingError, match="refused") as caught:
         get(f"http://127.0.0.1:{port}/x.pt")
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("answer", [b"", b"\n", b"\r\n", b"x", b"HTTP"])
+def test_what_answers_without_http_is_told_in_a_line(get: Callable[..., Notes], answer: bytes) -> None:
+    n_tries = 1 + len(QUICK.waits_s)
+
+    def serve(listening: socket.socket) -> None:
+        for _ in range(n_tries):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        with pytest.raises(WeightsMissingError) as caught:
+            get(f"http://127.0.0.1:{listening.getsockname()[1]}/x.pt")
+        thread.join()
+    assert re.fullmatch(r".+: .*\w", caught.value.message)
 
 
 @pytest.mark.parametrize(

@@ -653,6 +653,18 @@ def test_a_closed_tagger_says_so_however_long_the_source_is(
     tagger.close()  # again
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_result_comes_from_a_tagger_that_was_closed_meanwhile(
+    backend: Any, tone: Tone, animals: SimpleNamespace, jobs: int
+) -> None:
+    tagger = Tagger(threads=2)
+    results = tagger.tag_many([(tone(animals.cat, 3), RATE)] * 9, jobs=jobs)
+    next(results)
+    tagger.close()
+    with pytest.raises(UsageError, match="the tagger is closed"):
+        next(results)
+
+
 def test_an_analysis_ends_with_its_tagger(backend: Any, tone: Tone, animals: SimpleNamespace) -> None:
     tagger = Tagger(threads=2)
     with tagger.analyse((tone(animals.cat, 200), RATE)) as analysis:

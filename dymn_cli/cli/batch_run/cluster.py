@@ -66,7 +66,7 @@ def write_dataset(
     job = _for_all_nodes(analysis.job)
     listed, sources = named_sources(inputs, batch.shard, messages)
     names = None if listed is None else [found.name for found in listed]
-    if names == ["-"] or "-" in inputs.inputs:
+    if "-" in (inputs.inputs if names is None else names):
         raise UsageError(
             "standard input is on this machine only", hint="save it to a file that all nodes see"
         )

@@ -191,6 +191,7 @@ def _open_stream(address: str, give_up_s: float) -> LiveSource:
 
 def _list_devices() -> None:
     """Print number, name, channels, rate, and which one is the default, a line each."""
+    from dymn_cli.cli.terminal.tables import print_bytes
     from dymn_cli.live.microphone import input_devices
     from dymn_cli.writers.to_tsv import tsv_line
 
@@ -199,8 +200,7 @@ def _list_devices() -> None:
         raise InputError("no device here records sound")
     for device in devices:
         place = "default" if device.is_default else ""
-        line = tsv_line((device.number, device.name, device.channels, device.rate_hz, place))
-        sys.stdout.write(line.decode("utf-8", "surrogateescape"))
+        print_bytes(tsv_line((device.number, device.name, device.channels, device.rate_hz, place)))
 
 
 class _Session:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -146,9 +148,10 @@ def report(
     if inputs.dry_run:
         print_names(named_sources(inputs, batch.shard, messages)[1], messages)
         return
-    if "-" in inputs.inputs and not finished:
+    streams = [name for name in inputs.inputs if name == "-" or _is_pipe(name)]
+    if streams and not finished:
         raise UsageError(
-            "a page cannot link to standard input",
+            f"a page cannot link to {'standard input' if streams[0] == '-' else f'{streams[0]}, a pipe'}",
             hint="give the name of a file; for a result: --from jsonl -",
         )
     places = Places(page.out, format_name="html", force=page.force)
@@ -171,6 +174,13 @@ def report(
     names = ["standard input" if name == "-" else name for name in inputs.inputs]
     made_by = f"From {listed(names, 3)}{f', found by {found_by}' if found_by else ''}"
     making.write(found, made_by, force=page.force)
+
+
+def _is_pipe(name: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(name).st_mode)  # noqa: PTH116 - names may be bytes
+    except (OSError, ValueError):
+        return False
 
 
 def _from_recordings(making: _Making, analysis: EventAnalysis, places: Places, threads: int | None) -> None:

@@ -192,7 +192,7 @@ def open_corpus(
         recordings, options.cache, kind=kind, front_end=front_end, threads=threads, done=decoded
     )
     skipped = [(recordings[number].name, reason) for number, reason in cache.skipped]
-    skipped += [(str(problem).partition(":")[0], problem.message) for problem in problems]
+    skipped += [(name, problem.message) for name, problem in problems]
     labels = known = None
     if options.labels is not None:
         labels, known = _labels(options.labels, [one.name for one in recordings], vocabulary)

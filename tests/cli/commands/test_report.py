@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,12 @@ def test_a_result_through_a_pipe(dymn, siren: Path) -> None:
     page = (dymn.cwd / "report.html").read_bytes()
     assert data_of(page)["sources"][0]["t"]
     assert b"From standard input, found by dymn04_kd" in page
+
+
+def test_a_page_cannot_link_to_a_pipe(in_process) -> None:
+    os.mkfifo(in_process.cwd / "sound")
+    ran = in_process("report", "sound")
+    assert (ran.returncode, "a page cannot link to sound, a pipe" in ran.err) == (2, True)
 
 
 def test_tags_of_windows(in_process, siren: Path) -> None:
