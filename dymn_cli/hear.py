@@ -174,7 +174,9 @@ def load_model(
         ModelError: the model cannot be used.
     """
     if not isinstance(model_file_path, str | os.PathLike):
-        raise UsageError(f"model {model_file_path!r:.60} is no name or path", hint='"" is the bundled one')
+        raise UsageError(
+            f"model must be a name or a path, not {model_file_path!r:.60}", hint='"" is the bundled one'
+        )
     name = os.fspath(model_file_path) or DEFAULT_MODEL
     found = resolve(name)
     if isinstance(found, Path) and found.suffix == ".onnx":
@@ -247,7 +249,7 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
 def _shape(audio: Tensor, model: HearModel) -> tuple[int, int]:
     """Check a batch and its model, and return the batch's numbers of sounds and samples."""
     if not isinstance(model, HearModel):
-        raise UsageError(f"{type(model).__name__}: no model of load_model")
+        raise UsageError(f"model must come from load_model, not {type(model).__name__}")
     if not (isinstance(audio, Tensor) and audio.ndim == 2 and audio.is_floating_point()):
         raise UsageError("audio must be a tensor of floats (n_sounds, n_samples)")
     n_sounds, n_samples = audio.shape

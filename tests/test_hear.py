@@ -111,7 +111,7 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(tmp_path: Path) ->
         hear.load_model("dymn99")
     with pytest.raises(WeightsMissingError, match="no such file"):
         hear.load_model(tmp_path / "none.safetensors")
-    with pytest.raises(UsageError, match="model None is no name or path"):
+    with pytest.raises(UsageError, match="model must be a name or a path, not None"):
         hear.load_model(None)  # type: ignore[arg-type]
     (tmp_path / "m.onnx").write_bytes(b"")
     with pytest.raises(BackendUnavailableError, match="PyTorch cannot run an ONNX file"):
@@ -302,7 +302,7 @@ def test_what_is_no_batch_of_sounds_is_refused(mn: hear.HearModel) -> None:
             function(torch.full((1, 3200), torch.nan), mn)
         with pytest.raises(EmptyAudioError, match="no samples"):
             function(torch.zeros(2, 0), mn)
-        with pytest.raises(UsageError, match="NoneType: no model of load_model"):
+        with pytest.raises(UsageError, match="model must come from load_model, not NoneType"):
             function(torch.zeros(2, 3200), None)  # type: ignore[arg-type]
 
 

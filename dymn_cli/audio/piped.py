@@ -206,7 +206,9 @@ def open_piped_raw(pipe: Pipe, form: str, name: str) -> PipedWavDecoder:
         )
     rate_hz, channels = map(int, numbers)
     if not (0 < rate_hz <= MAX_RATE_HZ and 0 < channels <= MAX_CHANNELS):
-        raise UsageError(f"--raw {form!r}: a rate or number of channels that cannot be")
+        raise UsageError(
+            f"--raw {form!r}: the rate must be 1 to {MAX_RATE_HZ} Hz, the channels 1 to {MAX_CHANNELS}"
+        )
     codec, dtype = RAW_CODINGS[coding]
     width = 3 if codec == "PCM_24" else int(dtype[-1])
     return PipedWavDecoder(

@@ -147,7 +147,7 @@ class Tagger:
                 require_positive(what, value)
         require_flag("concat", concat)
         if not isinstance(options, TagOptions | None):
-            raise UsageError(f"options {options!r:.60} are no TagOptions")
+            raise UsageError(f"options must be TagOptions, not {options!r:.60}")
         self.options = options or TagOptions()
         plan = self.options.plan
         names = _model_names(model)
@@ -345,7 +345,7 @@ class Tagger:
         from dymn_cli.tagging.events import CUT, events_of
 
         if not isinstance(options, EventOptions | None):
-            raise UsageError(f"options {options!r:.60} are no EventOptions")
+            raise UsageError(f"options must be EventOptions, not {options!r:.60}")
         cut = {field: changes.pop(field) for field in CUT if field in changes}
         wanted = _changed(options or EventOptions(), changes, CUT)
         return events_of(self, source, wanted, name=name, **cut)
@@ -404,7 +404,8 @@ class Tagger:
         is_one = isinstance(sources, str | bytes | os.PathLike) or hasattr(sources, "read")
         if is_one or not isinstance(sources, Iterable):
             raise UsageError(
-                f"{type(sources).__name__}: no list of sources", hint="Tagger.tag takes one, tag_many [one]"
+                f"sources must be several, not one {type(sources).__name__}",
+                hint="Tagger.tag takes one, tag_many [one]",
             )
         if jobs is not None:
             require_positive("jobs", jobs)
@@ -776,7 +777,7 @@ def _model_names(model: Any) -> list[str]:
     names = [model] if is_one else list(model)
     for name in names:
         if not isinstance(name, str | os.PathLike):
-            raise UsageError(f"model {name!r:.60} is no name or path", hint="or a list of them")
+            raise UsageError(f"model must be a name or a path, not {name!r:.60}", hint="or a list of them")
     return [os.fspath(name) for name in names]
 
 

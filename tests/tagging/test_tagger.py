@@ -264,10 +264,10 @@ def test_none_of_them_is_an_error(backend: Any, what: str, value: int) -> None:
         ({"threads": 1.5}, "threads 1.5 is not a whole number"),
         ({"batch_size": True}, "batch size True is not a whole number"),
         ({"concat": "no"}, "concat 'no' is neither True nor False"),
-        ({"model": None}, "model None is no name or path"),
-        ({"model": ["fake", 3]}, "model 3 is no name or path"),
-        ({"options": 3}, "options 3 are no TagOptions"),
-        ({"options": 0}, "options 0 are no TagOptions"),
+        ({"model": None}, "model must be a name or a path, not None"),
+        ({"model": ["fake", 3]}, "model must be a name or a path, not 3"),
+        ({"options": 3}, "options must be TagOptions, not 3"),
+        ({"options": 0}, "options must be TagOptions, not 0"),
     ],
 )
 def test_what_a_tagger_cannot_be_made_of_is_refused(backend: Any, wrong: dict[str, Any], said: str) -> None:
@@ -375,7 +375,7 @@ def test_events_are_cut_as_the_call_or_the_tagger_or_the_command_says(
         ({"thresholds": (("no such sound", 0.5),)}, "no such sound"),
         ({"top": 3}, "no such option"),
         ({"window_s": "10"}, "'10' is not a number"),
-        ({"options": TagOptions()}, "are no EventOptions"),
+        ({"options": TagOptions()}, "options must be EventOptions"),
     ],
 )
 def test_a_wrong_option_of_events_is_an_error_before_anything_is_decoded(
@@ -470,7 +470,7 @@ def test_what_is_no_source_costs_itself_only(
 
 @pytest.mark.parametrize("one", ["cat.wav", b"cat.wav", Path("cat.wav"), io.BytesIO(b"RIFF"), None], ids=type)
 def test_one_source_is_not_taken_for_many(one: Any, tagger: Tagger) -> None:
-    with pytest.raises(UsageError, match=f"{type(one).__name__}: no list of sources"):
+    with pytest.raises(UsageError, match=f"sources must be several, not one {type(one).__name__}"):
         tagger.tag_many(one)
 
 

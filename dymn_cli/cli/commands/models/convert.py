@@ -171,7 +171,7 @@ def _check_place(name: str | None, out: str | None, *, force: bool) -> None:
     from dymn_cli.writers import check_target
 
     if Path(out or "").suffix != ".safetensors":
-        raise UsageError(f"--out {out!r}: the file will be a .safetensors one", hint="give it that suffix")
+        raise UsageError(f"--out must end in .safetensors, not {out!r}")
     check_target(out or "", force=force)
 
 
