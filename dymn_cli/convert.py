@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dymn_cli.audio.locate import Locator
     from dymn_cli.readers import Result, Selection, SelectionOptions
     from dymn_cli.readers.result import Item
-    from dymn_cli.writers.base import Provenance, Writer
+    from dymn_cli.writers.base import OptionValue, Provenance, Writer
 
 __all__ = ["OBJECTS", "ROWS_AT_A_TIME", "Conversion", "choose_target", "write_folder", "write_result"]
 
@@ -127,7 +127,7 @@ class Conversion:
                 provenance=self.made, size=result.size, header=header, csv_safe=csv_safe
             )
         else:
-            asked = dict(self.made.options).get("channel") if self.made is not None else None
+            asked = self._made_with("channel")
             self.options = WriterOptions(
                 provenance=self.made,
                 header=header,
@@ -142,6 +142,10 @@ class Conversion:
         self._audio: dict[str, AudioInfo | None] = {}
         self._lost: dict[str, int] = {}
         self._unknown: set[str] = set()
+
+    def _made_with(self, option: str) -> OptionValue | None:
+        """An option of the command that made the result; None where nobody knows."""
+        return None if self.made is None else dict(self.made.options).get(option)
 
     @property
     def format_name(self) -> str:
@@ -247,7 +251,8 @@ class Conversion:
     def _known(self, item: SourceEvents | ClipResult) -> SourceEvents | ClipResult:
         """An item with the length and the rate of its recording, from its header if need be."""
         audio, duration_s = item.audio, item.duration_s
-        is_guess = isinstance(item, ClipResult) and not audio.rate_hz
+        # Rows of windows may lack the last ones; those of clips end where what was decoded ends.
+        is_guess = isinstance(item, ClipResult) and not (audio.rate_hz or self._made_with("windows") is False)
         if audio.rate_hz and not math.isnan(duration_s):
             return item
         header = self._header(item.source)

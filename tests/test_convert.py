@@ -257,6 +257,19 @@ def test_headers_of_recordings_say_what_rows_do_not(tmp_path: Path, dymn: Run) -
     assert Path("x.txt").read_bytes() == write(tmp_path / "want", "raven", farm(), owls()).read_bytes()
 
 
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_header_that_claims_too_much_counts_for_rows_of_windows_only(dymn: Run, windows: bool) -> None:
+    soundfile.write("a.wav", np.zeros(60 * 22_050), 22_050)
+    Path("in.csv").write_text(
+        "source,channel,start_s,end_s,rank,label,mid,score\na.wav,mix,0,10,1,Owl,/m/09d5_,0.5\n"
+    )
+    made = {"schema": "dymn.meta/1", "dymn": "0.1.0", "options": {"windows": windows}}
+    model = {"name": "m", "sha256": "0" * 64, "backend": "onnx", "provider": "CPUExecutionProvider"}
+    Path("in.csv.meta.json").write_text(json.dumps({**made, "model": model}))
+    code, out, _ = dymn("convert", "in.csv", "-f", "jsonl")
+    assert (code, json.loads(out)["duration_s"]) == (0, 60.0 if windows else 10.0)
+
+
 def test_objects_have_null_for_what_nobody_knows(dymn: Run) -> None:
     Path("hand.tsv").write_text("file\tstart\tend\tlabel\nn.wav\t3\t6.5\tOwl\n")
     code, out, said = dymn("convert", "hand.tsv", "-f", "jsonl")
