@@ -12,6 +12,7 @@ whatever its suffix. A file that is reached twice (the same real path) is read o
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from array import array
@@ -397,12 +398,19 @@ def parse_extensions(text: str | None) -> frozenset[str] | None:
 def read_names(stream: BinaryIO, *, null: bool) -> Iterator[str]:
     """Names from a list as it streams: a line each (LF or CRLF), or up to a NUL byte; empty ones skipped.
 
+    A byte-order mark is skipped, too.
+
     Raises:
-        UsageError: there are NUL bytes in lines, as `find -print0` writes them, or a name without end.
+        UsageError: there are NUL bytes in lines, as `find -print0` writes them, a name without end, UTF-16.
     """
     end = b"\0" if null else b"\n"
     rest = b""
-    while chunk := stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16):
+    read = getattr(stream, "read1", stream.read)
+    for n, chunk in enumerate(iter(lambda: read(1 << 16), b"")):
+        if n == 0 and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UsageError("the list of names is in UTF-16", hint="save it as UTF-8")
+        if n == 0:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)
         *names, rest = (rest + chunk).split(end)
         yield from _decoded(names, null)
         if len(rest) > LONGEST_NAME:

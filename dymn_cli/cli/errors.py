@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Sequence
 from itertools import takewhile
+from pathlib import Path
 
 import typer
 
@@ -30,6 +31,8 @@ def as_dymn_error(reason: BaseException, arguments: Sequence[str] = ()) -> DymnE
     elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
         # Files are written where such errors become ours; help and versions go to the stream directly.
         error = OutputError(os_error_text("standard output", reason))
+    elif isinstance(reason, FileNotFoundError) and reason.filename is None and not _has_working_folder():
+        error = InputError("the working directory is gone", hint="cd to a folder that is there")
     elif isinstance(reason, PermissionError) and reason.filename is not None:
         error = InputError(os_error_text(os.fsdecode(reason.filename), reason))
     else:
@@ -37,6 +40,14 @@ def as_dymn_error(reason: BaseException, arguments: Sequence[str] = ()) -> DymnE
         error = DymnError(f"a bug in dymn: {type(reason).__name__}: {reason}", hint=where)
     error.__cause__ = reason
     return error
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _usage_error(exc: typer.TyperException, arguments: Sequence[str]) -> UsageError:

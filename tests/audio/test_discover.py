@@ -198,6 +198,15 @@ def test_with_nul_bytes_everything_else_belongs_to_the_name() -> None:
     assert list(read_names(stream, null=True)) == ["a\nb.wav", "c\r", " d "]
 
 
+@pytest.mark.parametrize("null", [False, True])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(null: bool) -> None:
+    names = ["müde.wav", "b.wav"]
+    text = ("\0" if null else "\r\n").join(names)
+    assert list(read_names(io.BytesIO(text.encode("utf-8-sig")), null=null)) == names
+    with pytest.raises(UsageError, match="UTF-16"):
+        list(read_names(io.BytesIO(text.encode("utf-16")), null=null))
+
+
 def test_nul_bytes_without_their_option_are_explained() -> None:
     with pytest.raises(UsageError) as caught:
         list(read_names(io.BytesIO(b"a.wav\0b.wav\0"), null=False))

@@ -149,6 +149,27 @@ def test_a_list_may_name_standard_input_nowhere(dymn: Any, record: Record, clip:
     assert ran.stdout == b"clip.wav\nodd \xff.wav\n"
 
 
+def test_listed_names_may_hold_line_feeds(in_process: Any, record: Record) -> None:
+    record("a\nb.wav", (CAT, 0.1))
+    listed = in_process("tag", ".", "--dry-run", "-0")
+    assert listed.stdout == b"./a\nb.wav\0"
+    again = in_process("info", "--files-from", "-", "-0", "--dry-run", "-0", input=listed.stdout)
+    assert again.stdout == listed.stdout
+
+
+def test_a_working_directory_that_is_gone(dymn: Any) -> None:
+    ran = dymn.shell("mkdir gone && cd gone && rmdir ../gone && dymn tag a.wav")
+    assert (ran.returncode, ran.err) == (
+        3, "dymn: error: the working directory is gone; cd to a folder that is there\n",
+    )  # fmt: skip
+
+
+def test_a_link_to_itself_is_named_for_what_it_is(in_process: Any) -> None:
+    (in_process.cwd / "s.wav").symlink_to("s.wav")
+    ran = in_process("tag", "s.wav", "--dry-run")
+    assert (ran.returncode, ran.err) == (3, "dymn: error: s.wav: too many levels of symbolic links\n")
+
+
 # ---------------------------------------------------------------------- folders
 
 

@@ -85,7 +85,7 @@ def write_results(
         KeyboardInterrupt: the run was interrupted.
     """
     if inputs.dry_run:
-        print_names(named_sources(inputs, batch.shard, messages)[1], messages)
+        print_names(named_sources(inputs, batch.shard, messages)[1], messages, null=inputs.null)
         return
     if batch.engine != "local" or batch.ray_address is not None:
         from dymn_cli.cli.batch_run.cluster import write_dataset

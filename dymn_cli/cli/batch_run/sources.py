@@ -24,7 +24,7 @@ from dymn_cli.audio.discover import (
 )
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
-from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_errors_as
+from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text, os_errors_as
 from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.store import stat
 from dymn_cli.remote.uri import is_uri, named
@@ -53,7 +53,7 @@ def found_sources(options: FileOptions, messages: Messages) -> Iterator[Found]:
         OutputError: the file of failures cannot be written.
     """
     extensions = parse_extensions(options.ext)
-    if options.null and options.files_from is None:
+    if options.null and options.files_from is None and not options.dry_run:
         raise UsageError("-0 needs --files-from", hint="give --files-from FILE or -")
     wants_stdin = [
         name for name in ("-" if "-" in options.inputs else None, options.files_from) if name == "-"
@@ -187,8 +187,13 @@ def named_sources(
     return listed, iter(listed)
 
 
-def print_names(sources: Iterator[Found], messages: Messages) -> None:
-    """Print the names of the inputs, a line each, as the bytes that they are.
+def print_names(sources: Iterator[Found], messages: Messages, *, null: bool) -> None:
+    """Print the names of the inputs as the bytes that they are, a line each.
+
+    Args:
+        sources: the inputs.
+        messages: says which names lead to nothing.
+        null: end each with a NUL byte instead, as names may hold line feeds.
 
     Raises:
         InputError, PartialFailure: names that lead to nothing, after all others are printed; as for a run.
@@ -204,7 +209,7 @@ def print_names(sources: Iterator[Found], messages: Messages) -> None:
         for found in sources:
             problem = found.problem or _why_not_there(found)
             if problem is None:
-                target.stream.write(name_bytes(found.name) + b"\n")
+                target.stream.write(name_bytes(found.name) + (b"\0" if null else b"\n"))
                 outcome.n_done += 1
             else:
                 outcome.failures.append(failure_of(found.name, problem))
@@ -226,11 +231,12 @@ def _why_not_there(found: Found) -> InputError | None:
         return None
     if name == "-" or os.access(name, os.R_OK):
         return None
-    what = "no permission to read it"
     try:
         os.stat(name)  # noqa: PTH116 - names may be bytes that no Path holds
     except FileNotFoundError:
-        what = "no such file"
-    except OSError:
+        return AudioNotFoundError(f"{name}: no such file")
+    except PermissionError:
         pass  # its folder may not be searched
-    return AudioNotFoundError(f"{name}: {what}")
+    except OSError as exc:
+        return AudioNotFoundError(os_error_text(name, exc))
+    return AudioNotFoundError(f"{name}: no permission to read it")

@@ -64,7 +64,7 @@ def info(
     max_bytes = parse_size(inputs.max_input)
     listed, sources = named_sources(inputs, None, messages)
     if inputs.dry_run:
-        print_names(sources, messages)
+        print_names(sources, messages, null=inputs.null)
         return
     writer = printer(form, messages, decode=decode, header=listing.header)
     writer.begin()

@@ -146,7 +146,7 @@ def report(
             hint="dymn convert filters results",
         )
     if inputs.dry_run:
-        print_names(named_sources(inputs, batch.shard, messages)[1], messages)
+        print_names(named_sources(inputs, batch.shard, messages)[1], messages, null=inputs.null)
         return
     streams = [name for name in inputs.inputs if name == "-" or _is_pipe(name)]
     if streams and not finished:

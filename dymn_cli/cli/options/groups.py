@@ -107,7 +107,10 @@ class FileOptions:
         str | None,
         opt("--files-from", "FILE", "Also the names in FILE, one per line; - is stdin.", INPUT),
     ] = None
-    null: Annotated[bool, flag("-0 --null", "Names in --files-from end with a NUL byte.", INPUT)] = False
+    null: Annotated[
+        bool,
+        flag("-0 --null", "Names in --files-from, and from --dry-run, end with a NUL byte.", INPUT),
+    ] = False
     ext: Annotated[
         str | None, opt("--ext", "wav,flac,...", "In folders, only files with these suffixes.", INPUT)
     ] = None

@@ -64,7 +64,7 @@ def write_matches(
     if form in ("json", "jsonl"):
         data = _json(answers, index, form)
     elif form == "m3u8":
-        data = _playlist(answers, recordings, out)
+        data = _playlist(answers, recordings, out, messages)
     else:
         data = _lines(answers, form)
     if is_stdout(out):
@@ -129,9 +129,12 @@ def _json(answers: Answers, index: Index, form: str) -> bytes:
     return json_array(documents) if form == "json" else json_lines(documents)
 
 
-def _playlist(answers: Answers, recordings: Recordings, out: str | None) -> bytes:
-    """Extended M3U in UTF-8 (RFC 8216, 4.1): each recording once, relative to where the list lies."""
-    from dymn_cli.writers.spelling import name_bytes
+def _playlist(answers: Answers, recordings: Recordings, out: str | None, messages: Messages) -> bytes:
+    """Extended M3U in UTF-8 (RFC 8216, 4.1): each recording once, relative to where the list lies.
+
+    A line is a name, so one with a line end in it is left out.
+    """
+    from dymn_cli.writers.spelling import name_bytes, visible
     from dymn_cli.writers.target import is_stdout
 
     base = os.curdir if is_stdout(out) else os.path.dirname(os.path.realpath(str(out)))  # noqa: PTH120
@@ -142,7 +145,10 @@ def _playlist(answers: Answers, recordings: Recordings, out: str | None) -> byte
         except InputError:
             path = source
         path = os.path.relpath(path, base)
-        lines.append(name_bytes(f"./{path}" if path.startswith("#") else path).replace(b"\n", b" "))
+        if set("\r\n") & set(path):
+            messages.warning(f"{visible(source)}: left out: m3u8 has no names with line ends")
+            continue
+        lines.append(name_bytes(f"./{path}" if path.startswith("#") else path))
     return b"\n".join(lines) + b"\n"
 
 

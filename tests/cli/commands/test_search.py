@@ -267,6 +267,14 @@ def test_a_playlist_is_relative_to_where_it_lies(fake: Fake, library: str, dymn:
     assert (dymn.cwd / "lists/found.m3u8").read_text("utf-8") == "#EXTM3U\n../lib/low1.wav\n"
 
 
+def test_a_playlist_leaves_out_what_no_line_can_name(fake: Fake, record: Callable[..., str]) -> None:
+    for name in ("a\nb.wav", "c.wav"):
+        record(f"two/{name}", (20, 1))
+    ran = fake("search", "two", "two/c.wav", "-f", "m3u8")
+    assert ran.out == "#EXTM3U\ntwo/c.wav\n", ran.err
+    assert "a\\nb.wav: left out: m3u8 has no names with line ends" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
