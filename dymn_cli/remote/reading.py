@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dymn_cli.errors import InputError
-from dymn_cli.remote.store import WEB, Stat, open_store, patiently, stat_of
-from dymn_cli.remote.uri import address_of, is_network, schemes, without_secrets
+from dymn_cli.remote.store import WEB, Stat, open_store, patiently, reason_of, stat_of
+from dymn_cli.remote.uri import address_of, is_network, schemes
 from dymn_cli.virtual_file import VirtualFile
 
 if TYPE_CHECKING:
@@ -216,8 +216,7 @@ class _Stream(io.RawIOBase):
         try:
             data = self._file.read(len(target))
         except Exception as exc:
-            reason = without_secrets(str(exc), self._uri) or type(exc).__name__
-            raise InputError(f"{self._uri}: cannot be read: {reason}") from None
+            raise InputError(f"{self._uri}: cannot be read: {reason_of(self._uri, exc)}") from None
         target[: len(data)] = data
         return len(data)
 

@@ -25,6 +25,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 from dymn_cli.errors import AudioNotFoundError, DymnError, InputError, OutputError, UnsupportedAudioError
+from dymn_cli.remote import web
 from dymn_cli.remote.uri import (
     OFFLINE,
     Uri,
@@ -45,6 +46,7 @@ __all__ = [
     "may_be_folder",
     "open_store",
     "patiently",
+    "reason_of",
     "remove",
     "require_writable",
     "stat",
@@ -167,8 +169,11 @@ def open_store(name: str) -> tuple[Any, str]:
         store = _archive(fsspec, scheme, archive)
         return store, store._strip_protocol(first)
     settings: dict[str, Any] = {"use_listings_cache": False}
-    if scheme in WEB and address.isascii() and address.isprintable() and " " not in address:
-        settings["encoded"] = True  # as it is: another spelling would break a signature
+    if scheme in WEB:
+        configured = fsspec.config.conf.get(scheme, {}).get("client_kwargs", {})
+        settings["client_kwargs"] = web.client_settings(configured)
+        if address.isascii() and address.isprintable() and " " not in address:
+            settings["encoded"] = True  # as it is: another spelling would break a signature
     store, path = fsspec.url_to_fs(address, **settings)
     return store, path
 
@@ -285,7 +290,7 @@ def _may_pass(exc: Exception) -> bool:
     status = getattr(cause, "status", None)
     if isinstance(status, int) and status:
         return status in RETRIED
-    if isinstance(cause, FINAL):
+    if isinstance(cause, FINAL) or web.is_final(cause):
         return False
     return isinstance(cause, OSError | EOFError) or type(cause).__module__.startswith("aiohttp")
 
@@ -303,8 +308,13 @@ def _problem(name: str, exc: Exception) -> InputError:
         return UnsupportedAudioError(f"{name}: a folder, not an audio file")
     if isinstance(status, int) and status:
         return InputError(f"{name}: the server answered with status {status}")
-    reason = without_secrets(getattr(cause, "strerror", None) or str(cause), name) or type(cause).__name__
-    return InputError(f"{name}: cannot be read: {reason}")
+    return InputError(f"{name}: cannot be read: {reason_of(name, cause)}")
+
+
+def reason_of(name: str, cause: BaseException) -> str:
+    """What went wrong with a store, without the secrets of an address."""
+    text = web.reason_of(cause) or getattr(cause, "strerror", None) or str(cause)
+    return without_secrets(text, name) or type(cause).__name__
 
 
 # ---------------------------------------------------------------------- listing

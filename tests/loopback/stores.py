@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -42,6 +43,9 @@ class Object:
     login: str | None = None  # what the header Authorization must be
     statuses: list[int] = field(default_factory=list)  # answers to the next requests for bytes
     breaks_off: int = 0  # so many answers end in the middle
+    shift: int = 0  # ranges begin so much earlier than asked for, and say so
+    stalls: threading.Event | None = None  # answers wait for it in the middle
+    location: str | None = None  # where it is redirected to
 
 
 class Handler(QuietHandler, BaseHTTPRequestHandler):
@@ -66,10 +70,13 @@ class Handler(QuietHandler, BaseHTTPRequestHandler):
             return self.refuse(401)
         if with_body and found.statuses:
             return self.refuse(found.statuses.pop(0))
+        if found.location is not None:
+            return self.refuse(302, Location=found.location)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         start, end = 0, found.size
         if wanted is not None and found.gives_ranges:
             start, end = int(wanted[1]), min(int(wanted[2]) + 1, found.size)
+            start, end = max(0, start - found.shift), max(1, end - found.shift)
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{found.size}")
         else:
@@ -94,6 +101,8 @@ class Handler(QuietHandler, BaseHTTPRequestHandler):
                 self.wfile.write(piece)
                 self.server.n_sent += len(piece)
                 start += len(piece)
+                if found.stalls is not None:
+                    found.stalls.wait()
 
     def index(self, path: str, *, with_body: bool) -> None:
         below = {name[len(path) :] for name in self.server.objects if name.startswith(path)}
@@ -106,9 +115,10 @@ class Handler(QuietHandler, BaseHTTPRequestHandler):
         if with_body:
             self.wfile.write(page)
 
-    def refuse(self, status: int) -> None:
+    def refuse(self, status: int, **headers: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
 
 

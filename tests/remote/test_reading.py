@@ -6,6 +6,7 @@ import base64
 import io
 import random
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stores import Objects
 
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.errors import AudioNotFoundError, InputError
-from dymn_cli.remote import store
+from dymn_cli.remote import store, web
 from dymn_cli.remote.reading import FIRST, open_uri
 from dymn_cli.remote.uri import named
 
@@ -139,6 +140,55 @@ def test_an_answer_that_breaks_off_is_asked_for_again(objects: Objects) -> None:
     address = objects.put("x.bin", DATA, breaks_off=3)
     with open_uri(address) as file:
         assert file.read() == DATA
+
+
+def test_a_server_that_sends_other_ranges_is_read_from_the_beginning(objects: Objects) -> None:
+    address = objects.put("x.bin", DATA, shift=1000)
+    with open_uri(address) as file:
+        assert not file.seekable()
+        assert file.read() == DATA
+
+
+def test_a_server_that_begins_to_send_other_ranges_fails_the_file(objects: Objects) -> None:
+    address = objects.put("x.bin", DATA)
+    with open_uri(address) as file:
+        file.read(1000)
+        objects["x.bin"].shift = 1000
+        with pytest.raises(InputError, match=r"the server sent bytes from \d+ on, not from \d+ on"):
+            file.read()
+
+
+def test_a_server_that_falls_silent_is_given_up(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.3)
+    web._own_settings.cache_clear()
+    address, woken = objects.put("x.bin", DATA), threading.Event()
+    objects["x.bin"].stalls = woken
+    try:
+        with pytest.raises(InputError) as caught, open_uri(address) as file:
+            file.read()
+    finally:
+        woken.set()
+        web._own_settings.cache_clear()
+    assert caught.value.message == f"{address}: cannot be read: nothing came for 0.3 s"
+
+
+def test_a_stream_that_breaks_off_is_one_line(objects: Objects) -> None:
+    address = objects.put("x.bin", DATA, gives_ranges=False)
+    objects["x.bin"].breaks_off = 99
+    with pytest.raises(InputError) as caught, open_uri(address) as file:
+        file.read()
+    assert caught.value.message == f"{address}: cannot be read: the connection broke off"
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [("x.bin", "its redirects do not end"), ("file:///etc/hosts", "it redirects to an address that is not")],
+)
+def test_redirects_that_lead_nowhere_are_followed_once(objects: Objects, location: str, said: str) -> None:
+    address = objects.put("x.bin", DATA, location=location)
+    with pytest.raises(InputError, match=said):
+        open_uri(address)
+    assert len(objects.asked) < 40, "it is not asked for again and again"
 
 
 def test_a_server_that_stays_busy_is_one_line(objects: Objects) -> None:
