@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dymn_cli.cli.batch_run.watcher import MAX_FAILURES_TOLD, Watcher
+from dymn_cli.cli.batch_run.watcher import Watcher
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import Job
     from dymn_cli.cli.terminal.messages import Messages
     from dymn_cli.evaluation.predictions import Predictions
 
-__all__ = ["MAX_TOLD", "predict"]
-
-MAX_TOLD = MAX_FAILURES_TOLD
+__all__ = ["predict"]
 
 
 @contextmanager

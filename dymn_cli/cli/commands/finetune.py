@@ -344,7 +344,7 @@ def _train_whole(
 
 def _decode(dataset: Dataset, folder: Path, threads: int, messages: Messages) -> tuple[LabelledAudio, int]:
     """The recordings, decoded, and how many cannot be."""
-    from dymn_cli.cli.batch_run.predict import MAX_TOLD
+    from dymn_cli.cli.batch_run.watcher import MAX_FAILURES_TOLD
     from dymn_cli.results import Failure
     from dymn_cli.train.finetune.data import open_labelled
 
@@ -353,7 +353,7 @@ def _decode(dataset: Dataset, folder: Path, threads: int, messages: Messages) ->
             dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
         )
     for number, (path, reason) in enumerate(skipped):
-        if number < MAX_TOLD or messages.verbosity:
+        if number < MAX_FAILURES_TOLD or messages.verbosity:
             messages.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
     return audio, len(skipped)
 
