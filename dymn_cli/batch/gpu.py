@@ -130,7 +130,7 @@ class GpuEngine:
     Args:
         job: what to do with each source.
         tagger: the model, on its device.
-        pool: workers that do `Decoding.of(work, tagger)`.
+        pool: workers that do `Decoding.of(job, tagger)`.
     """
 
     def __init__(self, job: Job, tagger: Tagger, pool: Pool) -> None:

@@ -263,22 +263,22 @@ def _of_audio(
     else:
         names, n_failed = recordings_in(inputs, messages)
     models = model.models
-    work = job_for(
+    job = job_for(
         models[0] if len(models) == 1 else models,
         model.backend,
         model.device,
         batch_size=model.batch_size,
         scores=True,
     )
-    with work.open_tagger(1) as tagger:
+    with job.open_tagger(1) as tagger:
         vocabulary = tagger.vocabulary
     # Labels are looked up first: a label that the model does not know is an error before any work.
     matched = match(ground_truth, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     wanted = [names[n] for n in matched.recordings]
-    with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
-        scores = answers.scores()
-        kept = np.array(answers.done, np.intp)
-    return scores, vocabulary, matched.only(kept), n_failed + len(answers.failures)
+    with predict(wanted, job, messages, jobs=jobs, threads=model.threads) as predictions:
+        scores = predictions.scores()
+        kept = np.array(predictions.done, np.intp)
+    return scores, vocabulary, matched.only(kept), n_failed + len(predictions.failures)
 
 
 def _notes(matched: Matched) -> list[str]:

@@ -408,10 +408,10 @@ def _train_head(
     weights = read_weights(found)
     weights.header.config.require_trainable(base.model)
     data.plan_of(dataset)  # errors of the data come before any work
-    work = job_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.source for example in dataset.examples], work, messages, jobs=jobs) as answers:
-        embeddings = answers.embeddings()
-        usable = dataset.only(answers.done)
+    job = job_for(base.model, base.backend, base.device, embeddings=True)
+    with predict([example.source for example in dataset.examples], job, messages, jobs=jobs) as predictions:
+        embeddings = predictions.embeddings()
+        usable = dataset.only(predictions.done)
     plan = data.plan_of(usable)
     trained = train_head(
         usable,
@@ -423,7 +423,7 @@ def _train_head(
         seed=data.seed,
         step=evaluation_view.Ticker(messages, "fits"),
     )
-    return trained, len(answers.failures) + len(dataset.missing)
+    return trained, len(predictions.failures) + len(dataset.missing)
 
 
 def _write(trained: Trained, evaluation: Evaluation, places: _Places, *, force: bool) -> dict[str, Any]:
