@@ -11,13 +11,13 @@ from dymn_cli.batch.run import Outcome
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.sources import named_sources
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import UsageError
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.scale.cluster import connected
 from dymn_cli.scale.engine import Actors, ClusterRun, Stage, Table, describe
 from dymn_cli.scale.output import FAILURES, ResultSet
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.values import counted
 from dymn_cli.writers.target import is_stdout
 

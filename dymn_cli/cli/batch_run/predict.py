@@ -27,8 +27,8 @@ def predict(
         InputError: no recording could be read.
     """
     from dymn_cli.cli.batch_run.run import require_counts
+    from dymn_cli.cores import usable_cores
     from dymn_cli.evaluation.predictions import open_predictions
-    from dymn_cli.tagging.tagger import usable_cores
 
     require_counts(jobs, threads)
     with ExitStack() as stack:

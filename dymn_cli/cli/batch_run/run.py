@@ -24,11 +24,11 @@ from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
 from dymn_cli.cli.batch_run.update import keep_or_prune, prune_files, require_updatable
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import DISK_FULL, OutputError, UsageError
 from dymn_cli.prefetch import Prefetcher
 from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.values import counted
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
