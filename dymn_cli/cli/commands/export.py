@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,6 @@ from dymn_cli.values import bytes_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import Console
     from rich.table import Table
 
     from dymn_cli.export.onnx_file import ExportForm, ExportReport, TensorInfo
@@ -186,7 +186,7 @@ def _summary(report: ExportReport, out: str) -> Iterator[str]:
 def _listing(report: ExportReport, out: str) -> Listing:
     from pathlib import Path
 
-    from dymn_cli.writers.spelling import readable, visible
+    from dymn_cli.writers.spelling import readable
 
     rows = [
         (
@@ -200,20 +200,6 @@ def _listing(report: ExportReport, out: str) -> Listing:
         )
         for case in report.cases
     ]
-
-    def table(console: Console) -> Table:
-        names = ["frames", "logits", "scores", "embedding", "log-mel", "frame scores", "same top"]
-        if not report.options.with_frontend:
-            names.remove("log-mel")
-        if not report.options.frames:
-            names.remove("frame scores")
-        drawn = grid(("sounds", {}), *((name, {"justify": "right"}) for name in names))
-        for case in report.cases:
-            values = (*_differences(case), case.frame_score)
-            figures = [f"{value:.2e}" for value in values if value is not None]
-            top = f"{case.n_same_top}/{case.n_windows}"
-            drawn.add_row(visible(", ".join(case.signals)), str(case.n_frames), *figures, top)
-        return drawn
 
     document = {
         "schema": SCHEMA,
@@ -239,24 +225,28 @@ def _listing(report: ExportReport, out: str) -> Listing:
         if report.timing is None
         else {"plain_ms": round(report.timing.plain_ms, 3), "file_ms": round(report.timing.file_ms, 3)},
         "cases": [
-            {
-                "signals": [readable(signal) for signal in case.signals],
-                "is_clip": case.is_clip,
-                "n_frames": case.n_frames,
-                "logit": case.logit,
-                "score": case.score,
-                "embedding": case.embedding,
-                "log_mel": case.log_mel,
-                "frame_logit": case.frame_logit,
-                "frame_score": case.frame_score,
-                "n_windows": case.n_windows,
-                "n_same_top": case.n_same_top,
-                "lead_lost": case.lead_lost,
-            }
+            {**asdict(case), "signals": [readable(signal) for signal in case.signals]}
             for case in report.cases
         ],
     }
-    return Listing(COLUMNS, rows, document, table)
+    return Listing(COLUMNS, rows, document, lambda console: _table(report))
+
+
+def _table(report: ExportReport) -> Table:
+    from dymn_cli.writers.spelling import visible
+
+    names = ["frames", "logits", "scores", "embedding", "log-mel", "frame scores", "same top"]
+    if not report.options.with_frontend:
+        names.remove("log-mel")
+    if not report.options.frames:
+        names.remove("frame scores")
+    table = grid(("sounds", {}), *((name, {"justify": "right"}) for name in names))
+    for case in report.cases:
+        values = (*_differences(case), case.frame_score)
+        figures = [f"{value:.2e}" for value in values if value is not None]
+        top = f"{case.n_same_top}/{case.n_windows}"
+        table.add_row(visible(", ".join(case.signals)), str(case.n_frames), *figures, top)
+    return table
 
 
 def _tensor(info: TensorInfo) -> dict[str, object]:
