@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,7 +16,7 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
 from dymn_cli.errors import UsageError
-from dymn_cli.values import bytes_text
+from dymn_cli.values import bytes_text, require_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +117,8 @@ def export(
 ) -> None:
     """Export a model and print the parity report."""
     choose_form(listing.format)
-    form, precision, clips = _form(batch), _precision(fp16=fp16, int8=int8), clips or []
+    require_choice("--batch", batch, ("any", "one"))
+    precision, clips = _precision(fp16=fp16, int8=int8), clips or []
     to_stdout = out in ("-", "/dev/stdout")
     if to_stdout and is_terminal(sys.stdout):
         raise UsageError("ONNX is a binary format, not for a terminal", hint="-o model.onnx")
@@ -132,20 +133,12 @@ def export(
     _check_clips(clips)
     from dymn_cli.export.onnx_file import ExportOptions, export_onnx, exportable
 
-    options = ExportOptions(form, precision, with_frontend, frames)
+    options = ExportOptions(cast("ExportForm", batch), precision, with_frontend, frames)
     report = export_onnx(exportable(model), out, options, clips=clips, force=force)
     if not to_stdout:
         show(_listing(report, out), listing, messages)
     for line in _summary(report, out):
         messages.note(line)
-
-
-def _form(batch: str) -> ExportForm:
-    if batch == "any":
-        return "any"
-    if batch == "one":
-        return "one"
-    raise UsageError(f"--batch {batch!r}", hint="any or one")
 
 
 def _precision(*, fp16: bool, int8: bool) -> Precision:
