@@ -121,9 +121,8 @@ def evaluate_inputs(
     evaluation_view.check_outputs(output.out, write_thresholds, plot, inputs=given, force=output.force)
     from dymn_cli.evaluation.evaluate import evaluate
     from dymn_cli.evaluation.ground_truth import read_label_map
-    from dymn_cli.evaluation.score_files import SUFFIXES
     from dymn_cli.evaluation.thresholds import write_thresholds as write
-    from dymn_cli.report.finished import is_result
+    from dymn_cli.report.finished import are_results
     from dymn_cli.values import counted
     from dymn_cli.writers.target import is_stdout
 
@@ -153,10 +152,7 @@ def evaluate_inputs(
     ground_truth = _truth(inputs, truth, dataset, part)
     for note in ground_truth.notes:
         messages.note(note)
-    finished = [name for name in inputs if name.lower().endswith(SUFFIXES) or is_result(name)]
-    if finished and dataset is None:
-        if len(finished) < len(inputs):
-            raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
+    if dataset is None and are_results(inputs):
         scores, vocabulary, matched, n_failed = _of_results(
             inputs, ground_truth, mapping, ignore_unknown, messages
         )
