@@ -20,10 +20,12 @@ where; an optional hint says what to do next. Errors of libraries are caught at 
 re-raised `from exc` as one of these.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = [
+    "DISK_FULL",
     "AudioNotFoundError",
     "BackendUnavailableError",
     "ChecksumError",
@@ -42,6 +44,8 @@ __all__ = [
     "os_error_text",
     "os_errors_as",
 ]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DymnError(Exception):

@@ -73,14 +73,18 @@ def require_flag(what: str, value: object) -> None:
 
 
 def require_choice(what: str, value: object, choices: Any) -> None:
-    """Require one of the values of a `Literal`.
+    """Require one of the values of a `Literal`, or of a tuple.
 
     Raises:
         UsageError: it is not one of them.
     """
-    known = get_args(choices)
-    if not (isinstance(value, str) and value in known):
-        raise UsageError(f"no {what} {value!r}", hint=f"{', '.join(known[:-1])} or {known[-1]}")
+    known = choices if isinstance(choices, tuple) else get_args(choices)
+    if isinstance(value, str) and value in known:
+        return
+    either = f"{', '.join(known[:-1])} or {known[-1]}"
+    if what.startswith("--"):
+        raise UsageError(f"{what} must be {either}, not {value!r}")
+    raise UsageError(f"no {what} {value!r}", hint=either)
 
 
 def names_of(what: str, value: object) -> tuple[str, ...]:

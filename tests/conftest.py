@@ -29,7 +29,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 ROOT = Path(__file__).resolve().parents[1]
 
 sys.path.insert(0, str(ROOT / "tests" / "loopback"))
-sys.path.append(str(ROOT / "tests"))  # for `sounds`, `fake_model` and `opened_once`
+sys.path.append(str(ROOT / "tests"))  # for `sounds`, `fake_model`, `opened_once`, `written`
 pytest_plugins = ["loopback", "stores"]  # servers on loopback
 
 

@@ -26,6 +26,7 @@ MODULES = {
 BASE = {
     "_version",
     "atomic",
+    "cores",
     "errors",
     "prefetch",
     "remote",
@@ -38,6 +39,7 @@ PARTS = {
     "__main__": {"cli.app"},
     "_version": set(),
     "atomic": set(),
+    "cores": set(),
     "errors": set(),
     "prefetch": set(),
     "small_files": {"errors"},

@@ -223,11 +223,13 @@ def _in_folder(
             seen.add(real)
             yield found
     if is_empty and _is_new(folder, seen):
-        what = ", ".join(sorted(extensions)) if extensions else "audio"
-        problem = InputError(
-            f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
-        )
-        yield Found(folder, problem)
+        yield _nothing_in(folder, extensions)
+
+
+def _nothing_in(folder: str, extensions: frozenset[str] | None) -> Found:
+    what = ", ".join(sorted(extensions)) if extensions else "audio"
+    problem = InputError(f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac")
+    return Found(folder, problem)
 
 
 class _Stores:
@@ -283,13 +285,7 @@ class _Stores:
             yield Found(folder, error)
             return
         if not n_found:
-            what = ", ".join(sorted(self._extensions)) if self._extensions else "audio"
-            yield Found(
-                folder,
-                InputError(
-                    f"{folder}: no {what} files in this folder", hint="other suffixes: --ext wav,flac"
-                ),
-            )
+            yield _nothing_in(folder, self._extensions)
         self._folders.append((start, archive + rest))
 
     def _is_in_folder(self, name: str) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -96,9 +96,8 @@ class Decoding(Job):
                 progress(cut.end_s, analysis.audio.duration_s)
         if rows:
             emit(_part(rows))
-        info = analysis.audio
-        header = [info.rate_hz, info.channels, info.n_frames, info.container, info.codec]
-        return encode(header, []), Summary(analysis.duration_s, analysis.warnings, analysis.damage)
+        body = encode(astuple(analysis.audio), [])
+        return body, Summary(analysis.duration_s, analysis.warnings, analysis.damage)
 
 
 def _part(rows: list[tuple[Cut, list[NDArray[np.float32]]]]) -> bytes:
@@ -130,7 +129,7 @@ class GpuEngine:
     Args:
         job: what to do with each source.
         tagger: the model, on its device.
-        pool: workers that do `Decoding.of(work, tagger)`.
+        pool: workers that do `Decoding.of(job, tagger)`.
     """
 
     def __init__(self, job: Job, tagger: Tagger, pool: Pool) -> None:

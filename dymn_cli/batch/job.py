@@ -21,7 +21,7 @@ import math
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
@@ -344,7 +344,7 @@ class ResultBuilder:
             self._emit_rows()
         results = {channel: aggregator.result() for channel, aggregator in self._channels.items()}
         header = {
-            "audio": [audio.rate_hz, audio.channels, audio.n_frames, audio.container, audio.codec],
+            "audio": astuple(audio),
             "duration_s": summary.seconds,
             "warnings": summary.warnings,
             "damage": summary.damage,

@@ -59,13 +59,11 @@ class Merged:
     """A finished merge.
 
     Args:
-        n_shares: how many files.
         failures: the list of failures that was written, or None where no share had one.
         warnings: likewise, of what is damaged.
         missing: the shares that are not among them, as "2/3", where the files say what they are.
     """
 
-    n_shares: int
     failures: str | None
     warnings: str | None
     missing: tuple[str, ...]
@@ -109,7 +107,7 @@ def merge(
                     targets[1].stream.write(meta)
         failures = _merge_lists(shares, whole, FAILURES, failures_of) if is_file else None
         warnings = _merge_lists(shares, whole, WARNINGS, warnings_of) if is_file else None
-        return Merged(len(shares), failures, warnings, missing)
+        return Merged(failures, warnings, missing)
 
 
 def _require_distinct(shares: Sequence[str], whole: str) -> None:

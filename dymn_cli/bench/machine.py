@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dymn_cli.tagging.tagger import usable_cores
+from dymn_cli.cores import usable_cores
 
 __all__ = ["Machine", "this_machine"]
 

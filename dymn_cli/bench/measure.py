@@ -24,11 +24,11 @@ from dymn_cli.bench.processes import Finished, run_dymn
 from dymn_cli.bench.report import Figure, Report, Settings
 from dymn_cli.bench.rounds import Lap, Spread, interleaved, ratio
 from dymn_cli.bench.stages import COMMON_STAGES, open_stages
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import UsageError
 from dymn_cli.runtime.select import open_backend
 from dymn_cli.store.registry import DEFAULT_MODEL
 from dymn_cli.tagging.options import TagOptions
-from dymn_cli.tagging.tagger import usable_cores
 
 if TYPE_CHECKING:
     from dymn_cli.bench.baseline import Baseline

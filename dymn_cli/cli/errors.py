@@ -10,11 +10,11 @@ from pathlib import Path
 
 import typer
 
-from dymn_cli.errors import DymnError, InputError, OutputError, UsageError, os_error_text
+from dymn_cli.errors import DISK_FULL, DymnError, InputError, OutputError, UsageError, os_error_text
 
 __all__ = ["as_dymn_error"]
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+CANNOT_WRITE = (*DISK_FULL, errno.EIO)
 
 
 def as_dymn_error(reason: BaseException, arguments: Sequence[str] = ()) -> DymnError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, Event, SourceEvents, WindowTags
+from dymn_cli.values import require_choice
 
 if TYPE_CHECKING:
     from dymn_cli.readers.result import Item
@@ -50,8 +51,7 @@ def choose(events: Iterable[Event], number: int, how: str = "confidence", *, see
     Raises:
         UsageError: no such way, or no scores to choose by.
     """
-    if how not in SAMPLES:
-        raise UsageError(f"no sample {how!r}", hint=f"one of {', '.join(SAMPLES)}")
+    require_choice("sample", how, SAMPLES)
     chance = random.Random(seed)
     order: dict[str, int] = {}
     heaps: dict[tuple[str, int], list[tuple[float, int, Event]]] = {}

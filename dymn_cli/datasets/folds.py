@@ -6,7 +6,7 @@ with about the same share of each class, and never with parts of one group in tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dymn_cli.datasets.dataset import Dataset
 
-__all__ = ["Plan", "make_folds", "plan_of"]
+__all__ = ["Plan", "groups_of", "make_folds", "plan_of"]
 
 DEFAULT_FOLDS = 5
 MAX_HELD_OUT = 0.5
@@ -83,7 +83,7 @@ def plan_of(
     if folds is not None:
         if folds < 2:
             raise UsageError(f"--folds {folds}: must be at least 2")
-        n_groups = len(set(_groups(dataset)))
+        n_groups = len(set(groups_of(dataset)))
         if n_groups < folds and n_groups > 1:
             raise UsageError(f"--folds {folds}: only {n_groups} recordings, or groups of them")
         return _made(dataset, folds, seed)
@@ -108,7 +108,7 @@ def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
             f"--holdout {share:g}: must be above 0 and at most {MAX_HELD_OUT:g}", hint="for example 0.2"
         )
     # Few large folds balance the classes better than many small ones.
-    groups = _groups(dataset)
+    groups = groups_of(dataset)
     most = min(MAX_PARTS, max(len(set(groups)) // 2, 3))
     fraction = Fraction(share).limit_denominator(most) or Fraction(1, round(1 / share))
     part = make_folds(dataset.targets(), groups, fraction.denominator, seed)
@@ -127,7 +127,7 @@ def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
 
 
 def _made(dataset: Dataset, folds: int, seed: int) -> Plan:
-    groups = _groups(dataset)
+    groups = groups_of(dataset)
     n_groups = len(set(groups))
     if n_groups < 2:
         raise UsageError(f"{dataset.name}: {n_groups} recording cannot be divided", hint="add recordings")
@@ -175,12 +175,13 @@ def make_folds(targets: NDArray[np.bool_], groups: Sequence[str], count: int, se
     return np.asarray(fold[of_row])
 
 
-def _groups(dataset: Dataset) -> list[str]:
-    """The group of each example; one of its own where it has none."""
-    return [
+def groups_of(dataset: Dataset, rows: Iterable[int] | None = None) -> list[str]:
+    """The group of each example, or of those in `rows`; one of its own where it has none."""
+    groups = [
         f"group {example.group}" if example.group else f"file {n}"
         for n, example in enumerate(dataset.examples)
     ]
+    return groups if rows is None else [groups[n] for n in rows]
 
 
 def _percent(chosen: NDArray[np.bool_]) -> str:

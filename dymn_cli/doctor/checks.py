@@ -244,7 +244,7 @@ def _how_to_get(name: str) -> str:
 
 
 def _cores() -> Check:
-    from dymn_cli.tagging.tagger import usable_cores
+    from dymn_cli.cores import usable_cores
 
     return Check("cores", "ok", f"{usable_cores()} of {os.cpu_count()} can be used")
 

@@ -70,9 +70,8 @@ class Evaluation:
         mean_average_precision: mean over `classes`.
         mean_auc: likewise.
         d_prime: from the mean AUC, as for AudioSet.
-        accuracy: share of recordings whose highest score is right; NaN if labels are partly known.
+        accuracy: share of labelled recordings whose highest score is right; NaN if labels are partly known.
         accuracy_among: likewise among the classes that some recording has.
-        n_labelled: recordings with a label, to which accuracy refers.
         bins: over all scores; see `metrics.reliability`.
         calibration_error: likewise.
         threshold_rule: how thresholds are chosen.
@@ -88,7 +87,6 @@ class Evaluation:
     d_prime: float
     accuracy: float
     accuracy_among: float
-    n_labelled: int
     bins: tuple[Bin, ...]
     calibration_error: float
     threshold_rule: str
@@ -216,7 +214,6 @@ def evaluate(
         accuracy_among=_accuracy(scores[labelled][:, among], truth[labelled][:, among])
         if everything
         else math.nan,
-        n_labelled=int(labelled.sum()),
         bins=bins,
         calibration_error=error,
         threshold_rule=rule,

@@ -20,7 +20,7 @@ from dymn_cli.errors import InputError
 from dymn_cli.readers import event_format, open_result
 from dymn_cli.results import Event, Failure, SourceEvents
 
-__all__ = ["TABLE_SUFFIXES", "EventTable", "event_form", "read_events", "tables_in"]
+__all__ = ["EventTable", "event_form", "read_events", "tables_in"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".rttm", ".parquet", ".pq")
 NAME_ALL = ("json", "jsonl", "audacity")  # formats that name recordings without events, too

@@ -48,7 +48,7 @@ def job_for(
     scores: bool = False,
     embeddings: bool = False,
 ) -> Job:
-    """The work of finding out the scores of recordings, or the embeddings of their windows."""
+    """The job that predicts the scores of recordings, or the embeddings of their windows."""
     return Job(
         model,
         backend,

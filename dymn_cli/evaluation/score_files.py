@@ -24,7 +24,7 @@ from dymn_cli.readers.source import open_result_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "ScoreTable", "read_scores"]
+__all__ = ["ScoreTable", "read_scores"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 TSV_COLUMNS = ["source", "channel", "start_s", "end_s", "rank", "label", "score"]

@@ -214,13 +214,11 @@ class _Opening:
 
     def _table(self) -> _Parts:
         table = from_tables.Table(self.file, self.format_name)
-        made = self.provenance
-        asked = None if made is None else dict(made.options).get("windows")
         if table.kind == "embeddings":
             rows = self._cell_embeddings(table)
             return _Parts("embeddings", _by_source(rows), size=len(table.header) - 4)
         kind = cast(Kind, table.kind)
-        windows = False if table.is_clips else bool(asked) if asked is not None else None
+        windows = _of_windows(table.is_clips, self.provenance)
         return _Parts(kind, self._joined(kind, table.rows(self.scores)), windows)
 
     @staticmethod
@@ -238,9 +236,7 @@ class _Opening:
         if file.kind == "embeddings":
             return _Parts("embeddings", _by_source(file.embeddings()), None, file.provenance, file.size)
         kind = cast(Kind, file.kind)
-        made = file.provenance or self.provenance
-        asked = None if made is None else dict(made.options).get("windows")
-        windows = False if file.is_clips else bool(asked) if asked is not None else None
+        windows = _of_windows(file.is_clips, file.provenance or self.provenance)
         return _Parts(kind, self._joined(kind, file.rows()), windows, file.provenance)
 
     def _matrix(self) -> _Parts:
@@ -263,7 +259,7 @@ class _Opening:
                 break
         first = before[-1][0] if before else None
         schema = first.get("schema") if isinstance(first, dict) else None
-        kind: Kind = {"dymn.clip/1": "tags", "dymn.embedding/1": "embeddings"}.get(str(schema), "events")  # type: ignore[assignment]
+        kind = KINDS.get(str(schema), "events")
         items = (
             _same_kind(from_json.item_of(one, where), kind, where) for one, where in chain(before, objects)
         )
@@ -279,6 +275,14 @@ def _same_kind(item: from_json.JsonItem, kind: Kind, where: str) -> from_json.Js
     if not isinstance(item, wanted | Failure):
         raise InputError(f"{where}: something else than {kind}, which the objects before are")
     return item
+
+
+def _of_windows(is_clips: bool, made: Provenance | None) -> bool | None:
+    """Whether tags are those of windows; None where nothing says so."""
+    if is_clips:
+        return False
+    asked = None if made is None else dict(made.options).get("windows")
+    return None if asked is None else bool(asked)
 
 
 def _by_source(rows: Iterable[EmbeddingRow | Failure]) -> Iterator[Item]:

@@ -146,9 +146,9 @@ class _RemoteFile(VirtualFile):
             with contextlib.suppress(Exception):
                 piece = ahead.result()
                 if self._ahead_start == position:
-                    return self._add(position, piece)
+                    self._add(position, piece)
+                    return
         self._add(position, self._fetch(position, min(position + self._n_next, self._size)))
-        return None
 
     def _add(self, start: int, piece: bytes) -> None:
         self._keep(start, piece)

@@ -40,6 +40,7 @@ from dymn_cli.remote.uri import (
 )
 
 __all__ = [
+    "RETRIED",
     "Stat",
     "exists",
     "listing",

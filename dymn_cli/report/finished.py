@@ -32,8 +32,8 @@ def are_results(inputs: Sequence[str]) -> bool:
     results = [is_result(name) for name in inputs]
     if any(results) and not all(results):
         raise UsageError(
-            f"{inputs[results.index(False)]} is a recording, {inputs[results.index(True)]} is a result",
-            hint="make a page of recordings or of results, not of both",
+            f"{inputs[results.index(False)]} is audio, {inputs[results.index(True)]} is a result",
+            hint="give recordings or results, not both",
         )
     return any(results)
 

@@ -10,13 +10,14 @@ the same command gives the same results on every machine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from dymn_cli.errors import BackendUnavailableError, UsageError
+from dymn_cli.errors import BackendUnavailableError
 from dymn_cli.model.config import architecture_of
 from dymn_cli.runtime.devices import how_to_get, parse_device, why_not_onnx, why_not_torch
 from dymn_cli.store.registry import resolve
 from dymn_cli.store.weights import read_weights
+from dymn_cli.values import require_choice
 
 if TYPE_CHECKING:
     from dymn_cli.model.config import ModelConfig
@@ -52,8 +53,7 @@ def open_backend(
         BackendUnavailableError: the runtime or the device is not available.
         ModelError: the model cannot be used.
     """
-    if backend not in get_args(BackendName):
-        raise UsageError(f"no backend {backend!r}", hint=f"one of {', '.join(get_args(BackendName))}")
+    require_choice("backend", backend, BackendName)
     place = parse_device(device)
     found = resolve(model)
     if isinstance(found, Path) and found.suffix == ".onnx":

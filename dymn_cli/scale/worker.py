@@ -23,7 +23,7 @@ import io
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
@@ -160,8 +160,8 @@ class ClusterJob(Job):
                 progress(row.window.end_s, None)
         if rows:
             emit(_windows_as_bytes(rows))
-        info, summary = analysis.audio, Summary(analysis.duration_s, analysis.warnings, analysis.damage)
-        audio = [info.rate_hz, info.channels, info.n_frames, info.container, info.codec]
+        audio = astuple(analysis.audio)
+        summary = Summary(analysis.duration_s, analysis.warnings, analysis.damage)
         return encode([audio, summary.seconds, summary.warnings, summary.damage], []), summary
 
     def _join(self, tagger: Tagger, name: Joined, emit: Callable[[bytes], None]) -> tuple[bytes, Summary]:

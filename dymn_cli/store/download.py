@@ -16,7 +16,6 @@ another dependency of every installation. `urllib` honours `https_proxy`, `http_
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -37,7 +36,15 @@ from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
-from dymn_cli.errors import OutputError, UsageError, WeightsMissingError, first_line, os_error_text
+from dymn_cli.errors import (
+    DISK_FULL,
+    OutputError,
+    UsageError,
+    WeightsMissingError,
+    first_line,
+    os_error_text,
+)
+from dymn_cli.remote.store import RETRIED
 from dymn_cli.remote.uri import OFFLINE, is_offline
 from dymn_cli.store.local import os_errors, write_whole
 
@@ -46,11 +53,9 @@ __all__ = ["OFFLINE", "Patience", "Watch", "check_address", "download", "forget"
 CHUNK = 1 << 16
 MIN_PROGRESS = 1 << 16  # bytes; an attempt that brings as many resets the count of failures
 MAX_REDIRECTS = 5
-RETRIED = (408, 425, 429, 500, 502, 503, 504)  # RFC 9110, and 425 Too Early of RFC 8470
 LARGEST_LENGTH = 10**15  # bytes; beyond any disk, and short enough to print
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15}|\*)")
 PAGES = ("text/html", "application/xhtml+xml")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +373,7 @@ def _write(file: FileIO, chunk: bytes, path: Path) -> None:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as exc:
-        hint = "free some space; run the same command to continue" if exc.errno in FULL else None
+        hint = "free some space; run the same command to continue" if exc.errno in DISK_FULL else None
         raise OutputError(os_error_text(path, exc), hint=hint) from exc
 
 

@@ -6,7 +6,7 @@ The metadata of the file (safetensors header, `__metadata__`, strings only) hold
     dymn.name       the model's name
     dymn.config     `ModelConfig` as JSON
     dymn.front_end  `FrontEndConfig` as JSON
-    dymn.labels     "audioset", or a JSON list of class names
+    dymn.labels     "audioset", "audioset-strong", or a JSON list of class names
     dymn.purpose    "embeddings" if the model cannot tag; absent if it can
 
 so the file alone is a complete model. Nothing in it is executed: the header is JSON, the rest plain numbers

@@ -37,6 +37,7 @@ from dymn_cli.audio.decode import AudioReader, open_audio
 from dymn_cli.audio.frames import Frame, FramePlan, frames
 from dymn_cli.audio.resample import RATE_HZ, channels_32k, response, to_mono_32k
 from dymn_cli.audio.windows import Window, WindowPlan, windows
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import InputError, ModelError, UsageError
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.sharing import SharedLogMel
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from dymn_cli.tagging.calibration import Calibration
     from dymn_cli.tagging.frame_events import FrameHead, SmoothSteps
 
-__all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger", "usable_cores"]
+__all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger"]
 
 GPU_BATCH = 16
 GPU_THREADS = 2  # one waits for the GPU, one prepares what it does next
@@ -753,13 +754,6 @@ class Analysis:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._reader.close()
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _changed(options: Options, changes: dict[str, Any], others: Sequence[str] = ()) -> Options:

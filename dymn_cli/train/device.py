@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import BackendUnavailableError, first_line
 
 try:
@@ -41,7 +41,7 @@ def choose_device(name: str) -> torch.device:
 def set_threads(n: int | None) -> int:
     """Let PyTorch use so many threads on the CPU, one a core where None; returns the number."""
     if n is None:
-        n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n = usable_cores()
     torch.set_num_threads(n)
     _keep_freed_memory()
     return n

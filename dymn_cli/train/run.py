@@ -9,7 +9,6 @@ What is trained in each stage is up to the kind of run: distillation or fine-tun
 from __future__ import annotations
 
 import functools
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import UsageError
 from dymn_cli.train.ema import Average
 from dymn_cli.train.loop import Ended, LoopPlan, Task, Watch, make_scaler, train
@@ -94,7 +94,7 @@ class TrainingRun(ABC):
         self._tell = tell
         self._device = next(network.parameters()).device
         self._half = self._device.type == "cuda"
-        self._data_threads = min(os.cpu_count() or 1, DATA_THREADS) if self._half else 1
+        self._data_threads = min(usable_cores(), DATA_THREADS) if self._half else 1
         self._checkpoint = options.work / "checkpoint.safetensors"
         self._saved()
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from dymn_cli.errors import UsageError
+from dymn_cli.values import require_choice
 
 __all__ = ["DISTILLATION", "FINE_TUNING", "PaperShape", "RateSchedule", "ShapeName", "peak_rate"]
 
@@ -70,8 +71,7 @@ class RateSchedule:
     peak: float
 
     def __post_init__(self) -> None:
-        if self.shape not in get_args(ShapeName):
-            raise UsageError(f"no such schedule: {self.shape!r}", hint=", ".join(get_args(ShapeName)))
+        require_choice("schedule", self.shape, ShapeName)
         if not (math.isfinite(self.peak) and self.peak > 0):
             raise UsageError(f"a learning rate of {self.peak} is not a positive number")
 

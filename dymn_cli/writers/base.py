@@ -11,11 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, BinaryIO, Generic, Literal, TypeVar
 
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, Failure, ModelInfo, SourceEvents
-from dymn_cli.values import require_whole
+from dymn_cli.values import require_choice, require_whole
 from dymn_cli.writers.spelling import clock_text
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class WriterOptions:
             raise UsageError(f"top {self.top} is negative")
         if not 0 <= self.precision <= MAX_PRECISION:
             raise UsageError(f"precision {self.precision} is not between 0 and {MAX_PRECISION}")
-        if self.layout not in get_args(Layout):
-            raise UsageError(f"no layout {self.layout!r}", hint="long, wide or matrix")
+        require_choice("layout", self.layout, Layout)
         if self.layout != "long" and self.windows:
             raise UsageError(
                 f"the {self.layout} layout has one row a clip, so it cannot show windows",

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +29,8 @@ from dymn_cli.cli.app import run
 from dymn_cli.tagging import tagger as tagger_module
 
 RATE_HZ = 32_000
-DYMN = (sys.executable, "-W", "error", "-c", "from dymn_cli.__main__ import main; main()")
+PYTHON = (sys.executable, "-W", "error", "-c")
+DYMN = (*PYTHON, "from dymn_cli.__main__ import main; main()")
 SETTINGS = ("DYMN_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "PYTHON", "LC_", "LANG")
 TIMEOUT_S = 60.0
 
@@ -92,16 +93,7 @@ class Dymn:
         timeout: float = TIMEOUT_S,
     ) -> Ran:
         """Run it to its end, with pipes for streams; without `input`, stdin is empty."""
-        ran = subprocess.run(
-            command(arguments),
-            input=input or b"",
-            capture_output=True,
-            cwd=self.cwd,
-            env=self._env(env),
-            timeout=timeout,
-            check=False,
-        )
-        return Ran(ran.returncode, ran.stdout, ran.stderr)
+        return self._run(command(arguments), env, timeout, input=input or b"")
 
     def start(
         self, *arguments: Argument | int | float, env: Mapping[str, str | None] | None = None, **streams: Any
@@ -122,9 +114,24 @@ class Dymn:
             pytest.skip("the line is one of a POSIX shell")
         words = " ".join(f"'{word}'" for word in DYMN)
         script = f'set -o pipefail\ndymn() {{ {words} "$@"; }}\n{line}'
+        return self._run(["bash", "-c", script], env, timeout, stdin=subprocess.DEVNULL)
+
+    def python(
+        self, code: str, *, env: Mapping[str, str | None] | None = None, timeout: float = TIMEOUT_S
+    ) -> Ran:
+        """Run a Python program where `dymn` runs."""
+        return self._run([*PYTHON, code], env, timeout, stdin=subprocess.DEVNULL)
+
+    def _run(
+        self,
+        words: Sequence[str | bytes],
+        env: Mapping[str, str | None] | None,
+        timeout: float,
+        **stdin: Any,
+    ) -> Ran:
         ran = subprocess.run(
-            ["bash", "-c", script],
-            stdin=subprocess.DEVNULL,
+            words,
+            **stdin,
             capture_output=True,
             cwd=self.cwd,
             env=self._env(env),

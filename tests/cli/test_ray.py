@@ -97,7 +97,7 @@ def until(is_so: Callable[[], bool], what: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["-o", "out", "--engine", "spark"], "--engine 'spark'"),
+        (["-o", "out", "--engine", "spark"], "--engine must be local or ray, not 'spark'"),
         (["-o", "out", "--ray-address", "auto"], "--ray-address needs --engine ray"),
         (["--engine", "ray"], "--engine ray writes a folder of Parquet files; -o FOLDER"),
         (["--engine", "ray", "--out-dir", "out"], "--engine ray writes a folder"),

@@ -136,7 +136,7 @@ def test_a_bucket_is_tagged_into_a_bucket(s3: Bucket, bucket: Path, dymn: Any, t
     assert (again.returncode, "the file exists" in again.err) == (5, True)
 
 
-def test_the_store_itself_keeps_two_runs_from_one_name(s3: Bucket, tmp_path: Path) -> None:
+def test_the_store_itself_keeps_two_runs_from_one_name(s3: Bucket, tmp_path: Path, dymn: Any) -> None:
     client, env = s3
     client("c.put_object(Bucket='out', Key='taken.csv', Body=b'mine')")
     (tmp_path / "x").write_bytes(b"theirs")
@@ -148,14 +148,8 @@ def test_the_store_itself_keeps_two_runs_from_one_name(s3: Bucket, tmp_path: Pat
         except FileExistsError:
             print("refused")
     """)
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **{key: value or "" for key, value in env.items()}},
-    )
-    assert ran.stdout == "refused\n", ran.stderr
+    ran = dymn.python(code, env=env)
+    assert ran.out == "refused\n", ran.err
     assert (
         client("print(json.dumps(c.get_object(Bucket='out', Key='taken.csv')['Body'].read().decode()))")
         == "mine"

@@ -174,8 +174,8 @@ def test_a_model_by_path_is_the_model_by_name(shipped: Weights, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message", "hint"),
     [
-        ({"backend": "tensorflow"}, "no backend 'tensorflow'", "auto, onnx, torch"),
-        ({"backend": ""}, "no backend ''", "auto, onnx, torch"),
+        ({"backend": "tensorflow"}, "no backend 'tensorflow'", "auto, onnx or torch"),
+        ({"backend": ""}, "no backend ''", "auto, onnx or torch"),
         ({"device": "gpu"}, "no device 'gpu'", "cuda"),
         ({"device": "cuda:x"}, "no device 'cuda:x'", "cuda"),
         ({"device": "cpu\n"}, "no device", "cuda"),

@@ -28,7 +28,7 @@ from dymn_cli.results import ClipResult, Failure
 from dymn_cli.runtime.base import Answer
 from dymn_cli.tagging.event_options import EventOptions
 from dymn_cli.tagging.options import TagOptions
-from dymn_cli.tagging.tagger import Tagger, usable_cores
+from dymn_cli.tagging.tagger import Tagger
 
 RATE = 32_000
 Tone = Callable[..., np.ndarray]
@@ -273,10 +273,6 @@ def test_none_of_them_is_an_error(backend: Any, what: str, value: int) -> None:
 def test_what_a_tagger_cannot_be_made_of_is_refused(backend: Any, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Tagger(**wrong)
-
-
-def test_cores_are_those_that_this_process_may_use() -> None:
-    assert usable_cores() >= 1
 
 
 # ---------------------------------------------------------------------- options

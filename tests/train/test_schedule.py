@@ -52,5 +52,5 @@ def test_a_peak_is_a_positive_number(peak: float) -> None:
 
 
 def test_an_unknown_shape_is_refused() -> None:
-    with pytest.raises(UsageError, match="no such schedule"):
+    with pytest.raises(UsageError, match="no schedule"):
         RateSchedule("square", 1.0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from written import written
 
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Label
@@ -97,30 +98,20 @@ def test_a_text_file_may_be_two_things() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(TAG_FORMATS) - BINARY))
 def test_every_format_of_tags_writes(name: str, clip: ClipResult, failure: Failure, options: Options) -> None:
-    out = io.BytesIO()
-    writer = tag_writer(name, out, options())
-    writer.begin()
-    writer.write(clip)
-    writer.fail(failure)
-    writer.end()
-    assert b"Subway, metro, underground" in out.getvalue()
-    assert b"\r" not in out.getvalue()
-    assert out.getvalue().endswith(b"\n")
+    data = written(tag_writer(name, io.BytesIO(), options()), clip, failure)
+    assert b"Subway, metro, underground" in data
+    assert b"\r" not in data
+    assert data.endswith(b"\n")
 
 
 @pytest.mark.parametrize("name", sorted(set(EVENT_FORMATS) - BINARY))
 def test_every_format_of_events_writes(
     name: str, found: SourceEvents, failure: Failure, options: Options
 ) -> None:
-    out = io.BytesIO()
-    writer = event_writer(name, out, options())
-    writer.begin()
-    writer.write(found)
-    writer.fail(failure)
-    writer.end()
-    assert b"subway" in out.getvalue().lower()
-    assert b"\r" not in out.getvalue()
-    assert out.getvalue().endswith(b"\n")
+    data = written(event_writer(name, io.BytesIO(), options()), found, failure)
+    assert b"subway" in data.lower()
+    assert b"\r" not in data
+    assert data.endswith(b"\n")
 
 
 @pytest.mark.parametrize("name", ["audacity", "srt", "vtt"])
@@ -140,13 +131,7 @@ def test_formats_that_do_not_name_their_source_refuse_a_second(
 def test_every_format_of_embeddings_writes(
     name: str, rows: list[EmbeddingRow], failure: Failure, embedding_options: Callable[..., EmbeddingOptions]
 ) -> None:
-    out = io.BytesIO()
-    writer = embedding_writer(name, out, embedding_options())
-    writer.begin()
-    writer.write(rows)
-    writer.fail(failure)
-    writer.end()
-    assert len(out.getvalue()) > 60
+    assert len(written(embedding_writer(name, io.BytesIO(), embedding_options()), rows, failure)) > 60
 
 
 def test_only_csv_is_wide(options: Options) -> None:

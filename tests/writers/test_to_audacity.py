@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from written import written
 
 from dymn_cli.results import ClipResult, Event, SourceEvents
 from dymn_cli.writers.base import WriterOptions
@@ -17,17 +18,12 @@ Options = Callable[..., WriterOptions]
 LABEL = re.compile(r"(\d+\.\d{6})\t(\d+\.\d{6})\t([^\t]*)")
 
 
-def written(options: WriterOptions, result: ClipResult | SourceEvents) -> str:
-    out = io.BytesIO()
-    writer = AudacityLabels(out, options)
-    writer.begin()
-    writer.write(result)
-    writer.end()
-    return out.getvalue().decode("utf-8")
+def audacity(options: WriterOptions, result: ClipResult | SourceEvents) -> str:
+    return written(AudacityLabels(io.BytesIO(), options), result).decode("utf-8")
 
 
 def test_a_line_an_event(found: SourceEvents, options: Options) -> None:
-    text = written(options(), found)
+    text = audacity(options(), found)
     assert text == (
         "0.300000\t5400.000000\tSubway, metro, underground\n"
         "3723.000000\t3725.500000\tDog\n"
@@ -40,11 +36,11 @@ def test_a_line_an_event(found: SourceEvents, options: Options) -> None:
 
 
 def test_tags_of_a_clip_and_of_its_windows(clip: ClipResult, options: Options) -> None:
-    assert written(options(), clip) == (
+    assert audacity(options(), clip) == (
         "0.000000\t10.300000\tTrain\n"
         "0.000000\t10.300000\tSubway, metro, underground\n"
     )  # fmt: skip
-    assert written(options(windows=True), clip) == (
+    assert audacity(options(windows=True), clip) == (
         "0.000000\t10.000000\tTrain\n"
         "0.300000\t10.300000\tSubway, metro, underground\n"
     )  # fmt: skip
@@ -52,17 +48,17 @@ def test_tags_of_a_clip_and_of_its_windows(clip: ClipResult, options: Options) -
 
 def test_each_channel_is_named(clip: ClipResult, options: Options) -> None:
     right = dataclasses.replace(clip, channel="1")
-    assert "\tTrain (channel 1)\n" in written(options(channel="each"), right)
-    assert "\tTrain\n" in written(options(channel="1"), right)
+    assert "\tTrain (channel 1)\n" in audacity(options(channel="each"), right)
+    assert "\tTrain\n" in audacity(options(channel="1"), right)
 
 
 @pytest.mark.parametrize("label", ["a\tb", "a\nb", "a\r\nb", "a\u2028b", " a  b "])
 def test_a_label_is_one_cell_of_one_line(label: str, found: SourceEvents, options: Options) -> None:
     (event, *_) = found.events
     named: tuple[Event, ...] = (dataclasses.replace(event, label=label),)
-    lines = written(options(), dataclasses.replace(found, events=named)).split("\n")
+    lines = audacity(options(), dataclasses.replace(found, events=named)).split("\n")
     assert lines == ["0.300000\t5400.000000\ta b", ""]
 
 
 def test_nothing_heard_is_an_empty_track(found: SourceEvents, options: Options) -> None:
-    assert written(options(), dataclasses.replace(found, events=())) == ""
+    assert audacity(options(), dataclasses.replace(found, events=())) == ""

@@ -4,27 +4,18 @@ import csv
 import dataclasses
 import io
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from written import written
 
 from dymn_cli.labels import Label
 from dymn_cli.results import ClipResult, Failure, SourceEvents
-from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, Writer, WriterOptions
+from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
 from dymn_cli.writers.to_csv import CsvEmbeddings, CsvEvents, CsvTags, MatrixCsvTags, WideCsvTags
 
 Options = Callable[..., WriterOptions]
-
-
-def written(writer: Writer[Any], *results: ClipResult | SourceEvents) -> bytes:
-    writer.begin()
-    for result in results:
-        writer.write(result)
-    writer.end()
-    assert isinstance(writer.stream, io.BytesIO)
-    return writer.stream.getvalue()
 
 
 def test_long(clip: ClipResult, failure: Failure, options: Options) -> None:

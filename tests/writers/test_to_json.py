@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from written import written
 
 from dymn_cli.results import ClipResult, Failure, SourceEvents, Tag
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
@@ -34,13 +35,9 @@ SUBWAY = b'"label": "Subway, metro, underground", "mid": "/m/0195fx", "index": 3
 
 
 def test_a_line_a_source(clip: ClipResult, failure: Failure, options: Options) -> None:
-    out = io.BytesIO()
-    writer = JsonlTags(out, options())
-    writer.begin()
-    writer.write(dataclasses.replace(clip, warnings=("müde",)))
-    writer.fail(failure)
-    writer.end()
-    clip_line, error_line = out.getvalue().splitlines(keepends=True)
+    tired = dataclasses.replace(clip, warnings=("müde",))
+    lines = written(JsonlTags(io.BytesIO(), options()), tired, failure)
+    clip_line, error_line = lines.splitlines(keepends=True)
     assert clip_line == (
         b'{"schema": "dymn.clip/1", "source": "metro.wav", "channel": "mix", "duration_s": 10.3, '
         b'"rate_hz": 44100, "channels": 2, "tags": [' + TRAIN + b', {"rank": 2, ' + SUBWAY + b"], "
@@ -79,13 +76,7 @@ def test_windows_beside_the_tags_of_the_clip(clip: ClipResult, options: Options)
 
 
 def test_one_document(clip: ClipResult, failure: Failure, options: Options) -> None:
-    out = io.BytesIO()
-    writer = JsonTags(out, options())
-    writer.begin()
-    writer.write(clip)
-    writer.fail(failure)
-    writer.end()
-    assert out.getvalue() == (
+    assert written(JsonTags(io.BytesIO(), options()), clip, failure) == (
         b"[\n"
         b"  {\n"
         b'    "schema": "dymn.clip/1",\n'
@@ -149,19 +140,16 @@ def test_both_forms_say_the_same(clip: ClipResult, options: Options) -> None:
 def test_names_are_readable_and_their_bytes_not_lost(
     form: type[JsonlTags], awkward_name: str, clip: ClipResult, options: Options
 ) -> None:
-    out = io.BytesIO()
-    writer = form(out, options())
-    writer.begin()
-    writer.write(dataclasses.replace(clip, source=awkward_name, warnings=(f"{awkward_name}: short",)))
-    writer.end()
-    parsed = json.loads(out.getvalue().decode("utf-8", "strict"))
+    awkward = dataclasses.replace(clip, source=awkward_name, warnings=(f"{awkward_name}: short",))
+    data = written(form(io.BytesIO(), options()), awkward)
+    parsed = json.loads(data.decode("utf-8", "strict"))
     (read,) = parsed if isinstance(parsed, list) else [parsed]
     if "source_b64" in read:
         assert base64.b64decode(read["source_b64"]) == awkward_name.encode("utf-8", "surrogateescape")
         assert read["source"] == "na\ufffdve.wav"
     else:
         assert read["source"] == awkward_name
-    assert (form is JsonTags) or out.getvalue().count(b"\n") == 1
+    assert (form is JsonTags) or data.count(b"\n") == 1
 
 
 def test_scores_are_rounded_numbers(clip: ClipResult, rail_tag: Tag, options: Options) -> None:
@@ -186,18 +174,13 @@ def test_not_a_number_never_leaves(clip: ClipResult, rail_tag: Tag, options: Opt
 def test_embeddings(
     rows: list[EmbeddingRow], failure: Failure, embedding_options: Callable[..., EmbeddingOptions]
 ) -> None:
-    out = io.BytesIO()
-    writer = JsonlEmbeddings(out, embedding_options())
-    writer.begin()
-    writer.write(rows)
-    writer.fail(failure)
-    writer.end()
-    assert out.getvalue() == (
+    data = written(JsonlEmbeddings(io.BytesIO(), embedding_options()), rows, failure)
+    assert data == (
         b'{"schema": "dymn.embedding/1", "source": "metro.wav", "channel": "mix", "start_s": 0.0, '
         b'"end_s": 10.3, "embedding": [0.1, -2.5, 1e-07], "warnings": [], ' + PROVENANCE
         + b'{"schema": "dymn.embedding/1", "source": "a,b.wav", "channel": "1", "start_s": 0.3, '
         b'"end_s": 10.3, "embedding": [1.0, 2.0, 3.0], "warnings": ["m\xc3\xbcde"], ' + PROVENANCE
         + ERROR + b"\n"
     )  # fmt: skip
-    first = np.array(json.loads(out.getvalue().splitlines()[0])["embedding"], np.float32)
+    first = np.array(json.loads(data.splitlines()[0])["embedding"], np.float32)
     np.testing.assert_array_equal(first, rows[0].embedding)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 
 import pandas as pd
+from written import written
 
 from dymn_cli.results import SourceEvents
 from dymn_cli.writers.base import WriterOptions
@@ -13,18 +14,12 @@ from dymn_cli.writers.to_sed import SedEvents
 Options = Callable[..., WriterOptions]
 
 
-def written(options: WriterOptions, *results: SourceEvents) -> bytes:
-    out = io.BytesIO()
-    writer = SedEvents(out, options)
-    writer.begin()
-    for result in results:
-        writer.write(result)
-    writer.end()
-    return out.getvalue()
+def sed(options: WriterOptions, *results: SourceEvents) -> bytes:
+    return written(SedEvents(io.BytesIO(), options), *results)
 
 
 def test_a_row_an_event(found: SourceEvents, options: Options) -> None:
-    assert written(options(), found).decode() == (
+    assert sed(options(), found).decode() == (
         "filename\tonset\toffset\tevent_label\n"
         "farm.flac\t0.3\t5400.0\tSubway, metro, underground\n"
         "farm.flac\t3723.0\t3725.5\tDog\n"
@@ -32,13 +27,13 @@ def test_a_row_an_event(found: SourceEvents, options: Options) -> None:
 
 
 def test_pandas_reads_it_as_the_tools_of_dcase_do(found: SourceEvents, options: Options) -> None:
-    table = pd.read_csv(io.BytesIO(written(options(), found)), sep="\t")
+    table = pd.read_csv(io.BytesIO(sed(options(), found)), sep="\t")
     assert table.columns.tolist() == ["filename", "onset", "offset", "event_label"]
     assert table["offset"].tolist() == [5400.0, 3725.5]
 
 
 def test_names_stay_in_their_cell(found: SourceEvents, options: Options, awkward_name: str) -> None:
-    data = written(options(), dataclasses.replace(found, source=awkward_name))
+    data = sed(options(), dataclasses.replace(found, source=awkward_name))
     rows = data.decode("utf-8", "surrogateescape").split("\n")[1:-1]
     assert [len(row.split("\t")) for row in rows] == [4, 4]
     shown = rows[0].split("\t")[0]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from written import written
 
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult, SourceEvents, WindowTags
@@ -19,13 +20,8 @@ Kind = type[SrtSubtitles] | type[VttSubtitles]
 AWKWARD = "a < b && c --> d <i>\n\nnext"
 
 
-def written(kind: Kind, options: WriterOptions, result: ClipResult | SourceEvents) -> str:
-    out = io.BytesIO()
-    writer = kind(out, options)
-    writer.begin()
-    writer.write(result)
-    writer.end()
-    return out.getvalue().decode("utf-8")
+def subtitles(kind: Kind, options: WriterOptions, result: ClipResult | SourceEvents) -> str:
+    return written(kind(io.BytesIO(), options), result).decode("utf-8")
 
 
 def relabelled(found: SourceEvents, label: str) -> SourceEvents:
@@ -34,7 +30,7 @@ def relabelled(found: SourceEvents, label: str) -> SourceEvents:
 
 
 def test_srt(found: SourceEvents, options: Options) -> None:
-    assert written(SrtSubtitles, options(precision=2), found) == (
+    assert subtitles(SrtSubtitles, options(precision=2), found) == (
         "1\n"
         "00:00:00,300 --> 01:30:00,000\n"
         "Subway, metro, underground 0.60\n"
@@ -47,7 +43,7 @@ def test_srt(found: SourceEvents, options: Options) -> None:
 
 
 def test_vtt(found: SourceEvents, options: Options) -> None:
-    assert written(VttSubtitles, options(precision=2), found) == (
+    assert subtitles(VttSubtitles, options(precision=2), found) == (
         "WEBVTT\n"
         "\n"
         "00:00:00.300 --> 01:30:00.000\n"
@@ -61,7 +57,7 @@ def test_vtt(found: SourceEvents, options: Options) -> None:
 def test_tags_of_a_window_share_a_cue(clip: ClipResult, options: Options) -> None:
     silent = WindowTags(10.3, 20.3, ())
     windows = (WindowTags(0.0, 10.0, clip.tags), silent, WindowTags(20.3, 30.3, clip.tags[:1]))
-    text = written(SrtSubtitles, options(windows=True), dataclasses.replace(clip, windows=windows))
+    text = subtitles(SrtSubtitles, options(windows=True), dataclasses.replace(clip, windows=windows))
     assert text == (
         "1\n00:00:00,000 --> 00:00:10,000\nTrain 0.7471\nSubway, metro, underground 0.5991\n\n"
         "2\n00:00:20,300 --> 00:00:30,300\nTrain 0.7471\n\n"
@@ -70,21 +66,21 @@ def test_tags_of_a_window_share_a_cue(clip: ClipResult, options: Options) -> Non
 
 def test_srt_is_read_back_by_a_library(found: SourceEvents, options: Options) -> None:
     srt = pytest.importorskip("srt")
-    cues = list(srt.parse(written(SrtSubtitles, options(), found)))
+    cues = list(srt.parse(subtitles(SrtSubtitles, options(), found)))
     assert [(cue.start, cue.end) for cue in cues] == [
         (timedelta(seconds=0.3), timedelta(hours=1, minutes=30)),
         (timedelta(hours=1, minutes=2, seconds=3), timedelta(hours=1, minutes=2, seconds=5.5)),
     ]
     assert [cue.index for cue in cues] == [1, 2]
     assert cues[1].content == "Dog 0.7471"
-    (odd,) = srt.parse(written(SrtSubtitles, options(), relabelled(found, AWKWARD)))
+    (odd,) = srt.parse(subtitles(SrtSubtitles, options(), relabelled(found, AWKWARD)))
     assert odd.content == "a < b && c -- > d <i> next 0.5991"
 
 
 def test_vtt_is_read_back_by_a_library(found: SourceEvents, options: Options, tmp_path: Path) -> None:
     webvtt = pytest.importorskip("webvtt")
     path = tmp_path / "farm.vtt"
-    path.write_text(written(VttSubtitles, options(), found), encoding="utf-8")
+    path.write_text(subtitles(VttSubtitles, options(), found), encoding="utf-8")
     cues = list(webvtt.read(path))
     assert [(cue.start_in_seconds, cue.text) for cue in cues] == [
         (0, "Subway, metro, underground 0.5991"),
@@ -94,7 +90,7 @@ def test_vtt_is_read_back_by_a_library(found: SourceEvents, options: Options, tm
 
 
 def test_vtt_is_escaped_as_the_specification_asks(found: SourceEvents, options: Options) -> None:
-    lines = written(VttSubtitles, options(), relabelled(found, AWKWARD + "\0")).splitlines()
+    lines = subtitles(VttSubtitles, options(), relabelled(found, AWKWARD + "\0")).splitlines()
     assert lines[3:] == ["a &lt; b &amp;&amp; c --&gt; d &lt;i&gt; next\ufffd 0.5991"]
 
 
@@ -102,7 +98,7 @@ def test_vtt_is_escaped_as_the_specification_asks(found: SourceEvents, options: 
 def test_a_long_recording_has_more_than_99_hours(kind: Kind, found: SourceEvents, options: Options) -> None:
     (event, *_) = found.events
     late = dataclasses.replace(event, start_s=360_000.0, end_s=360_000.0015)
-    text = written(kind, options(), dataclasses.replace(found, events=(late,)))
+    text = subtitles(kind, options(), dataclasses.replace(found, events=(late,)))
     assert f"100:00:00{kind.decimal}000 --> 100:00:00{kind.decimal}00" in text
 
 
@@ -114,5 +110,5 @@ def test_there_is_one_line_of_time(kind: Kind, options: Options) -> None:
 
 def test_nothing_heard(found: SourceEvents, options: Options) -> None:
     silent = dataclasses.replace(found, events=())
-    assert written(SrtSubtitles, options(), silent) == ""
-    assert written(VttSubtitles, options(), silent) == "WEBVTT\n"
+    assert subtitles(SrtSubtitles, options(), silent) == ""
+    assert subtitles(VttSubtitles, options(), silent) == "WEBVTT\n"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from written import written
 
 from dymn_cli.results import AudioInfo, ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers.base import WriterOptions
@@ -32,13 +33,7 @@ def console(width: int = 80, *, encoding: str = "utf-8", colour: bool = False) -
 
 
 def table(options: WriterOptions, at: Console | None, *results: ClipResult) -> str:
-    out = io.BytesIO()
-    writer = TableTags(out, options, at)
-    writer.begin()
-    for result in results:
-        writer.write(result)
-    writer.end()
-    return out.getvalue().decode("utf-8")
+    return written(TableTags(io.BytesIO(), options, at), *results).decode("utf-8")
 
 
 def test_at_80_columns(clip: ClipResult, failure: Failure, options: Options) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from written import written
 
 from dymn_cli.results import ClipResult, Failure, SourceEvents
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, WriterOptions
@@ -15,13 +16,7 @@ Options = Callable[..., WriterOptions]
 
 
 def test_rows_of_a_clip(clip: ClipResult, failure: Failure, options: Options) -> None:
-    out = io.BytesIO()
-    writer = TsvTags(out, options())
-    writer.begin()
-    writer.write(clip)
-    writer.fail(failure)
-    writer.end()
-    assert out.getvalue() == (
+    assert written(TsvTags(io.BytesIO(), options()), clip, failure) == (
         b"metro.wav\tmix\t0.0\t10.3\t1\tTrain\t0.7471\n"
         b"metro.wav\tmix\t0.0\t10.3\t2\tSubway, metro, underground\t0.5991\n"
     )
@@ -112,12 +107,7 @@ def test_embeddings(rows: list[EmbeddingRow], embedding_options: Callable[..., E
 
 
 def test_events(found: SourceEvents, options: Options) -> None:
-    out = io.BytesIO()
-    writer = TsvEvents(out, options(header=True))
-    writer.begin()
-    writer.write(found)
-    writer.end()
-    assert out.getvalue() == (
+    assert written(TsvEvents(io.BytesIO(), options(header=True)), found) == (
         b"source\tchannel\tstart_s\tend_s\tlabel\tscore\n"
         b"farm.flac\tmix\t0.3\t5400.0\tSubway, metro, underground\t0.5991\n"
         b"farm.flac\tmix\t3723.0\t3725.5\tDog\t0.7471\n"

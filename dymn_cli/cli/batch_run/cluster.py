@@ -11,14 +11,14 @@ from dymn_cli.batch.run import Outcome
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.sources import named_sources
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures
+from dymn_cli.cores import usable_cores
 from dymn_cli.errors import UsageError
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.scale.cluster import connected
 from dymn_cli.scale.engine import Actors, ClusterRun, Stage, Table, describe
 from dymn_cli.scale.output import FAILURES, ResultSet
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.tagging.tagger import usable_cores
-from dymn_cli.values import counted
+from dymn_cli.values import counted, require_choice
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ T = TypeVar("T")
 
 __all__ = ["write_dataset"]
 
-ENGINES = ("local", "ray")
-
 
 def _require_engine(batch: UpdateOptions) -> None:
     """See that there is such an engine, and that its options are asked for with it.
@@ -40,8 +38,7 @@ def _require_engine(batch: UpdateOptions) -> None:
     Raises:
         UsageError: otherwise.
     """
-    if batch.engine not in ENGINES:
-        raise UsageError(f"--engine {batch.engine!r}", hint="local or ray")
+    require_choice("--engine", batch.engine, ("local", "ray"))
     if batch.engine == "local" and batch.ray_address is not None:
         raise UsageError("--ray-address needs --engine ray")
 

@@ -12,6 +12,7 @@ from dymn_cli.cli.batch_run.analysis import Analysis, Formats, job_of
 from dymn_cli.cli.batch_run.provenance import provenance_of, tag_options
 from dymn_cli.errors import UsageError
 from dymn_cli.tagging.options import TagOptions
+from dymn_cli.values import require_choice
 from dymn_cli.writers import (
     EMBEDDING_FORMATS,
     WITH_CSV,
@@ -61,8 +62,7 @@ class EmbeddingAnalysis(Analysis[Rows]):
         per: str = "clip",
         concat: bool = False,
     ) -> None:
-        if per not in ("clip", "window", "frame"):
-            raise UsageError(f"--per {per!r}", hint="clip, window or frame")
+        require_choice("--per", per, ("clip", "window", "frame"))
         self._per, self._output = per, output
         self.job = job_of(
             model,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dymn_cli.errors import InputError, UsageError
+from dymn_cli.errors import InputError
 from dymn_cli.values import listed_labels, with_first
 
 if TYPE_CHECKING:
@@ -60,18 +60,15 @@ def evaluate_inputs(
 
     Raises:
         InputError: something cannot be read, or nothing can be judged.
-        UsageError: an unknown label.
+        UsageError: an unknown label, or results and audio together.
     """
-    from dymn_cli.evaluation.event_tables import TABLE_SUFFIXES, read_events
-    from dymn_cli.report.finished import is_result
+    from dymn_cli.evaluation.event_tables import read_events
+    from dymn_cli.report.finished import are_results
 
     true_table = read_events([truth])
-    finished = [name for name in inputs if name.lower().endswith(TABLE_SUFFIXES) or is_result(name)]
-    if not finished:
-        return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
-    if len(finished) < len(inputs):
-        raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
-    return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
+    if are_results(inputs):
+        return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
+    return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
 
 
 def _of_results(

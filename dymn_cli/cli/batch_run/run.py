@@ -6,7 +6,6 @@ What is found out, and how it is written, is an `Analysis`.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,11 +24,11 @@ from dymn_cli.cli.batch_run.places import Places, journal_path
 from dymn_cli.cli.batch_run.sources import named_sources, parse_shard, parse_size, print_names
 from dymn_cli.cli.batch_run.update import keep_or_prune, prune_files, require_updatable
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_warnings
-from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.cores import usable_cores
+from dymn_cli.errors import DISK_FULL, OutputError, UsageError
 from dymn_cli.prefetch import Prefetcher
 from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.tagging.tagger import usable_cores
 from dymn_cli.values import counted
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
@@ -51,8 +50,6 @@ if TYPE_CHECKING:
     from dymn_cli.results import Failure
     from dymn_cli.writers import Provenance
     from dymn_cli.writers.base import Writer
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
 StartOf = Callable[[str], datetime | None]
@@ -414,7 +411,7 @@ def open_run(
                 force=places.force or any(map(journal.knows, places.files)),
             )
         except OutputError as error:
-            is_full = isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL
+            is_full = isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK_FULL
             if is_full and journal.is_kept and KEPT not in (error.hint or ""):
                 error.hint = f"{error.hint}; {KEPT}" if error.hint else KEPT
             raise

@@ -14,7 +14,9 @@ from dymn_cli.errors import UsageError
 from dymn_cli.results import ClipResult
 from dymn_cli.tagging.selection import named_labels, wanted_labels
 from dymn_cli.tagging.thresholds import read_thresholds
+from dymn_cli.values import require_choice
 from dymn_cli.writers import ROW_FORMATS, TAG_FORMATS, WriterOptions, open_tags, tag_writer
+from dymn_cli.writers.base import Layout
 
 if TYPE_CHECKING:
     from dymn_cli.batch.job import ModelDescription, Reader
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from dymn_cli.writers import Provenance, TagWriter
 
 __all__ = ["TagAnalysis"]
-
-LAYOUTS = ("long", "wide", "matrix")
 
 
 class TagAnalysis(Analysis[ClipResult]):
@@ -75,8 +75,7 @@ class TagAnalysis(Analysis[ClipResult]):
         embed: str | None = None,
         concat: bool = False,
     ) -> None:
-        if layout not in LAYOUTS:
-            raise UsageError(f"--layout {layout!r}", hint="long, wide or matrix")
+        require_choice("--layout", layout, Layout)
         if concat and embed is None:
             raise UsageError("--concat is for embeddings", hint="--embed FILE writes them beside the tags")
         self.embed, self._embed_format = embed, embedding_format(embed)

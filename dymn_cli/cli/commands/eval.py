@@ -121,9 +121,8 @@ def evaluate_inputs(
     evaluation_view.check_outputs(output.out, write_thresholds, plot, inputs=given, force=output.force)
     from dymn_cli.evaluation.evaluate import evaluate
     from dymn_cli.evaluation.ground_truth import read_label_map
-    from dymn_cli.evaluation.score_files import SUFFIXES
     from dymn_cli.evaluation.thresholds import write_thresholds as write
-    from dymn_cli.report.finished import is_result
+    from dymn_cli.report.finished import are_results
     from dymn_cli.values import counted
     from dymn_cli.writers.target import is_stdout
 
@@ -153,10 +152,7 @@ def evaluate_inputs(
     ground_truth = _truth(inputs, truth, dataset, part)
     for note in ground_truth.notes:
         messages.note(note)
-    finished = [name for name in inputs if name.lower().endswith(SUFFIXES) or is_result(name)]
-    if finished and dataset is None:
-        if len(finished) < len(inputs):
-            raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
+    if dataset is None and are_results(inputs):
         scores, vocabulary, matched, n_failed = _of_results(
             inputs, ground_truth, mapping, ignore_unknown, messages
         )
@@ -263,22 +259,22 @@ def _of_audio(
     else:
         names, n_failed = recordings_in(inputs, messages)
     models = model.models
-    work = job_for(
+    job = job_for(
         models[0] if len(models) == 1 else models,
         model.backend,
         model.device,
         batch_size=model.batch_size,
         scores=True,
     )
-    with work.open_tagger(1) as tagger:
+    with job.open_tagger(1) as tagger:
         vocabulary = tagger.vocabulary
     # Labels are looked up first: a label that the model does not know is an error before any work.
     matched = match(ground_truth, names, vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
     wanted = [names[n] for n in matched.recordings]
-    with predict(wanted, work, messages, jobs=jobs, threads=model.threads) as answers:
-        scores = answers.scores()
-        kept = np.array(answers.done, np.intp)
-    return scores, vocabulary, matched.only(kept), n_failed + len(answers.failures)
+    with predict(wanted, job, messages, jobs=jobs, threads=model.threads) as predictions:
+        scores = predictions.scores()
+        kept = np.array(predictions.done, np.intp)
+    return scores, vocabulary, matched.only(kept), n_failed + len(predictions.failures)
 
 
 def _notes(matched: Matched) -> list[str]:

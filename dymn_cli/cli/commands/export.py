@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,12 +16,11 @@ from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
 from dymn_cli.errors import UsageError
-from dymn_cli.values import bytes_text
+from dymn_cli.values import bytes_text, require_choice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rich.console import Console
     from rich.table import Table
 
     from dymn_cli.export.onnx_file import ExportForm, ExportReport, TensorInfo
@@ -117,7 +117,8 @@ def export(
 ) -> None:
     """Export a model and print the parity report."""
     choose_form(listing.format)
-    form, precision, clips = _form(batch), _precision(fp16=fp16, int8=int8), clips or []
+    require_choice("--batch", batch, ("any", "one"))
+    precision, clips = _precision(fp16=fp16, int8=int8), clips or []
     to_stdout = out in ("-", "/dev/stdout")
     if to_stdout and is_terminal(sys.stdout):
         raise UsageError("ONNX is a binary format, not for a terminal", hint="-o model.onnx")
@@ -132,20 +133,12 @@ def export(
     _check_clips(clips)
     from dymn_cli.export.onnx_file import ExportOptions, export_onnx, exportable
 
-    options = ExportOptions(form, precision, with_frontend, frames)
+    options = ExportOptions(cast("ExportForm", batch), precision, with_frontend, frames)
     report = export_onnx(exportable(model), out, options, clips=clips, force=force)
     if not to_stdout:
         show(_listing(report, out), listing, messages)
     for line in _summary(report, out):
         messages.note(line)
-
-
-def _form(batch: str) -> ExportForm:
-    if batch == "any":
-        return "any"
-    if batch == "one":
-        return "one"
-    raise UsageError(f"--batch {batch!r}", hint="any or one")
 
 
 def _precision(*, fp16: bool, int8: bool) -> Precision:
@@ -186,7 +179,7 @@ def _summary(report: ExportReport, out: str) -> Iterator[str]:
 def _listing(report: ExportReport, out: str) -> Listing:
     from pathlib import Path
 
-    from dymn_cli.writers.spelling import readable, visible
+    from dymn_cli.writers.spelling import readable
 
     rows = [
         (
@@ -200,20 +193,6 @@ def _listing(report: ExportReport, out: str) -> Listing:
         )
         for case in report.cases
     ]
-
-    def table(console: Console) -> Table:
-        names = ["frames", "logits", "scores", "embedding", "log-mel", "frame scores", "same top"]
-        if not report.options.with_frontend:
-            names.remove("log-mel")
-        if not report.options.frames:
-            names.remove("frame scores")
-        drawn = grid(("sounds", {}), *((name, {"justify": "right"}) for name in names))
-        for case in report.cases:
-            values = (*_differences(case), case.frame_score)
-            figures = [f"{value:.2e}" for value in values if value is not None]
-            top = f"{case.n_same_top}/{case.n_windows}"
-            drawn.add_row(visible(", ".join(case.signals)), str(case.n_frames), *figures, top)
-        return drawn
 
     document = {
         "schema": SCHEMA,
@@ -239,24 +218,28 @@ def _listing(report: ExportReport, out: str) -> Listing:
         if report.timing is None
         else {"plain_ms": round(report.timing.plain_ms, 3), "file_ms": round(report.timing.file_ms, 3)},
         "cases": [
-            {
-                "signals": [readable(signal) for signal in case.signals],
-                "is_clip": case.is_clip,
-                "n_frames": case.n_frames,
-                "logit": case.logit,
-                "score": case.score,
-                "embedding": case.embedding,
-                "log_mel": case.log_mel,
-                "frame_logit": case.frame_logit,
-                "frame_score": case.frame_score,
-                "n_windows": case.n_windows,
-                "n_same_top": case.n_same_top,
-                "lead_lost": case.lead_lost,
-            }
+            {**asdict(case), "signals": [readable(signal) for signal in case.signals]}
             for case in report.cases
         ],
     }
-    return Listing(COLUMNS, rows, document, table)
+    return Listing(COLUMNS, rows, document, lambda console: _table(report))
+
+
+def _table(report: ExportReport) -> Table:
+    from dymn_cli.writers.spelling import visible
+
+    names = ["frames", "logits", "scores", "embedding", "log-mel", "frame scores", "same top"]
+    if not report.options.with_frontend:
+        names.remove("log-mel")
+    if not report.options.frames:
+        names.remove("frame scores")
+    table = grid(("sounds", {}), *((name, {"justify": "right"}) for name in names))
+    for case in report.cases:
+        values = (*_differences(case), case.frame_score)
+        figures = [f"{value:.2e}" for value in values if value is not None]
+        top = f"{case.n_same_top}/{case.n_windows}"
+        table.add_row(visible(", ".join(case.signals)), str(case.n_frames), *figures, top)
+    return table
 
 
 def _tensor(info: TensorInfo) -> dict[str, object]:

@@ -344,7 +344,7 @@ def _train_whole(
 
 def _decode(dataset: Dataset, folder: Path, threads: int, messages: Messages) -> tuple[LabelledAudio, int]:
     """The recordings, decoded, and how many cannot be."""
-    from dymn_cli.cli.batch_run.predict import MAX_TOLD
+    from dymn_cli.cli.batch_run.watcher import MAX_FAILURES_TOLD
     from dymn_cli.results import Failure
     from dymn_cli.train.finetune.data import open_labelled
 
@@ -353,7 +353,7 @@ def _decode(dataset: Dataset, folder: Path, threads: int, messages: Messages) ->
             dataset, folder, threads=threads, done=lambda n_all, seconds: tally.advance("", seconds)
         )
     for number, (path, reason) in enumerate(skipped):
-        if number < MAX_TOLD or messages.verbosity:
+        if number < MAX_FAILURES_TOLD or messages.verbosity:
             messages.failure(Failure(path, "InputError", reason, None, InputError.exit_code))
     return audio, len(skipped)
 
@@ -408,10 +408,10 @@ def _train_head(
     weights = read_weights(found)
     weights.header.config.require_trainable(base.model)
     data.plan_of(dataset)  # errors of the data come before any work
-    work = job_for(base.model, base.backend, base.device, embeddings=True)
-    with predict([example.source for example in dataset.examples], work, messages, jobs=jobs) as answers:
-        embeddings = answers.embeddings()
-        usable = dataset.only(answers.done)
+    job = job_for(base.model, base.backend, base.device, embeddings=True)
+    with predict([example.source for example in dataset.examples], job, messages, jobs=jobs) as predictions:
+        embeddings = predictions.embeddings()
+        usable = dataset.only(predictions.done)
     plan = data.plan_of(usable)
     trained = train_head(
         usable,
@@ -423,7 +423,7 @@ def _train_head(
         seed=data.seed,
         step=evaluation_view.Ticker(messages, "fits"),
     )
-    return trained, len(answers.failures) + len(dataset.missing)
+    return trained, len(predictions.failures) + len(dataset.missing)
 
 
 def _write(trained: Trained, evaluation: Evaluation, places: _Places, *, force: bool) -> dict[str, Any]:

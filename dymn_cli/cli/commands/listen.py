@@ -20,6 +20,7 @@ from dymn_cli.cli.signals import stop_on_signals
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.errors import BackendUnavailableError, InputError, OutputError, UsageError
+from dymn_cli.values import require_choice
 
 if TYPE_CHECKING:
     from dymn_cli.cli.hooks import Hooks
@@ -131,8 +132,7 @@ def listen(
         _list_devices()
         return
     form = output.format or ("table" if is_terminal(sys.stdout) else "tsv")
-    if form not in FORMATS:
-        raise UsageError(f"no format {form!r}", hint=f"one of {', '.join(FORMATS)}")
+    require_choice("format", form, FORMATS)
     if select.tags and (output.save is not None or hook.exec_ is not None):
         raise UsageError("--save and --exec are for events, not for --tags")
     sound = _open_source(source)

@@ -266,8 +266,8 @@ class _Making:
 
     def _sounds(self, found: Report) -> list[Sound]:
         """Pictures and links of all recordings, several at the same time."""
+        from dymn_cli.cores import usable_cores
         from dymn_cli.report.sound import duration_of, hear_source, plan_pictures
-        from dymn_cli.tagging.tagger import usable_cores
         from dymn_cli.values import counted
         from dymn_cli.writers.target import is_stdout
 

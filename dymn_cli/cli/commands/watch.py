@@ -31,6 +31,7 @@ from dymn_cli.cli.options.groups import (
 from dymn_cli.cli.options.panels import INPUT, SELECT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
+from dymn_cli.values import require_choice
 
 if TYPE_CHECKING:
     from dymn_cli.cli.batch_run.analysis import Analysis
@@ -177,8 +178,7 @@ def _analysis_of(
         "specific": select.specific,
         "thresholds": select.thresholds,
     }
-    if select.find not in ("tags", "events"):
-        raise UsageError(f"--find {select.find!r}", hint="tags or events")
+    require_choice("--find", select.find, ("tags", "events"))
     if select.find == "events":
         if select.top is not None:
             raise UsageError("--top is for tags", hint="-t or -l find fewer events")

@@ -15,7 +15,8 @@ from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.panels import MESSAGES
 from dymn_cli.cli.terminal.progress import BAR_WIDTH, Bar, Display, Lines, Tally
 from dymn_cli.cli.terminal.streams import DUMB, is_terminal, wants_color
-from dymn_cli.errors import DymnError, UsageError
+from dymn_cli.errors import DymnError
+from dymn_cli.values import require_choice
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,8 +82,7 @@ class Messages:
 
     def __post_init__(self) -> None:
         for name, value in (("--color", self.color), ("--progress", self.progress_choice)):
-            if value not in CHOICES:
-                raise UsageError(f"{name} {value!r}", hint=f"one of {', '.join(CHOICES)}")
+            require_choice(name, value, CHOICES)
 
     # ------------------------------------------------------------------ lines
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dymn_cli.datasets.audioset_hdf5 import datasets_of, is_hdf5, open_hdf5
 from dymn_cli.errors import (
     InputError,
     ModelError,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredLogits", "clip_id", "is_logits_file"]
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 VIDEO_ID = 11  # characters
 NAME_COLUMNS = ("name", "source", "file", "filename", "clip", "path")
 CHECKED_ROWS = 64
@@ -53,7 +53,7 @@ def clip_id(name: str) -> str:
 
 def is_logits_file(name: str) -> bool:
     """Whether a teacher is a file of logits and not a model."""
-    return Path(name).suffix.lower() in (".npy", *HDF5_SUFFIXES)
+    return Path(name).suffix.lower() == ".npy" or is_hdf5(name)
 
 
 class StoredLogits:
@@ -99,7 +99,7 @@ class StoredLogits:
             UsageError: a `.npy` without an index.
             ModelError: unreadable, damaged or unsafe files.
         """
-        if Path(path).suffix.lower() in HDF5_SUFFIXES:
+        if is_hdf5(path):
             return _open_hdf5(path)
         if Path(path).exists() and not Path(path).is_file():
             raise UnsafeWeightsError(f"{path}: not a file")  # but a pipe, which may stay silent
@@ -194,8 +194,6 @@ def _require_names(path: Path, names: Sequence[tuple[int, str]]) -> None:
 
 
 def _open_hdf5(path: str) -> StoredLogits:
-    from dymn_cli.datasets.audioset_hdf5 import datasets_of, open_hdf5
-
     file = open_hdf5(path)
     found = datasets_of(file)
     matrices = [d for d in found if d.ndim == 2 and d.dtype.kind == "f"]

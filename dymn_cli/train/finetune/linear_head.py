@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dymn_cli.datasets.folds import make_folds
+from dymn_cli.datasets.folds import groups_of, make_folds
 from dymn_cli.errors import ModelError, UsageError
 from dymn_cli.labels import Vocabulary
 from dymn_cli.store.header import ModelHeader
@@ -205,7 +205,7 @@ class _Chooser:
         if self._plan.validation.any():
             parts = [np.flatnonzero(self._plan.validation)]
         else:
-            groups = [self._dataset.examples[n].group or f"file {n}" for n in learned]
+            groups = groups_of(self._dataset, learned)
             count = min(INNER_FOLDS, len(set(groups)))
             number = make_folds(self._dataset.targets()[learned], groups, count, self._seed)
             parts = [learned[number == n] for n in range(count)]

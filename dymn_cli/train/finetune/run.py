@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from dymn_cli.atomic import atomic_write
-from dymn_cli.datasets.folds import make_folds
+from dymn_cli.datasets.folds import groups_of, make_folds
 from dymn_cli.errors import OutputError, os_errors_as
 from dymn_cli.frontend.torch_logmel import TorchLogMel
 from dymn_cli.labels import Vocabulary
@@ -196,7 +196,7 @@ class FinetuneRun(TrainingRun):
         if self._plan.validation.any():
             return np.intersect1d(learned, np.flatnonzero(self._plan.validation))
         dataset = self._audio.dataset
-        groups = [dataset.examples[n].group or f"file {n}" for n in learned]
+        groups = groups_of(dataset, learned)
         part = make_folds(dataset.targets()[learned], groups, STOPPING_PARTS, seed)
         return np.asarray(learned[part == 0])
 

@@ -158,7 +158,7 @@ def test_if_nothing_can_be_read_there_is_no_matrix(fake: Fake, dymn: Any) -> Non
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--per", "second"], 2, "--per 'second'; clip, window or frame"),
+        (["--per", "second"], 2, "--per must be clip, window or frame, not 'second'"),
         (["--per", "frame", "--pad", "zero"], 2, "--pad is for windows"),
         (["--per", "frame", "--hop", "0.001"], 2, "a hop of 0.001 s"),
         (["--per", "frame", "--window", "0.1", "--hop", "0.2"], 2, "a hop of 0.2 s"),

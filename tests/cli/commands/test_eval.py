@@ -217,7 +217,7 @@ def test_results_go_into_files_by_their_suffix(fake: Fake, truth: str, dymn: Any
         (["sounds", "--truth", "empty.csv"], 3, "empty.csv: empty"),
         (["sounds", "--truth", "other.csv"], 3, "other.csv: no row matches a recording"),
         (["nan.csv", "--truth", "truth.csv"], 3, "nan.csv, line 2: 'nan' is not a score between 0 and 1"),
-        (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "results and audio cannot be evaluated together"),
+        (["nan.csv", "sounds", "--truth", "truth.csv"], 2, "sounds is audio, nan.csv is a result"),
         (["p.csv.out", "--truth", "truth.csv"], 2, "p.csv.out: not a result that can be evaluated; one of"),
         (["sounds", "--truth", "truth.csv", "-f", "xml"], 2, "unknown format 'xml'"),
         (

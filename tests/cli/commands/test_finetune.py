@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,17 +70,10 @@ def test_nothing_beyond_a_plain_installation_is_needed(dymn: Any, sounds: str) -
         "    assert run(line.split()) == 0\n"
         "assert run('eval sounds -m my.safetensors --plot x.png'.split()) == 4"
     )
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=dymn.cwd,
-        env=dymn.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "pictures need matplotlib" in ran.stderr
-    assert "pip install 'dymn[plot]'" in ran.stderr
+    ran = dymn.python(code)
+    assert ran.returncode == 0, ran.err
+    assert "pictures need matplotlib" in ran.err
+    assert "pip install 'dymn[plot]'" in ran.err
 
 
 def test_the_same_run_gives_the_same_bytes_and_computes_nothing_again(

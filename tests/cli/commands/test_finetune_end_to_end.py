@@ -6,8 +6,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -264,16 +262,9 @@ def test_without_pytorch_only_the_last_layer_is_trained(dymn: Any, sounds: str) 
         "assert run('finetune sounds -o my.safetensors --epochs 3'.split()) == 4\n"
         "assert run('finetune sounds -o my.safetensors'.split()) == 0"
     )
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=dymn.cwd,
-        env=dymn.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    first, second, *_ = ran.stderr.splitlines()
+    ran = dymn.python(code)
+    assert ran.returncode == 0, ran.err
+    first, second, *_ = ran.err.splitlines()
     assert first.startswith("dymn: error: --epochs: PyTorch cannot be loaded: ")
     assert first.endswith("; pip install 'dymn[train]', or --head-only")
     assert second.endswith("; only the last layer is trained, pip install 'dymn[train]' for more")

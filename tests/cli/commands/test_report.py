@@ -164,7 +164,7 @@ def test_a_result_without_events_is_a_page_that_says_so(in_process) -> None:
     ("arguments", "said"),
     [
         (("in", "-o", "page.txt"), "a page ends in .html"),
-        (("in", "events.csv"), "make a page of recordings or of results, not of both"),
+        (("in", "events.csv"), "give recordings or results, not both"),
         (("events.csv", "-t", "0.3"), "dymn convert filters results"),
         (("-",), "cannot link to standard input"),
         (("in", "--sample", "best"), "best"),

@@ -298,7 +298,7 @@ def test_a_channel_that_a_file_has_not_is_the_failure_of_that_file(
     [
         (["-l", "Caat"], "unknown label 'Caat'; nearest: \"Cat\"; "),
         (["-f", "cvs"], "unknown format 'cvs'; nearest: csv, "),
-        (["--layout", "tall"], "--layout 'tall'; long, wide "),
+        (["--layout", "tall"], "--layout must be long, wide or matrix, not 'tall'"),
         (["--layout", "wide"], "the format tsv has no wide layout"),
         (["-f", "csv", "--layout", "wide", "--windows"], "--windows"),
         (["--pad", "mirror"], "'mirror'; repeat, zero or none"),
@@ -323,8 +323,8 @@ def test_a_channel_that_a_file_has_not_is_the_failure_of_that_file(
         (["--batch-size", "0"], "batch size must be at least 1, not 0"),
         (["--ext", ","], "--ext ',' names no suffix"),
         (["-0"], "--files-from"),
-        (["--color", "mauve"], "--color 'mauve'; one of auto, always, never"),
-        (["--progress", "some"], "--progress 'some'"),
+        (["--color", "mauve"], "--color must be auto, always or never, not 'mauve'"),
+        (["--progress", "some"], "--progress must be auto, always or never, not 'some'"),
         (["--thresholds", "none.csv"], "none.csv: no such file"),
         (["-o"], "'-o' requires an argument; dymn tag --help"),
         (["--lable", "Cat"], "no such option: --lable; nearest: --label"),
@@ -361,7 +361,7 @@ def test_a_bad_file_of_thresholds_is_refused(fake: Fake, dymn: Any, cat: str, te
         (["-m", "dymn04_kdd"], 2, "no model is called 'dymn04_kdd'; nearest: dymn04_kd"),
         (["-m", "none.onnx"], 4, "none.onnx: no such file"),
         (["-m", "cat.wav"], 2, "no model is called 'cat.wav'"),
-        (["--backend", "onxx"], 2, "no backend 'onxx'; one of auto, onnx, torch"),
+        (["--backend", "onxx"], 2, "no backend 'onxx'; auto, onnx or torch"),
         (["--device", "gpu"], 2, "no device 'gpu'; one of auto, cpu, cuda[:N], mps, coreml, "),
     ],
 )

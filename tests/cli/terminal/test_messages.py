@@ -94,9 +94,8 @@ def test_a_trace_comes_with_vv_or_debug_only(
 
 @pytest.mark.parametrize("choices", [{"color": "mauve"}, {"progress_choice": "perhaps"}])
 def test_choices_that_there_are_not(choices: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"mauve|perhaps") as caught:
+    with pytest.raises(UsageError, match=r"must be auto, always or never, not '(mauve|perhaps)'"):
         Messages(**choices)  # type: ignore[arg-type]
-    assert caught.value.hint == "one of auto, always, never"
 
 
 def test_messages_are_spelled_in_what_the_terminal_can_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,8 +128,9 @@ def test_a_full_disk_is_one_line_and_the_next_pull_goes_on(pull, dymn, web, orig
     assert web.asked[-1].range == f"bytes={60 * 1024}-"
 
 
-@pytest.mark.process
-def test_ctrl_c_keeps_what_has_come(pull, dymn, web, original):
+@pytest.fixture
+def stalled(pull, dymn, web, original):
+    """A pull of mn01_as in a process, which waits for more than the 200 kB that have come."""
     web.serve(FILE, original, stall(200_000))
     process = dymn.start("models", "pull", "mn01_as")
     partial = Path(dymn.env["DYMN_HOME"]) / "models/mn01_as/download.partial"
@@ -137,9 +138,14 @@ def test_ctrl_c_keeps_what_has_come(pull, dymn, web, original):
     while not (partial.exists() and partial.stat().st_size == 200_000):
         assert time.monotonic() < until
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    return process
+
+
+@pytest.mark.process
+def test_ctrl_c_keeps_what_has_come(pull, stalled, web):
+    stalled.send_signal(signal.SIGINT)
+    _, err = stalled.communicate(timeout=60)
+    assert stalled.returncode == 130
     assert b"what has come is kept" in err
     assert err.endswith(b"dymn: interrupted\n")
     assert pull("mn01_as").returncode == 0
@@ -147,16 +153,9 @@ def test_ctrl_c_keeps_what_has_come(pull, dymn, web, original):
 
 
 @pytest.mark.process
-def test_a_killed_pull_leaves_a_part_and_no_lock(pull, dymn, web, original):
-    web.serve(FILE, original, stall(200_000))
-    process = dymn.start("models", "pull", "mn01_as")
-    partial = Path(dymn.env["DYMN_HOME"]) / "models/mn01_as/download.partial"
-    until = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size == 200_000):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    process.kill()
-    process.communicate(timeout=60)
+def test_a_killed_pull_leaves_a_part_and_no_lock(pull, stalled, web):
+    stalled.kill()
+    stalled.communicate(timeout=60)
     assert pull("mn01_as").returncode == 0
     assert web.asked[-1].range == "bytes=200000-"
 
