@@ -13,7 +13,7 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import arg, opt
 from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.cli.terminal.tables import choose_form, draw, grid, json_document, print_bytes
+from dymn_cli.cli.terminal.tables import choose_form, draw, grid, print_bytes
 from dymn_cli.errors import ModelError, UsageError, WeightsMissingError, with_hint
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def verify(
 ) -> None:
     """Check models one by one and print a line each."""
     from dymn_cli.store.registry import resolve
+    from dymn_cli.writers.to_json import json_document
     from dymn_cli.writers.to_tsv import tsv_line
 
     form = choose_form(listing.format)
