@@ -43,6 +43,7 @@ __all__ = [
     "first_line",
     "os_error_text",
     "os_errors_as",
+    "with_hint",
 ]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -132,6 +133,11 @@ class PartialFailure(DymnError):  # noqa: N818 - it sums up the errors of some i
     """Some inputs failed; the results of the others are complete."""
 
     exit_code = 6
+
+
+def with_hint(message: str, hint: str | None) -> str:
+    """A message and its hint in one line: `x.wav: not audio; try another`."""
+    return message if hint is None else f"{message}; {hint}"
 
 
 def first_line(exc: BaseException) -> str:

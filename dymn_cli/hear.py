@@ -185,8 +185,7 @@ def load_model(
             hint="HEAR needs the .safetensors or .pt file of the model",
         )
     weights = read_weights(found)
-    tensors = {key: torch.from_numpy(value) for key, value in weights.tensors.items()}
-    network = restore(tensors, weights.header.config)
+    network = restore(weights.tensors, weights.header.config)
     front_end = weights.header.front_end
     return HearModel(network, front_end, features=features, window_s=window_s, hop_s=hop_s).eval()
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dymn_cli.errors import DymnError
+
 __all__ = [
     "AudioInfo",
     "ClipResult",
@@ -228,3 +230,8 @@ class Failure:
     message: str
     hint: str | None
     exit_code: int
+
+    @classmethod
+    def of(cls, source: str, error: DymnError) -> Failure:
+        """Describe an error of a source."""
+        return cls(source, type(error).__name__, error.message, error.hint, error.exit_code)

@@ -1,15 +1,16 @@
-"""Check the values of options; errors name the option and the value in one sentence.
+"""Check the values of options and files; errors name the place and the value in one sentence.
 
-For the `__post_init__` of frozen options, because Python does not enforce types: a string in place of a tuple
-of names would be read letter by letter, and "10" would fail somewhere else.
+Those of options are for the `__post_init__` of frozen options, because Python does not enforce types: a
+string in place of a tuple of names would be read letter by letter, and "10" would fail somewhere else.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
-from dymn_cli.errors import UsageError
+from dymn_cli.errors import DymnError, InputError, UsageError
 
 __all__ = [
     "bytes_text",
@@ -25,8 +26,10 @@ __all__ = [
     "require_positive",
     "require_score",
     "require_whole",
+    "score_of",
     "scores_of",
     "shortened",
+    "time_of",
     "with_first",
 ]
 
@@ -135,6 +138,44 @@ def scores_of(what: str, value: object) -> tuple[tuple[str, float], ...]:
     for _, score in pairs:
         require_score(score)
     return tuple((name, score) for name, score in pairs)
+
+
+def time_of(text: object, where: str) -> float:
+    """A time in seconds that a file has, with a decimal point or comma.
+
+    Raises:
+        InputError: it is none, or negative.
+    """
+    try:
+        value = float(str(text).replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{where}: {text!r} is not a time in seconds")
+    return value
+
+
+def score_of(
+    text: object, where: str, *, what: str = "a score", error: type[DymnError] = InputError
+) -> float:
+    """A score that a file has, with a decimal point or comma.
+
+    Args:
+        text: of it, or the number.
+        where: it stands.
+        what: errors call it.
+        error: what is raised.
+
+    Raises:
+        DymnError: as `error` says: it is none between 0 and 1.
+    """
+    try:
+        value = float(text.replace(",", ".") if isinstance(text, str) else text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise error(f"{where}: {text!r} is not {what} between 0 and 1")
+    return value
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

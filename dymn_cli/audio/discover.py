@@ -24,6 +24,7 @@ from typing import BinaryIO, overload
 from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error_text
 from dymn_cli.remote.store import Stat, listing, may_be_folder, stat
 from dymn_cli.remote.uri import address_of, base_name, is_uri, named
+from dymn_cli.values import counted
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -168,7 +169,7 @@ class SkippedFiles:
             if suffixes:
                 n_files = sum(self._n_of[suffix] for suffix in suffixes)
                 shown = ", ".join(f".{suffix}" if suffix else "no suffix" for suffix in sorted(suffixes))
-                yield f"{shown}: {n_files} file{'' if n_files == 1 else 's'} left out", hint
+                yield f"{shown}: {counted(n_files, 'file')} left out", hint
 
 
 def _readable_suffixes() -> frozenset[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Pad", "SampleBuffer", "Window", "WindowPlan", "require_audio", "windows"]
+__all__ = ["Pad", "SampleBuffer", "Window", "WindowPlan", "between", "require_audio", "windows"]
 
 Pad = Literal["repeat", "zero", "none"]
 
@@ -143,6 +143,26 @@ def _short(buffer: SampleBuffer, plan: WindowPlan) -> Window:
             0, end, np.pad(samples, [(0, plan.n_window - end)] + [(0, 0)] * (samples.ndim - 1)), "zero"
         )
     return Window(0, end, samples)
+
+
+def between(
+    blocks: Iterable[NDArray[np.float32]], first: int, last: int | None
+) -> Iterator[NDArray[np.float32]]:
+    """The samples of a signal from one position up to another, block by block; none of them is empty.
+
+    Args:
+        blocks: (n,) or (n, channels), of any sizes; no more of them are read than needed.
+        first: position of the first sample.
+        last: position after the last sample; None for the end of the signal.
+    """
+    end = 0
+    for block in blocks:
+        begin, end = end, end + len(block)
+        part = block[max(first - begin, 0) : None if last is None else last - begin]
+        if len(part):
+            yield part
+        if last is not None and end >= last:
+            return
 
 
 def require_audio(n_samples: int) -> None:

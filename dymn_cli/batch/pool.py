@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 from dymn_cli.batch.job import EarlyResult, Job, ModelDescription, Summary, standard_input
 from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text, os_errors_as
 from dymn_cli.results import Failure
-from dymn_cli.tagging.failure import failure_of
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -199,7 +198,7 @@ class Pool:
         try:
             copy = self._copied() if name == "-" else None
         except InputError as error:
-            self._unread = Failed(name, failure_of(name, error))
+            self._unread = Failed(name, Failure.of(name, error))
             return
         free = [worker for worker in self._workers if worker.has_room]
         min(free, key=lambda worker: worker.name is not None).take(name, n_bytes, copy)
@@ -241,7 +240,7 @@ class Pool:
                 if worker.following is not None:
                     self._left_over.append(worker.following)
                 if worker.name is not None:
-                    handle(Failed(worker.name, failure_of(worker.name, error)))
+                    handle(Failed(worker.name, Failure.of(worker.name, error)))
         while self._left_over and any(worker.has_room for worker in self._workers):
             self.give(*self._left_over.popleft())
 
@@ -428,20 +427,20 @@ def attempt(
             None if early is None else lambda result: early(Early(name, result)),
         )
     except InputError as error:
-        return Failed(name, failure_of(name, error))
+        return Failed(name, Failure.of(name, error))
     except MemoryError:
         too_large = InputError(f"{name}: not enough memory", hint="fewer workers (-j) need less")
-        return Failed(name, failure_of(name, too_large))
+        return Failed(name, Failure.of(name, too_large))
     except (DymnError, BrokenPipeError):
         raise
     except PermissionError as exc:
         closed = InputError(os_error_text(name, exc))
-        return Failed(name, failure_of(name, closed))
+        return Failed(name, Failure.of(name, closed))
     except Exception as exc:
         if os.environ.get("DYMN_DEBUG"):
             traceback.print_exc()
         bug = DymnError(f"{name}: a bug in dymn: {type(exc).__name__}: {exc}", hint=REPORT)
-        return Failed(name, failure_of(name, bug))
+        return Failed(name, Failure.of(name, bug))
     return Done(name, body, summary)
 
 

@@ -26,11 +26,10 @@ from dymn_cli.batch.journal import Journal, Place, Stamp
 from dymn_cli.batch.pool import Early, Failed, Message, Part, Pool, Progress, attempt
 from dymn_cli.prefetch import Prefetcher
 from dymn_cli.remote.uri import is_uri
-from dymn_cli.tagging.failure import failure_of
+from dymn_cli.results import Failure
 
 if TYPE_CHECKING:
     from dymn_cli.audio.discover import Found
-    from dymn_cli.results import Failure
     from dymn_cli.tagging.tagger import Tagger
 
 __all__ = ["Engine", "InProcess", "Outcome", "Watcher", "open_engine", "run"]
@@ -235,7 +234,7 @@ class _Run:
         self.n_taken += 1
         self.order.append(slot)
         if found.problem is not None:
-            self._failed(slot, failure_of(found.name, found.problem))
+            self._failed(slot, Failure.of(found.name, found.problem))
         else:
             stamp = self._stamp_of(found)
             if self.journal.has(found.name, stamp):

@@ -71,9 +71,7 @@ class Baseline:
             )
         weights = read_weights(found)
         torch.set_num_threads(threads)
-        self._model = restore(
-            {key: torch.from_numpy(value) for key, value in weights.tensors.items()}, weights.header.config
-        )
+        self._model = restore(weights.tensors, weights.header.config)
         self._front_end = weights.header.front_end
         self.bank, self.note = _choose_bank()
 

@@ -287,9 +287,7 @@ class Cutter:
 
     def _fail(self, source: str, error: DymnError) -> None:
         self._close_recording()
-        self._failures[source] = Failure(
-            source, type(error).__name__, error.message, error.hint, error.exit_code
-        )
+        self._failures[source] = Failure.of(source, error)
 
     def _close_recording(self) -> None:
         if self._open is not None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dymn_cli.audio.discover import natural_key
 from dymn_cli.errors import UsageError
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,9 +117,8 @@ def _part_held_out(dataset: Dataset, share: float, seed: int) -> Plan:
     held = [(np.arange(fraction.numerator) + first) % len(sizes) for first in range(len(sizes))]
     is_held = np.isin(part, min(held, key=lambda some: abs(sizes[some].sum() - share * len(part))))
     if is_held.all() or not is_held.any():
-        n_groups = len(set(groups))
         raise UsageError(
-            f"--holdout {share:g}: {len(groups)} recordings in {n_groups} group{'s'[: n_groups > 1]}"
+            f"--holdout {share:g}: {len(groups)} recordings in {counted(len(set(groups)), 'group')}"
             " cannot be divided like that",
             hint="add recordings, or groups of them",
         )

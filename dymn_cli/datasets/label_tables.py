@@ -27,6 +27,7 @@ from typing import Literal
 from dymn_cli.datasets.tables import Table, small_table
 from dymn_cli.errors import InputError
 from dymn_cli.small_files import LARGE
+from dymn_cli.values import score_of, time_of
 
 __all__ = [
     "Form", "Judgement", "LabelRow", "LabelTable", "merge_rows", "read_judgements", "read_label_table",
@@ -176,7 +177,7 @@ def read_judgements(path: str | Path) -> tuple[Judgement, ...] | None:
         if not cells[file] or not cells[label]:
             raise InputError(f"{where}: no {'label' if cells[file] else 'file name'}")
         require_utf8(cells[label], where)
-        start, end = (_seconds(cells[name], where) for name in ("start_s", "end_s"))
+        start, end = (time_of(cells[name], where) for name in ("start_s", "end_s"))
         if end < start:
             raise InputError(f"{where}: the event ends before it starts")
         rows.append(Judgement(_plain_name(cells[file]), start, end, cells[label], cells.get("mid", ""), kept))
@@ -196,16 +197,6 @@ def require_utf8(label: str, where: str, *, hint: str = "save the table as UTF-8
     except UnicodeEncodeError as exc:
         shown = label.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         raise InputError(f'{where}: the label "{shown}" is not UTF-8', hint=hint) from exc
-
-
-def _seconds(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is not a time in seconds")
-    return value
 
 
 # ---------------------------------------------------------------------- the forms
@@ -294,12 +285,7 @@ def _fsd50k(table: Table) -> Iterator[LabelRow]:
 
 def _openmic(table: Table) -> Iterator[LabelRow]:
     for line, cells in table:
-        try:
-            relevance = float(cells["relevance"])
-        except ValueError:
-            relevance = math.nan
-        if not 0 <= relevance <= 1:
-            raise InputError(f"{table.at(line)}: {cells['relevance']!r} is not a relevance between 0 and 1")
+        relevance = score_of(cells["relevance"], table.at(line), what="a relevance")
         pair = (cells["instrument"],)
         row = replace(_row(table, line, cells, cells["sample_key"], pair), absent=())
         yield row if relevance >= PRESENT_FROM else replace(row, labels=(), absent=pair)

@@ -23,6 +23,7 @@ from dymn_cli.audio.locate import Locator
 from dymn_cli.datasets.dataset import Dataset, assemble
 from dymn_cli.datasets.label_tables import Judgement, LabelRow
 from dymn_cli.errors import AudioNotFoundError, InputError, OutputError, os_errors_as
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Task
@@ -65,8 +66,7 @@ def stretches_dataset(
             files[name] = file
     cutter.close()
     n_recordings = len({row.source for row in rows})
-    files_text = f"{n_recordings} file{'s'[: n_recordings > 1]}"
-    notes = [f"each judged stretch counts as a recording: {len(rows)}, of {files_text}"]
+    notes = [f"each judged stretch counts as a recording: {len(rows)}, of {counted(n_recordings, 'file')}"]
     if n_recordings < GROUPED_FROM:
         notes.append("stretches of the same file are held out in turn: other recordings may be harder")
     return assemble(path, named, files.get, task=task, notes=(*notes, *cutter.problems))

@@ -16,6 +16,7 @@ from itertools import chain
 
 from dymn_cli.errors import DymnError, InputError, os_errors_as
 from dymn_cli.small_files import SMALL, bounded_lines, read_small_text
+from dymn_cli.values import counted
 
 __all__ = [
     "Table", "cells_of", "read_table", "require_no_header", "separator_of", "small_table", "stream_lines",
@@ -53,7 +54,7 @@ class Table:
         for line, cells in self.lines:
             if len(cells) > width or (len(cells) < width and not self.pad):
                 raise self.error(
-                    f"{self.at(line)}: {len(cells)} cell{'s'[: len(cells) != 1]} for {width} columns",
+                    f"{self.at(line)}: {counted(len(cells), 'cell')} for {width} columns",
                     hint='put cells that contain the separator in quotes: "a, b"',
                 )
             require_no_header(cells, self.columns, self.at(line), self.error)

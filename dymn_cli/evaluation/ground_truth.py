@@ -29,7 +29,7 @@ from dymn_cli.datasets.label_tables import LabelRow, read_label_table
 from dymn_cli.datasets.name_matching import pair_names
 from dymn_cli.datasets.tables import small_table
 from dymn_cli.errors import InputError, UsageError
-from dymn_cli.values import listed_labels, with_first
+from dymn_cli.values import counted, listed_labels, with_first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -241,7 +241,6 @@ def unknown_labels(name: str, unknown: Sequence[str], vocabulary: Vocabulary) ->
     except UsageError as exc:
         near = f' ("{unknown[0]}": {exc.hint})' if exc.hint else ""
     return UsageError(
-        f"{name}: {len(unknown)} label{'s'[: len(unknown) > 1]} unknown to the model:"
-        f" {listed_labels(unknown, 8)}{near}",
+        f"{name}: {counted(len(unknown), 'label')} unknown to the model: {listed_labels(unknown, 8)}{near}",
         hint="map them with --map FILE.csv (columns truth,label), or leave them out with --ignore-unknown",
     )

@@ -17,9 +17,10 @@ from dymn_cli.audio.discover import natural_key
 from dymn_cli.datasets.tables import Table, read_table
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.labels import Label, Vocabulary
-from dymn_cli.readers.cells import score_of, unescaped
+from dymn_cli.readers.cells import unescaped
 from dymn_cli.readers.from_json import objects_of, source_of
 from dymn_cli.readers.source import open_result_file
+from dymn_cli.values import score_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -213,8 +213,7 @@ class Reference:
     """The model in PyTorch, behind the front end in NumPy."""
 
     def __init__(self, weights: Weights) -> None:
-        tensors = {key: torch.from_numpy(value) for key, value in weights.tensors.items()}
-        self._module = restore(tensors, weights.header.config)
+        self._module = restore(weights.tensors, weights.header.config)
         self.log_mel = LogMel(weights.header.front_end)
 
     def run(self, signals: tuple[str, ...], samples: NDArray[np.float32], *, is_clip: bool) -> ReferenceBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,10 @@ from dymn_cli.model.fmn import FMN
 from dymn_cli.model.infer import infer_config
 from dymn_cli.model.layout import is_optional, is_unused, state_shapes
 from dymn_cli.model.mn import MN
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["build", "load_weights", "restore"]
 
@@ -72,16 +77,19 @@ def load_weights(model: Backbone, tensors: Mapping[str, Tensor]) -> None:
     model.load_state_dict({**expected, **given}, strict=True)
 
 
-def restore(tensors: Mapping[str, Tensor], config: ModelConfig | None = None) -> Backbone:
+def restore(
+    weights: Mapping[str, Tensor | NDArray[np.float32]], config: ModelConfig | None = None
+) -> Backbone:
     """Make the network that a state dict belongs to, with its weights, in evaluation mode.
 
     Args:
-        tensors: a state dict with the published key names.
+        weights: a state dict with the published key names; its values are copied.
         config: the architecture, where it is known; else it is inferred from the shapes.
 
     Raises:
         ModelError: not a DyMN, MN or FMN, or not of this config.
     """
+    tensors = {key: torch.as_tensor(value) for key, value in weights.items()}
     if config is None:
         config = infer_config({key: tuple(tensor.shape) for key, tensor in tensors.items()})
     _require_likely(config, tensors)

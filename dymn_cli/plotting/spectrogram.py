@@ -15,6 +15,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
+from dymn_cli.audio.windows import between
 from dymn_cli.errors import InputError
 from dymn_cli.frontend.logmel import LogMel
 from dymn_cli.frontend.streaming import stream_log_mel
@@ -109,18 +110,14 @@ def read_stretch(
         InputError: the source cannot be read, or ends before the stretch begins.
     """
     first, last = round(start_s * RATE_HZ), None if end_s is None else round(end_s * RATE_HZ)
-    position = 0
+    is_empty = True
     with open_audio(source) as reader:
-        for block in to_mono_32k(reader, channel):
-            begin, end = position, position + len(block)
-            position = end
-            if last is not None and begin >= last:
-                return
-            if end > first:
-                yield block[max(first - begin, 0) : None if last is None else last - begin]
-        if position <= first:
+        for block in between(to_mono_32k(reader, channel), first, last):
+            is_empty = False
+            yield block
+        if is_empty:
             raise InputError(
-                f"{reader.name}: it ends at {position / RATE_HZ:.1f} s, before --start {start_s:g}"
+                f"{reader.name}: it ends at {reader.duration_s:.1f} s, before --start {start_s:g}"
             )
 
 

@@ -11,11 +11,12 @@ from dymn_cli.datasets import tables
 from dymn_cli.errors import InputError
 from dymn_cli.readers.source import os_errors_of
 from dymn_cli.small_files import bounded_lines
+from dymn_cli.values import score_of
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Scores", "cells_of", "is_number", "require_row", "score_of", "time_of", "unescaped"]
+__all__ = ["Scores", "cells_of", "is_number", "require_row", "unescaped"]
 
 _ESCAPE = re.compile(r"\\[tnr\\]")
 _ESCAPED = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
@@ -53,36 +54,6 @@ def require_row(where: str, cells: Sequence[str], header: Sequence[str]) -> None
 def unescaped(text: str) -> str:
     """A cell of our tsv without its escapes."""
     return _ESCAPE.sub(lambda found: _ESCAPED[found[0]], text) if "\\" in text else text
-
-
-def time_of(text: object, where: str) -> float:
-    """A time in seconds.
-
-    Raises:
-        InputError: it is none, or negative.
-    """
-    try:
-        value = float(str(text).replace(",", "."))
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is not a time in seconds")
-    return value
-
-
-def score_of(text: object, where: str) -> float:
-    """A score as a number.
-
-    Raises:
-        InputError: it is none between 0 and 1.
-    """
-    try:
-        value = float(text.replace(",", ".") if isinstance(text, str) else text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise InputError(f"{where}: {text!r} is not a score between 0 and 1")
-    return value
 
 
 class Scores:

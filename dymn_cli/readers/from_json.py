@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import score_of, time_of
 from dymn_cli.readers.rows import UNKNOWN_MODEL, no_values
 from dymn_cli.readers.source import os_errors_of
 from dymn_cli.results import AudioInfo, ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.small_files import LARGE, bounded_lines
+from dymn_cli.values import score_of, time_of
 from dymn_cli.writers.base import EmbeddingRow, Provenance
 
 if TYPE_CHECKING:

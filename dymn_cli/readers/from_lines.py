@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import Scores, time_of
+from dymn_cli.readers.cells import Scores
 from dymn_cli.readers.from_tables import Rows
 from dymn_cli.readers.recognise import RTTM_TYPES
 from dymn_cli.readers.rows import Row
 from dymn_cli.readers.source import ResultFile
+from dymn_cli.values import time_of
 
 __all__ = ["audacity_rows", "rttm_rows", "subtitle_rows"]
 

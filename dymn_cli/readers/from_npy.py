@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import cells_of, require_row, time_of
+from dymn_cli.readers.cells import cells_of, require_row
 from dymn_cli.readers.source import open_result_file
+from dymn_cli.values import time_of
 from dymn_cli.writers.base import EmbeddingRow
 from dymn_cli.writers.beside import index_of
 

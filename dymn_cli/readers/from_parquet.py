@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dymn_cli.errors import InputError, OutputError
-from dymn_cli.readers.cells import score_of, time_of
 from dymn_cli.readers.from_json import provenance_of, source_of
 from dymn_cli.readers.rows import Row
+from dymn_cli.values import score_of, time_of
 from dymn_cli.writers.base import EmbeddingRow
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from itertools import chain
 from dymn_cli.datasets.label_tables import was_kept
 from dymn_cli.datasets.tables import separator_of
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import Scores, cells_of, is_number, require_row, time_of, unescaped
+from dymn_cli.readers.cells import Scores, cells_of, is_number, require_row, unescaped
 from dymn_cli.readers.rows import Row
 from dymn_cli.readers.source import ResultFile
+from dymn_cli.values import time_of
 
 __all__ = [
     "Rows",

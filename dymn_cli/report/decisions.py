@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 
 from dymn_cli.errors import InputError
 from dymn_cli.report.model import Decision
 from dymn_cli.small_files import LARGE, read_small_text
+from dymn_cli.values import score_of, time_of
 
 __all__ = ["COLUMNS", "read_decisions"]
 
@@ -65,18 +65,8 @@ def _decision(cells: dict[str, str], where: str) -> Decision | None:
         return None
     if not cells["label"].strip():
         raise InputError(f"{where}: no label")
-    start, end = (_number(cells[name], where) for name in ("start_s", "end_s"))
-    score = _number(cells["score"], where) if cells["score"] else None
+    start, end = (time_of(cells[name], where) for name in ("start_s", "end_s"))
+    score = score_of(cells["score"], where) if cells["score"] else None
     key = (cells["source"], cells["channel"], round(start * 1000), round(end * 1000), cells["found"])
     verdict = "relabel" if decided == "keep" and cells["label"] != cells["found"] else decided
     return Decision(key, verdict, cells["label"], cells["mid"], score)
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"{where}: {text!r} is neither a time in seconds nor a score")
-    return value

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dymn_cli._version import __version__
+from dymn_cli.errors import with_hint
 from dymn_cli.labels import Vocabulary
 from dymn_cli.report.decisions import COLUMNS
 from dymn_cli.report.gather import Sampling
@@ -238,7 +239,7 @@ def _length(source: Source, sound: Sound) -> float | None:
 
 def _problems(report: Report, sounds: Sequence[Sound]) -> Iterable[tuple[str, str]]:
     for failure in report.failures:
-        text = failure.message if failure.hint is None else f"{failure.message}; {failure.hint}"
+        text = with_hint(failure.message, failure.hint)
         yield readable(failure.source), readable(text.removeprefix(f"{failure.source}: "))
     for source, sound in zip(report.sources, sounds, strict=True):
         for text in (*source.notes, *((sound.problem,) if sound.problem else ())):

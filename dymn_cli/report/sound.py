@@ -18,7 +18,7 @@ import numpy as np
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.encode import write_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
-from dymn_cli.errors import DymnError, InputError
+from dymn_cli.errors import InputError, with_hint
 from dymn_cli.report.locate import Recordings, link_to
 from dymn_cli.report.model import Sound, Source
 from dymn_cli.report.spectrogram import N_BANDS, Stretch, spectrogram
@@ -124,7 +124,7 @@ def hear_source(source: Source, plan: Plan, recordings: Recordings, page: Path |
     try:
         path = recordings.path_of(source.name)
     except InputError as error:
-        return Sound(problem=_sentence(error))
+        return Sound(problem=with_hint(error.message, error.hint))
     href = link_to(path, page)
     kept: list[NDArray[np.float32]] = []
 
@@ -145,7 +145,7 @@ def hear_source(source: Source, plan: Plan, recordings: Recordings, page: Path |
             )
             duration_s = reader.duration_s
     except InputError as error:
-        return Sound(href, problem=_sentence(error))
+        return Sound(href, problem=with_hint(error.message, error.hint))
     if kept:
         href = _copied(np.concatenate(kept))
     return Sound(href, tuple(tiles), duration_s)
@@ -156,7 +156,3 @@ def _copied(samples: NDArray[np.float32]) -> str:
     file = io.BytesIO()
     write_audio(file, np.clip(samples, -1, 1), RATE_HZ, container="MP3")
     return "data:audio/mpeg;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _sentence(error: DymnError) -> str:
-    return error.message if error.hint is None else f"{error.message}; {error.hint}"

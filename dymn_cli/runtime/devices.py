@@ -20,6 +20,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from dymn_cli.errors import UsageError
+from dymn_cli.values import counted
 
 __all__ = [
     "HOW_TO_GET",
@@ -157,7 +158,7 @@ def why_not_torch(device: Device, torch: TorchBuild | None) -> str | None:
         if not torch.n_cuda:
             return f"PyTorch {torch.version} for {torch.built_for} finds no GPU that it can use"
         if int(device.which or 0) >= torch.n_cuda:
-            return f"PyTorch finds {torch.n_cuda} GPU{'s'[: torch.n_cuda > 1]}, counted from 0"
+            return f"PyTorch finds {counted(torch.n_cuda, 'GPU')}, counted from 0"
         return None
     if device.kind == "mps":
         return None if torch.mps else f"PyTorch {torch.version} finds no Apple GPU"

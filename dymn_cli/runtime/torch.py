@@ -64,8 +64,7 @@ class TorchBackend:
     def __init__(self, weights: Weights, *, device: str = "cpu") -> None:
         self.header = weights.header
         self._device = _device(device)
-        tensors = {key: torch.from_numpy(value) for key, value in weights.tensors.items()}
-        self._model = restore(tensors, weights.header.config).to(self._device)
+        self._model = restore(weights.tensors, weights.header.config).to(self._device)
         self.info = ModelInfo(weights.header.name, weights.sha256, "torch", str(self._device))
         self.on_cpu = self._device.type == "cpu"
         # A GPU runs one batch at a time anyway, and waiting batches take its memory.

@@ -40,7 +40,6 @@ from dymn_cli.results import Failure
 from dymn_cli.scale.cluster import Cluster, import_ray, own_error
 from dymn_cli.scale.output import STRETCHES, Contents, ResultSet, note_bytes, part_name, shard_of
 from dymn_cli.scale.worker import Joined, Stretch, Worker, stretches_of
-from dymn_cli.tagging.failure import failure_of
 from dymn_cli.writers import EmbeddingOptions, WriterOptions, embedding_writer, event_writer, tag_writer
 
 if TYPE_CHECKING:
@@ -385,7 +384,7 @@ class ClusterRun:
         n_before = len(self.outcome.failures)
         for found in wave:
             if found.problem is not None:
-                self._fail(failure_of(found.name, found.problem))
+                self._fail(Failure.of(found.name, found.problem))
             elif found.name in self._done:
                 self.outcome.n_kept += 1
                 self._watcher.kept(found.name)

@@ -13,12 +13,13 @@ import numpy as np
 
 from dymn_cli.errors import InputError
 from dymn_cli.readers import open_result
-from dymn_cli.readers.cells import require_row, time_of
+from dymn_cli.readers.cells import require_row
 from dymn_cli.readers.from_json import provenance_of
 from dymn_cli.readers.from_npy import INDEX, open_matrix
 from dymn_cli.readers.source import open_result_file
 from dymn_cli.results import Failure
 from dymn_cli.small_files import read_small
+from dymn_cli.values import time_of
 from dymn_cli.writers.beside import index_of, meta_of
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.frames import FramePlan
+from dymn_cli.audio.windows import between
 from dymn_cli.errors import EmptyAudioError, InputError, ModelError, UsageError
 from dymn_cli.tagging.options import TagOptions
 
@@ -118,17 +119,10 @@ def _excerpt(
     if not start_s >= 0 or (end_s is not None and not end_s > start_s):
         until = "" if end_s is None else f" --end {end_s:g}"
         raise UsageError(f"--start {start_s:g}{until}: not two times in order")
-    blocks = []
     with open_audio(source, name=name) as reader:
         rate_hz = reader.info.rate_hz
-        start, at = round(start_s * rate_hz), 0
         end = None if end_s is None else round(end_s * rate_hz)
-        for block in reader.blocks(BLOCK_FRAMES):
-            blocks.append(block[max(start - at, 0) : None if end is None else max(end - at, 0)].copy())
-            at += len(block)
-            if end is not None and at >= end:
-                break
-    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
-    if not len(samples):
+        blocks = list(between(reader.blocks(BLOCK_FRAMES), round(start_s * rate_hz), end))
+    if not blocks:
         raise EmptyAudioError(f"{name}: ends before {start_s:g} s")
-    return samples, rate_hz
+    return np.concatenate(blocks), rate_hz

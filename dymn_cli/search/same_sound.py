@@ -14,7 +14,7 @@ another picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from dymn_cli.audio.decode import open_audio
 from dymn_cli.audio.resample import RATE_HZ, to_mono_32k
+from dymn_cli.audio.windows import between
 from dymn_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,21 +65,11 @@ class SameSound:
         channel = place.channel if place.channel.isdigit() else "mix"
         try:
             with open_audio(self._path_of(place.source)) as reader:
-                samples = _between(to_mono_32k(reader, channel), place.start_s, end_s)
+                first, last = round(place.start_s * RATE_HZ), round(end_s * RATE_HZ)
+                blocks = list(between(to_mono_32k(reader, channel), first, last))
         except (InputError, OSError):
             return None
-        return picture(samples)
-
-
-def _between(blocks: Iterable[NDArray[np.float32]], start_s: float, end_s: float) -> NDArray[np.float32]:
-    start, end, at = round(start_s * RATE_HZ), round(end_s * RATE_HZ), 0
-    kept = [np.zeros(0, np.float32)]
-    for block in blocks:
-        kept.append(block[max(start - at, 0) : max(end - at, 0)].copy())
-        at += len(block)
-        if at >= end:
-            break
-    return np.concatenate(kept)
+        return picture(np.concatenate(blocks)) if blocks else None
 
 
 def picture(samples: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -50,7 +50,6 @@ from dymn_cli.store.registry import DEFAULT_MODEL, resolve
 from dymn_cli.tagging.aggregate import Aggregator, sigmoid
 from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.event_options import EventOptions
-from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.values import require_flag, require_positive
@@ -435,7 +434,7 @@ class Tagger:
             return list(self.tag_channels(source, **changes))
         except (InputError, UsageError) as error:  # the options were good: an unusable source, such as None
             self._require_open()
-            return [failure_of(_name_of(source), error)]
+            return [Failure.of(_name_of(source), error)]
 
     # ------------------------------------------------------------------ the inside
 

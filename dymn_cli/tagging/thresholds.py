@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 
 from dymn_cli.datasets.tables import small_table
 from dymn_cli.errors import UsageError
 from dymn_cli.labels import Vocabulary
+from dymn_cli.values import score_of
 
 __all__ = ["Thresholds", "read_thresholds"]
 
@@ -86,13 +86,7 @@ def _pair(row: dict[str, str], where: str) -> tuple[str, float]:
         raise UsageError(
             f"{where}: the id of {label!r} is {known}, not {mid}", hint="leave one of them empty"
         )
-    try:
-        threshold = float(text.replace(",", "."))
-    except ValueError:
-        threshold = math.nan
-    if not 0 <= threshold <= 1:
-        raise UsageError(f"{where}: {text!r} is not a score between 0 and 1")
-    return name, threshold
+    return name, score_of(text, where, error=UsageError)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 from dymn_cli.results import ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
@@ -33,7 +33,9 @@ __all__ = [
     "JsonlTags",
     "error_object",
     "json_array",
+    "json_document",
     "json_lines",
+    "json_text",
     "provenance_fields",
     "source_fields",
     "tag_objects",
@@ -187,34 +189,40 @@ def provenance_fields(provenance: Provenance | None, model: ModelInfo | None = N
     }
 
 
-def _text(value: object) -> str:
+def json_text(value: object) -> str:
+    """A value in one line."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _indented(document: JsonObject) -> str:
-    """The object over several lines, two spaces in; each item of a list of objects on its own line."""
-    return (
-        "  {\n"
-        + ",\n".join(f"    {_text(key)}: {_field(value)}" for key, value in document.items())
-        + "\n  }"
+def _indented(document: Mapping[str, Any], indent: str = "") -> str:
+    """The object over several lines; each item of a list of objects on its own line."""
+    fields = ",\n".join(
+        f"{indent}  {json_text(key)}: {_field(value, indent)}" for key, value in document.items()
     )
+    return f"{indent}{{\n{fields}\n{indent}}}"
+
+
+def _field(value: object, indent: str) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        items = ",\n".join(f"{indent}    {json_text(item)}" for item in value)
+        return f"[\n{items}\n{indent}  ]"
+    return json_text(value)
 
 
 def json_lines(documents: Iterable[JsonObject]) -> bytes:
     """An object a line."""
-    return "".join(f"{_text(document)}\n" for document in documents).encode()
+    return "".join(f"{json_text(document)}\n" for document in documents).encode()
 
 
 def json_array(documents: Iterable[JsonObject]) -> bytes:
     """One array: each object over several lines."""
-    inner = ",\n".join(map(_indented, documents))
+    inner = ",\n".join(_indented(document, "  ") for document in documents)
     return f"[\n{inner}\n]\n".encode() if inner else b"[]\n"
 
 
-def _field(value: object) -> str:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "[\n" + ",\n".join(f"      {_text(item)}" for item in value) + "\n    ]"
-    return _text(value)
+def json_document(document: Mapping[str, Any]) -> bytes:
+    """One object over several lines."""
+    return f"{_indented(document)}\n".encode()
 
 
 class _Jsonl(Writer[T_contra]):
@@ -256,7 +264,7 @@ class JsonTags(JsonlTags):
         for document in documents:
             separator = "\n" if self._is_empty else ",\n"
             self._is_empty = False
-            self.hand_over(f"{separator}{_indented(document)}".encode())
+            self.hand_over(f"{separator}{_indented(document, '  ')}".encode())
 
     def end(self) -> None:
         """Close the array."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dymn_cli.audio.windows import Window, WindowPlan, windows
+from dymn_cli.audio.windows import Window, WindowPlan, between, windows
 from dymn_cli.errors import EmptyAudioError, UsageError
 
 RATE_HZ = 32_000
@@ -186,3 +186,15 @@ def test_cutting_loads_no_decoder() -> None:
         "import dymn_cli.audio.windows; assert not {'soundfile', 'av'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("last", [0, 3, 7, 12, 99, None])
+@pytest.mark.parametrize("first", [0, 3, 5, 11, 12, 99])
+def test_samples_between_two_positions(first: int, last: int | None) -> None:
+    signal = ramp(12)
+    left = iter([signal[:3], signal[3:3], signal[3:8], signal[8:]])
+    found = list(between(left, first, last))
+    assert all(map(len, found))
+    np.testing.assert_array_equal(np.concatenate([signal[:0], *found]), signal[first:last])
+    if last == 7:
+        assert len(next(left)) == 4  # none is read that is not needed

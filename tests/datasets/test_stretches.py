@@ -146,6 +146,12 @@ def test_a_review_is_read_row_by_row(tmp_path: Path) -> None:
     assert read_judgements(path) is None
 
 
+def test_a_spreadsheet_may_write_the_times_of_a_review_with_decimal_commas(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(f"{HEADER.replace(',', ';')}n.wav;mix;1,5;2,25;Owl;;0,5;keep;Owl\n")
+    assert read_judgements(path) == (Judgement("n.wav", 1.5, 2.25, "Owl", "", True),)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [

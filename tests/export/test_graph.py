@@ -84,7 +84,7 @@ EVERY_TIME = (
 
 def pytorch(weights: Weights, mels: np.ndarray) -> list[np.ndarray]:
     """The modules' answer in float64, so that all rounding is that of the graph."""
-    module = restore({k: torch.from_numpy(v) for k, v in weights.tensors.items()}, weights.header.config)
+    module = restore(weights.tensors, weights.header.config)
     with torch.inference_mode():
         features = module.double().forward_features(torch.from_numpy(mels).double())
         return [part.numpy() for part in (*module.forward_head(features), module.forward_frames(features))]

@@ -176,7 +176,7 @@ def test_a_model_without_a_shipped_graph_runs_once_exported(
     assert backend.header.config == SMALL
     assert backend.header.front_end == small.header.front_end
     assert backend.header.vocabulary.names == ("Amsel", "Kläffen, laut", "雨")
-    module = restore({k: torch.from_numpy(v) for k, v in small.tensors.items()}, SMALL)
+    module = restore(small.tensors, SMALL)
     with torch.inference_mode():
         expected = [part.numpy() for part in module(torch.from_numpy(mels))]
     for got, want in zip(backend.run(mels)[:2], expected, strict=True):
@@ -218,7 +218,7 @@ def test_an_fmn_with_its_front_end_takes_sound_at_32_khz(framewise: Weights, tmp
     scores, logits, _, steps = session.run(None, {"waveform": samples})
     assert steps.shape == (1, 50, 3)
     assert np.array_equal(logits, steps.max(axis=1))
-    network = restore({k: torch.from_numpy(v) for k, v in framewise.tensors.items()})
+    network = restore(framewise.tensors)
     with torch.inference_mode():
         expected = torch.sigmoid(network(torch.from_numpy(LogMel(FRAMEWISE)(samples)))[0]).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-3)
@@ -254,7 +254,7 @@ def test_a_file_with_frames_scores_steps_as_pytorch_does(
     assert all(0 <= case.frame_score <= report.worst for case in report.cases)
     backend = open_backend(str(path), n_samples=320_000)
     assert (backend.has_frames, backend.header.config) == (True, weights.header.config)
-    network = restore({k: torch.from_numpy(v) for k, v in weights.tensors.items()}, weights.header.config)
+    network = restore(weights.tensors, weights.header.config)
     with torch.inference_mode():
         expected = network.forward_frames(network.forward_features(torch.from_numpy(mels))).numpy()
     got = backend.run(mels, frames=True).frame_logits
@@ -286,7 +286,7 @@ def test_a_frame_head_stays_out_of_a_file_without_frames(small: Weights, tmp_pat
 
 def with_frame_head(weights: Weights) -> Weights:
     """The same model with a frame head of its own, with drawn weights."""
-    network = restore({k: torch.from_numpy(v) for k, v in weights.tensors.items()}, weights.header.config)
+    network = restore(weights.tensors, weights.header.config)
     network.add_frame_head(from_classifier=False, generator=torch.Generator().manual_seed(1))
     for tensor in network.strong_head.parameters():
         tensor.data.mul_(20)

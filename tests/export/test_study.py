@@ -43,7 +43,7 @@ def test_graphs_of_the_study_agree_with_pytorch(
 ) -> None:
     weights = lively(VARIANTS[variant])
     config = weights.header.config
-    module = restore({key: torch.from_numpy(value) for key, value in weights.tensors.items()})
+    module = restore(weights.tensors)
     with torch.inference_mode():
         expected = [part.numpy() for part in module.double()(torch.from_numpy(mels).double())]
     assert np.ptp(expected[0], axis=0).max() > 0.01 * np.abs(expected[0]).max(), "the clips must differ"

@@ -78,7 +78,7 @@ def test_a_decision_that_is_none_is_said_by_whoever_reads_it(table: Path, read) 
             lambda text: text.replace("keep", "maybe"),
             r"line 2: the decision is 'maybe', neither keep nor reject",
         ),
-        (lambda text: text.replace("12.340", "noon"), r"line 2: 'noon' is neither a time"),
+        (lambda text: text.replace("12.340", "noon"), r"line 2: 'noon' is not a time in seconds"),
         (lambda text: text.replace(",Owl,/m", ",,/m", 1), r"line 2: no label"),
         (lambda text: text.replace("decision", "verdict"), r"no column decision"),
         (lambda text: text.replace('tweet"', "tweet"), r"not a table"),

@@ -158,8 +158,8 @@ def _of_audio(
     from dymn_cli.cli.batch_run.run import require_counts
     from dymn_cli.evaluation.evaluate_events import FROM_FRAMES, evaluate_events, pair, true_events
     from dymn_cli.evaluation.event_predictions import detect
+    from dymn_cli.results import Failure
     from dymn_cli.tagging.event_options import EventOptions, default_hop_s, default_window_s
-    from dymn_cli.tagging.failure import failure_of
     from dymn_cli.tagging.options import TagOptions
 
     require_counts(None, model.threads)
@@ -180,7 +180,7 @@ def _of_audio(
                 try:
                     heard[name], seconds = detect(tagger, source, truth, wanted)
                 except InputError as error:
-                    messages.failure(failure_of(source, error))
+                    messages.failure(Failure.of(source, error))
                     tally.advance(source, 0.0, failed=True)
                     n_failed += 1
                     continue

@@ -28,7 +28,7 @@ from dymn_cli.errors import AudioNotFoundError, InputError, UsageError, os_error
 from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.store import stat
 from dymn_cli.remote.uri import is_uri, named
-from dymn_cli.tagging.failure import failure_of
+from dymn_cli.results import Failure
 from dymn_cli.writers.target import is_stdout
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def print_names(sources: Iterator[Found], messages: Messages, *, null: bool) -> 
                 target.stream.write(name_bytes(found.name) + (b"\0" if null else b"\n"))
                 outcome.n_done += 1
             else:
-                outcome.failures.append(failure_of(found.name, problem))
+                outcome.failures.append(Failure.of(found.name, problem))
     alone = outcome.n_done + len(outcome.failures) == 1
     if not alone:
         for failure in outcome.failures:

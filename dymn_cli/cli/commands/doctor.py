@@ -12,6 +12,7 @@ from dymn_cli.cli.options.groups import BackendName, DeviceName, ListOptions, Mo
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.cli.terminal.tables import Listing, choose_form, grid, show
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,5 +92,5 @@ def _table(checks: Sequence[Check]) -> Table:
 
 def _summary(n_failed: int, n_warned: int) -> str:
     if n_failed:
-        return f"{n_failed} check{'s'[: n_failed > 1]} failed; what to do is said beside each"
-    return f"it works, with {n_warned} warning{'s'[: n_warned > 1]}" if n_warned else "all is well"
+        return f"{counted(n_failed, 'check')} failed; what to do is said beside each"
+    return f"it works, with {counted(n_warned, 'warning')}" if n_warned else "all is well"

@@ -58,7 +58,7 @@ def info(
     from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures
     from dymn_cli.cli.views.info import FORMS, printer, probe
     from dymn_cli.errors import InputError
-    from dymn_cli.tagging.failure import failure_of
+    from dymn_cli.results import Failure
 
     form = choose_form(listing.format, FORMS)
     max_bytes = parse_size(inputs.max_input)
@@ -80,7 +80,7 @@ def info(
                         raise found.problem
                     probed = probe(found.name, decode=decode, most_bytes=max_bytes, strict=inputs.strict)
                 except InputError as error:
-                    failure = failure_of(found.name, error)
+                    failure = Failure.of(found.name, error)
                     outcome.failures.append(failure)
                     writer.fail(failure)
                     watcher.failed(failure)

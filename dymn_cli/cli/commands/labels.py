@@ -14,7 +14,7 @@ from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.terminal.streams import is_terminal
 from dymn_cli.cli.terminal.tables import Listing, grid, show
-from dymn_cli.errors import UsageError
+from dymn_cli.errors import UsageError, with_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ def labels(
     try:
         found = _tree_listing(wanted) if tree else _list_listing(_search(vocabulary, wanted))
     except UsageError as error:
-        messages.note(f"{error.message}; {error.hint}")
+        messages.note(with_hint(error.message, error.hint))
         raise typer.Exit(NOTHING_FOUND) from error
     show(found, listing, messages)
     if tree and is_terminal(sys.stdout) and any(sound["index"] is None for sound in found.document["sounds"]):

@@ -213,7 +213,6 @@ def _each(
     import numpy as np
 
     from dymn_cli.cli.batch_run.sources import found_sources, open_source
-    from dymn_cli.tagging.failure import failure_of
 
     embed = _embedder(index, model)
     sources = list(found_sources(FileOptions(inputs=given), messages))
@@ -226,7 +225,7 @@ def _each(
                     raise source.problem
                 vector = embed(open_source(name), name=name, start_s=query.start, end_s=query.end)
             except InputError as error:
-                failures[n] = failure_of(name, error)
+                failures[n] = Failure.of(name, error)
                 if len(sources) > 1:
                     messages.failure(failures[n])
             else:

@@ -15,7 +15,7 @@ from dymn_cli.cli.options.declare import flag, opt
 from dymn_cli.cli.options.panels import MESSAGES
 from dymn_cli.cli.terminal.progress import BAR_WIDTH, Bar, Display, Lines, Tally
 from dymn_cli.cli.terminal.streams import DUMB, is_terminal, wants_color
-from dymn_cli.errors import DymnError
+from dymn_cli.errors import DymnError, with_hint
 from dymn_cli.values import require_choice
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Messages:
         from dymn_cli.writers.spelling import visible
 
         stream = sys.stderr
-        text = visible(text if hint is None else f"{text}; {hint}", stream.encoding or "utf-8")
+        text = visible(with_hint(text, hint), stream.encoding or "utf-8")
         head = f"dymn: {kind}: " if kind else "dymn: "
         line = _wrapped(head + text, stream)
         if kind and wants_color(stream, self.color):

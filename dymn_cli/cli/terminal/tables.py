@@ -5,7 +5,6 @@ The rows hold whole values (bytes, hertz, seconds); only the table rounds them f
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ __all__ = [
     "choose_form",
     "draw",
     "grid",
-    "json_document",
     "print_bytes",
     "rendered",
     "show",
@@ -91,6 +89,7 @@ def write_listing(
     """
     from dymn_cli.writers.target import open_target
     from dymn_cli.writers.to_csv import csv_line
+    from dymn_cli.writers.to_json import json_document
     from dymn_cli.writers.to_tsv import tsv_line
 
     if form == "json":
@@ -137,22 +136,6 @@ def print_bytes(data: bytes, *, styled: bool = False) -> None:
 
     with open_target(None, styled=styled) as target:
         target.stream.write(data)
-
-
-def json_document(document: Mapping[str, Any]) -> bytes:
-    """A JSON object over several lines; each item of a list of objects on a line of its own."""
-    fields = ",\n".join(f"  {_json(key)}: {_field(value)}" for key, value in document.items())
-    return f"{{\n{fields}\n}}\n".encode()
-
-
-def _field(value: object) -> str:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
-    return _json(value)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 # ---------------------------------------------------------------------- tables

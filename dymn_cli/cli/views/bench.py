@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dymn_cli.bench.rounds import Spread
 from dymn_cli.cli.terminal.tables import grid
+from dymn_cli.values import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,11 +49,10 @@ def bench_tables(report: Report) -> Group:
 def _head(report: Report) -> Text:
     machine, settings, model = report.machine, report.settings, report.model
     libraries = ", ".join(f"{name} {version}" for name, version in machine.libraries)
-    cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
     clips = f"{settings.clip_s} s, {settings.rate_hz / 1000:g} kHz, {settings.channels} channels"
     rounds = "1 round" if settings.rounds == 1 else f"{settings.rounds} rounds, medians (lowest to highest)"
     return Text(
-        f"{machine.cpu}, {cores}, {machine.system}\n"
+        f"{machine.cpu}, {counted(machine.cores, 'core')}, {machine.system}\n"
         f"dymn {report.version}, {model.name} on {model.backend}, Python {machine.python}, {libraries}\n"
         f"Clips of {clips}; {rounds}"
     )

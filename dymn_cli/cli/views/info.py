@@ -6,7 +6,6 @@ widest cells.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from dymn_cli.remote.uri import is_uri
 from dymn_cli.results import AudioInfo, Failure
 from dymn_cli.values import bytes_text
 from dymn_cli.writers.spelling import readable, seconds, visible
-from dymn_cli.writers.to_json import error_object, source_fields
+from dymn_cli.writers.to_json import error_object, json_lines, json_text, source_fields
 from dymn_cli.writers.to_table import duration_text
 from dymn_cli.writers.to_tsv import tsv_line
 
@@ -153,7 +152,7 @@ class JsonlProbes(Printer):
         self._put(error_object(failure))
 
     def _put(self, document: dict[str, Any]) -> None:
-        print_bytes(_json(document) + b"\n")
+        print_bytes(json_lines([document]))
 
 
 class JsonProbes(JsonlProbes):
@@ -163,7 +162,7 @@ class JsonProbes(JsonlProbes):
         self._lines: list[bytes] = []
 
     def _put(self, document: dict[str, Any]) -> None:
-        self._lines.append(b"  " + _json(document))
+        self._lines.append(f"  {json_text(document)}".encode())
 
     def end(self) -> None:
         """Print the array."""
@@ -186,10 +185,6 @@ def _object(probe: Probe) -> dict[str, Any]:
         document["decoded_s"] = seconds(probe.decoded_s)
         document["warnings"] = [readable(line) for line in probe.warnings]
     return document
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
 
 
 class TableProbes(Printer):

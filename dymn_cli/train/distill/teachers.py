@@ -43,8 +43,7 @@ def load_model(name_or_path: str, device: torch.device) -> LoadedModel:
             f"{name_or_path}: an ONNX file cannot be trained with", hint="give its .safetensors file"
         )
     weights = read_weights(found)
-    tensors = {key: torch.from_numpy(value.copy()) for key, value in weights.tensors.items()}
-    network = restore(tensors, weights.header.config).to(device).requires_grad_(False)
+    network = restore(weights.tensors, weights.header.config).to(device).requires_grad_(False)
     return LoadedModel(weights.header, weights.sha256, network)
 
 

@@ -13,8 +13,8 @@ from dymn_cli.cli.options.command import command
 from dymn_cli.cli.options.declare import arg, opt
 from dymn_cli.cli.options.groups import ListOptions, complete_model
 from dymn_cli.cli.terminal.messages import Messages
-from dymn_cli.cli.terminal.tables import choose_form, draw, grid, json_document, print_bytes
-from dymn_cli.errors import ModelError, UsageError, WeightsMissingError
+from dymn_cli.cli.terminal.tables import choose_form, draw, grid, print_bytes
+from dymn_cli.errors import ModelError, UsageError, WeightsMissingError, with_hint
 
 if TYPE_CHECKING:
     from dymn_cli.doctor.self_test import ExampleCheck
@@ -75,6 +75,7 @@ def verify(
 ) -> None:
     """Check models one by one and print a line each."""
     from dymn_cli.store.registry import resolve
+    from dymn_cli.writers.to_json import json_document
     from dymn_cli.writers.to_tsv import tsv_line
 
     form = choose_form(listing.format)
@@ -136,9 +137,9 @@ def _verdict(name: str, clip: str | None) -> Verdict:
         check = check_model(name)
         example = None if clip is None else check_example(name, clip)
     except WeightsMissingError as error:
-        return Verdict(name, "missing", _one_line(error))
+        return Verdict(name, "missing", with_hint(error.message, error.hint))
     except ModelError as error:
-        return Verdict(name, "failed", _one_line(error))
+        return Verdict(name, "failed", with_hint(error.message, error.hint))
     against = f"PyTorch not asked: {check.unasked}"
     if check.difference is not None:
         against = f"PyTorch within {check.difference:.1e}"
@@ -152,10 +153,6 @@ def _verdict(name: str, clip: str | None) -> Verdict:
     )
     state: Literal["ok", "failed"] = "ok" if example.holds else "failed"
     return Verdict(name, state, detail, check.info.sha256, check.difference, example)
-
-
-def _one_line(error: ModelError) -> str:
-    return error.message if error.hint is None else f"{error.message}; {error.hint}"
 
 
 def _object(verdict: Verdict) -> dict[str, object]:
