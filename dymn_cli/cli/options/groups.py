@@ -107,15 +107,12 @@ class FileOptions:
         str | None,
         opt("--files-from", "FILE", "Also the names in FILE, one per line; - is stdin.", INPUT),
     ] = None
-    null: Annotated[
-        bool,
-        flag("-0 --null", "Names in --files-from, and from --dry-run, end with a NUL byte.", INPUT),
-    ] = False
+    null: Annotated[bool, flag("-0 --null", "Names in lists end with a NUL byte.", INPUT)] = False
     ext: Annotated[
         str | None, opt("--ext", "wav,flac,...", "In folders, only files with these suffixes.", INPUT)
     ] = None
     recurse: Recurse = True
-    dry_run: Annotated[bool, flag("--dry-run", "Print the names of the inputs and stop.", INPUT)] = False
+    dry_run: Annotated[bool, flag("--dry-run", "List the names of the inputs and stop.", INPUT)] = False
     fail_fast: Annotated[bool, flag("--fail-fast", "Stop at the first input that fails.", INPUT)] = False
     failures: Annotated[str | None, opt("--failures", "FILE", "CSV of failed inputs.", INPUT)] = None
     max_input: Annotated[
