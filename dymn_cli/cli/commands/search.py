@@ -117,7 +117,9 @@ def search(
     input_guard(found.out)(library, *given, *query.like, *query.unlike)
     recordings = recordings_of(library, audio)
     index = index_of(library_of(library, model, messages), use_index, messages)
-    found_by = _like(index, query, model) if query.like else _each(index, given, query, model, messages)
+    found_by = (
+        _like(index, library, query, model) if query.like else _each(index, given, query, model, messages)
+    )
     answers: Answers = [
         (name, answer if isinstance(answer, Failure) else _similar(answer, query.min_similarity))
         for name, answer in found_by
@@ -186,7 +188,7 @@ def _embedder(index: Index, model: ModelOptions) -> Embedder:
     )
 
 
-def _like(index: Index, query: QueryOptions, model: ModelOptions) -> Answers:
+def _like(index: Index, library: str, query: QueryOptions, model: ModelOptions) -> Answers:
     examples: list[list[str | int]] = []
     for names in (query.like, query.unlike):
         rows: list[str | int] = []
@@ -195,7 +197,7 @@ def _like(index: Index, query: QueryOptions, model: ModelOptions) -> Answers:
             if not known and not os.path.exists(name):  # noqa: PTH110 - names may be bytes
                 near = {Path(place.source).name for place in index.library.places[:MAX_COMPARED]}
                 raise UsageError(
-                    f"{name}: neither in {index.library.name} nor a file", hint=nearest(Path(name).name, near)
+                    f"{name}: neither in {library} nor a file", hint=nearest(Path(name).name, near)
                 )
             rows += known or [name]
         examples.append(rows)
