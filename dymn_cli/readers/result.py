@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dymn_cli.errors import InputError
 from dymn_cli.readers import from_json, from_lines, from_tables
-from dymn_cli.readers.cells import Scores
+from dymn_cli.readers.cells import Clocks, Scores
 from dymn_cli.readers.recognise import recognise, require_format
 from dymn_cli.readers.rows import UNKNOWN_MODEL, Row, clips_of, events_of, with_label
 from dymn_cli.readers.source import ResultFile, open_result_file
@@ -46,6 +46,8 @@ class Result:
         provenance: what made it; None where nothing says so.
         precision: decimals of its scores.
         size: values of an embedding.
+        clock_at: the clock time of a place in a recording, in seconds: "" where it is unknown; None where
+            the result has no clock times.
         items: its recordings in the order of the file. Where rows are joined, a recording that comes again
             later is given again.
     """
@@ -57,6 +59,7 @@ class Result:
     provenance: Provenance | None
     precision: int
     size: int
+    clock_at: Callable[[str, float], str] | None
     items: Iterator[Item]
 
     def __iter__(self) -> Iterator[Item]:
@@ -98,8 +101,8 @@ def open_result(
         found = recognise(file.head, path) if format_name is None else require_format(format_name)
         if found is None:
             raise _no_result(file)
-        scores = Scores()
-        opening = _Opening(file, found, scores, chunk, complete, stack)
+        scores, clocks = Scores(), Clocks()
+        opening = _Opening(file, found, scores, clocks, chunk, complete, stack)
         parts = opening.parts()
         items = iter(parts.items)
         first = list(_first(items))
@@ -113,6 +116,7 @@ def open_result(
             provenance,
             _precision(first, scores),
             parts.size if embedding is None else len(embedding),
+            clocks.at if clocks.are_given else None,
             chain(first, items),
         )
 
@@ -154,6 +158,7 @@ class _Opening:
     file: ResultFile
     format_name: str
     scores: Scores
+    clocks: Clocks
     chunk: int | None
     complete: bool
     stack: contextlib.ExitStack
@@ -186,9 +191,9 @@ class _Opening:
             return self._matrix()
         if self.format_name in ("csv", "tsv"):
             return self._table()
-        file, scores = self.file, self.scores
+        file, scores, clocks = self.file, self.scores, self.clocks
         rows = {
-            "raven": lambda: from_tables.raven_rows(file, scores, self.track, self._channel_of()),
+            "raven": lambda: from_tables.raven_rows(file, scores, clocks, self.track, self._channel_of()),
             "kaleidoscope": lambda: from_tables.kaleidoscope_rows(file, scores, self._channel_of()),
             "sed": lambda: from_tables.sed_rows(file, scores),
             "audacity": lambda: from_lines.audacity_rows(file, scores, self.track),
@@ -221,7 +226,7 @@ class _Opening:
             return _Parts("embeddings", _by_source(rows), size=len(table.header) - 4)
         kind = cast(Kind, table.kind)
         windows = False if table.is_clips else bool(asked) if asked is not None else None
-        return _Parts(kind, self._joined(kind, table.rows(self.scores)), windows)
+        return _Parts(kind, self._joined(kind, table.rows(self.scores, self.clocks)), windows)
 
     @staticmethod
     def _cell_embeddings(table: from_tables.Table) -> Iterator[EmbeddingRow]:
@@ -241,7 +246,7 @@ class _Opening:
         made = file.provenance or self.provenance
         asked = None if made is None else dict(made.options).get("windows")
         windows = False if file.is_clips else bool(asked) if asked is not None else None
-        return _Parts(kind, self._joined(kind, file.rows()), windows, file.provenance)
+        return _Parts(kind, self._joined(kind, file.rows(self.clocks)), windows, file.provenance)
 
     def _matrix(self) -> _Parts:
         from dymn_cli.readers.from_npy import embeddings_of, open_matrix
@@ -264,14 +269,20 @@ class _Opening:
         first = before[-1][0] if before else None
         schema = first.get("schema") if isinstance(first, dict) else None
         kind: Kind = {"dymn.clip/1": "tags", "dymn.embedding/1": "embeddings"}.get(str(schema), "events")  # type: ignore[assignment]
-        items = (
-            _same_kind(from_json.item_of(one, where), kind, where) for one, where in chain(before, objects)
-        )
+        self.clocks.are_given = kind != "embeddings" and isinstance(first, dict) and "clock" in first
+        items = (self._item(one, where, kind) for one, where in chain(before, objects))
         windows = "windows" in first if kind == "tags" and isinstance(first, dict) else None
         made = from_json.provenance_of(first)
         if kind != "embeddings":
             return _Parts(kind, cast("Iterable[Item]", items), windows, made)
         return _Parts(kind, _by_source(cast("Iterable[EmbeddingRow | Failure]", items)), windows, made)
+
+    def _item(self, one: Any, where: str, kind: Kind) -> from_json.JsonItem:
+        item = _same_kind(from_json.item_of(one, where), kind, where)
+        if isinstance(item, SourceEvents | ClipResult):
+            for text, start_s in from_json.clock_times(one, item):
+                self.clocks.note(item.source, text, start_s)
+        return item
 
 
 def _same_kind(item: from_json.JsonItem, kind: Kind, where: str) -> from_json.JsonItem:

@@ -202,7 +202,7 @@ def _check_options(known: str, options: WriterOptions) -> None:
         raise UsageError(
             "--scores is about labels for Audacity", hint="-f audacity; other formats have scores"
         )
-    if options.clock is None:
+    if not options.has_clock:
         return
     if known not in WITH_CLOCK:
         raise UsageError(
