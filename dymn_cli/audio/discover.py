@@ -182,6 +182,7 @@ def find(
     extensions: frozenset[str] | None = None,
     recurse: bool = True,
     skipped: SkippedFiles | None = None,
+    without: str | None = None,
 ) -> Iterator[Found]:
     """The sources that names lead to, in the order of the names, folders in natural order.
 
@@ -190,16 +191,18 @@ def find(
         extensions: in folders, only these suffixes (lower case, without the dot); None for all known.
         recurse: also look into folders within folders.
         skipped: counts what looks like audio and is no source; unused with `extensions`.
+        without: a folder that is not entered from another one.
     """
     suffixes = extensions or _readable_suffixes()
     counting = skipped if extensions is None else None
     seen: set[str] = set()
-    stores = _Stores(_Search(suffixes, recurse, counting), extensions)
+    search = _Search(suffixes, recurse, counting, None if without is None else os.path.realpath(without))
+    stores = _Stores(search, extensions)
     for name in names:
         if is_uri(name):
             yield from stores.find(named(name))
         elif name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
-            yield from _in_folder(name, extensions, _Search(suffixes, recurse, counting), seen)
+            yield from _in_folder(name, extensions, search, seen)
         elif _is_new(name, seen):
             yield Found(name)
 
@@ -211,6 +214,7 @@ class _Search:
     suffixes: frozenset[str]
     recurse: bool
     skipped: SkippedFiles | None
+    without: str | None  # the real path of a folder that is passed over
 
 
 def _in_folder(
@@ -329,7 +333,8 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
         inner = []
         for entry in sorted(visible, key=lambda entry: natural_key(entry.name)):
             if _is_folder(entry):
-                inner.append((entry.path, _real_path(entry, real)))
+                if (real_inner := _real_path(entry, real)) != search.without:
+                    inner.append((entry.path, real_inner))
             elif _suffix(entry.name) not in search.suffixes:
                 if search.skipped is not None:
                     search.skipped.add(entry)

@@ -297,6 +297,11 @@ class Cutter:
             self._open = None
 
     @property
+    def folder(self) -> str:
+        """Where clips go."""
+        return str(self._folder)
+
+    @property
     def n_clips(self) -> int:
         """Clips that are whole by now, of those that were asked for."""
         return self._n_cut + self._n_kept
