@@ -298,6 +298,16 @@ def test_scores_that_are_not_there_cannot_be_compared(tmp_path: Path, dymn: Run)
     assert (code, "no scores" in said) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["sed", "audacity"])
+def test_rows_without_scores_are_read_back(name: str, tmp_path: Path, dymn: Run) -> None:
+    write(tmp_path / "in.txt", name, farm())
+    direct = dymn("convert", "in.txt", "-f", "csv")
+    assert dymn("convert", "in.txt", "-f", "tsv", "-o", "rows")[0] == 0
+    assert dymn("convert", "rows", "-f", "csv")[:2] == direct[:2]
+    Path("tags").write_text("a.wav\tmix\t0.0\t10.0\t1\tDog\t\n")
+    assert dymn("convert", "tags", "-f", "tsv")[:2] == (0, Path("tags").read_text())
+
+
 # ---------------------------------------------------------------------- what is lost or not known
 
 
