@@ -14,7 +14,9 @@ import pytest
 import soundfile
 
 from dymn_cli.cli.app import run
-from dymn_cli.readers import open_result
+from dymn_cli.live.lines import event_row
+from dymn_cli.live.listener import LiveEvent
+from dymn_cli.readers import event_format, open_result
 from dymn_cli.results import AudioInfo, ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers import (
     EmbeddingOptions,
@@ -306,6 +308,18 @@ def test_rows_without_scores_are_read_back(name: str, tmp_path: Path, dymn: Run)
     assert dymn("convert", "rows", "-f", "csv")[:2] == direct[:2]
     Path("tags").write_text("a.wav\tmix\t0.0\t10.0\t1\tDog\t\n")
     assert dymn("convert", "tags", "-f", "tsv")[:2] == (0, Path("tags").read_text())
+
+
+@pytest.mark.parametrize("file", [None, "clips/12-30-05_siren.wav", ""])
+def test_lines_of_live_sound_are_a_result(file: str | None, dymn: Run) -> None:
+    siren = Event("-", "mix", 12.0, 16.5, 396, "Siren", "/m/03kmc9", 0.8125, 0.5, 3)
+    clock = datetime.fromisoformat("2024-05-01T05:30:12.250+00:00")
+    Path("live.tsv").write_bytes(event_row(LiveEvent(1, siren, clock, "end"), 4, file))
+    code, out, _ = dymn("convert", "live.tsv", "-f", "csv")
+    assert (code, out.splitlines()[1]) == (
+        0, "-,mix,12.0,16.5,Siren,/m/03kmc9,0.8125,,,2024-05-01T05:30:12.250+00:00",
+    )  # fmt: skip
+    assert event_format("live.tsv") == "tsv"
 
 
 # ---------------------------------------------------------------------- what is lost or not known

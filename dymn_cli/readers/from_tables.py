@@ -36,6 +36,7 @@ CSV_SEPARATORS = ",;"
 PLACE = ["source", "channel", "start_s", "end_s"]
 EVENT_COLUMNS = [*PLACE, "label", "score"]
 TAG_COLUMNS = [*PLACE, "rank", "label", "score"]
+AFTERWARDS = ("clock", "file")  # the clip of an event: `dymn listen --save`
 ROLES: Mapping[str, tuple[str, ...]] = {
     "source": ("source", "begin path", "file", "filename", "file name", "filepath", "path", "recording"),
     "channel": ("channel",),
@@ -181,21 +182,22 @@ class Table:
 
 
 def without_clock(cells: Sequence[str]) -> Sequence[str]:
-    """The cells of a row of ours without names of columns, but for a clock time at its end."""
+    """The cells of a row of ours without names of columns, but for those that `AFTERWARDS` names."""
     is_tag = len(cells) > len(PLACE) and cells[4].isdecimal()
     n_usual = len(TAG_COLUMNS if is_tag else EVENT_COLUMNS)
-    return cells[:-1] if len(cells) == n_usual + 1 and CLOCK.fullmatch(cells[-1]) else cells
+    has_more = n_usual < len(cells) <= n_usual + len(AFTERWARDS) and CLOCK.fullmatch(cells[n_usual])
+    return cells[:n_usual] if has_more else cells
 
 
 def _usual_header(cells: Sequence[str]) -> list[str]:
     """The columns of a tsv that does not name them."""
     n_cells = len(without_clock(cells))
-    clock = ["clock"] * (len(cells) - n_cells)
+    more = AFTERWARDS[: len(cells) - n_cells]
     if n_cells == len(TAG_COLUMNS) and cells[4].isdecimal() and not is_number(cells[5]):
-        return [*TAG_COLUMNS, *clock]
+        return [*TAG_COLUMNS, *more]
     if len(cells) > len(PLACE) and all(map(is_number, cells[4:])):
         return [*PLACE, *(f"e{n}" for n in range(len(cells) - len(PLACE)))]
-    return [*EVENT_COLUMNS, *clock]
+    return [*EVENT_COLUMNS, *more]
 
 
 def _count(text: str, where: str) -> int:

@@ -163,8 +163,7 @@ def event_format(path: str) -> str | None:
             row = head.split("\n", 2)[1:2]
             cells = next(iter(csv.reader(row, delimiter=separator)), [])
             is_named = cells[roles["start_s"] : roles["start_s"] + 1] not in ([], [""])
-        is_bare = roles is None and (
-            not header or (len(header) == N_EVENT_CELLS and not is_number(header[4]))
-        )
+        usual = without_clock(header)
+        is_bare = roles is None and (not header or (len(usual) == N_EVENT_CELLS and not is_number(usual[4])))
         return found if is_named or is_bare else None
     return None if found in ("npy", "srt", "vtt") else found
