@@ -16,7 +16,8 @@ source that gives sound faster than it lasts, such as a file in a pipe, waits in
 **Drop-outs.** After five seconds without sound, or where a stream begins anew, events end, and a new stretch
 of sound begins. Times are seconds of sound since listening began. Clock times are measured by the blocks that
 came with the least delay in the last minutes: a server may send the past in a burst, and no device has
-exactly the rate that it says.
+exactly the rate that it says. As long as a source gains on the clock, as a file in a pipe does to its end,
+they count from its first block. Later sound always has a later time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ POLL_S = 0.2
 BEHIND_HOPS = 1.0  # hops of lag from which on windows are left out
 TELL_SLOW_S = 60.0
 CLOCK_S = 60.0  # after which an older measure of the clock is given up
+GAIN = 0.1  # seconds of a second of sound by which a source is faster than the clock, not only uneven
+KEEPS_TIME_S = 5.0  # of sound, in which a source has gained nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,6 +168,9 @@ class _Stretch:
         self.offset_s, self.plan = offset_s, plan
         self._length_s = 0.0
         self._begins: deque[tuple[float, float]] = deque(maxlen=2)  # a minute's first arrival, least delay
+        self._first = 0.0  # when it began, by its first block
+        self._gained_s = 0.0  # length when the source gained on the clock last
+        self._keeps_time_s = math.inf  # length from which on it does not any more
         self.buffer = SampleBuffer()
         self.next_end = plan.n_hop
         self.last_end = 0
@@ -183,12 +189,23 @@ class _Stretch:
         self._form, self.last = form, sound
         self._length_s += sound.length_s
         begin = sound.arrived - self._length_s
+        if not self._begins:
+            self._first = begin
+        elif begin < self._least - GAIN * sound.length_s:
+            self._gained_s = self._length_s
+        elif self._length_s >= self._gained_s + KEEPS_TIME_S:
+            self._keeps_time_s = min(self._keeps_time_s, self._length_s)
         if not self._begins or sound.arrived >= self._begins[-1][0] + CLOCK_S:
             self._begins.append((sound.arrived, begin))
         else:
             since, least = self._begins[-1]
             self._begins[-1] = since, min(least, begin)
         self.buffer.append(self._resampler.add(_one_channel(sound.samples, channel)))
+
+    @property
+    def _least(self) -> float:
+        """When it began, by the block that came with the least delay in the last minutes."""
+        return min(begin for _, begin in self._begins)
 
     def window(self) -> tuple[int, NDArray[np.float32]] | None:
         """Start and samples of the window that ends at `next_end`, once its sound is there."""
@@ -201,7 +218,9 @@ class _Stretch:
 
     def clock(self, at_s: float) -> datetime:
         """When the sound at this second of the stretch was heard."""
-        began = min(begin for _, begin in self._begins)
+        # Where the burst of a server has ended, half a second a second on the way to the right time.
+        slowed = self._first - max(0.0, at_s - self._keeps_time_s) / 2
+        began = max(self._least, slowed)
         return datetime.now(UTC) - timedelta(seconds=time.monotonic() - began - at_s)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -166,6 +167,33 @@ def test_the_clock_says_when_a_sound_was(arrival_s: Callable[[float], float], at
     begin, end = (update for update in heard(timed()) if isinstance(update, LiveEvent))
     assert begin.clock == end.clock
     assert (begin.clock - now).total_seconds() == pytest.approx(1000 + at_s, abs=1.3)
+
+
+@pytest.mark.parametrize(
+    ("arrival_s", "least"),
+    [
+        pytest.param(lambda end_s: 0.02 * end_s, 0.98, id="a file in a pipe"),
+        pytest.param(lambda end_s: 0.02 * end_s + 3 * (end_s > 20), 0.98, id="a file in a pipe that stalls"),
+        pytest.param(lambda end_s: 0.8 * end_s, 0.98, id="a little faster than it lasts"),
+        pytest.param(lambda end_s: max(end_s, 15.0), 0.48, id="the past in a burst"),
+    ],
+)
+def test_what_sounds_later_has_a_later_time(arrival_s: Callable[[float], float], least: float) -> None:
+    begins = time.monotonic()
+
+    def timed() -> Iterator[Sound]:
+        end_s = 0.0
+        for block in several(
+            *(part for _ in range(12) for part in (sound(2, 0), sound(1, 0.5), sound(1, 0)))
+        ):
+            end_s += block.length_s
+            yield replace(block, arrived=begins + arrival_s(end_s))
+
+    events = ended(heard(timed()))
+    assert len(events) == 12
+    for before, after in itertools.pairwise(events):
+        apart_s = after.event.start_s - before.event.start_s
+        assert least < (after.clock - before.clock).total_seconds() / apart_s < 1.02
 
 
 def test_samples_that_are_no_numbers_are_silence() -> None:
