@@ -31,6 +31,7 @@ __all__ = [
     "FoundList",
     "SkippedFiles",
     "find",
+    "is_recording",
     "natural_key",
     "parse_extensions",
     "read_names",
@@ -354,6 +355,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def is_recording(head: bytes, name: str) -> bool:
+    """Whether a file that is no text is audio, by its first bytes or its suffix."""
+    return b"\0" in head and (HEADS.match(head) is not None or _suffix(name) in AUDIO_SUFFIXES)
 
 
 def _suffix(name: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from dymn_cli.audio.discover import is_recording
 from dymn_cli.errors import InputError
 from dymn_cli.readers import from_json, from_lines, from_tables
 from dymn_cli.readers.cells import Clocks, Scores
@@ -124,9 +126,17 @@ def open_result(
 def _no_result(file: ResultFile) -> InputError:
     if not file.head.strip():
         return InputError(f"{file.name}: empty", hint="--from tsv reads it as a result without rows")
+    if is_recording(file.head, file.path):
+        hint = f"find its sounds first: dymn events {shlex.quote(file.path)} -o events.csv"
+        return InputError(f"{file.name}: a recording, not a result", hint=hint)
+    if b"\0" in file.head:
+        return InputError(
+            f"{file.name}: not a result: binary data", hint="dymn tag, events and embed make one"
+        )
     first = file.head.splitlines()[0].decode("utf-8", "replace")[:40]
-    what = "binary data" if b"\0" in file.head else f"it begins with {first!r}"
-    return InputError(f"{file.name}: not a result: {what}", hint="--from FORMAT reads it as one")
+    return InputError(
+        f"{file.name}: not a result: it begins with {first!r}", hint="--from FORMAT reads it as one"
+    )
 
 
 def _first(items: Iterator[Item]) -> Iterator[Item]:
