@@ -410,6 +410,8 @@ def test_other_encodings_and_places_are_refused(tmp_path: Path, monkeypatch: pyt
         read(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "gone.csv")
+    with pytest.raises(InputError, match=r"^s3://b/t\.csv: results are read from files, not from URIs$"):
+        read("s3://key:secret@b/t.csv")
     with pytest.raises(InputError, match="no name for a file"):
         read("a\0b")
     with pytest.raises(UsageError, match="unknown format 'ravn'"):
