@@ -24,6 +24,7 @@ from dymn_cli.writers import (
     EVENT_FORMATS,
     ONE_SOURCE,
     TAG_FORMATS,
+    WITH_CLOCK,
     EmbeddingOptions,
     WriterOptions,
     choose_format,
@@ -118,7 +119,11 @@ class Conversion:
         _require_format(format_name, result)
         self._result = result
         self._format = format_name
+        self._clock_at = result.clock_at if format_name in WITH_CLOCK else None
         self.made = _provenance_with(result.provenance, selection.options)
+        if self.made is not None and self._clock_at is None:
+            options = tuple((name, value) for name, value in self.made.options if name != "clock")
+            self.made = dataclasses.replace(self.made, options=options)
         self.options: WriterOptions | EmbeddingOptions
         if result.kind == "embeddings":
             if not selection.options.is_all:
@@ -135,6 +140,7 @@ class Conversion:
                 windows=result.kind == "tags" and self._has_windows,
                 channel=str(asked or "mix"),
                 csv_safe=csv_safe,
+                clock_at=self._clock_at,
                 scores=scores,
             )
         self._selection = selection
@@ -240,6 +246,8 @@ class Conversion:
             self._lose("scores", item.source, self._has_scores)
         if channels - {"mix"}:
             self._lose("channels", item.source, self._format not in WITHOUT_CHANNELS)
+        if self._result.clock_at is not None:
+            self._lose("clock times", item.source, self._format in WITH_CLOCK)
         if is_silent:
             self._lose("recording without a row", item.source, self._format in (*OBJECTS, "table"))
         return self._known(item) if self._format in (*OBJECTS, "raven") else item
@@ -279,7 +287,7 @@ class Conversion:
     def _lost_things(self) -> Iterator[str]:
         for what, n in self._lost.items():
             first, _, rest = what.partition(" ")
-            yield f"{counted(n, first)} {rest}" if rest else what
+            yield f"{counted(n, first)} {rest}" if first == "recording" else what
 
     def losses(self) -> str | None:
         """What the new format does not hold, in one sentence; None where it holds all."""

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 import soundfile
 
 from dymn_cli.cli.app import run
-from dymn_cli.readers import open_result
+from dymn_cli.live.lines import event_row
+from dymn_cli.live.listener import LiveEvent
+from dymn_cli.readers import event_format, open_result
 from dymn_cli.results import AudioInfo, ClipResult, Event, Failure, ModelInfo, SourceEvents, Tag, WindowTags
 from dymn_cli.writers import (
     EmbeddingOptions,
@@ -99,6 +102,85 @@ def test_a_converted_result_is_what_would_have_been_written(
     assert meta.is_file() == (other not in ("json", "jsonl"))
     if meta.is_file():
         assert meta.read_bytes() == Path("want.meta.json").read_bytes()
+
+
+CLOCKED = Provenance(MADE.version, MODEL, (*MADE.options, ("clock", "auto")))
+BEGAN = {
+    "D/the farm.flac": datetime.fromisoformat("2024-05-01T23:59:59.9876"),
+    "tape.wav": datetime.fromisoformat("2024-05-01T05:30:00+02:00"),
+}
+
+
+def write_clocked(path: str, name: str) -> None:
+    options = WriterOptions(provenance=CLOCKED, clock=BEGAN.get)
+    with open_events(path, name, options) as writer:
+        for one in (farm(), owls(), owls("tape.wav")):
+            writer.write(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("jsonl", other) for other in ("csv", "tsv", "json", "jsonl", "raven", "parquet")),
+        ("json", "csv"),
+        *((one, "tsv") for one in ("csv", "tsv", "raven", "parquet")),
+        *((one, "csv") for one in ("csv", "parquet")),
+    ],
+)
+def test_clock_times_are_kept(one: str, other: str, dymn: Run) -> None:
+    if "parquet" in (one, other):
+        pytest.importorskip("pyarrow")
+    write_clocked(f"in.{one}", one)
+    write_clocked("want", other)
+    assert dymn("convert", f"in.{one}", "-f", other, "-o", "got") == (0, "", "")
+    if other == "parquet":
+        import pyarrow.parquet
+
+        assert pyarrow.parquet.read_table("got").equals(pyarrow.parquet.read_table("want"))
+        return
+    assert Path("got").read_bytes() == Path("want").read_bytes()
+    if other not in ("json", "jsonl"):
+        assert Path("got.meta.json").read_bytes() == Path("want.meta.json").read_bytes()
+
+
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize(("one", "other"), [("jsonl", "csv"), ("csv", "tsv"), ("json", "jsonl")])
+def test_clock_times_of_tags_are_kept(one: str, other: str, windows: bool, dymn: Run) -> None:
+    none, (dog, music) = np.zeros(0, np.float32), (Tag(1, 74, "Dog", "", 0.75), Tag(1, 137, "Music", "", 0.5))
+    parts = WindowTags(0.0, 10.0, (dog,)), WindowTags(10.0, 20.0, (music,))
+    clip = ClipResult("tape.wav", "mix", AUDIO, 20.0, (dog,), none, none, 2, parts, (), MODEL)
+    made = Provenance("0.1.0", MODEL, (("windows", windows), ("clock", "auto")))
+    for path, name in ((f"in.{one}", one), ("want", other)):
+        options = WriterOptions(provenance=made, windows=windows, clock=BEGAN.get)
+        with open_tags(path, name, options) as writer:
+            writer.write(clip)
+    assert dymn("convert", f"in.{one}", "-f", other, "-o", "got") == (0, "", "")
+    assert Path("got").read_bytes() == Path("want").read_bytes()
+
+
+def test_tags_of_clips_side_by_side_keep_their_clock_times(dymn: Run) -> None:
+    Path("in.csv").write_text(
+        "source,duration_s,label_1,score_1,clock\na.wav,9.0,Dog,0.5000,2024-05-01T05:30:00.000\n"
+    )
+    code, out, _ = dymn("convert", "in.csv", "-f", "tsv")
+    assert (code, out) == (0, "a.wav\tmix\t0.0\t9.0\t1\tDog\t0.5000\t2024-05-01T05:30:00.000\n")
+
+
+def test_clock_times_that_a_format_does_not_hold_are_told_of(dymn: Run) -> None:
+    write_clocked("in.csv", "csv")
+    code, _, said = dymn("convert", "in.csv", "-f", "rttm", "-o", "got")
+    assert code == 0
+    assert "rttm has no place for clock times" in said
+    assert "clock" not in json.loads(Path("got.meta.json").read_text())["options"]
+
+
+def test_a_clock_that_breaks_moved_is_kept(dymn: Run) -> None:
+    rows = (
+        "-\tmix\t1.0\t2.5\tSiren\t0.5000\t2024-05-01T05:30:00.000+00:00\n"
+        "-\tmix\t9.0\t9.5\tSiren\t0.5000\t2024-05-01T07:00:00.000+00:00\n"
+    )
+    Path("in.tsv").write_text(rows)
+    assert dymn("convert", "in.tsv", "-f", "tsv")[:2] == (0, rows)
 
 
 @pytest.mark.parametrize("name", ["audacity", "srt", "vtt", "tsv", "csv", "json"])
@@ -216,6 +298,28 @@ def test_scores_that_are_not_there_cannot_be_compared(tmp_path: Path, dymn: Run)
     write(tmp_path / "in.sed", "sed", *ALL)
     code, _, said = dymn("convert", "in.sed", "-f", "csv", "-t", "0.5")
     assert (code, "no scores" in said) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["sed", "audacity"])
+def test_rows_without_scores_are_read_back(name: str, tmp_path: Path, dymn: Run) -> None:
+    write(tmp_path / "in.txt", name, farm())
+    direct = dymn("convert", "in.txt", "-f", "csv")
+    assert dymn("convert", "in.txt", "-f", "tsv", "-o", "rows")[0] == 0
+    assert dymn("convert", "rows", "-f", "csv")[:2] == direct[:2]
+    Path("tags").write_text("a.wav\tmix\t0.0\t10.0\t1\tDog\t\n")
+    assert dymn("convert", "tags", "-f", "tsv")[:2] == (0, Path("tags").read_text())
+
+
+@pytest.mark.parametrize("file", [None, "clips/12-30-05_siren.wav", ""])
+def test_lines_of_live_sound_are_a_result(file: str | None, dymn: Run) -> None:
+    siren = Event("-", "mix", 12.0, 16.5, 396, "Siren", "/m/03kmc9", 0.8125, 0.5, 3)
+    clock = datetime.fromisoformat("2024-05-01T05:30:12.250+00:00")
+    Path("live.tsv").write_bytes(event_row(LiveEvent(1, siren, clock, "end"), 4, file))
+    code, out, _ = dymn("convert", "live.tsv", "-f", "csv")
+    assert (code, out.splitlines()[1]) == (
+        0, "-,mix,12.0,16.5,Siren,/m/03kmc9,0.8125,,,2024-05-01T05:30:12.250+00:00",
+    )  # fmt: skip
+    assert event_format("live.tsv") == "tsv"
 
 
 # ---------------------------------------------------------------------- what is lost or not known

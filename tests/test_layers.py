@@ -64,7 +64,7 @@ PARTS = {
         "runtime",
     },
     "writers": {*BASE, "labels"},
-    "readers": {*BASE, "labels", "writers", "datasets.label_tables", "datasets.tables"},
+    "readers": {*BASE, "labels", "audio.discover", "writers", "datasets.label_tables", "datasets.tables"},
     "cutting": {*BASE, "labels", "audio", "readers", "writers"},
     "live": {*BASE, "labels", "audio", "tagging", "cutting", "writers"},
     "convert": {*BASE, "audio", "readers", "writers"},

@@ -32,6 +32,7 @@ __all__ = [
     "FoundList",
     "SkippedFiles",
     "find",
+    "is_recording",
     "natural_key",
     "parse_extensions",
     "read_names",
@@ -183,6 +184,7 @@ def find(
     extensions: frozenset[str] | None = None,
     recurse: bool = True,
     skipped: SkippedFiles | None = None,
+    without: str | None = None,
 ) -> Iterator[Found]:
     """The sources that names lead to, in the order of the names, folders in natural order.
 
@@ -191,16 +193,18 @@ def find(
         extensions: in folders, only these suffixes (lower case, without the dot); None for all known.
         recurse: also look into folders within folders.
         skipped: counts what looks like audio and is no source; unused with `extensions`.
+        without: a folder that is not entered from another one.
     """
     suffixes = extensions or _readable_suffixes()
     counting = skipped if extensions is None else None
     seen: set[str] = set()
-    stores = _Stores(_Search(suffixes, recurse, counting), extensions)
+    search = _Search(suffixes, recurse, counting, None if without is None else os.path.realpath(without))
+    stores = _Stores(search, extensions)
     for name in names:
         if is_uri(name):
             yield from stores.find(named(name))
         elif name != "-" and os.path.isdir(name):  # noqa: PTH112 - names may be bytes that no Path holds
-            yield from _in_folder(name, extensions, _Search(suffixes, recurse, counting), seen)
+            yield from _in_folder(name, extensions, search, seen)
         elif _is_new(name, seen):
             yield Found(name)
 
@@ -212,6 +216,7 @@ class _Search:
     suffixes: frozenset[str]
     recurse: bool
     skipped: SkippedFiles | None
+    without: str | None  # the real path of a folder that is passed over
 
 
 def _in_folder(
@@ -326,7 +331,8 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
         inner = []
         for entry in sorted(visible, key=lambda entry: natural_key(entry.name)):
             if _is_folder(entry):
-                inner.append((entry.path, _real_path(entry, real)))
+                if (real_inner := _real_path(entry, real)) != search.without:
+                    inner.append((entry.path, real_inner))
             elif _suffix(entry.name) not in search.suffixes:
                 if search.skipped is not None:
                     search.skipped.add(entry)
@@ -346,6 +352,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def is_recording(head: bytes, name: str) -> bool:
+    """Whether a file that is no text is audio, by its first bytes or its suffix."""
+    return b"\0" in head and (HEADS.match(head) is not None or _suffix(name) in AUDIO_SUFFIXES)
 
 
 def _suffix(name: str) -> str:

@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import soundfile
 
+from dymn_cli.audio.resample import resampled
 from dymn_cli.errors import OutputError, UsageError, os_error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_FRAMES", "can_hold", "write_audio", "write_blocks"]
+__all__ = ["BLOCK_FRAMES", "at_held_rate", "can_hold", "write_audio", "write_blocks"]
 
 CANNOT_HOLD = frozenset({1, 4})  # sf_error numbers: a format, or a coding of it, that is not for this
+FEW_RATES = "only supports sample rates"  # how libsndfile refuses one, under numbers that change
 SYSTEM_ERROR = 2
 BLOCK_FRAMES = 1 << 16  # libsndfile's Vorbis encoder overflows the stack on very long writes
+
+RATES_HZ = {
+    "MPEG_LAYER_III": (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+    "OPUS": (8000, 12_000, 16_000, 24_000, 48_000),
+}
+MAX_VORBIS_HZ, MAX_VORBIS_CHANNELS = 200_000, 255
 
 
 def write_audio(
@@ -85,6 +93,9 @@ def write_blocks(
         UsageError: see `write_audio`.
         OutputError: likewise.
     """
+    is_vorbis = container == "OGG" and codec in (None, "VORBIS")
+    if is_vorbis and (rate_hz > MAX_VORBIS_HZ or channels > MAX_VORBIS_CHANNELS):  # libsndfile would crash
+        raise UsageError(f"{name}: Vorbis does not hold {rate_hz} Hz, {channels} channels")
     try:
         with soundfile.SoundFile(
             target,
@@ -98,10 +109,10 @@ def write_blocks(
             for block in blocks:
                 sound.write(block)
     except soundfile.LibsndfileError as exc:
-        reason = exc.error_string.removeprefix("System error : ").rstrip(".").lower()
+        reason = exc.error_string.removeprefix("System error : ").removeprefix("Error : ").rstrip(".").lower()
         if exc.code == SYSTEM_ERROR and "system" in reason:  # libsndfile does not say which
             reason = "the disk may be full"
-        kind = UsageError if exc.code in CANNOT_HOLD else OutputError
+        kind = UsageError if exc.code in CANNOT_HOLD or FEW_RATES in reason else OutputError
         raise kind(f"{name}: cannot be written: {reason}") from exc
     except AssertionError as exc:  # soundfile's own: fewer samples went out than were given
         raise OutputError(f"{name}: cannot be written: the disk may be full") from exc
@@ -109,6 +120,40 @@ def write_blocks(
         raise UsageError(f"{name}: {exc}") from exc
     except OSError as exc:
         raise OutputError(os_error_text(f"{name}: cannot be written", exc)) from exc
+
+
+def at_held_rate(
+    blocks: Iterable[NDArray[Any]], rate_hz: int, channels: int, codec: str | None
+) -> tuple[Iterable[NDArray[Any]], int]:
+    """Samples at a rate that a coding holds: as they are, else at the next higher one, else at the highest.
+
+    Args:
+        blocks: (n, channels) each, floats or int32 over their full range.
+        rate_hz: samples per second.
+        channels: of all blocks.
+        codec: see `write_audio`.
+
+    Returns:
+        The blocks, resampled if need be, for `write_blocks`, and their rate.
+    """
+    rates = RATES_HZ.get(codec or "", (rate_hz,))
+    held_hz = next((rate for rate in rates if rate >= rate_hz), rates[-1])
+    if codec == "VORBIS":
+        held_hz = min(rate_hz, MAX_VORBIS_HZ)
+    if held_hz == rate_hz:
+        return blocks, rate_hz
+    return _in_pieces(resampled(map(_floats, blocks), rate_hz, channels, to_hz=held_hz)), held_hz
+
+
+def _floats(block: NDArray[Any]) -> NDArray[np.float32]:
+    floats: NDArray[np.float32] = block.astype(np.float32)
+    return floats * np.float32(2.0**-31) if block.dtype == np.int32 else floats
+
+
+def _in_pieces(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    for block in blocks:
+        for at in range(0, len(block), BLOCK_FRAMES):
+            yield block[at : at + BLOCK_FRAMES]
 
 
 def can_hold(container: str, codec: str) -> bool:

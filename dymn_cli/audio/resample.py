@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     Resample = Callable[[Iterable[NDArray[np.float32]]], Iterator[NDArray[np.float32]]]
     """A resampler in place of soxr: from the blocks of a signal to blocks at 32 kHz."""
 
-__all__ = ["RATE_HZ", "LiveResampler", "Response", "channels_32k", "mix", "response", "to_mono_32k"]
+__all__ = [
+    "RATE_HZ",
+    "LiveResampler",
+    "Response",
+    "channels_32k",
+    "mix",
+    "resampled",
+    "response",
+    "to_mono_32k",
+]
 
 RATE_HZ = 32_000
 """Sample rate that the models were trained on: 320,000 samples are 10 s."""
@@ -63,7 +72,7 @@ def to_mono_32k(
         InputError: the source has no such channel; while iterating also what `AudioReader.blocks` raises.
     """
     blocks = _selected(reader, channel)
-    return _resampled(blocks, reader.info.rate_hz, 1) if resample is None else resample(blocks)
+    return resampled(blocks, reader.info.rate_hz, 1) if resample is None else resample(blocks)
 
 
 def channels_32k(reader: AudioReader, resample: Resample | None = None) -> Iterator[NDArray[np.float32]]:
@@ -79,7 +88,7 @@ def channels_32k(reader: AudioReader, resample: Resample | None = None) -> Itera
     """
     blocks = reader.blocks(_block_frames(reader))
     info = reader.info
-    return _resampled(blocks, info.rate_hz, info.channels) if resample is None else resample(blocks)
+    return resampled(blocks, info.rate_hz, info.channels) if resample is None else resample(blocks)
 
 
 def _block_frames(reader: AudioReader) -> int:
@@ -160,13 +169,14 @@ class LiveResampler:
         return out
 
 
-def _resampled(
-    blocks: Iterable[NDArray[np.float32]], rate_hz: int, channels: int
+def resampled(
+    blocks: Iterable[NDArray[np.float32]], rate_hz: int, channels: int, *, to_hz: int = RATE_HZ
 ) -> Iterator[NDArray[np.float32]]:
-    if rate_hz == RATE_HZ:
+    """Blocks of (n,) or (n, channels) float32 at another rate."""
+    if rate_hz == to_hz:
         yield from blocks
         return
-    stream = soxr.ResampleStream(rate_hz, RATE_HZ, channels, dtype="float32", quality=QUALITY)
+    stream = soxr.ResampleStream(rate_hz, to_hz, channels, dtype="float32", quality=QUALITY)
     rest = np.empty((0,), np.float32)
     for block in blocks:
         rest = block[:0]

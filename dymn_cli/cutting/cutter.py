@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dymn_cli.atomic import remove_parts
-from dymn_cli.audio.encode import can_hold, write_blocks
+from dymn_cli.audio.encode import at_held_rate, can_hold, write_blocks
 from dymn_cli.audio.excerpts import Excerpts
 from dymn_cli.cutting.names import clip_name, folders_of, label_part
 from dymn_cli.cutting.table import ClipRow, ClipTable
@@ -251,12 +251,13 @@ class Cutter:
     def _write(self, path: Path, audio: Excerpts, start: int, stop: int) -> None:
         info = audio.info
         container, codec = _container_and_codec(path.suffix[1:], info, stop - start)
+        blocks, rate_hz = at_held_rate(audio.blocks(start, stop), info.rate_hz, info.channels, codec)
         with open_target(str(path), force=self._options.force, durable=False, follow=False) as target:
             try:
                 write_blocks(
                     target.stream.fileno(),
-                    audio.blocks(start, stop),
-                    info.rate_hz,
+                    blocks,
+                    rate_hz,
                     info.channels,
                     name=str(path),
                     container=container,
@@ -293,6 +294,11 @@ class Cutter:
         if self._open is not None:
             self._open[1].close()
             self._open = None
+
+    @property
+    def folder(self) -> str:
+        """Where clips go."""
+        return str(self._folder)
 
     @property
     def n_clips(self) -> int:

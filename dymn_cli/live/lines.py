@@ -34,7 +34,7 @@ def event_row(live: LiveEvent, precision: int, file: str | None = None) -> bytes
     """An event that has ended; `file` is a column where clips are kept."""
     event = live.event
     place = event.source, event.channel, seconds(event.start_s), seconds(event.end_s)
-    cells = (*place, event.label, round(event.score, precision), _utc(live.clock))
+    cells = (*place, event.label, f"{event.score:.{precision}f}", _utc(live.clock))
     return tsv_line(cells if file is None else (*cells, file))
 
 
@@ -58,7 +58,7 @@ def tags_rows(source: str, channel: str, heard: Heard, tags: Sequence[Tag], prec
     window = heard.window
     place = source, channel, seconds(window.start_s), seconds(window.end_s)
     return b"".join(
-        tsv_line((*place, tag.rank, tag.label, round(tag.score, precision), _utc(heard.clock)))
+        tsv_line((*place, tag.rank, tag.label, f"{tag.score:.{precision}f}", _utc(heard.clock)))
         for tag in tags
     )
 

@@ -16,7 +16,8 @@ source that gives sound faster than it lasts, such as a file in a pipe, waits in
 **Drop-outs.** After five seconds without sound, or where a stream begins anew, events end, and a new stretch
 of sound begins. Times are seconds of sound since listening began. Clock times are measured by the blocks that
 came with the least delay in the last minutes: a server may send the past in a burst, and no device has
-exactly the rate that it says.
+exactly the rate that it says. Later sound never has an earlier time, also where a source such as a file in a
+pipe gains on the clock to its end.
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ class _Stretch:
         self.offset_s, self.plan = offset_s, plan
         self._length_s = 0.0
         self._begins: deque[tuple[float, float]] = deque(maxlen=2)  # a minute's first arrival, least delay
+        self._last_clock: tuple[float, datetime] | None = None  # of the latest sound whose time was told
         self.buffer = SampleBuffer()
         self.next_end = plan.n_hop
         self.last_end = 0
@@ -202,7 +204,13 @@ class _Stretch:
     def clock(self, at_s: float) -> datetime:
         """When the sound at this second of the stretch was heard."""
         began = min(begin for _, begin in self._begins)
-        return datetime.now(UTC) - timedelta(seconds=time.monotonic() - began - at_s)
+        clock = datetime.now(UTC) - timedelta(seconds=time.monotonic() - began - at_s)
+        if self._last_clock is not None:
+            last_s, last = self._last_clock
+            clock = max(clock, last) if at_s >= last_s else min(clock, last)
+        if self._last_clock is None or at_s >= self._last_clock[0]:
+            self._last_clock = at_s, clock
+        return clock
 
 
 class Listener:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dymn_cli.datasets import tables
@@ -12,11 +13,12 @@ from dymn_cli.errors import InputError
 from dymn_cli.readers.source import os_errors_of
 from dymn_cli.small_files import bounded_lines
 from dymn_cli.values import score_of
+from dymn_cli.writers.spelling import clock_text
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Scores", "cells_of", "is_number", "require_row", "unescaped"]
+__all__ = ["Clocks", "Scores", "cells_of", "is_number", "require_row", "unescaped"]
 
 _ESCAPE = re.compile(r"\\[tnr\\]")
 _ESCAPED = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\\": "\\"}
@@ -77,6 +79,39 @@ class Scores:
         if self.precision is None:
             self.precision = min(9, len(text.partition(".")[2])) if "e" not in text.lower() else 9
         return score_of(text, where)
+
+
+class Clocks:
+    """Reads clock times, and remembers when recordings began.
+
+    In live sound, breaks move the clock: the places that another start tells of are remembered, too.
+
+    Attributes:
+        are_given: whether the result has them, be they unknown.
+    """
+
+    are_given = False
+
+    def __init__(self) -> None:
+        self._starts: dict[str, datetime] = {}
+        self._moved: dict[tuple[str, int], datetime] = {}
+
+    def note(self, source: str, text: object, start_s: float) -> None:
+        """Take in the clock time of a place in a recording; what is no time in ISO 8601 is unknown."""
+        if not (text and isinstance(text, str)):
+            return
+        place_ms = round(start_s * 1000)
+        try:
+            began = datetime.fromisoformat(text) - timedelta(milliseconds=place_ms)
+        except (ValueError, OverflowError):
+            return
+        if self._starts.setdefault(source, began) != began:
+            self._moved[source, place_ms] = began
+
+    def at(self, source: str, start_s: float) -> str:
+        """The clock time of a place in a recording; "" where it is unknown."""
+        place_ms = round(start_s * 1000)
+        return clock_text(self._moved.get((source, place_ms), self._starts.get(source)), start_s)
 
 
 def is_number(text: str) -> bool:

@@ -19,7 +19,7 @@ from dymn_cli.writers.base import EmbeddingRow, Provenance
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["JsonItem", "item_of", "model_of", "objects_of", "provenance_of", "source_of"]
+__all__ = ["JsonItem", "clock_times", "item_of", "model_of", "objects_of", "provenance_of", "source_of"]
 
 JsonItem = ClipResult | SourceEvents | EmbeddingRow | Failure
 SCHEMAS = ("dymn.clip/1", "dymn.events/1", "dymn.embedding/1", "dymn.error/1")
@@ -223,6 +223,20 @@ def _events(one: dict[str, Any], source: str, where: str) -> SourceEvents:
     return SourceEvents(
         source, _audio(one), _length(one, where), events, _warnings(one), model_of(one.get("model"))
     )
+
+
+def clock_times(one: dict[str, Any], item: ClipResult | SourceEvents) -> Iterator[tuple[object, float]]:
+    """The clock times of an object that was read, and the seconds in the recording that each is about."""
+    yield one.get("clock"), 0.0
+    if isinstance(item, SourceEvents):
+        yield from (
+            (part.get("clock"), event.start_s) for part, event in zip(one["events"], item.events, strict=True)
+        )
+    else:
+        parts = one.get("windows") or ()
+        yield from (
+            (part.get("clock"), window.start_s) for part, window in zip(parts, item.windows, strict=True)
+        )
 
 
 def _embedding(one: dict[str, Any], source: str, where: str) -> EmbeddingRow:

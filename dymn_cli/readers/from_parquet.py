@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dymn_cli.errors import InputError, OutputError
+from dymn_cli.readers.cells import Clocks
 from dymn_cli.readers.from_json import provenance_of, source_of
 from dymn_cli.readers.rows import Row
 from dymn_cli.values import score_of, time_of
@@ -83,16 +84,21 @@ class ParquetFile:
         except self._errors as exc:
             raise InputError(f"{self._name}: damaged after row {number}") from exc
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, clocks: Clocks) -> Iterator[Row]:
         """The labels, a row each.
+
+        Args:
+            clocks: reads clock times.
 
         Raises:
             InputError: the file is damaged, or holds values that dymn does not write.
         """
         labels = [name for name in self.columns if name not in PLACE]
+        clocks.are_given = "label" in self.columns and "clock" in self.columns
         for one, where in self._records():
             place = self._place(one, where)
             if "label" in self.columns:
+                clocks.note(place[0], one.get("clock"), place[2])
                 yield Row(
                     *place,
                     str(one["label"] or "").strip(),

@@ -14,7 +14,7 @@ from itertools import chain
 from dymn_cli.datasets.label_tables import was_kept
 from dymn_cli.datasets.tables import separator_of
 from dymn_cli.errors import InputError
-from dymn_cli.readers.cells import Scores, cells_of, is_number, require_row, unescaped
+from dymn_cli.readers.cells import Clocks, Scores, cells_of, is_number, require_row, unescaped
 from dymn_cli.readers.rows import Row
 from dymn_cli.readers.source import ResultFile
 from dymn_cli.values import time_of
@@ -37,6 +37,7 @@ CSV_SEPARATORS = ",;"
 PLACE = ["source", "channel", "start_s", "end_s"]
 EVENT_COLUMNS = [*PLACE, "label", "score"]
 TAG_COLUMNS = [*PLACE, "rank", "label", "score"]
+AFTERWARDS = ("clock", "file")  # the clip of an event: `dymn listen --save`
 ROLES: Mapping[str, tuple[str, ...]] = {
     "source": ("source", "begin path", "file", "filename", "file name", "filepath", "path", "recording"),
     "channel": ("channel",),
@@ -49,6 +50,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "n_windows": ("n_windows",),
     "rank": ("rank",),
     "decision": ("decision",),
+    "clock": ("clock",),
 }
 CLOCK = re.compile(r"(\d{4}-\d\d-\d\dT\S+)?")  # empty where nothing told the time
 NEEDED = {"source", "start_s", "end_s", "label"}
@@ -116,13 +118,14 @@ class Table:
             require_row(where, cells, self.header)
             yield where, list(map(unescaped, cells)) if self._is_tsv else cells
 
-    def rows(self, scores: Scores) -> Rows:
+    def rows(self, scores: Scores, clocks: Clocks) -> Rows:
         """The labels, a row each."""
         if "label" in self._roles:
-            return self._long(scores)
-        return self._wide(scores) if "duration_s" in self.header[:2] else self._matrix(scores)
+            clocks.are_given = "clock" in self._roles
+            return self._long(scores, clocks)
+        return self._wide(scores, clocks) if "duration_s" in self.header[:2] else self._matrix(scores)
 
-    def _long(self, scores: Scores) -> Rows:
+    def _long(self, scores: Scores, clocks: Clocks) -> Rows:
         role = self._roles
         for where, cells in self.cells():
 
@@ -134,10 +137,12 @@ class Table:
                 if kept is not None:
                     yield Row(cell("source"))
                 continue
+            start_s = time_of(cell("start_s"), where)
+            clocks.note(cell("source"), cell("clock"), start_s)
             yield Row(
                 cell("source"),
                 cell("channel", "mix") or "mix",
-                time_of(cell("start_s"), where),
+                start_s,
                 time_of(cell("end_s"), where),
                 cell("label").strip(),
                 cell("mid") if "mid" in role else None,
@@ -147,14 +152,17 @@ class Table:
                 rank=_count(cell("rank"), where),
             ).checked(where)
 
-    def _wide(self, scores: Scores) -> Rows:
+    def _wide(self, scores: Scores, clocks: Clocks) -> Rows:
         pairs = [
             (self.header.index(f"label_{n}"), self.header.index(f"score_{n}"))
             for n in range(1, len(self.header))
             if f"label_{n}" in self.header and f"score_{n}" in self.header
         ]
         channel = self.header.index("channel") if "channel" in self.header else None
+        clock = self.header.index("clock") if "clock" in self.header else None
+        clocks.are_given = clock is not None
         for where, cells in self.cells():
+            clocks.note(cells[0], "" if clock is None else cells[clock], 0.0)
             place = (cells[0], "mix" if channel is None else cells[channel], 0.0, time_of(cells[1], where))
             given = [(cells[label], cells[score]) for label, score in pairs if cells[label]]
             for rank, (label, score) in enumerate(given, start=1):
@@ -175,21 +183,22 @@ class Table:
 
 
 def without_clock(cells: Sequence[str]) -> Sequence[str]:
-    """The cells of a row of ours without names of columns, but for a clock time at its end."""
+    """The cells of a row of ours without names of columns, but for those that `AFTERWARDS` names."""
     is_tag = len(cells) > len(PLACE) and cells[4].isdecimal()
     n_usual = len(TAG_COLUMNS if is_tag else EVENT_COLUMNS)
-    return cells[:-1] if len(cells) == n_usual + 1 and CLOCK.fullmatch(cells[-1]) else cells
+    has_more = n_usual < len(cells) <= n_usual + len(AFTERWARDS) and CLOCK.fullmatch(cells[n_usual])
+    return cells[:n_usual] if has_more else cells
 
 
 def _usual_header(cells: Sequence[str]) -> list[str]:
     """The columns of a tsv that does not name them."""
     n_cells = len(without_clock(cells))
-    clock = ["clock"] * (len(cells) - n_cells)
+    more = AFTERWARDS[: len(cells) - n_cells]
     if n_cells == len(TAG_COLUMNS) and cells[4].isdecimal() and not is_number(cells[5]):
-        return [*TAG_COLUMNS, *clock]
+        return [*TAG_COLUMNS, *more]
     if len(cells) > len(PLACE) and all(map(is_number, cells[4:])):
         return [*PLACE, *(f"e{n}" for n in range(len(cells) - len(PLACE)))]
-    return [*EVENT_COLUMNS, *clock]
+    return [*EVENT_COLUMNS, *more]
 
 
 def _count(text: str, where: str) -> int:
@@ -244,12 +253,15 @@ def sed_rows(file: ResultFile, scores: Scores) -> Rows:
         yield Row(name, "mix", *times, one["event_label"].strip(), score=score).checked(where)
 
 
-def raven_rows(file: ResultFile, scores: Scores, track: str, channel_of: Callable[[int], str]) -> Rows:
+def raven_rows(
+    file: ResultFile, scores: Scores, clocks: Clocks, track: str, channel_of: Callable[[int], str]
+) -> Rows:
     """Raven's selections; with several recordings, times count from the start of each.
 
     Args:
         file: the table.
         scores: reads scores.
+        clocks: reads clock times.
         track: the recording of a table that names none.
         channel_of: the channel that Raven's number, less 1, stands for.
     """
@@ -259,6 +271,7 @@ def raven_rows(file: ResultFile, scores: Scores, track: str, channel_of: Callabl
     source = next((name for name in ("Begin Path", "Begin File") if name in header), None)
     if label is None:
         raise InputError(f"{file.name}: no column with labels", hint="Annotation, Label or Species")
+    clocks.are_given = "Clock" in header
     is_empty = True
     for where, one in rows:
         is_empty = False
@@ -273,6 +286,7 @@ def raven_rows(file: ResultFile, scores: Scores, track: str, channel_of: Callabl
         score = scores.of(one.get("Score", one.get("Confidence", "")), where)
         if one[label].strip():
             name = track if source is None else one[source]
+            clocks.note(name, one.get("Clock"), begin)
             yield Row(name, channel, begin, end, one[label].strip(), score=score).checked(where)
     if is_empty and source is None:
         yield Row(track)

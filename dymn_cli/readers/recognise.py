@@ -119,9 +119,10 @@ def _of_row(first: str) -> str | None:
     """A format without names of columns."""
     tabs = without_clock(first.split("\t"))
     if len(tabs) >= N_EVENT_CELLS and all(map(is_number, tabs[2:4])):
-        is_event = len(tabs) == N_EVENT_CELLS and is_number(tabs[5])
-        is_tag = len(tabs) == N_TAG_CELLS and tabs[4].isdecimal() and is_number(tabs[6])
-        if is_event or is_tag or all(map(is_number, tabs[4:])):
+        has_score = not tabs[-1] or is_number(tabs[-1])  # an empty cell where it is unknown
+        is_event = len(tabs) == N_EVENT_CELLS
+        is_tag = len(tabs) == N_TAG_CELLS and tabs[4].isdecimal()
+        if (has_score and (is_event or is_tag)) or all(map(is_number, tabs[4:])):
             return "tsv"
     if len(tabs) in (2, 3) and is_number(tabs[0]) and is_number(tabs[1]):
         return "audacity"
@@ -162,8 +163,7 @@ def event_format(path: str) -> str | None:
             row = head.split("\n", 2)[1:2]
             cells = next(iter(csv.reader(row, delimiter=separator)), [])
             is_named = cells[roles["start_s"] : roles["start_s"] + 1] not in ([], [""])
-        is_bare = roles is None and (
-            not header or (len(header) == N_EVENT_CELLS and not is_number(header[4]))
-        )
+        usual = without_clock(header)
+        is_bare = roles is None and (not header or (len(usual) == N_EVENT_CELLS and not is_number(usual[4])))
         return found if is_named or is_bare else None
     return None if found in ("npy", "srt", "vtt") else found

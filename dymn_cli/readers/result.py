@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from dymn_cli.audio.discover import is_recording
 from dymn_cli.errors import InputError
 from dymn_cli.readers import from_json, from_lines, from_tables
-from dymn_cli.readers.cells import Scores
+from dymn_cli.readers.cells import Clocks, Scores
 from dymn_cli.readers.recognise import recognise, require_format
 from dymn_cli.readers.rows import UNKNOWN_MODEL, Row, clips_of, events_of, with_label
 from dymn_cli.readers.source import ResultFile, open_result_file
@@ -46,6 +48,8 @@ class Result:
         provenance: what made it; None where nothing says so.
         precision: decimals of its scores.
         size: values of an embedding.
+        clock_at: the clock time of a place in a recording, in seconds: "" where it is unknown; None where
+            the result has no clock times.
         items: its recordings in the order of the file. Where rows are joined, a recording that comes again
             later is given again.
     """
@@ -57,6 +61,7 @@ class Result:
     provenance: Provenance | None
     precision: int
     size: int
+    clock_at: Callable[[str, float], str] | None
     items: Iterator[Item]
 
     def __iter__(self) -> Iterator[Item]:
@@ -98,8 +103,8 @@ def open_result(
         found = recognise(file.head, path) if format_name is None else require_format(format_name)
         if found is None:
             raise _no_result(file)
-        scores = Scores()
-        opening = _Opening(file, found, scores, chunk, complete, stack)
+        scores, clocks = Scores(), Clocks()
+        opening = _Opening(file, found, scores, clocks, chunk, complete, stack)
         parts = opening.parts()
         items = iter(parts.items)
         first = list(_first(items))
@@ -113,6 +118,7 @@ def open_result(
             provenance,
             _precision(first, scores),
             parts.size if embedding is None else len(embedding),
+            clocks.at if clocks.are_given else None,
             chain(first, items),
         )
 
@@ -120,9 +126,17 @@ def open_result(
 def _no_result(file: ResultFile) -> InputError:
     if not file.head.strip():
         return InputError(f"{file.name}: empty", hint="--from tsv reads it as a result without rows")
+    if is_recording(file.head, file.path):
+        hint = f"find its sounds first: dymn events {shlex.quote(file.path)} -o events.csv"
+        return InputError(f"{file.name}: a recording, not a result", hint=hint)
+    if b"\0" in file.head:
+        return InputError(
+            f"{file.name}: not a result: binary data", hint="dymn tag, events and embed make one"
+        )
     first = file.head.splitlines()[0].decode("utf-8", "replace")[:40]
-    what = "binary data" if b"\0" in file.head else f"it begins with {first!r}"
-    return InputError(f"{file.name}: not a result: {what}", hint="--from FORMAT reads it as one")
+    return InputError(
+        f"{file.name}: not a result: it begins with {first!r}", hint="--from FORMAT reads it as one"
+    )
 
 
 def _first(items: Iterator[Item]) -> Iterator[Item]:
@@ -154,6 +168,7 @@ class _Opening:
     file: ResultFile
     format_name: str
     scores: Scores
+    clocks: Clocks
     chunk: int | None
     complete: bool
     stack: contextlib.ExitStack
@@ -186,9 +201,9 @@ class _Opening:
             return self._matrix()
         if self.format_name in ("csv", "tsv"):
             return self._table()
-        file, scores = self.file, self.scores
+        file, scores, clocks = self.file, self.scores, self.clocks
         rows = {
-            "raven": lambda: from_tables.raven_rows(file, scores, self.track, self._channel_of()),
+            "raven": lambda: from_tables.raven_rows(file, scores, clocks, self.track, self._channel_of()),
             "kaleidoscope": lambda: from_tables.kaleidoscope_rows(file, scores, self._channel_of()),
             "sed": lambda: from_tables.sed_rows(file, scores),
             "audacity": lambda: from_lines.audacity_rows(file, scores, self.track),
@@ -219,7 +234,7 @@ class _Opening:
             return _Parts("embeddings", _by_source(rows), size=len(table.header) - 4)
         kind = cast(Kind, table.kind)
         windows = _of_windows(table.is_clips, self.provenance)
-        return _Parts(kind, self._joined(kind, table.rows(self.scores)), windows)
+        return _Parts(kind, self._joined(kind, table.rows(self.scores, self.clocks)), windows)
 
     @staticmethod
     def _cell_embeddings(table: from_tables.Table) -> Iterator[EmbeddingRow]:
@@ -237,7 +252,7 @@ class _Opening:
             return _Parts("embeddings", _by_source(file.embeddings()), None, file.provenance, file.size)
         kind = cast(Kind, file.kind)
         windows = _of_windows(file.is_clips, file.provenance or self.provenance)
-        return _Parts(kind, self._joined(kind, file.rows()), windows, file.provenance)
+        return _Parts(kind, self._joined(kind, file.rows(self.clocks)), windows, file.provenance)
 
     def _matrix(self) -> _Parts:
         from dymn_cli.readers.from_npy import embeddings_of, open_matrix
@@ -260,14 +275,20 @@ class _Opening:
         first = before[-1][0] if before else None
         schema = first.get("schema") if isinstance(first, dict) else None
         kind = KINDS.get(str(schema), "events")
-        items = (
-            _same_kind(from_json.item_of(one, where), kind, where) for one, where in chain(before, objects)
-        )
+        self.clocks.are_given = kind != "embeddings" and isinstance(first, dict) and "clock" in first
+        items = (self._item(one, where, kind) for one, where in chain(before, objects))
         windows = "windows" in first if kind == "tags" and isinstance(first, dict) else None
         made = from_json.provenance_of(first)
         if kind != "embeddings":
             return _Parts(kind, cast("Iterable[Item]", items), windows, made)
         return _Parts(kind, _by_source(cast("Iterable[EmbeddingRow | Failure]", items)), windows, made)
+
+    def _item(self, one: Any, where: str, kind: Kind) -> from_json.JsonItem:
+        item = _same_kind(from_json.item_of(one, where), kind, where)
+        if isinstance(item, SourceEvents | ClipResult):
+            for text, start_s in from_json.clock_times(one, item):
+                self.clocks.note(item.source, text, start_s)
+        return item
 
 
 def _same_kind(item: from_json.JsonItem, kind: Kind, where: str) -> from_json.JsonItem:

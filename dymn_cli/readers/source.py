@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.small_files import bounded_lines
 
 if TYPE_CHECKING:
@@ -95,6 +96,10 @@ def open_result_file(path: str) -> Iterator[ResultFile]:
         InputError: it cannot be read.
         UsageError: standard input is a terminal.
     """
+    if is_uri(path):
+        raise InputError(
+            f"{named(path)}: results are read from files, not from URIs", hint="copy it here first"
+        )
     is_stdin = path in STDIN
     name = "standard input" if is_stdin else path
     if is_stdin and (sys.stdin is None or sys.stdin.isatty()):

@@ -77,6 +77,8 @@ class WriterOptions:
         labels: the columns of a matrix, usually all of the model.
         csv_safe: in csv, take the meaning of a formula from cells that a spreadsheet would run as one.
         clock: says when a recording began, or None where nothing tells; each row then has a `clock`.
+        clock_at: likewise, where places have clock times already: says that of a place in a recording, in
+            seconds, or "".
         scores: in Audacity's labels, write the score behind the label.
 
     Raises:
@@ -94,6 +96,7 @@ class WriterOptions:
     labels: tuple[Label, ...] = ()
     csv_safe: bool = False
     clock: Callable[[str], datetime | None] | None = None
+    clock_at: Callable[[str, float], str] | None = None
     scores: bool = False
 
     def __post_init__(self) -> None:
@@ -115,12 +118,20 @@ class WriterOptions:
             raise UsageError("--scores needs decimals: Dog 1 could be a name", hint="--precision 2")
 
     @property
+    def has_clock(self) -> bool:
+        """Whether rows have clock times."""
+        return self.clock is not None or self.clock_at is not None
+
+    @property
     def clock_column(self) -> tuple[str, ...]:
         """The column that rows end with, if there is one."""
-        return () if self.clock is None else ("clock",)
+        return ("clock",) if self.has_clock else ()
 
     def clock_cells(self, source: str) -> Callable[[float], tuple[str, ...]]:
         """What gives, for a place in a source in seconds, the cell of that column: "" where nobody knows."""
+        if self.clock_at is not None:
+            at = self.clock_at
+            return lambda start_s: (at(source, start_s),)
         if self.clock is None:
             return lambda start_s: ()
         began = self.clock(source)

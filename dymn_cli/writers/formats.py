@@ -108,7 +108,7 @@ WITH_CSV = frozenset({"csv", "kaleidoscope", "npy"})
 """Formats that a spreadsheet may open, or a part of them: the index of a matrix."""
 
 _OTHER_SUFFIXES = {"ndjson": "jsonl", "pq": "parquet"}
-_AMBIGUOUS_SUFFIXES = {"txt": "audacity or raven"}
+_AMBIGUOUS_SUFFIX = "txt"  # of any format of annotations
 
 
 def choose_format(name: str | None, out: str | None, *, default: str, formats: Sequence[str]) -> str:
@@ -136,9 +136,10 @@ def format_for_suffix(suffix: str, formats: Sequence[str] = TAG_FORMATS) -> str:
         UsageError: none has it.
     """
     bare = suffix.removeprefix(".").lower()
-    if bare in _AMBIGUOUS_SUFFIXES and "audacity" in formats:
+    if bare == _AMBIGUOUS_SUFFIX and "audacity" in formats:
+        *others, last = (name for name in formats if name in _EVENT_SPAN_WRITERS)
         raise UsageError(
-            f"the suffix {suffix} does not say which format", hint=f"--format {_AMBIGUOUS_SUFFIXES[bare]}"
+            f"the suffix {suffix} does not say which format", hint=f"--format {', '.join(others)} or {last}"
         )
     return _known(suffix, _OTHER_SUFFIXES.get(bare, bare), formats)
 
@@ -202,7 +203,7 @@ def _check_options(known: str, options: WriterOptions) -> None:
         raise UsageError(
             "--scores is about labels for Audacity", hint="-f audacity; other formats have scores"
         )
-    if options.clock is None:
+    if not options.has_clock:
         return
     if known not in WITH_CLOCK:
         raise UsageError(

@@ -67,6 +67,13 @@ def test_without_recursion_only_the_folder_itself_is_looked_into(here: Path) -> 
     assert names("d", recurse=False) == ["d/a.wav"]
 
 
+def test_a_folder_that_is_no_input_is_not_entered_from_another(here: Path) -> None:
+    touch(here, "d/a.wav", "d/clips/b.wav", "d/more/c.wav")
+    (here / "d" / "link").symlink_to("clips")
+    assert names("d", without="d/clips") == ["d/a.wav", "d/more/c.wav"]
+    assert names("d/clips", without="d/clips") == ["d/clips/b.wav"]
+
+
 def test_extensions_replace_the_known_ones_in_folders_and_do_not_touch_named_files(here: Path) -> None:
     touch(here, "d/a.wav", "d/b.flac", "d/c.raw", "e.ogg")
     assert names("d", "e.ogg", extensions=frozenset({"flac", "raw"})) == ["d/b.flac", "d/c.raw", "e.ogg"]

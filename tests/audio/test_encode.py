@@ -73,5 +73,9 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         write_audio(io.BytesIO(), silence, 32_000)
     with pytest.raises(UsageError):
         write_audio(tmp_path / "clip.wav", silence, 32_000, codec="VORBIS")
+    with pytest.raises(UsageError, match="only supports sample rates"):
+        write_audio(tmp_path / "clip.mp3", silence, 192_000)
+    with pytest.raises(UsageError, match="Vorbis does not hold 250000 Hz"):
+        write_audio(tmp_path / "clip.ogg", silence, 250_000)
     with pytest.raises(OutputError, match="missing"):
         write_audio(tmp_path / "missing" / "clip.wav", silence, 32_000)

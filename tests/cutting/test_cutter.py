@@ -142,6 +142,36 @@ def test_clips_have_the_format_that_is_asked_for(name: str, tmp_path: Path) -> N
     assert abs(info.duration - 1.0) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "clip_hz"),
+    [
+        ("opus", 44_100, 48_000),
+        ("opus", 22_050, 24_000),
+        ("opus", 192_000, 48_000),
+        ("mp3", 192_000, 48_000),
+        ("mp3", 6_000, 8_000),
+        ("ogg", 384_000, 200_000),
+        ("ogg", 44_100, 44_100),
+    ],
+)
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_clips_get_the_next_rate_that_their_format_holds(
+    name: str, rate_hz: int, clip_hz: int, subtype: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(2 * rate_hz) / rate_hz)
+    soundfile.write(path, np.stack((tone, 0 * tone), axis=1), rate_hz, subtype=subtype)
+    summary = cut(tmp_path / "clips", [event(path, 0.5, 1.5)], format=name)
+    assert not summary.failures
+    (row,) = rows_of(tmp_path / "clips")
+    samples, rate = soundfile.read(tmp_path / "clips" / row["file"])
+    assert rate == clip_hz
+    assert len(samples) == pytest.approx(clip_hz, rel=0.1)
+    spectrum = np.abs(np.fft.rfft(samples[: clip_hz // 2, 0]))
+    assert spectrum.argmax() == 500
+    assert np.abs(samples).max(axis=0) == pytest.approx([0.5, 0], abs=0.1)
+
+
 def test_what_a_format_cannot_hold_costs_that_recording(tmp_path: Path) -> None:
     path = record(tmp_path / "a.wav", 2.0, channels=6)
     summary = cut(tmp_path / "clips", [event(path, 0.0, 1.0)], format="mp3")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dymn_cli.live.lines import drop_out_json, event_json, tags_json
+from dymn_cli.live.lines import drop_out_json, event_json, event_row, tags_json, tags_rows
 from dymn_cli.live.listener import DropOut, Heard, LiveEvent
 from dymn_cli.results import Event, Tag, WindowScores
 from dymn_cli.writers.schemas import SCHEMAS
@@ -49,3 +50,12 @@ def test_what_an_event_says() -> None:
     assert (end["number"], end["start_s"], end["end_s"], end["score"]) == (7, 3.5, 5.25, 0.912)
     assert datetime.fromisoformat(end["clock"]) == CLOCK
     assert "end_s" not in json.loads(LINES["begin"])
+
+
+def test_rows_have_all_decimals_of_a_score() -> None:
+    event = event_row(LiveEvent(7, replace(EVENT, score=0.7310001), CLOCK, "end"), 4)
+    assert event == b"-\tmix\t3.5\t5.25\tSpeech\t0.7310\t2026-03-01T12:30:05.250Z\n"
+    (tag,) = tags_rows("-", "mix", Heard(WINDOW, CLOCK, 0.1), (Tag(1, 0, "Speech", "", 0.5),), 3).split(
+        b"\n"
+    )[:-1]
+    assert tag.split(b"\t")[6] == b"0.500"

@@ -168,6 +168,31 @@ def test_the_clock_says_when_a_sound_was(arrival_s: Callable[[float], float], at
     assert (begin.clock - now).total_seconds() == pytest.approx(1000 + at_s, abs=1.3)
 
 
+@pytest.mark.parametrize(
+    "arrival_s",
+    [
+        pytest.param(lambda end_s: 0.02 * end_s, id="a file in a pipe"),
+        pytest.param(lambda end_s: 0.02 * end_s + 3 * (end_s > 20), id="a file in a pipe that stalls"),
+        pytest.param(lambda end_s: 0.8 * end_s, id="a little faster than it lasts"),
+        pytest.param(lambda end_s: max(end_s, 15.0), id="the past in a burst"),
+    ],
+)
+def test_what_sounds_later_has_no_earlier_time(arrival_s: Callable[[float], float]) -> None:
+    begins = time.monotonic()
+
+    def timed() -> Iterator[Sound]:
+        end_s = 0.0
+        for block in several(
+            *(part for _ in range(12) for part in (sound(2, 0), sound(1, 0.5), sound(1, 0)))
+        ):
+            end_s += block.length_s
+            yield replace(block, arrived=begins + arrival_s(end_s))
+
+    clocks = [event.clock for event in ended(heard(timed()))]
+    assert len(clocks) == 12
+    assert clocks == sorted(clocks)
+
+
 def test_samples_that_are_no_numbers_are_silence() -> None:
     bad = Sound(np.full((3200, 1), np.nan, np.float32), RATE_HZ)
     listener = Listener(LevelTagger(), EventOptions(), name="x")  # type: ignore[arg-type]

@@ -387,6 +387,21 @@ def test_what_is_wrong_is_said_with_its_line(name: str, text: str, said: str, tm
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("a.wav", b"RIFF\x24\0\0\0WAVEfmt "), ("take 1", b"fLaC\0\0"), ("a.mp3", b"\xff\xfb\x90\0")],
+)
+def test_a_recording_is_no_result(
+    name: str, head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(head)
+    with pytest.raises(InputError, match="a recording, not a result") as caught:
+        read(name)
+    shown = "'take 1'" if " " in name else name
+    assert caught.value.hint == f"find its sounds first: dymn events {shown} -o events.csv"
+
+
 def test_other_encodings_and_places_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "e.csv").write_bytes((HEADER + ROW).encode("utf-16"))
     with pytest.raises(InputError, match="UTF-16"):
@@ -395,6 +410,8 @@ def test_other_encodings_and_places_are_refused(tmp_path: Path, monkeypatch: pyt
         read(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "gone.csv")
+    with pytest.raises(InputError, match=r"^s3://b/t\.csv: results are read from files, not from URIs$"):
+        read("s3://key:secret@b/t.csv")
     with pytest.raises(InputError, match="no name for a file"):
         read("a\0b")
     with pytest.raises(UsageError, match="unknown format 'ravn'"):

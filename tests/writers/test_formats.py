@@ -90,7 +90,10 @@ def test_a_format_of_the_other_command_is_unknown() -> None:
 def test_a_text_file_may_be_two_things() -> None:
     with pytest.raises(UsageError, match="does not say which format") as caught:
         choose_format(None, "night.txt", default="tsv", formats=EVENT_FORMATS)
-    assert caught.value.hint == "--format audacity or raven"
+    assert caught.value.hint == "--format audacity, raven, srt, vtt, kaleidoscope, sed or rttm"
+    with pytest.raises(UsageError) as caught:
+        choose_format(None, "night.txt", default="tsv", formats=TAG_FORMATS)
+    assert caught.value.hint == "--format audacity, raven, srt or vtt"
     assert choose_format("raven", "night.txt", default="tsv", formats=EVENT_FORMATS) == "raven"
     with pytest.raises(UsageError, match=r"unknown format '\.txt'"):
         choose_format(None, "emb.txt", default="npy", formats=EMBEDDING_FORMATS)

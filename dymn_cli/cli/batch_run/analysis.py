@@ -53,7 +53,7 @@ class Analysis(ABC, Generic[T]):
         embed: a file of embeddings that is written in the same pass, or None.
         clock: says when recordings began, where that is asked for.
         rows: what its rows are in a data set: "tags", "events" or "embeddings".
-        cuts: whether it also cuts recordings.
+        cut_folder: where it also cuts recordings to, or None; no input, even if it lies in one.
     """
 
     formats: Formats
@@ -61,7 +61,7 @@ class Analysis(ABC, Generic[T]):
     embed: str | None = None
     clock: Clock | None = None
     rows: ClassVar[Literal["tags", "events", "embeddings"]]
-    cuts = False
+    cut_folder: str | None = None
 
     @abstractmethod
     def describe(self, model: ModelDescription) -> Provenance:

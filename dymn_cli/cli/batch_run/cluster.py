@@ -137,7 +137,7 @@ def _place(analysis: Analysis[T], inputs: FileOptions, output: ResultOptions, ba
         "--update": (batch.update, "without it, the same command adds what is new"),
         "--prune": (batch.prune, "it is for one machine"),
         "--max-input": (inputs.max_input is not None, "it is for standard input"),
-        "--cut": (analysis.cuts, "dymn cut cuts finished events"),
+        "--cut": (analysis.cut_folder is not None, "dymn cut cuts finished events"),
     }
     for option, (is_given, hint) in given.items():
         if is_given:

@@ -65,7 +65,7 @@ class EventAnalysis(Analysis[SourceEvents]):
         clock: str | None = None,
         scores: bool = False,
     ) -> None:
-        self._cutter, self.cuts = cutter, cutter is not None
+        self._cutter, self.cut_folder = cutter, None if cutter is None else cutter.folder
         self._output, self._precision = output or ResultOptions(), precision
         self.clock, self._scores = None if clock is None else Clock(clock), scores
         self._thresholds = read_thresholds(select.thresholds)

@@ -82,7 +82,8 @@ def write_results(
         KeyboardInterrupt: the run was interrupted.
     """
     if inputs.dry_run:
-        print_names(named_sources(inputs, batch.shard, messages)[1], messages, null=inputs.null)
+        _, sources = named_sources(inputs, batch.shard, messages, without=analysis.cut_folder)
+        print_names(sources, messages, null=inputs.null)
         return
     if batch.engine != "local" or batch.ray_address is not None:
         from dymn_cli.cli.batch_run.cluster import write_dataset
@@ -367,7 +368,9 @@ def open_run(
     path = places.journal
     continues = batch.resume and path is not None and path.is_file()
     at_once = places.folder is not None or continues or update
-    listed, sources = named_sources(inputs, batch.shard, messages, at_once=at_once)
+    listed, sources = named_sources(
+        inputs, batch.shard, messages, at_once=at_once, without=analysis.cut_folder
+    )
     guard = input_guard(places.out, places.embeddings)
     guard(inputs.files_from)
     if listed is None:

@@ -41,12 +41,13 @@ MANY = 1000  # URIs; more are not waited for
 SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>[kKMGT]?)B?")
 
 
-def found_sources(options: FileOptions, messages: Messages) -> Iterator[Found]:
+def found_sources(options: FileOptions, messages: Messages, *, without: str | None = None) -> Iterator[Found]:
     """The sources that the options name, in order; names in a list are read as they come.
 
     Args:
         options: which sources.
         messages: says, after the last one, which files of folders are left out.
+        without: a folder that is passed over within others.
 
     Raises:
         UsageError: no input at all, standard input asked for twice or from a terminal, or a bad suffix list.
@@ -75,10 +76,12 @@ def found_sources(options: FileOptions, messages: Messages) -> Iterator[Found]:
 
         FAILURES.require_replaceable(options.failures)
         check_target(options.failures, force=True)
-    return _found(options, extensions, messages)
+    return _found(options, extensions, messages, without)
 
 
-def _found(options: FileOptions, extensions: frozenset[str] | None, messages: Messages) -> Iterator[Found]:
+def _found(
+    options: FileOptions, extensions: frozenset[str] | None, messages: Messages, without: str | None
+) -> Iterator[Found]:
     listing, n_listed = options.files_from, 0
 
     def names() -> Iterator[str]:
@@ -91,7 +94,7 @@ def _found(options: FileOptions, extensions: frozenset[str] | None, messages: Me
                     yield name
 
     skipped = SkippedFiles()
-    yield from find(names(), extensions=extensions, recurse=options.recurse, skipped=skipped)
+    yield from find(names(), extensions=extensions, recurse=options.recurse, skipped=skipped, without=without)
     for text, hint in skipped.sentences():
         messages.warning(text, hint)
     if listing is not None and not n_listed:
@@ -156,7 +159,12 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def named_sources(
-    options: FileOptions, shard: str | None, messages: Messages, *, at_once: bool = False
+    options: FileOptions,
+    shard: str | None,
+    messages: Messages,
+    *,
+    at_once: bool = False,
+    without: str | None = None,
 ) -> tuple[Sequence[Found] | None, Iterator[Found]]:
     """The sources as a list where they can be listed beforehand, and to iterate over.
 
@@ -168,12 +176,13 @@ def named_sources(
         shard: "I/N", or None for all.
         messages: says which files of folders are left out.
         at_once: all must be known.
+        without: see `found_sources`.
 
     Raises:
         UsageError: no input, or no such share.
     """
     share = parse_shard(shard)
-    sources = found_sources(options, messages)
+    sources = found_sources(options, messages, without=without)
     listing = options.files_from
     comes_through_pipe = listing is not None and not is_uri(listing) and not Path(listing).is_file()
     if comes_through_pipe and not (at_once or share):

@@ -31,7 +31,8 @@ HELP = """Cut events out of their recordings, a file each.
   dymn cut events.csv -o owls/ -l Owl --best 10 --pad 1 --audio /data/recordings
 
 RESULT is what dymn events (or tag --windows) wrote, or a table of another program that dymn convert reads.
-Clips keep the rate, the channels and the samples of their recordings. clips.csv in the folder lists them:
+Clips keep the rate, the channels and the samples of their recordings; opus and mp3, which have few rates,
+get the next one, 48 kHz at most. clips.csv in the folder lists them:
 source, start_s, end_s, label, score, file. An interrupted run goes on where it stopped; clips that are there
 are kept. A recording that is missing or damaged costs its own clips only: exit 6, and
 clips.csv.failures.csv names it.

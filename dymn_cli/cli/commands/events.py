@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import typer
 
 from dymn_cli.cli.options.command import command
@@ -70,6 +73,10 @@ def events(
 
         if "-" in inputs.inputs:
             raise UsageError("--cut reads recordings again, standard input comes once", hint="save it first")
+        if any(
+            Path(name).is_dir() and os.path.realpath(name) == os.path.realpath(cut) for name in inputs.inputs
+        ):
+            raise UsageError(f"--cut {cut} is an input: its clips would be, too", hint="--cut clips/")
         if batch.update:
             raise UsageError("--update and --cut exclude each other", hint="dymn cut cuts finished events")
         cutter = Cutter(cut, CutOptions(force=output.force), Locator())

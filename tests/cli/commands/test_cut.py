@@ -188,6 +188,23 @@ def test_events_are_cut_while_they_are_found(dymn: Run) -> None:
     assert (code, "standard input comes once" in said) == (2, True)
 
 
+def test_clips_are_no_inputs_of_the_next_run(dymn: Run) -> None:
+    siren = next(clip.path for clip in demo_clips() if clip.name == "siren")
+    Path("night.wav").unlink()
+    Path("siren.flac").write_bytes(siren.read_bytes())
+    arguments = ("events", ".", "-l", "Siren", "-o", "e.jsonl", "--cut", "clips", "--force")
+    assert dymn(*arguments)[0] == 0
+    cut = {path.name: path.read_bytes() for path in Path("clips").iterdir()}
+    assert len(cut) > 1
+    events = Path("e.jsonl").read_bytes()
+    assert dymn(*arguments)[0] == 0
+    assert {path.name: path.read_bytes() for path in Path("clips").iterdir()} == cut
+    assert Path("e.jsonl").read_bytes() == events
+    assert dymn(*arguments, "--dry-run")[1] == "./siren.flac\n"
+    code, _, said = dymn("events", "clips", "--cut", "./clips/")
+    assert (code, "--cut ./clips/ is an input: its clips would be, too" in said) == (2, True)
+
+
 FULL_DISK = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

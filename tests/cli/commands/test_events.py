@@ -282,7 +282,7 @@ def test_each_channel_is_heard_on_its_own(in_process, street: Path) -> None:
         (("--descendants",), "--label"),
         (("--hop", "17"), "hop of 17 s is not between 0.1 s and the window, 10 s"),
         (("--hop", "7", "--method", "windows"), "hop of 7 s is not between 0.1 s and the window, 5 s"),
-        (("-o", "night.txt"), "--format audacity or raven"),
+        (("-o", "night.txt"), "--format audacity, raven, srt, vtt, kaleidoscope, sed or rttm"),
         (("--csv-safe",), "--csv-safe is about csv"),
         (("--channel", "each", "-f", "srt"), "one line of time"),
     ],
