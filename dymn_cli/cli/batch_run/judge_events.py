@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
 
-__all__ = ["are_events", "evaluate_inputs", "recordings_in"]
+__all__ = ["are_events", "evaluate_inputs", "recordings_in", "require_finished"]
 
 
 def are_events(truth: str | None) -> bool:
@@ -43,6 +43,7 @@ def evaluate_inputs(
     *,
     ignore_unknown: bool,
     model: ModelOptions,
+    about_audio: Sequence[str] = (),
     messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     """Judge finished events, or those of a model in recordings.
@@ -53,6 +54,7 @@ def evaluate_inputs(
         mapping: what its words mean.
         ignore_unknown: drop events whose label is none of the model's.
         model: finds the events in audio.
+        about_audio: options that were given for it.
         messages: writes messages.
 
     Returns:
@@ -60,7 +62,7 @@ def evaluate_inputs(
 
     Raises:
         InputError: something cannot be read, or nothing can be judged.
-        UsageError: an unknown label.
+        UsageError: an unknown label, results beside audio, or options for audio where there is none.
     """
     from dymn_cli.evaluation.event_tables import TABLE_SUFFIXES, read_events
     from dymn_cli.report.finished import is_result
@@ -69,9 +71,20 @@ def evaluate_inputs(
     finished = [name for name in inputs if name.lower().endswith(TABLE_SUFFIXES) or is_result(name)]
     if not finished:
         return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
+    require_finished(finished, inputs, about_audio)
+    return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
+
+
+def require_finished(finished: Sequence[str], inputs: Sequence[str], about_audio: Sequence[str]) -> None:
+    """Refuse audio beside finished results, and options that only audio has a use for.
+
+    Raises:
+        UsageError: there are some.
+    """
     if len(finished) < len(inputs):
         raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
-    return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
+    if about_audio:
+        raise UsageError(f"{about_audio[0]} is about audio; {finished[0]} is a finished result")
 
 
 def _of_results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate_inputs(
     *,
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -110,6 +112,7 @@ def evaluate_inputs(
 ) -> None:
     """Evaluate the inputs."""
     from dymn_cli.cli.batch_run import judge_events
+    from dymn_cli.cli.options.requirements import typed_options
     from dymn_cli.cli.terminal.tables import write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.cli.views.event_evaluation import write_event_evaluation
@@ -131,6 +134,7 @@ def evaluate_inputs(
     if gone is not None:
         raise AudioNotFoundError(f"{gone}: no such file")
     mapping = read_label_map(label_map) if label_map is not None else {}
+    about_audio = typed_options(context, [*(part.name for part in dataclasses.fields(ModelOptions)), "jobs"])
     if truth is not None and dataset is None and judge_events.are_events(truth):
         for option, value in (
             ("--part", part),
@@ -141,7 +145,13 @@ def evaluate_inputs(
             if value is not None:
                 raise UsageError(f"{option} is about whole recordings, and {truth} is about events")
         events, n_failed = judge_events.evaluate_inputs(
-            inputs, truth, mapping, ignore_unknown=ignore_unknown, model=model, messages=messages
+            inputs,
+            truth,
+            mapping,
+            ignore_unknown=ignore_unknown,
+            model=model,
+            about_audio=about_audio,
+            messages=messages,
         )
         write_event_evaluation(events, output, form, messages)
         evaluation_view.end_with(n_failed, events.n_recordings)
@@ -155,8 +165,7 @@ def evaluate_inputs(
         messages.note(note)
     finished = [name for name in inputs if name.lower().endswith(SUFFIXES) or is_result(name)]
     if finished and dataset is None:
-        if len(finished) < len(inputs):
-            raise UsageError("results and audio cannot be evaluated together", hint=f"without {finished[0]}")
+        judge_events.require_finished(finished, inputs, about_audio)
         scores, vocabulary, matched, n_failed = _of_results(
             inputs, ground_truth, mapping, ignore_unknown, messages
         )

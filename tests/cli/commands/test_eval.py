@@ -98,6 +98,22 @@ def test_a_finished_result_gives_the_same_figures(fake: Fake, truth: str, option
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "spelled"),
+    [(["--model", "none"], "-m"), (["--device", "auto"], "--device"), (["-j", "2"], "-j")],
+)
+def test_a_finished_result_takes_no_options_of_audio(
+    fake: Fake, truth: str, options: list[str], spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake("tag", "sounds", "-o", "tags.csv", "-k", 0).returncode == 0
+    ran = fake("eval", "tags.csv", "--truth", truth, *options)
+    assert ran.returncode == 2
+    assert f"{spelled} is about audio; tags.csv is a finished result" in ran.err
+    for variable, value in (("MODEL", "none"), ("DEVICE", "cuda"), ("JOBS", "2")):
+        monkeypatch.setenv(f"DYMN_{variable}", value)
+    assert fake("eval", "tags.csv", "--truth", truth).returncode == 0
+
+
 def test_a_result_that_was_cut_is_said_to_be_rough(fake: Fake, truth: str) -> None:
     assert fake("tag", "sounds", "-o", "tags.csv", "-k", 3).returncode == 0
     ran = fake("eval", "tags.csv", "--truth", truth)

@@ -93,6 +93,12 @@ def test_what_is_about_whole_recordings_is_refused(fake: Fake, files: Path, opti
     assert f"{options[0]} is about whole recordings" in ran.err
 
 
+def test_finished_events_take_no_options_of_audio(fake: Fake, files: Path) -> None:
+    ran = fake("eval", "events.csv", "--truth", "truth.tsv", "-m", "none")
+    assert (ran.returncode, ran.out) == (2, "")
+    assert "-m is about audio; events.csv is a finished result" in ran.err
+
+
 def test_tags_are_no_events(fake: Fake, files: Path) -> None:
     (files / "tags.csv").write_text("source,channel,start_s,end_s,rank,label,mid,score\n")
     ran = fake("eval", "tags.csv", "--truth", "truth.tsv")
