@@ -53,6 +53,13 @@ def test_no_output_replaces_the_ground_truth(option: str, fake: Fake, dymn: Any,
     assert "truth.csv is also an input" in ran.err
 
 
+def test_two_outputs_are_two_files(fake: Fake, dymn: Any, truth: str) -> None:
+    ran = fake("eval", "sounds", "--truth", truth, "-o", "zz.csv", "--write-thresholds", "./zz.csv")
+    assert ran.returncode == 2
+    assert "two outputs are the same file: zz.csv and ./zz.csv" in ran.err
+    assert not (dymn.cwd / "zz.csv").exists()
+
+
 def test_audio_is_tagged_and_judged(fake: Fake, truth: str) -> None:
     ran = fake("eval", "sounds", "--truth", truth, "-f", "csv")
     assert ran.returncode == 0, ran.err
