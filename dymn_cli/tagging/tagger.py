@@ -52,7 +52,7 @@ from dymn_cli.tagging.event_options import EventOptions
 from dymn_cli.tagging.failure import failure_of
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.values import require_flag, require_positive
+from dymn_cli.values import nearest, require_flag, require_positive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -764,11 +764,11 @@ def usable_cores() -> int:
 
 def _changed(options: Options, changes: dict[str, Any], others: Sequence[str] = ()) -> Options:
     """Options with other values; `others` are named in the error as well."""
-    try:
-        return dataclasses.replace(options, **changes) if changes else options
-    except TypeError as exc:
-        known = ", ".join([field.name for field in dataclasses.fields(options)] + list(others))
-        raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
+    known: list[str] = [field.name for field in dataclasses.fields(options)]
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"no option {name!r}", hint=nearest(name, [*known, *others]))
+    return dataclasses.replace(options, **changes) if changes else options
 
 
 def _model_names(model: Any) -> list[str]:
