@@ -19,7 +19,7 @@ import os
 import shutil
 import stat
 import tempfile
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "MAX_CHANNELS",
@@ -61,7 +61,7 @@ __all__ = [
     "spool",
 ]
 
-Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | tuple[NDArray[Any], int]"
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, SupportsIndex]"
 
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 768_000
@@ -445,9 +445,10 @@ class ArrayDecoder:
         """Nothing to close."""
 
 
-def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) -> AudioReader:
+def _open_array(source: tuple[ArrayLike, SupportsIndex], name: str, *, strict: bool) -> AudioReader:
     if len(source) != 2:
         raise UsageError(f"{name}: an array source is a pair: (array, rate_hz)")
+    rate: Any  # types are hints, and callers may have none
     given, rate = source
     try:
         rate_hz = -1 if np.ndim(rate) else int(rate)
