@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dymn_cli.errors import InputError, UsageError
@@ -119,8 +119,7 @@ def _of_results(
         silent = pairing.without_source
         heard |= {name: Detections() for name in silent}
         durations += [_length_s(name, inputs[0]) for name in silent]
-    for note in _notes(truth, pairing, silent):
-        messages.note(note)
+    _tell(truth, pairing, silent, messages)
     duration_s = math.fsum(durations)
     if math.isnan(duration_s):
         messages.note("no PSDS: the result lacks the lengths of the recordings (json has them)")
@@ -186,8 +185,7 @@ def _of_audio(
         tagger.require_tags()
         truth = true_events(true_table, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)
-        for note in _notes(truth, pairing, ()):
-            messages.note(note)
+        _tell(truth, pairing, (), messages)
         wanted = EventOptions(labels=tagger.vocabulary.names)  # Silence too: the ground truth may have it
         heard: dict[str, Detections] = {}
         duration_s = 0.0
@@ -207,13 +205,15 @@ def _of_audio(
     return evaluate_events(truth, heard, duration_s=duration_s, curve=FROM_FRAMES), n_failed
 
 
-def _notes(truth: TrueEvents, pairing: Pairing, silent: Sequence[str]) -> Iterator[str]:
+def _tell(truth: TrueEvents, pairing: Pairing, silent: Sequence[str], messages: Messages) -> None:
+    """Say how truth and recordings fit together."""
     if pairing.without_truth:
-        yield f"recordings that are not in the truth, which are left out: {with_first(pairing.without_truth)}"
+        what = "recordings that are not in the truth, which are left out"
+        messages.note(f"{what}: {with_first(pairing.without_truth)}")
     if silent:
         what = "recordings of the truth that the result does not name, which count as without events"
-        yield f"{what}: {with_first(silent)}"
+        messages.note(f"{what}: {with_first(silent)}")
     elif pairing.without_source:
-        yield f"recordings of the truth without a result: {with_first(pairing.without_source)}"
+        messages.warning(f"recordings of the truth without a result: {with_first(pairing.without_source)}")
     if truth.ignored:
-        yield f"labels that are left out: {listed_labels(truth.ignored, 8)}"
+        messages.note(f"labels that are left out: {listed_labels(truth.ignored, 8)}")

@@ -182,6 +182,8 @@ def evaluate_inputs(
         )
     for note in _notes(matched):
         messages.note(note)
+    if matched.without_recording:
+        messages.warning(f"recordings of the truth without scores: {with_first(matched.without_recording)}")
     evaluation = evaluate(
         scores,
         matched.truth,
@@ -296,8 +298,6 @@ def _notes(matched: Matched) -> list[str]:
     if matched.without_truth:
         what = "recordings that are not in the truth, which are left out"
         notes.append(f"{what}: {with_first(matched.without_truth)}")
-    if matched.without_recording:
-        notes.append(f"recordings of the truth without scores: {with_first(matched.without_recording)}")
     if matched.ignored:
         notes.append(f"labels that are left out: {listed_labels(matched.ignored, 8)}")
     if matched.n_dropped:

@@ -193,7 +193,7 @@ def test_what_is_on_one_side_only_is_told(fake: Fake, truth: str, dymn: Any, rec
     assert (
         "recordings that are not in the truth, which are left out: 1, the first is sounds/more.wav" in ran.err
     )
-    assert "recordings of the truth without scores: 1, the first is gone.wav" in ran.err
+    assert "warning: recordings of the truth without scores: 1, the first is gone.wav" in ran.err
 
 
 def test_broken_recordings_cost_only_themselves(fake: Fake, truth: str, dymn: Any) -> None:
