@@ -315,6 +315,8 @@ def _say(dataset: Dataset, messages: Messages) -> None:
     messages.note(f"{dataset.name}: {size}, {kind}")
     for note in dataset.notes:
         messages.note(note)
+    for warning in dataset.warnings:
+        messages.warning(warning)
     if dataset.missing:
         messages.warning(f"recordings that have labels and are not there: {with_first(dataset.missing)}")
 

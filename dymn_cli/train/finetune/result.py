@@ -85,7 +85,7 @@ class Trained:
                 "task": "many" if self.dataset.is_multilabel else "one",
                 "classes": dict(zip(self.dataset.classes, counts, strict=True)),
                 "missing": len(self.dataset.missing),
-                "notes": list(self.dataset.notes),
+                "notes": [*self.dataset.notes, *self.dataset.warnings],
             },
             "plan": self.plan.words,
             "training": self.log,
