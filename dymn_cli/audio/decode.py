@@ -19,7 +19,7 @@ import os
 import shutil
 import stat
 import tempfile
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "MAX_CHANNELS",
@@ -61,7 +61,7 @@ __all__ = [
     "spool",
 ]
 
-Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | tuple[NDArray[Any], int]"
+Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | tuple[ArrayLike, SupportsIndex]"
 
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 768_000
@@ -238,7 +238,7 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
         UnsupportedAudioError: a format that this installation cannot decode, or no file at all.
         CorruptAudioError: a damaged header; a rate outside 1 to 768 kHz; more than 64 channels.
         EmptyAudioError: the file has no bytes.
-        UsageError: a source that is none of the above.
+        UsageError: a source that is none of the above, or an array whose rate or shape is no audio's.
     """
     if isinstance(source, tuple):
         return _open_array(source, name or "array", strict=strict)
@@ -374,11 +374,13 @@ def _open_stream(stream: BinaryIO, name: str, *, owned: bool, strict: bool) -> A
 
 def _require_usable(info: AudioInfo, name: str) -> None:
     if not MIN_RATE_HZ <= info.rate_hz <= MAX_RATE_HZ:
-        raise CorruptAudioError(
-            f"{name}: a sample rate of {info.rate_hz} Hz, not between {MIN_RATE_HZ} and {MAX_RATE_HZ} Hz"
-        )
+        raise CorruptAudioError(_wrong_rate(info.rate_hz, name))
     if not 1 <= info.channels <= MAX_CHANNELS:
         raise CorruptAudioError(f"{name}: {info.channels} channels, not between 1 and {MAX_CHANNELS}")
+
+
+def _wrong_rate(rate_hz: int, name: str) -> str:
+    return f"{name}: a sample rate of {rate_hz} Hz, not between {MIN_RATE_HZ} and {MAX_RATE_HZ} Hz"
 
 
 def _can_seek(stream: BinaryIO) -> bool:
@@ -443,9 +445,10 @@ class ArrayDecoder:
         """Nothing to close."""
 
 
-def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) -> AudioReader:
+def _open_array(source: tuple[ArrayLike, SupportsIndex], name: str, *, strict: bool) -> AudioReader:
     if len(source) != 2:
         raise UsageError(f"{name}: an array source is a pair: (array, rate_hz)")
+    rate: Any  # types are hints, and callers may have none
     given, rate = source
     try:
         rate_hz = -1 if np.ndim(rate) else int(rate)
@@ -456,6 +459,8 @@ def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) ->
         raise UsageError(
             f"{name}: the sample rate is a whole number of hertz, not {said}", hint="(array, rate_hz)"
         )
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise UsageError(_wrong_rate(rate_hz, name), hint="(array, rate_hz)")
     try:
         samples = np.asarray(given)
     except (RuntimeError, TypeError, ValueError) as exc:
@@ -477,6 +482,4 @@ def _open_array(source: tuple[NDArray[Any], int], name: str, *, strict: bool) ->
         )
     if not samples.size:
         raise EmptyAudioError(f"{name}: no samples")
-    decoder = ArrayDecoder(samples, rate_hz)
-    _require_usable(decoder.info, name)
-    return AudioReader(decoder, name, contextlib.ExitStack(), strict=strict)
+    return AudioReader(ArrayDecoder(samples, rate_hz), name, contextlib.ExitStack(), strict=strict)

@@ -19,10 +19,11 @@ from dymn_cli.batch.pool import Pool
 from dymn_cli.batch.run import InProcess
 from dymn_cli.bench.clips import CLIP_S, FORMATS, RATE_HZ, copies, write_long, write_originals
 from dymn_cli.bench.engines import WarmEngine
+from dymn_cli.bench.load import OtherLoad
 from dymn_cli.bench.machine import this_machine
 from dymn_cli.bench.processes import Finished, run_dymn
 from dymn_cli.bench.report import Figure, Report, Settings
-from dymn_cli.bench.rounds import Lap, Spread, interleaved, ratio
+from dymn_cli.bench.rounds import QUIET_CORES, Lap, Spread, interleaved, ratio
 from dymn_cli.bench.stages import COMMON_STAGES, open_stages
 from dymn_cli.cores import usable_cores
 from dymn_cli.errors import UsageError
@@ -100,7 +101,12 @@ def run_bench(options: BenchOptions, tell: Callable[[str], None]) -> Report:
         OutputError: the clips cannot be written to the temporary folder.
     """
     with ExitStack() as stack:
+        load = OtherLoad()
         bench = _Bench(options, stack, tell)
+        other_cores = load.cores() or 0.0
+        if other_cores > QUIET_CORES:
+            busy = f"other programs keep {other_cores:.1f} of {usable_cores()} cores busy"
+            tell(f"{busy}: runs that they disturb are repeated")
         figures = tuple(bench.figures())
         return Report(
             version=_version(),

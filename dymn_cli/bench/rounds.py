@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from dymn_cli.bench.load import OtherLoad
 
-__all__ = ["Lap", "Spread", "interleaved", "ratio"]
+__all__ = ["QUIET_CORES", "Lap", "Spread", "interleaved", "ratio"]
 
 K = TypeVar("K")
 T = TypeVar("T")

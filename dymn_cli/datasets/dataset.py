@@ -46,6 +46,7 @@ class Dataset:
         is_multilabel: whether a recording may have several classes or none, not always exactly one.
         missing: labelled recordings whose files are missing.
         notes: remarks for the user, a line each.
+        warnings: what may be a mistake in the data, likewise.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Dataset:
     is_multilabel: bool
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def targets(self) -> NDArray[np.bool_]:
         """Which example has which class: (n_examples, n_classes)."""
@@ -240,7 +242,20 @@ def assemble(
         is_multilabel,
         tuple(missing),
         (*notes, *words),
+        _spelled_alike(order, examples),
     )
+
+
+def _spelled_alike(classes: Sequence[str], examples: Sequence[LabelRow]) -> tuple[str, ...]:
+    """A warning of classes that differ only in case, with their recordings, if there are any."""
+    folded = Counter(label.casefold() for label in classes)
+    alike = [label for label in classes if folded[label.casefold()] > 1]
+    if not alike:
+        return ()
+    counts = Counter(label for example in examples for label in example.labels)
+    alike.sort(key=str.casefold)
+    text = listed([f'"{label}" ({counts[label]})' for label in alike], 8)
+    return (f"classes that differ only in case: {text}",)
 
 
 def _is_multilabel(name: str, examples: Sequence[LabelRow], task: Task) -> tuple[bool, list[str]]:

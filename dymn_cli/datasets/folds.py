@@ -55,6 +55,13 @@ class Plan:
         """The examples of a fold."""
         return np.flatnonzero(self.part == fold)
 
+    def learnable(self, targets: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(n_classes,) which classes of (n_examples, n_classes) each fold that holds them out learns from."""
+        folds = range(self.n_folds)
+        learned = np.stack([targets[self.learned(fold)].any(axis=0) for fold in folds])
+        held = np.stack([targets[self.held_out(fold)].any(axis=0) for fold in folds])
+        return np.asarray((learned | ~held).all(axis=0))
+
     @property
     def final(self) -> NDArray[np.intp]:
         """The examples that the final model learns from: all but a single held-out part."""
@@ -73,8 +80,26 @@ def plan_of(
         seed: of the random draw.
 
     Raises:
-        UsageError: both options, a value out of range, or too little data.
+        UsageError: both options, a value out of range, too little data, or no class is both learned from and
+            held out.
     """
+    plan = _divided(dataset, folds, holdout, seed)
+    targets = dataset.targets()
+    if (plan.learnable(targets) & targets[plan.part >= 0].any(axis=0)).any():
+        return plan
+    groups = np.array(_groups(dataset))
+    if all(len(set(groups[column])) < 2 for column in targets.T):
+        raise UsageError(
+            f"{dataset.name}: every class lies in a single group, so none can be held out",
+            hint="a class needs at least two groups",
+        )
+    raise UsageError(
+        f"{dataset.name}: no class is both learned from and held out, with {plan.words}",
+        hint="--folds N divides the recordings anew",
+    )
+
+
+def _divided(dataset: Dataset, folds: int | None, holdout: float | None, seed: int) -> Plan:
     n = len(dataset.examples)
     no_validation = np.zeros(n, bool)
     if folds is not None and holdout is not None:

@@ -116,6 +116,9 @@ def read_label_table(path: str | Path) -> LabelTable:
     table = small_table(str(path), InputError, limit=LARGE)
     table = replace(table, columns=tuple(name.lower() for name in table.columns))
     columns = set(table.columns)
+    if "split" in columns:
+        table = replace(table, lines=list(table.lines))
+        _require_splits_or_folds(table)
     form: Form
     rows: Iterable[LabelRow]
     if "ytid" in columns:
@@ -136,6 +139,22 @@ def read_label_table(path: str | Path) -> LabelTable:
     if not merged:
         raise InputError(f"{path}: no recordings in this table, only a header")
     return LabelTable(table.path, form, merged, n_repeated)
+
+
+def _require_splits_or_folds(table: Table) -> None:
+    """Refuse a column of splits in which some are names of folds: one of the two is misspelt.
+
+    Raises:
+        InputError: it names both.
+    """
+    given = [(line, cells["split"]) for line, cells in table if cells["split"]]
+    folds = [(line, split) for line, split in given if split.lower() not in SPLITS]
+    if folds and len(folds) < len(given):
+        line, split = folds[0]
+        raise InputError(
+            f"{table.at(line)}: split {split!r} is none of train, val, test",
+            hint="folds belong in a column fold",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ remembered about it stays valid when it is cut again.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from dymn_cli.audio.locate import Locator
 from dymn_cli.datasets.dataset import Dataset, assemble
 from dymn_cli.datasets.label_tables import Judgement, LabelRow
 from dymn_cli.errors import AudioNotFoundError, InputError, OutputError, os_errors_as
-from dymn_cli.values import counted
+from dymn_cli.values import counted, with_first
 
 if TYPE_CHECKING:
     from dymn_cli.datasets.dataset import Task
@@ -32,6 +34,7 @@ __all__ = ["rows_of_stretches", "stretches_dataset"]
 
 MIN_SHARE = 0.5  # of the shorter one, from which two stretches are about the same sound
 MIN_LENGTH_S = 0.05  # shorter audio is refused everywhere
+TOLERANCE_S = 1.0  # that an event may end behind its recording: windows do
 GROUPED_FROM = 5  # recordings, from which stretches of one stay together
 
 
@@ -60,7 +63,7 @@ def stretches_dataset(
     named = []
     for row in rows:
         file = cutter.cut(row)
-        name = f"{row.source}, {row.start_s:.3f} - {row.end_s:.3f} s"
+        name = _name_of(row)
         named.append(LabelRow(name, row.labels, row.mids, row.absent, group=row.group))
         if file is not None:
             files[name] = file
@@ -69,7 +72,15 @@ def stretches_dataset(
     notes = [f"each judged stretch counts as a recording: {len(rows)}, of {counted(n_recordings, 'file')}"]
     if n_recordings < GROUPED_FROM:
         notes.append("stretches of the same file are held out in turn: other recordings may be harder")
-    return assemble(path, named, files.get, task=task, notes=(*notes, *cutter.problems))
+    data = assemble(path, named, files.get, task=task, notes=(*notes, *cutter.problems))
+    if not cutter.late:
+        return data
+    late = f"stretches that end after their recording, and are cut there: {with_first(cutter.late)}"
+    return dataclasses.replace(data, warnings=(*data.warnings, late))
+
+
+def _name_of(row: LabelRow) -> str:
+    return f"{row.source}, {row.start_s:.3f} - {row.end_s:.3f} s"
 
 
 def rows_of_stretches(judged: Sequence[Judgement]) -> list[LabelRow]:
@@ -160,6 +171,7 @@ class _StretchCutter:
         self._open: tuple[str, Excerpts, int] | None = None
         self._failed: dict[str, _Problem] = {}
         self._n = 0
+        self.late: list[str] = []  # stretches that end after their recording
         with os_errors_as(OutputError, folder):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -178,6 +190,8 @@ class _StretchCutter:
         try:
             audio, modified_ns = self._excerpts(row.source)
             _write(audio, row, path)
+            if row.end_s > (audio.info.duration_s or math.inf) + TOLERANCE_S:
+                self.late.append(_name_of(row))
             os.utime(path, ns=(modified_ns, modified_ns))
         except InputError as exc:
             self._failed[row.source] = _Problem(exc.message)

@@ -61,6 +61,8 @@ class _Gathering:
         self.failed: dict[str, None] = {}
         self.is_matrix = False  # its columns have the model's order
         self.several: set[int] = set()  # recordings that have more than one window or channel
+        self.path = ""  # of the result that is read
+        self._path_of: dict[str, str] = {}
         self._pieces: list[tuple[int, NDArray[np.intp], NDArray[np.float32]]] = []
         self._places: dict[int, tuple[object, ...]] = {}
 
@@ -73,7 +75,14 @@ class _Gathering:
     def add(
         self, source: str, place: tuple[object, ...], labels: Sequence[int], scores: Sequence[float]
     ) -> None:
-        """Add scores of a recording, from one place in it."""
+        """Add scores of a recording, from one place in it.
+
+        Raises:
+            InputError: another result has scores of it.
+        """
+        before = self._path_of.setdefault(source, self.path)
+        if before != self.path:
+            raise InputError(f"{source} is in {before} and in {self.path}", hint="leave one of them out")
         number = self.sources.setdefault(source, len(self.sources))
         if self._places.setdefault(number, place) != place:
             self.several.add(number)
@@ -92,11 +101,12 @@ def read_scores(paths: Sequence[str]) -> ScoreTable:
     """Read finished results; several are parts of one.
 
     Raises:
-        InputError: one cannot be read, has no scores, or has a bad score.
+        InputError: one cannot be read, has no scores, or has a bad score, or two have the same recording.
         UsageError: a name that ends with none of `SUFFIXES`.
     """
     gathering = _Gathering()
     for path in paths:
+        gathering.path = path
         _reader_of(path)(path, gathering)
     name = paths[0] if len(paths) == 1 else f"{paths[0]} and others"
     if not gathering.sources:

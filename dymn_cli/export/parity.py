@@ -8,11 +8,11 @@ into windows as in tagging. The bounds depend on the file:
     with front end   scores within 1e-4; log-mels of the bundled clips within 5e-5
     float16, int8    scores within 0.01 and 0.05
 
-The top tag may change only if the scores of the two classes are within the same bound. Embeddings and frame
-logits are compared relative to the largest value: frame logits of silence reach −60, where PyTorch's own
-float32 error is 1e-4. So are the logits of an FMN, which are those of a frame. Log-mels of other sounds are
-reported but not bounded: on a pure tone, float32 front ends differ more, the published one by 1.5e-4 from
-itself in float64.
+The top tag may change only if the scores of the two classes are within the same bound. Scores are compared
+as they are, embeddings relative to the largest value, and logits relative to the largest of the same sound,
+at least 1: a fine-tuned head may give logits of 50, and frame logits of silence reach −60, where PyTorch's
+own float32 error is 1e-4. Log-mels of other sounds are reported but not bounded: on a pure tone, float32
+front ends differ more, the published one by 1.5e-4 from itself in float64.
 
 A log-mel with a floor of 1e-7 instead of an offset of 1e-5 (FMN) shows the rounding of single precision in
 all quiet bands: the published front end is up to 4e-3 away from itself in float64. So its log-mels may differ
@@ -116,13 +116,12 @@ class ParityCase:
     Args:
         signals: the name of each sound of the batch, or of the recording.
         n_frames: frames of each window.
-        logit: largest |Δ| of a logit; where it is that of a frame (FMN), relative as `frame_logit`.
+        logit: largest |Δ| of a logit, relative to the largest absolute value of its sound (at least 1).
         score: largest |Δ| of a score, after the sigmoid.
         embedding: largest |Δ| of an embedding, relative to its largest absolute value (at least 0.001: the
             embeddings of an untrained network are tiny).
         log_mel: largest |Δ| of a log-mel; None if the file takes log-mels.
-        frame_logit: largest |Δ| of a frame logit, relative to the largest absolute value (at least 1); None
-            if the file has no frame logits.
+        frame_logit: largest |Δ| of a frame logit, relative likewise; None if the file has no frame logits.
         frame_score: largest |Δ| of a frame score; None if the file has no frame logits.
         is_clip: whether this is a recording.
         n_windows: number of windows.
@@ -196,7 +195,6 @@ class ReferenceBatch:
         samples: (n, n_samples) float32.
         mels: (n, 1, n_mels, n_frames) float32.
         answer: PyTorch's output.
-        is_framewise: whether its logits are those of frames.
         network: PyTorch for log-mels of the file, where they are not expected to be the same; else None.
     """
 
@@ -205,7 +203,6 @@ class ReferenceBatch:
     samples: NDArray[np.float32]
     mels: NDArray[np.float32]
     answer: Answer
-    is_framewise: bool = False
     network: Callable[[NDArray[np.float32]], Answer] | None = None
 
 
@@ -219,9 +216,8 @@ class Reference:
     def run(self, signals: tuple[str, ...], samples: NDArray[np.float32], *, is_clip: bool) -> ReferenceBatch:
         """Run PyTorch on windows (n, n_samples)."""
         mels = self.log_mel(samples)
-        is_framewise = self._module.config.is_framewise
         again = self._answer if self.log_mel.config.log_floor else None
-        return ReferenceBatch(signals, is_clip, samples, mels, self._answer(mels), is_framewise, again)
+        return ReferenceBatch(signals, is_clip, samples, mels, self._answer(mels), again)
 
     def _answer(self, mels: NDArray[np.float32]) -> Answer:
         with torch.inference_mode(), _one_thread():
@@ -336,7 +332,7 @@ def _compare(file: ExportedFile, batch: ReferenceBatch) -> ParityCase:
     return ParityCase(
         signals=batch.signals,
         n_frames=batch.mels.shape[-1],
-        logit=_largest(got.logits - expected.logits) / (_span(expected.logits) if batch.is_framewise else 1),
+        logit=_relative(got.logits, expected.logits),
         score=_largest(scores - wanted),
         embedding=_largest(got.embedding - expected.embedding) / scale,
         log_mel=None if mels is None else _largest(mels - batch.mels),
@@ -364,13 +360,15 @@ def _merged(one: ParityCase, other: ParityCase) -> ParityCase:
 
 def _of_frames(steps: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
     return {
-        "frame_logit": _largest(steps - wanted) / _span(wanted),
+        "frame_logit": _relative(steps, wanted),
         "frame_score": _largest(sigmoid(steps) - sigmoid(wanted)),
     }
 
 
-def _span(logits: NDArray[np.float32]) -> float:
-    return max(_largest(logits), 1.0)
+def _relative(logits: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """The largest difference of logits (n, …), relative to the largest wanted of its sound, at least 1."""
+    pairs = zip(logits, wanted, strict=True)
+    return float(np.max([_largest(one - other) / max(_largest(other), 1.0) for one, other in pairs]))
 
 
 def _largest(values: NDArray[np.float32]) -> float:

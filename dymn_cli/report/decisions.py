@@ -8,6 +8,8 @@
 `label` is what the sound is, or of a rejected event what it is not; `found` is what the model said. So the
 table is a table of true events and of labels of recordings as well: whoever reads it as such leaves out what
 is rejected, or not decided.
+
+A table of one's own needs only `REQUIRED`: its events are those of the mix, found with their label.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from dymn_cli.values import score_of, time_of
 __all__ = ["COLUMNS", "read_decisions"]
 
 COLUMNS = ("source", "channel", "start_s", "end_s", "label", "mid", "score", "decision", "found")
+REQUIRED = ("source", "start_s", "end_s", "label", "decision")
 DECISIONS = ("keep", "reject", "")
-_HINT = "a table that a report has exported"
+_HINT = f"a table that a report has exported, or one with the columns {','.join(REQUIRED)}"
 
 
 def read_decisions(path: str) -> tuple[Decision, ...]:
@@ -38,9 +41,9 @@ def read_decisions(path: str) -> tuple[Decision, ...]:
     found: dict[object, Decision] = {}
     try:
         header = next(reader, [])
-        missing = [name for name in COLUMNS if name not in header]
+        missing = [name for name in REQUIRED if name not in header]
         if missing:
-            raise InputError(f"{path}: not a table of decisions: no column {missing[0]}", hint=_HINT)
+            raise InputError(f"{path}: not a table of decisions: no column {missing[0]!r}", hint=_HINT)
         for cells in reader:
             if cells:
                 where = f"{path}, line {reader.line_num}"
@@ -65,6 +68,7 @@ def _decision(cells: dict[str, str], where: str) -> Decision | None:
         return None
     if not cells["label"].strip():
         raise InputError(f"{where}: no label")
+    cells = {"channel": "mix", "found": cells["label"], "mid": "", "score": "", **cells}
     start, end = (time_of(cells[name], where) for name in ("start_s", "end_s"))
     score = score_of(cells["score"], where) if cells["score"] else None
     key = (cells["source"], cells["channel"], round(start * 1000), round(end * 1000), cells["found"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict
 
 import numpy as np
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dymn_cli.labels import Vocabulary
+    from dymn_cli.tagging.options import Names, Pad, Scores
 
-__all__ = ["EventOptions", "Method", "default_hop_s", "default_window_s", "label_thresholds"]
+__all__ = ["EventChanges", "EventOptions", "Method", "default_hop_s", "default_window_s", "label_thresholds"]
 
 Method = Literal["frames", "windows"]
 
@@ -124,6 +125,26 @@ class EventOptions:
     def gap_s(self) -> float:
         """`max_gap_s`, or its default."""
         return MAX_GAP_S[self.method] if self.max_gap_s is None else self.max_gap_s
+
+
+class EventChanges(TypedDict, total=False):
+    """Fields of `EventOptions`, and those of `TagOptions` that count for events, as keyword arguments."""
+
+    method: Method
+    on: float | None
+    off: float | None
+    thresholds: Scores
+    labels: Names
+    exclude: Names
+    descendants: bool
+    specific: bool
+    max_gap_s: float | None
+    min_length_s: float
+    window_s: float
+    hop_s: float | None
+    pad: Pad
+    channel: str | SupportsIndex
+    strict: bool
 
 
 def label_thresholds(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict
 
 from dymn_cli.errors import UsageError
 from dymn_cli.values import (
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from dymn_cli.audio.frames import FramePlan
     from dymn_cli.audio.windows import WindowPlan
 
-__all__ = ["Aggregate", "TagOptions"]
+__all__ = ["Aggregate", "Names", "Pad", "Scores", "TagChanges", "TagOptions"]
 
 Aggregate = Literal["max", "mean"]
 Pad = Literal["repeat", "zero", "none"]
+Names = tuple[str, ...] | list[str]
+Scores = tuple[tuple[str, float], ...] | list[tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,3 +115,24 @@ class TagOptions:
         if not isinstance(self.frames, FramePlan):
             raise UsageError(f"frames {self.frames!r} is not a FramePlan")
         return self.frames
+
+
+class TagChanges(TypedDict, total=False):
+    """Fields of `TagOptions` as keyword arguments, of all types that they take."""
+
+    window_s: float
+    hop_s: float | None
+    pad: Pad
+    channel: str | SupportsIndex
+    aggregate: Aggregate
+    top: SupportsIndex
+    min_score: float
+    labels: Names
+    exclude: Names
+    descendants: bool
+    specific: bool
+    thresholds: Scores
+    windows: bool
+    strict: bool
+    frames: FramePlan | None
+    frame_scores: bool

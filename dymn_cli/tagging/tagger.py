@@ -22,14 +22,14 @@ import copy
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
 import numpy as np
 
@@ -52,7 +52,7 @@ from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.event_options import EventOptions
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.values import require_flag, require_positive
+from dymn_cli.values import nearest, require_flag, require_positive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,7 +67,9 @@ if TYPE_CHECKING:
     from dymn_cli.results import AudioInfo, ModelInfo, SourceEvents, Tag
     from dymn_cli.runtime.base import DeviceFrontEnd, Mels
     from dymn_cli.tagging.calibration import Calibration
+    from dymn_cli.tagging.event_options import EventChanges
     from dymn_cli.tagging.frame_events import FrameHead, SmoothSteps
+    from dymn_cli.tagging.options import TagChanges
 
 __all__ = ["Analysis", "ChannelWindow", "Cut", "CutMels", "Frames", "Tagger"]
 
@@ -251,7 +253,7 @@ class Tagger:
 
     # ------------------------------------------------------------------ one source
 
-    def tag(self, source: Source, *, name: str | None = None, **changes: Any) -> ClipResult:
+    def tag(self, source: Source, *, name: str | None = None, **changes: Unpack[TagChanges]) -> ClipResult:
         """Tag a source.
 
         Args:
@@ -269,7 +271,7 @@ class Tagger:
         return self.tag_channels(source, name=name, **changes)[0]
 
     def tag_channels(
-        self, source: Source, *, name: str | None = None, **changes: Any
+        self, source: Source, *, name: str | None = None, **changes: Unpack[TagChanges]
     ) -> tuple[ClipResult, ...]:
         """Tag the channels of a source that `channel` asks for, a result each; "each" is all of them.
 
@@ -280,7 +282,7 @@ class Tagger:
         self.require_tags()
         return self._results(source, name, changes)
 
-    def _results(self, source: Source, name: str | None, changes: dict[str, Any]) -> tuple[ClipResult, ...]:
+    def _results(self, source: Source, name: str | None, changes: TagChanges) -> tuple[ClipResult, ...]:
         options = self._with(changes)
         selection = Selection(options, self.vocabulary)
         joined: dict[str, Aggregator] = {}
@@ -311,7 +313,9 @@ class Tagger:
             )
         return tuple(results)
 
-    def embed(self, source: Source, *, name: str | None = None, **changes: Any) -> NDArray[np.float32]:
+    def embed(
+        self, source: Source, *, name: str | None = None, **changes: Unpack[TagChanges]
+    ) -> NDArray[np.float32]:
         """The embedding of a source: (embedding_size,) float32, mean over its windows.
 
         Raises:
@@ -323,7 +327,12 @@ class Tagger:
         return self._results(source, name, changes)[0].embedding
 
     def events(
-        self, source: Source, options: EventOptions | None = None, *, name: str | None = None, **changes: Any
+        self,
+        source: Source,
+        options: EventOptions | None = None,
+        *,
+        name: str | None = None,
+        **changes: Unpack[EventChanges],
     ) -> SourceEvents:
         """Find the events of a source, those of all its channels that `channel` asks for.
 
@@ -346,11 +355,12 @@ class Tagger:
 
         if not isinstance(options, EventOptions | None):
             raise UsageError(f"options must be EventOptions, not {options!r:.60}")
-        cut = {field: changes.pop(field) for field in CUT if field in changes}
-        wanted = _changed(options or EventOptions(), changes, CUT)
+        given: dict[str, Any] = {**changes}
+        cut = {field: given.pop(field) for field in CUT if field in given}
+        wanted = _changed(options or EventOptions(), given, CUT)
         return events_of(self, source, wanted, name=name, **cut)
 
-    def analyse(self, source: Source, *, name: str | None = None, **changes: Any) -> Analysis:
+    def analyse(self, source: Source, *, name: str | None = None, **changes: Unpack[TagChanges]) -> Analysis:
         """Open a source and stream its windows; to be used in a `with` statement.
 
         Raises:
@@ -363,7 +373,7 @@ class Tagger:
         reader = open_audio(source, name=name, strict=options.strict)
         return Analysis(self, reader, options, options.plan)
 
-    def select(self, scores: NDArray[np.float32], **changes: Any) -> tuple[Tag, ...]:
+    def select(self, scores: NDArray[np.float32], **changes: Unpack[TagChanges]) -> tuple[Tag, ...]:
         """The tags that the options keep of (n_classes,) scores, best first.
 
         Raises:
@@ -380,7 +390,7 @@ class Tagger:
     # ------------------------------------------------------------------ many sources
 
     def tag_many(
-        self, sources: Iterable[Source], *, jobs: int | None = None, **changes: Any
+        self, sources: Iterable[Source], *, jobs: int | None = None, **changes: Unpack[TagChanges]
     ) -> Iterator[ClipResult | Failure]:
         """Tag sources; results come in order, one that fails gives a `Failure`, and the rest goes on.
 
@@ -414,7 +424,7 @@ class Tagger:
         return self._tag_each(sources, jobs, changes)
 
     def _tag_each(
-        self, sources: Iterable[Source], jobs: int, changes: dict[str, Any]
+        self, sources: Iterable[Source], jobs: int, changes: TagChanges
     ) -> Iterator[ClipResult | Failure]:
         if jobs <= 1:
             for source in sources:
@@ -428,7 +438,7 @@ class Tagger:
                 yield result
                 self._require_open()
 
-    def _tag_one(self, source: Source, changes: dict[str, Any]) -> list[ClipResult | Failure]:
+    def _tag_one(self, source: Source, changes: TagChanges) -> list[ClipResult | Failure]:
         """The results of a source, one for each of its channels that are wanted."""
         try:
             return list(self.tag_channels(source, **changes))
@@ -456,11 +466,11 @@ class Tagger:
         if self._is_closed:
             raise UsageError("the tagger is closed", hint="make another one")
 
-    def _with(self, changes: dict[str, Any]) -> TagOptions:
+    def _with(self, changes: TagChanges) -> TagOptions:
         self._require_open()
         return _changed(self.options, changes)
 
-    def _require_one_channel(self, changes: dict[str, Any]) -> None:
+    def _require_one_channel(self, changes: TagChanges) -> None:
         if self._with(changes).channel == "each":
             raise UsageError("one result is one channel", hint="Tagger.tag_channels gives one for each")
 
@@ -755,13 +765,13 @@ class Analysis:
         self._reader.close()
 
 
-def _changed(options: Options, changes: dict[str, Any], others: Sequence[str] = ()) -> Options:
+def _changed(options: Options, changes: Mapping[str, Any], others: Sequence[str] = ()) -> Options:
     """Options with other values; `others` are named in the error as well."""
-    try:
-        return dataclasses.replace(options, **changes) if changes else options
-    except TypeError as exc:
-        known = ", ".join([field.name for field in dataclasses.fields(options)] + list(others))
-        raise UsageError(f"no such option: {exc}", hint=f"there are {known}") from exc
+    known: list[str] = [field.name for field in dataclasses.fields(options)]
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"no option {name!r}", hint=nearest(name, [*known, *others]))
+    return dataclasses.replace(options, **changes) if changes else options
 
 
 def _model_names(model: Any) -> list[str]:

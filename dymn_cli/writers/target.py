@@ -52,6 +52,7 @@ __all__ = [
     "is_there",
     "open_target",
     "remove_target",
+    "require_distinct",
     "seekable_stream",
     "together",
 ]
@@ -445,6 +446,28 @@ def input_guard(*outs: str | None) -> Callable[..., None]:
                 raise UsageError(f"{out} is also an input", hint="write to another file")
 
     return check
+
+
+def require_distinct(*outs: str | None) -> None:
+    """Refuse two outputs of one name, of which the second would replace the first.
+
+    Args:
+        outs: files or URIs that are about to be written; None is none.
+
+    Raises:
+        UsageError: two are the same file; standard output, devices and pipes may be.
+    """
+    seen: dict[str, str] = {}
+    for out in outs:
+        if out is None or is_stdout(out):
+            continue
+        if not is_uri(out) and (path := Path(out)).exists() and not path.is_file():
+            continue
+        place = address_of(out) if is_uri(out) else os.path.realpath(out)
+        if place in seen:
+            names = " and ".join(dict.fromkeys((seen[place], out)))
+            raise UsageError(f"two outputs are the same file: {names}", hint="name a file for each")
+        seen[place] = out
 
 
 def _identity(name: str | None) -> object:

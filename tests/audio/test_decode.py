@@ -347,20 +347,17 @@ def test_a_double_beyond_float_is_refused_too(tmp_path: Path) -> None:
         drain(open_audio(path))
 
 
-@pytest.mark.parametrize(("rate_hz", "accepted"), [(999, False), (1_000, True), (768_000, True)])
+@pytest.mark.parametrize(
+    ("rate_hz", "accepted"), [(999, False), (1_000, True), (768_000, True), (768_001, False)]
+)
 def test_rates_from_1_to_768_khz(tmp_path: Path, rate_hz: int, accepted: bool) -> None:
     path = tmp_path / "rate.wav"
     soundfile.write(path, np.zeros(rate_hz // 10), rate_hz)
     if accepted:
         assert drain(open_audio(path)).duration_s == pytest.approx(0.1, rel=0.01)
     else:
-        with pytest.raises(CorruptAudioError, match="999 Hz"):
+        with pytest.raises(CorruptAudioError, match=f"{rate_hz} Hz"):
             open_audio(path)
-
-
-def test_a_rate_above_768_khz_is_refused() -> None:
-    with pytest.raises(CorruptAudioError, match="768001 Hz"):
-        open_audio((np.zeros(100_000), 768_001))
 
 
 def test_64_channels_and_not_one_more(tmp_path: Path) -> None:
@@ -471,6 +468,9 @@ def test_arrays_that_are_no_audio_are_refused() -> None:
     for rate in (44_100.5, "44100", None, -8_000, float("nan")):
         with pytest.raises(UsageError, match="whole number"):
             open_audio((np.zeros(8_000), rate))  # type: ignore[arg-type]
+    for rate in (0, 999, 768_001, 10**9):
+        with pytest.raises(UsageError, match=rf"sample rate of {rate} Hz, not between 1000 and 768000 Hz"):
+            open_audio((np.zeros(8_000), rate))
     with pytest.raises(UsageError, match=r"not ndarray$") as caught:
         open_audio((8_000, np.zeros(8_000)))  # type: ignore[arg-type]
     assert caught.value.hint == "(array, rate_hz)"

@@ -35,6 +35,14 @@ def test_a_folder_has_a_class_for_each_of_its_folders(tmp_path: Path) -> None:
     assert data.notes == ()
 
 
+def test_classes_that_differ_only_in_case_are_told(tmp_path: Path) -> None:
+    files(tmp_path, *(f"{n}.wav" for n in range(4)))
+    (tmp_path / "t.csv").write_text("file,label\n0.wav,digits\n1.wav,Digits\n2.wav,owl\n3.wav,digits\n")
+    data = read_table(tmp_path / "t.csv")
+    assert data.classes == ("Digits", "digits", "owl")
+    assert data.warnings == ('classes that differ only in case: "Digits" (1), "digits" (2)',)
+
+
 def test_parts_of_a_folder_are_its_split(tmp_path: Path) -> None:
     top = files(tmp_path, "train/dog/1.wav", "train/cat/2.wav", "test/dog/3.wav", "test/cat/4.wav")
     data = read_folder(top)

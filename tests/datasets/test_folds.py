@@ -141,3 +141,16 @@ def test_more_folds_than_recordings_are_refused() -> None:
 def test_classes_of_one_recording_each_cannot_be_judged() -> None:
     with pytest.raises(UsageError, match="no class has two recordings"):
         plan_of(data(LabelRow("a.wav", ("a",)), LabelRow("b.wav", ("b",))))
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 2}, {"holdout": 0.4}])
+def test_a_class_needs_two_groups(options: dict[str, float]) -> None:
+    grouped = data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), group="ab"[n % 2]) for n in range(6)))
+    with pytest.raises(UsageError, match="every class lies in a single group, so none can be held") as caught:
+        plan_of(grouped, **options)  # type: ignore[arg-type]
+    assert caught.value.hint == "a class needs at least two groups"
+
+
+def test_folds_of_the_data_that_are_its_classes_are_refused() -> None:
+    with pytest.raises(UsageError, match="no class is both learned from and held out, with the 2 folds"):
+        plan_of(data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), fold="ab"[n % 2]) for n in range(6))))

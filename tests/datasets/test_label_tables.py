@@ -56,10 +56,17 @@ def test_several_rows_of_a_file_are_joined(tmp_path: Path) -> None:
 
 
 def test_splits_have_many_names(tmp_path: Path) -> None:
-    names = ["training", "dev", "valid", "Validation", "eval", "TEST", "north"]
+    names = ["training", "dev", "valid", "Validation", "eval", "TEST"]
     rows = read(tmp_path, "file,label,split\n" + "".join(f"{n}.wav,x,{n}\n" for n in names)).rows
-    assert [row.split for row in rows] == ["train", "train", "val", "val", "test", "test", ""]
-    assert rows[-1].fold == "north"
+    assert [row.split for row in rows] == ["train", "train", "val", "val", "test", "test"]
+    rows = read(tmp_path, "file,label,split\na.wav,x,north\nb.wav,y,\nc.wav,y,south\n").rows
+    assert [(row.split, row.fold) for row in rows] == [("", "north"), ("", ""), ("", "south")]
+
+
+def test_a_misspelt_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 4: split 'tset' is none of train, val, test$") as caught:
+        read(tmp_path, "file,label,split\na.wav,x,train\nb.wav,y,\nc.wav,x,tset\nd.wav,y,train\n")
+    assert caught.value.hint == "folds belong in a column fold"
 
 
 def test_audioset(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def places(data: Dataset) -> dict[str, tuple[str, ...]]:
 def esc50(tmp_path: Path) -> Path:
     root = tmp_path / "unpacked/ESC-50-master"
     dog, other = ("1-100-A-0.wav", 1, "dog", 100), ("1-100-B-0.wav", 1, "dog", 100)
-    rows = [dog, other, ("2-7-A-36.wav", 2, "vacuum", 7)]
+    rows = [dog, other, ("2-7-A-36.wav", 2, "vacuum", 7), ("2-9-A-0.wav", 2, "dog", 9)]
     lines = [f"{name},{fold},0,{label},False,{source},A" for name, fold, label, source in rows]
     put(root / "meta/esc50.csv", "\n".join(["filename,fold,target,category,esc10,src_file,take", *lines, ""]))
     for name, *_ in rows:
@@ -39,10 +39,11 @@ def test_esc50_has_folds(esc50: Path) -> None:
     data = read_layout("esc50", esc50)
     assert places(data) == {
         "1-100-A-0.wav": ("1", "dog"), "1-100-B-0.wav": ("1", "dog"), "2-7-A-36.wav": ("2", "vacuum"),
+        "2-9-A-0.wav": ("2", "dog"),
     }  # fmt: skip
     assert (data.is_multilabel, data.classes) == (False, ("dog", "vacuum"))
     assert plan_of(data).words == "the 2 folds of the data"
-    assert len(read_layout("esc50", esc50.parent).examples) == 3  # the folder that it was unpacked into
+    assert len(read_layout("esc50", esc50.parent).examples) == 4  # the folder that it was unpacked into
 
 
 def test_fsd50k_has_three_parts_and_a_vocabulary(tmp_path: Path) -> None:

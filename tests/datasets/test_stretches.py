@@ -119,6 +119,18 @@ def test_a_decision_behind_the_end_is_told(tmp_path: Path) -> None:
     assert any("n.wav: it ends before 9 s, where a decision is" in note for note in data.notes)
 
 
+def test_a_stretch_that_ends_far_behind_the_end_is_told(tmp_path: Path) -> None:
+    recording(tmp_path / "n.wav", 4)
+    rows = [judged(1, 2, "Owl", True), judged(2, 4.9, "Dog", True)]
+    data = stretches_dataset("d.csv", rows, tmp_path / "cut", audio=str(tmp_path))
+    assert data.warnings == ()
+    rows += [judged(3, 999, "Owl", True), judged(3.5, 6, "Owl", True)]
+    data = stretches_dataset("d.csv", rows, tmp_path / "cut", audio=str(tmp_path))
+    (warning,) = data.warnings
+    assert warning.startswith("stretches that end after their recording, and are cut there: 2, the first is")
+    assert warning.endswith("n.wav, 3.000 - 999.000 s")
+
+
 def test_one_label_both_kept_and_rejected_is_enough(tmp_path: Path) -> None:
     recording(tmp_path / "n.wav")
     rows = [judged(1, 2, "Owl", True), judged(5, 6, "Owl", False)]

@@ -120,6 +120,14 @@ def test_several_results_are_parts_of_one(tmp_path: Path) -> None:
     assert table.sources == ("1.wav", "2.wav")
 
 
+def test_a_recording_is_in_one_result_only(tmp_path: Path) -> None:
+    csv, tsv = str(tmp_path / "1.csv"), str(tmp_path / "2.tsv")
+    Path(csv).write_text(f"{CSV_HEADER}\na.wav,mix,0.0,1.0,1,Dog,,0.5\n")
+    Path(tsv).write_text("b.wav\tmix\t0.0\t1.0\t1\tDog\t0.5\na.wav\tmix\t0.0\t1.0\t1\tDog\t0.5\n")
+    with pytest.raises(InputError, match=r"^a\.wav is in .*1\.csv and in .*2\.tsv$"):
+        read_scores([csv, tsv])
+
+
 def test_labels_of_ones_own_stand_by_name_or_as_in_the_matrix(tmp_path: Path) -> None:
     rows = [f"a.wav,mix,0.0,1.0,{n},{name},,0.{9 - n}" for n, name in enumerate(("owl 10", "owl 2", "Dog"))]
     (tmp_path / "long.csv").write_text("\n".join([CSV_HEADER, *rows]) + "\n")

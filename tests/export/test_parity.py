@@ -145,7 +145,7 @@ def test_a_wrong_weight_shows(reference: Reference, tiny: Weights) -> None:
         edit(model, "head.2.bias", lambda bias: bias + np.float32(0.01))
 
     off = compare(exported(tiny, biased), heard)
-    assert off.logit == pytest.approx(0.01, abs=1e-4)
+    assert off.logit == pytest.approx(0.01 / np.abs(heard[0].answer.logits).max(), rel=0.01)
     assert 0 < off.score <= 0.0026
     assert off.embedding == right.embedding
 
@@ -163,6 +163,34 @@ def test_a_wrong_weight_shows(reference: Reference, tiny: Weights) -> None:
         edit(model, "head.2.bias", lambda bias: bias * np.float32(np.nan))
 
     assert math.isnan(compare(exported(tiny, lost), heard).worst(("score",)))
+
+
+def test_large_logits_are_judged_by_the_largest_of_their_sound(tiny: Weights) -> None:
+    last = {key: tiny.tensors[key] * np.float32(20) for key in ("classifier.5.weight", "classifier.5.bias")}
+    large = replace(tiny, tensors={**tiny.tensors, **last})
+    heard = list(Reference(large).windows(demo_clips()[0].path))
+    largest = float(np.abs(heard[0].answer.logits).max())
+    assert largest > 20
+
+    def biased(model: onnx.ModelProto) -> None:
+        edit(model, "head.2.bias", lambda bias: bias + np.float32(0.01))
+
+    assert compare(exported(large, biased), heard).logit == pytest.approx(0.01 / largest, rel=0.01)
+
+
+def test_each_sound_of_a_batch_has_its_own_largest_logit(reference: Reference, tiny: Weights) -> None:
+    heard = next(one for one in reference.sounds(one_clip=False) if len(one.samples) == 3)
+    wanted = np.array([[300.0, 1.0], [0.5, 0.0], [2.0, -4.0]], np.float32)
+    got = wanted + np.array([[0.03, 0.0], [0.0, 2e-4], [0.0, -4e-4]], np.float32)
+    answer = heard.answer._replace(logits=wanted, frame_logits=None)
+
+    def file(samples: np.ndarray, mels: np.ndarray) -> tuple[np.ndarray, object]:
+        return 1 / (1 + np.exp(-got)), answer._replace(logits=got)
+
+    file.mels = lambda samples: None
+    assert compare(file, [replace(heard, answer=answer)]).logit == pytest.approx(2e-4, rel=0.01)
+    got[2] = math.nan
+    assert math.isnan(compare(file, [replace(heard, answer=answer)]).logit)
 
 
 def test_a_wrong_front_end_shows(reference: Reference, tiny: Weights) -> None:

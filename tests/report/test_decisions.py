@@ -35,6 +35,21 @@ def test_decisions_come_back(table: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("source,start_s,end_s,label,decision", "night.wav,12.34,15.6,Owl,keep"),
+        (
+            "source,channel,start_s,end_s,label,mid,score,mean_score,n_windows,decision",
+            "night.wav,mix,12.34,15.6,Owl,,,,,keep",
+        ),
+    ],
+)
+def test_a_table_of_ones_own_needs_few_columns(table: Path, header: str, row: str) -> None:
+    table.write_text(f"{header}\n{row}\n")
+    assert read_decisions(str(table)) == (Decision(("night.wav", "mix", 12340, 15600, "Owl"), "keep", "Owl"),)
+
+
 def test_as_true_events_without_what_is_rejected(table: Path) -> None:
     events = read_events([str(table)])
     labels = {name: [row.labels[0] for row in rows] for name, rows in events.rows.items()}
@@ -80,9 +95,9 @@ def test_a_decision_that_is_none_is_said_by_whoever_reads_it(table: Path, read) 
         ),
         (lambda text: text.replace("12.340", "noon"), r"line 2: 'noon' is not a time in seconds"),
         (lambda text: text.replace(",Owl,/m", ",,/m", 1), r"line 2: no label"),
-        (lambda text: text.replace("decision", "verdict"), r"no column decision"),
+        (lambda text: text.replace("decision", "verdict"), r"no column 'decision'"),
         (lambda text: text.replace('tweet"', "tweet"), r"not a table"),
-        (lambda text: "", r"no column source"),
+        (lambda text: "", r"no column 'source'"),
     ],
 )
 def test_a_table_that_is_none(table: Path, change, said: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ import pytest
 from dymn_cli.audio.frames import FramePlan
 from dymn_cli.audio.windows import WindowPlan
 from dymn_cli.errors import UsageError
-from dymn_cli.tagging.events import EventOptions
-from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.event_options import EventChanges
+from dymn_cli.tagging.events import CUT, EventOptions
+from dymn_cli.tagging.options import TagChanges, TagOptions
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
@@ -135,3 +139,37 @@ def test_so_are_those_of_events_and_of_cutting(make: Callable[[], object], said:
     with pytest.raises(UsageError) as caught:
         make()
     assert said in caught.value.message
+
+
+def test_keyword_arguments_are_typed_by_the_fields_of_the_options() -> None:
+    def fields(options: type) -> list[str]:
+        return [field.name for field in dataclasses.fields(options)]
+
+    assert list(TagChanges.__annotations__) == fields(TagOptions)
+    assert list(EventChanges.__annotations__) == [*fields(EventOptions), *CUT]
+    assert not TagChanges.__required_keys__ and not EventChanges.__required_keys__
+
+
+TYPED = """import numpy as np
+from dymn_cli import Tagger
+
+tagger = Tagger()
+tagger.tag("a.wav", top=3, labels=["Owl"], channel=0)
+tagger.tag((np.zeros(8), np.int64(32_000)))
+tagger.tag(([0.0, 1.0], 44_100))
+tagger.events("a.wav", on=0.2, window_s=5.0)
+tagger.tag("a.wav", topp=3)
+tagger.tag("a.wav", top="3")
+tagger.events("a.wav", top=3)
+"""
+
+
+@pytest.mark.slow
+def test_type_checkers_know_the_keyword_arguments(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    program = tmp_path / "program.py"
+    program.write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", program]
+    ran = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    errors = [line for line in ran.stdout.splitlines() if ": error: " in line]
+    assert [line.split(":")[1] for line in errors] == ["9", "10", "11"], ran.stdout + ran.stderr

@@ -364,12 +364,21 @@ def test_events_are_cut_as_the_call_or_the_tagger_or_the_command_says(
         assert backend.n_frames == [500] * 21  # 5 s every second, as `dymn events --method windows`
 
 
+def test_a_misspelt_option_is_told_the_nearest(tagger: Tagger) -> None:
+    with pytest.raises(UsageError, match=r"^no option 'topk'$") as caught:
+        tagger.tag("not there.wav", topk=3)
+    assert (caught.value.hint or "").startswith("nearest: top, ")
+    with pytest.raises(UsageError, match=r"^no option 'window'$") as caught:
+        tagger.events("not there.wav", window=5.0)
+    assert (caught.value.hint or "").startswith("nearest: window_s, ")
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ({"labels": ("no such sound",)}, "no such sound"),
         ({"thresholds": (("no such sound", 0.5),)}, "no such sound"),
-        ({"top": 3}, "no such option"),
+        ({"top": 3}, "no option 'top'"),
         ({"window_s": "10"}, "'10' is not a number"),
         ({"options": TagOptions()}, "options must be EventOptions"),
     ],

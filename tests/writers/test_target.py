@@ -12,8 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from dymn_cli.errors import OutputError
-from dymn_cli.writers.target import check_target, is_stdout, open_target, seekable_stream, together
+from dymn_cli.errors import OutputError, UsageError
+from dymn_cli.writers.target import (
+    check_target,
+    is_stdout,
+    open_target,
+    require_distinct,
+    seekable_stream,
+    together,
+)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="devices and permissions of POSIX")
 
@@ -442,3 +449,11 @@ def test_a_link_is_refused_where_none_is_to_be_followed(tmp_path: Path, is_there
     with pytest.raises(OutputError, match="a symbolic link"):
         open_target(str(tmp_path / "link"), force=True, follow=False)
     assert (tmp_path / "there").exists() == is_there
+
+
+def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    one, other = str(tmp_path / "a.csv"), str(tmp_path / "link" / "a.csv")
+    with pytest.raises(UsageError, match=r"the same file: .*a\.csv and .*link/a\.csv$"):
+        require_distinct(one, None, other)
+    require_distinct(one, str(tmp_path / "b.csv"), "-", "-", "/dev/null", "/dev/null", None, None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dymn_cli.errors import InputError
+from dymn_cli.errors import InputError, UsageError
 from dymn_cli.values import listed_labels, with_first
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
 
-__all__ = ["are_events", "evaluate_inputs", "recordings_in"]
+__all__ = ["are_events", "evaluate_inputs", "recordings_in", "require_finished"]
 
 
 def are_events(truth: str | None) -> bool:
@@ -43,6 +43,7 @@ def evaluate_inputs(
     *,
     ignore_unknown: bool,
     model: ModelOptions,
+    about_audio: Sequence[str] = (),
     messages: Messages,
 ) -> tuple[EventEvaluation, int]:
     """Judge finished events, or those of a model in recordings.
@@ -53,6 +54,7 @@ def evaluate_inputs(
         mapping: what its words mean.
         ignore_unknown: drop events whose label is none of the model's.
         model: finds the events in audio.
+        about_audio: options that were given for it.
         messages: writes messages.
 
     Returns:
@@ -60,15 +62,26 @@ def evaluate_inputs(
 
     Raises:
         InputError: something cannot be read, or nothing can be judged.
-        UsageError: an unknown label, or results and audio together.
+        UsageError: an unknown label, results beside audio, or options for audio where there is none.
     """
     from dymn_cli.evaluation.event_tables import read_events
     from dymn_cli.report.finished import are_results
 
     true_table = read_events([truth])
-    if are_results(inputs):
-        return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
-    return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
+    if not are_results(inputs):
+        return _of_audio(inputs, true_table, mapping, ignore_unknown, model, messages)
+    require_audio(about_audio, inputs)
+    return _of_results(inputs, true_table, mapping, ignore_unknown, messages)
+
+
+def require_audio(options: Sequence[str], results: Sequence[str]) -> None:
+    """Refuse options that say how audio is heard, as results were heard already.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if options:
+        raise UsageError(f"{options[0]} is about audio; {results[0]} is a finished result")
 
 
 def _of_results(
@@ -103,8 +116,7 @@ def _of_results(
         silent = pairing.without_source
         heard |= {name: Detections() for name in silent}
         durations += [_length_s(name, inputs[0]) for name in silent]
-    for note in _notes(truth, pairing, silent):
-        messages.note(note)
+    _tell(truth, pairing, silent, messages)
     duration_s = math.fsum(durations)
     if math.isnan(duration_s):
         messages.note("no PSDS: the result lacks the lengths of the recordings (json has them)")
@@ -170,8 +182,7 @@ def _of_audio(
         tagger.require_tags()
         truth = true_events(true_table, tagger.vocabulary, mapping=mapping, ignore_unknown=ignore_unknown)
         pairing = pair(truth, names)
-        for note in _notes(truth, pairing, ()):
-            messages.note(note)
+        _tell(truth, pairing, (), messages)
         wanted = EventOptions(labels=tagger.vocabulary.names)  # Silence too: the ground truth may have it
         heard: dict[str, Detections] = {}
         duration_s = 0.0
@@ -191,13 +202,15 @@ def _of_audio(
     return evaluate_events(truth, heard, duration_s=duration_s, curve=FROM_FRAMES), n_failed
 
 
-def _notes(truth: TrueEvents, pairing: Pairing, silent: Sequence[str]) -> Iterator[str]:
+def _tell(truth: TrueEvents, pairing: Pairing, silent: Sequence[str], messages: Messages) -> None:
+    """Say how truth and recordings fit together."""
     if pairing.without_truth:
-        yield f"recordings that are not in the truth, which are left out: {with_first(pairing.without_truth)}"
+        what = "recordings that are not in the truth, which are left out"
+        messages.note(f"{what}: {with_first(pairing.without_truth)}")
     if silent:
         what = "recordings of the truth that the result does not name, which count as without events"
-        yield f"{what}: {with_first(silent)}"
+        messages.note(f"{what}: {with_first(silent)}")
     elif pairing.without_source:
-        yield f"recordings of the truth without a result: {with_first(pairing.without_source)}"
+        messages.warning(f"recordings of the truth without a result: {with_first(pairing.without_source)}")
     if truth.ignored:
-        yield f"labels that are left out: {listed_labels(truth.ignored, 8)}"
+        messages.note(f"labels that are left out: {listed_labels(truth.ignored, 8)}")

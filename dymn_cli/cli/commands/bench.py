@@ -26,8 +26,10 @@ HELP = """Benchmark dymn on this machine.
 
 Measures each stage, the speed end to end with one worker and with several, start-up, memory, and what an hour
 costs in one long file. Everything is measured in rounds, one thing after the other in each; a figure is the
-median of the rounds, a ratio the median of their ratios. Takes about a minute; --baseline half as long again,
---long as long as the hours need. Close other programs: they slow it down, and the report says by how much.
+median of the rounds, a ratio the median of their ratios. Takes about a minute on a quiet machine; --baseline
+half as long again, --long as long as the hours need. Close other programs: they slow it down, and runs that
+they disturb are repeated, so that it may take several times as long. It says at the beginning and at the end
+how busy they keep the machine.
 In a pipe, tab-separated: part, what, format, workers, value, low, high, unit, goal, reached.
 Formats: table, tsv, json.
 """

@@ -147,15 +147,13 @@ def _train(
     listing: ListOptions,
     messages: Messages,
 ) -> None:
-    from dymn_cli.store.registry import resolve
     from dymn_cli.train.distill.data import load_teachers
     from dymn_cli.train.distill.run import DistillRun
     from dymn_cli.train.distill.student import initial_student
-    from dymn_cli.train.distill.teachers import LoadedModel, load_model
+    from dymn_cli.train.distill.teachers import LoadedModel
 
-    for name in models.compare:
-        resolve(name)  # a misspelt name is an error now and not after hours
     teachers = load_teachers(models.teacher, models.teacher_index, device, required=recipe.needs_teacher)
+    compared = _candidates(models.compare, teachers, device)  # a wrong one is an error now, not after hours
     student = initial_student(
         _config(models.student or ("dymn04" if models.init == "random" else None)),
         models.init,
@@ -187,7 +185,7 @@ def _train(
     if held_out is None:
         return
     trained = LoadedModel(run.header, sha256, run.network.eval())
-    candidates = {options.name: trained, **{name: load_model(name, device) for name in models.compare}}
+    candidates = {options.name: trained, **compared}
     if teachers.identity:
         _show(_measured(candidates, held_out), prepared, listing, messages)
     else:
@@ -333,10 +331,10 @@ def _evaluate(
 ) -> None:
     from dymn_cli.train.distill.data import load_teachers
     from dymn_cli.train.distill.recipe import built_in
-    from dymn_cli.train.distill.teachers import load_model
 
     teachers = load_teachers(models.teacher, models.teacher_index, device)
-    front_end = load_model(models.evaluate[0], device).header.front_end
+    candidates = _candidates([*models.evaluate, *models.compare], teachers, device)
+    front_end = candidates[models.evaluate[0]].header.front_end
     shares_front_end = teachers.live is not None and set(teachers.live.front_ends) == {front_end}
     if recipe.mixes is not None and not shares_front_end:
         recipe = built_in("paper")  # samples are kept, not log-mels
@@ -353,8 +351,25 @@ def _evaluate(
     held_out = prepared.context.held_out
     if held_out is None:
         raise UsageError("nothing is held out to measure on", hint="--holdout 0.1, or --split FILE")
-    candidates = {name: load_model(name, device) for name in (*models.evaluate, *models.compare)}
     _show(_measured(candidates, held_out), prepared, listing, messages)
+
+
+def _candidates(names: Sequence[str], teachers: TeacherSet, device: torch.device) -> dict[str, LoadedModel]:
+    """The models to measure beside the student.
+
+    Raises:
+        UsageError: an unknown name, or one has other classes than the teachers.
+        ModelError: one cannot be used.
+    """
+    from dymn_cli.train.distill.teachers import load_model
+
+    candidates = {name: load_model(name, device) for name in names}
+    for name, one in candidates.items():
+        if one.header.vocabulary.names != teachers.vocabulary.names:
+            raise UsageError(
+                f"{name} has other classes than {'the teachers' if teachers.identity else 'AudioSet'}"
+            )
+    return candidates
 
 
 def _measured(candidates: dict[str, LoadedModel], held_out: ValidationSet) -> dict[str, Agreement]:

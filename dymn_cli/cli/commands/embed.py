@@ -29,7 +29,7 @@ HELP = """Write embeddings of clips, windows or frames.
 
 An .npy file is a float32 matrix; emb.index.csv says what each row is, emb.meta.json what made it. Without
 --out, or a suffix in its name: a line of JSON per row. With --out-dir: .npy files. Formats: npy, jsonl, csv,
-tsv.
+tsv, parquet.
 
 A frame is a moment and what surrounds it: there is one for every --hop from 0 to the end of the source, and
 each has a --window of its own around it (the source is mirrored at its ends). start_s and end_s of a row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate_inputs(
     *,
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -110,6 +112,7 @@ def evaluate_inputs(
 ) -> None:
     """Evaluate the inputs."""
     from dymn_cli.cli.batch_run import judge_events
+    from dymn_cli.cli.options.requirements import typed_options
     from dymn_cli.cli.terminal.tables import write_listing
     from dymn_cli.cli.views import evaluation as evaluation_view
     from dymn_cli.cli.views.event_evaluation import write_event_evaluation
@@ -130,6 +133,7 @@ def evaluate_inputs(
     if gone is not None:
         raise AudioNotFoundError(f"{gone}: no such file")
     mapping = read_label_map(label_map) if label_map is not None else {}
+    about_audio = typed_options(context, [*(part.name for part in dataclasses.fields(ModelOptions)), "jobs"])
     if truth is not None and dataset is None and judge_events.are_events(truth):
         for option, value in (
             ("--part", part),
@@ -140,7 +144,13 @@ def evaluate_inputs(
             if value is not None:
                 raise UsageError(f"{option} is about whole recordings, and {truth} is about events")
         events, n_failed = judge_events.evaluate_inputs(
-            inputs, truth, mapping, ignore_unknown=ignore_unknown, model=model, messages=messages
+            inputs,
+            truth,
+            mapping,
+            ignore_unknown=ignore_unknown,
+            model=model,
+            about_audio=about_audio,
+            messages=messages,
         )
         write_event_evaluation(events, output, form, messages)
         evaluation_view.end_with(n_failed, events.n_recordings)
@@ -153,6 +163,7 @@ def evaluate_inputs(
     for note in ground_truth.notes:
         messages.note(note)
     if dataset is None and are_results(inputs):
+        judge_events.require_audio(about_audio, inputs)
         scores, vocabulary, matched, n_failed = _of_results(
             inputs, ground_truth, mapping, ignore_unknown, messages
         )
@@ -169,6 +180,8 @@ def evaluate_inputs(
         )
     for note in _notes(matched):
         messages.note(note)
+    if matched.without_recording:
+        messages.warning(f"recordings of the truth without scores: {with_first(matched.without_recording)}")
     evaluation = evaluate(
         scores,
         matched.truth,
@@ -283,8 +296,6 @@ def _notes(matched: Matched) -> list[str]:
     if matched.without_truth:
         what = "recordings that are not in the truth, which are left out"
         notes.append(f"{what}: {with_first(matched.without_truth)}")
-    if matched.without_recording:
-        notes.append(f"recordings of the truth without scores: {with_first(matched.without_recording)}")
     if matched.ignored:
         notes.append(f"labels that are left out: {listed_labels(matched.ignored, 8)}")
     if matched.n_dropped:

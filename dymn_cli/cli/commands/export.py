@@ -49,11 +49,11 @@ which dymn events asks for; it costs about a tenth more time.
 loaded, so it is as fast as before.
 
 Prints the parity report: the largest differences from PyTorch on synthetic sounds, on the clips of dymn demo
-and on yours. Nothing is written and the exit code is 4 if they exceed 1e-4 for logits, scores, embedding
-(relative to its largest value), frame logits (likewise) and frame scores; with a front end, 1e-4 for scores
-and 5e-5 for log-mels of the demo clips (5e-3 for an fmn, whose floor is lower); 0.01 for scores with --fp16
-and 0.05 with --int8. The same if another class comes out on top although PyTorch scores the two further apart
-than that.
+and on yours. Nothing is written and the exit code is 4 if they exceed 1e-4 for logits (relative to the
+largest of the same sound, at least 1), scores, embedding (relative to its largest value), frame logits (as
+logits) and frame scores; with a front end, 1e-4 for scores and 5e-5 for log-mels of the demo clips (5e-3 for
+an fmn, whose floor is lower); 0.01 for scores with --fp16 and 0.05 with --int8. The same if another class
+comes out on top although PyTorch scores the two further apart than that.
 
 In a pipe, tab-separated: signals, n_frames, logit, score, embedding, log_mel, n_windows, n_same_top,
 frame_logit, frame_score. Formats: table, tsv, json. Needs: pip install 'dymn[export]'.

@@ -59,13 +59,15 @@ Recordings are held out in turn, by the folds or the split of the data, else by 
 figures are about them. The final model learns from all recordings, unless the data have a split or --holdout
 is given. Early stopping and penalties are chosen on recordings held out for that alone.
 
-Beside my.safetensors: my.thresholds.csv (for dymn tag --thresholds) and my.log.json (settings, figures by
-class and fold, confusions). On standard output: the figures by class, as dymn eval prints them.
+Beside my.safetensors: my.thresholds.csv (for dymn tag --thresholds; 0.5 for a class that could not be judged)
+and my.log.json (settings, figures by class and fold, confusions). On standard output: the figures by class,
+as dymn eval prints them.
 """
 
 MEASURES = {"map": "mAP {:.2f}", "accuracy": "{:.0%} right"}
 DATA_PANEL = "Data"
 FEW = 5  # recordings of a class, below which its figures mean little
+UNJUDGED_THRESHOLD = 0.5  # of a class that is not judged: without any, it would be in every result
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,10 @@ def finetune(
         messages.note(f"{trained.plan.words}: {evaluation_view.figures(evaluation)}")
     thin = [one.label for one in evaluation.classes if one.n_positive < FEW] + list(evaluation.without)
     if thin:
-        messages.note(f"too few recordings to judge these classes: {listed_labels(thin, 6)}")
+        text = f"too few recordings to judge these classes: {listed_labels(thin, 6)}"
+        if evaluation.without:
+            text += f"; the threshold of {listed_labels(evaluation.without, 6)} is {UNJUDGED_THRESHOLD:g}"
+        messages.note(text)
     messages.note(f"{out}: {counted(len(dataset.classes), 'class')}; dymn tag -m {shlex.quote(out)} clip.wav")
     evaluation_view.end_with(n_failed, len(trained.dataset.examples))
 
@@ -310,6 +315,8 @@ def _say(dataset: Dataset, messages: Messages) -> None:
     messages.note(f"{dataset.name}: {size}, {kind}")
     for note in dataset.notes:
         messages.note(note)
+    for warning in dataset.warnings:
+        messages.warning(warning)
     if dataset.missing:
         messages.warning(f"recordings that have labels and are not there: {with_first(dataset.missing)}")
 
@@ -444,8 +451,17 @@ def _write(trained: Trained, evaluation: Evaluation, places: _Places, *, force: 
     )
     with together(model, thresholds, log):
         sha256 = write_weights(model.stream, trained.header, trained.tensors)
-        thresholds.stream.write(thresholds_csv(evaluation.thresholds))
+        thresholds.stream.write(thresholds_csv(_thresholds(trained.dataset, evaluation)))
         document = trained.document(evaluation, version=__version__, sha256=sha256)
         text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
         log.stream.write(f"{text}\n".encode())
     return document
+
+
+def _thresholds(dataset: Dataset, evaluation: Evaluation) -> list[tuple[str, str, float]]:
+    """(mid, label, threshold) of every class."""
+    chosen = {label: value for _, label, value in evaluation.thresholds}
+    return [
+        (mid, label, chosen.get(label, UNJUDGED_THRESHOLD))
+        for mid, label in zip(dataset.mids, dataset.classes, strict=True)
+    ]

@@ -19,10 +19,12 @@ HELP = """Print the JSON Schema (draft 2020-12) of the JSON that dymn writes.
   dymn schema clip > clip.schema.json
   dymn schema events
 
-clip: an object of dymn tag; events: of dymn events; embedding: of dymn embed; search: of dymn search;
-duplicates: of dymn duplicates; info: of dymn info; error: a source that failed, in all of them; meta: the
-.meta.json beside csv, tsv, npy and parquet files. The field schema of an object says which of them it is, as
-in dymn.clip/1; changes within that number only add fields.
+clip: an object of dymn tag; events: of dymn events; embedding: of dymn embed; live: of dymn listen;
+search: of dymn search; duplicates: of dymn duplicates; info: of dymn info; error: a source that failed, in
+all of them; meta: the .meta.json beside csv, tsv, npy and parquet files. The field schema of an object
+says which of them it is, as in dymn.clip/1; changes within that number only add fields. This also holds
+for the JSON of other commands, such as dymn.eval/1, dymn.finetune/1 and dymn.labels/1, which no schema
+here describes.
 """
 
 
@@ -32,7 +34,9 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(
-    name: Annotated[str, arg("NAME", "clip, events, embedding, search, duplicates, info, error or meta.")],
+    name: Annotated[
+        str, arg("NAME", "clip, events, embedding, live, search, duplicates, info, error or meta.")
+    ],
     *,
     messages: Messages,
 ) -> None:

@@ -8,9 +8,11 @@ from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from dymn_cli.cli.options.command import Command
 
-__all__ = ["require_one_model", "require_values"]
+__all__ = ["require_one_model", "require_values", "typed_options"]
 
 
 def require_values(command: Command, ctx: Any) -> None:
@@ -38,3 +40,12 @@ def require_one_model(command: Command, ctx: Any, words: list[str]) -> None:
     n_given = sum(parameter.name == "model" and not parameter.multiple for parameter in given)
     if n_given > 1:
         raise UsageError(f"{ctx.command_path} takes one model, not {n_given}", hint="give -m once")
+
+
+def typed_options(ctx: Any, names: Collection[str]) -> list[str]:
+    """The options among these parameters that the command line sets; the environment may set others."""
+    return [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in names and ctx.get_parameter_source(parameter.name).name == "COMMANDLINE"
+    ]

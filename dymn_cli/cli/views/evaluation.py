@@ -117,13 +117,14 @@ def check_outputs(*outs: str | None, inputs: Iterable[str | None] = (), force: b
     """Say before any work is done that a file could not be written.
 
     Raises:
-        UsageError: it is also an input.
+        UsageError: it is also an input, or another output.
         OutputError: it exists, or its folder cannot be written to.
     """
     from dymn_cli.writers import check_target
-    from dymn_cli.writers.target import input_guard, is_stdout
+    from dymn_cli.writers.target import input_guard, is_stdout, require_distinct
 
     input_guard(*outs)(*inputs)
+    require_distinct(*outs)
     for out in outs:
         if out is not None and not is_stdout(out):
             check_target(out, force=force)

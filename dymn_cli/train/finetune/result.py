@@ -57,18 +57,15 @@ class Trained:
         if fold is not None:
             rows &= self.plan.part == fold
         names = list(zip(self.dataset.mids, self.dataset.classes, strict=True))
-        targets, known = self.dataset.targets()[rows], self.dataset.known()[rows]
+        targets, known = self.dataset.targets(), self.dataset.known()
         return evaluate(
-            self.held_out[rows], targets, names, known=known, judged=self._learnable(), precision=precision
+            self.held_out[rows],
+            targets[rows],
+            names,
+            known=known[rows],
+            judged=self.plan.learnable(targets),
+            precision=precision,
         )
-
-    def _learnable(self) -> NDArray[np.bool_]:
-        """(n_classes,) which classes were in the training set of each fold that holds them out."""
-        targets = self.dataset.targets()
-        folds = range(self.plan.n_folds)
-        learned = np.stack([targets[self.plan.learned(fold)].any(axis=0) for fold in folds])
-        held = np.stack([targets[self.plan.held_out(fold)].any(axis=0) for fold in folds])
-        return np.asarray((learned | ~held).all(axis=0))
 
     def document(self, evaluation: Evaluation, *, version: str, sha256: str) -> dict[str, Any]:
         """The JSON log: where the model comes from, and how good it is.
@@ -88,7 +85,7 @@ class Trained:
                 "task": "many" if self.dataset.is_multilabel else "one",
                 "classes": dict(zip(self.dataset.classes, counts, strict=True)),
                 "missing": len(self.dataset.missing),
-                "notes": list(self.dataset.notes),
+                "notes": [*self.dataset.notes, *self.dataset.warnings],
             },
             "plan": self.plan.words,
             "training": self.log,

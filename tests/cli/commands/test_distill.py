@@ -252,6 +252,8 @@ def test_a_student_learns_frames_for_some_seconds_and_goes_on_later(
         (["-o", "s.safetensors", "--device", "gpu"], 2, "no device 'gpu'"),
         (["-o", "s.safetensors", "--split", "none.json"], 3, "none.json: no such file"),
         (["--evaluate", "none.safetensors"], 4, "none.safetensors: no such file"),
+        (["--evaluate", "dymn04_kd"], 2, "dymn04_kd has other classes than the teachers"),
+        (["-o", "s.safetensors", "--compare", "dymn04_kd"], 2, "has other classes than the teachers"),
     ],
 )
 def test_mistakes_get_a_sentence(

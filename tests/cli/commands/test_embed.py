@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dymn_cli.writers import EMBEDDING_FORMATS
+
 CAT, HORSE, DUCK = 81, 87, 104  # as AudioSet numbers them
 
 Record = Callable[..., str]
@@ -22,6 +24,11 @@ Fake = Callable[..., Any]
 def zoo(record: Record) -> str:
     """25 s: ten of a cat, eight of a horse, seven of a duck."""
     return record("zoo.wav", (CAT, 10), (HORSE, 8), (DUCK, 7))
+
+
+def test_help_names_every_format(fake: Fake) -> None:
+    described = " ".join(fake("embed", "--help").out.split())
+    assert f"Formats: {', '.join(EMBEDDING_FORMATS)}." in described
 
 
 def index_of(dymn: Any, name: str) -> list[dict[str, str]]:

@@ -53,6 +53,13 @@ def test_no_output_replaces_the_ground_truth(option: str, fake: Fake, dymn: Any,
     assert "truth.csv is also an input" in ran.err
 
 
+def test_two_outputs_are_two_files(fake: Fake, dymn: Any, truth: str) -> None:
+    ran = fake("eval", "sounds", "--truth", truth, "-o", "zz.csv", "--write-thresholds", "./zz.csv")
+    assert ran.returncode == 2
+    assert "two outputs are the same file: zz.csv and ./zz.csv" in ran.err
+    assert not (dymn.cwd / "zz.csv").exists()
+
+
 def test_audio_is_tagged_and_judged(fake: Fake, truth: str) -> None:
     ran = fake("eval", "sounds", "--truth", truth, "-f", "csv")
     assert ran.returncode == 0, ran.err
@@ -96,6 +103,22 @@ def test_a_finished_result_gives_the_same_figures(fake: Fake, truth: str, option
     assert {c["label"]: c["threshold"] for c in second["classes"]} == {
         c["label"]: c["threshold"] for c in first["classes"]
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "spelled"),
+    [(["--model", "none"], "-m"), (["--device", "auto"], "--device"), (["-j", "2"], "-j")],
+)
+def test_a_finished_result_takes_no_options_of_audio(
+    fake: Fake, truth: str, options: list[str], spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fake("tag", "sounds", "-o", "tags.csv", "-k", 0).returncode == 0
+    ran = fake("eval", "tags.csv", "--truth", truth, *options)
+    assert ran.returncode == 2
+    assert f"{spelled} is about audio; tags.csv is a finished result" in ran.err
+    for variable, value in (("MODEL", "none"), ("DEVICE", "cuda"), ("JOBS", "2")):
+        monkeypatch.setenv(f"DYMN_{variable}", value)
+    assert fake("eval", "tags.csv", "--truth", truth).returncode == 0
 
 
 def test_a_result_that_was_cut_is_said_to_be_rough(fake: Fake, truth: str) -> None:
@@ -170,7 +193,7 @@ def test_what_is_on_one_side_only_is_told(fake: Fake, truth: str, dymn: Any, rec
     assert (
         "recordings that are not in the truth, which are left out: 1, the first is sounds/more.wav" in ran.err
     )
-    assert "recordings of the truth without scores: 1, the first is gone.wav" in ran.err
+    assert "warning: recordings of the truth without scores: 1, the first is gone.wav" in ran.err
 
 
 def test_broken_recordings_cost_only_themselves(fake: Fake, truth: str, dymn: Any) -> None:

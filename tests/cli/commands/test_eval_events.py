@@ -93,6 +93,12 @@ def test_what_is_about_whole_recordings_is_refused(fake: Fake, files: Path, opti
     assert f"{options[0]} is about whole recordings" in ran.err
 
 
+def test_finished_events_take_no_options_of_audio(fake: Fake, files: Path) -> None:
+    ran = fake("eval", "events.csv", "--truth", "truth.tsv", "-m", "none")
+    assert (ran.returncode, ran.out) == (2, "")
+    assert "-m is about audio; events.csv is a finished result" in ran.err
+
+
 def test_tags_are_no_events(fake: Fake, files: Path) -> None:
     (files / "tags.csv").write_text("source,channel,start_s,end_s,rank,label,mid,score\n")
     ran = fake("eval", "tags.csv", "--truth", "truth.tsv")
@@ -106,10 +112,11 @@ def test_events_of_audio_are_found_and_judged_at_all_thresholds(
     dog, moo = (Vocabulary.audioset()[band].name for band in (72, 87))
     record("takes/farm.wav", (72, 8), (87, 6))
     (dymn.cwd / "takes" / "broken.wav").write_bytes(b"RIFF")
-    rows = f"farm.wav\t0\t8\t{dog}\nfarm.wav\t8\t14\t{moo}\nbroken.wav\t0\t1\t{dog}\n"
+    rows = f"farm.wav\t0\t8\t{dog}\nfarm.wav\t8\t14\t{moo}\nbroken.wav\t0\t1\t{dog}\ngone.wav\t0\t1\t{dog}\n"
     (dymn.cwd / "truth.tsv").write_text(f"filename\tonset\toffset\tevent_label\n{rows}")
     ran = fake("eval", "takes", "--truth", "truth.tsv", "-f", "json")
     assert ran.returncode == 6, ran.err
+    assert "warning: recordings of the truth without a result: 1, the first is gone.wav" in ran.err
     document = json.loads(ran.out)
     assert (document["n_recordings"], document["duration_s"]) == (1, 14.0)
     assert document["psds_from"] == "frame scores"

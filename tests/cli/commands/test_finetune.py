@@ -35,6 +35,26 @@ def home(fake: Fake, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     return folder
 
 
+def test_classes_that_differ_only_in_case_are_told(in_process: Any, home: Path, sounds: str) -> None:
+    rows = "".join(f"{label}/{n}.wav,{label}\n" for label in BANDS for n in range(4))
+    (in_process.cwd / "sounds/t.csv").write_text("file,label\n" + rows.replace("3.wav,mid", "3.wav,Mid"))
+    ran = in_process("finetune", "sounds/t.csv", "-o", "my.safetensors", "--head-only")
+    assert ran.returncode == 0, ran.err
+    assert 'warning: classes that differ only in case: "Mid" (1), "mid" (3)' in ran.err
+
+
+def test_a_class_that_is_not_judged_has_a_threshold_too(
+    in_process: Any, home: Path, sounds: str, record: Record
+) -> None:
+    record("sounds/rare/0.wav", (60, 0.5))
+    ran = in_process("finetune", sounds, "-o", "my.safetensors", "--head-only")
+    assert ran.returncode == 0, ran.err
+    assert '"rare"; the threshold of "rare" is 0.5' in ran.err
+    rows = (in_process.cwd / "my.thresholds.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows] == ["label", "high", "low", "mid", "rare"]
+    assert rows[-1] == ",rare,0.5"
+
+
 def test_a_folder_becomes_a_tagger(dymn: Any, in_process: Any, sounds: str, record: Record) -> None:
     ran = dymn("finetune", sounds, "-o", "my.safetensors", "--head-only", "--header")
     assert ran.returncode == 0, ran.err

@@ -60,6 +60,11 @@ def test_a_schema_is_one_and_is_printed(fake: Fake, name: str) -> None:
     assert json.loads(fake("schema", f"dymn.{name}/1").out) == printed
 
 
+def test_help_names_every_schema(fake: Fake) -> None:
+    described = " ".join(fake("schema", "--help").out.split())
+    assert all(f" {name}: " in described for name in SCHEMAS)
+
+
 def test_a_name_that_is_none_gets_the_nearest(fake: Fake) -> None:
     ran = fake("schema", "clips")
     assert (ran.returncode, ran.out) == (2, "")

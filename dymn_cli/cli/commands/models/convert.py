@@ -84,8 +84,10 @@ def convert(
     messages: Messages,
 ) -> None:
     """Convert, test, and put where it is wanted."""
-    if (name is None) == (out is None):
+    if name is None and out is None:
         raise UsageError("no place for the model", hint="give either --name NAME or -o FILE.safetensors")
+    if name is not None and out is not None:
+        raise UsageError("--name and --out exclude each other", hint="give one of them")
     from dymn_cli.store.registry import require_file
 
     source = Path(file)

@@ -131,7 +131,7 @@ def test_a_checkpoint_that_wants_more_than_tensors_is_refused_by_name(models, fo
     ("arguments", "code", "words"),
     [
         (["best.pt"], 2, "no place for the model"),
-        (["best.pt", "--name", "x", "-o", "x.safetensors"], 2, "give either --name NAME or -o FILE"),
+        (["best.pt", "--name", "x", "-o", "x.safetensors"], 2, "--name and --out exclude each other"),
         (["best.pt", "--name", "mn04_as"], 2, "the name of a published model"),
         (["best.pt", "--name", "dymn04_kd"], 2, "the name of a published model"),
         (["best.pt", "--name", "../x"], 2, "cannot be the name"),
