@@ -87,7 +87,7 @@ def plan_of(
     targets = dataset.targets()
     if (plan.learnable(targets) & targets[plan.part >= 0].any(axis=0)).any():
         return plan
-    groups = np.array(_groups(dataset))
+    groups = np.array(groups_of(dataset))
     if all(len(set(groups[column])) < 2 for column in targets.T):
         raise UsageError(
             f"{dataset.name}: every class lies in a single group, so none can be held out",

@@ -34,7 +34,7 @@ from dymn_cli.errors import DymnError, OutputError, UsageError, WeightsMissingEr
 from dymn_cli.store import download as download_module
 from dymn_cli.store.download import Patience, check_address, download, forget, is_offline, shown
 
-DATA = b"PK" + os.urandom(299_998)  # a page begins with "<", which one in 256 random files would
+DATA = b"PK" + os.urandom(299_996) + b"PK"  # a page begins with "<", as one in 256 random files would
 QUICK = Patience(timeout_s=5.0, waits_s=(0.0, 0.0, 0.0))
 
 

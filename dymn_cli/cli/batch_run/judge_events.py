@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dymn_cli.evaluation.event_tables import EventTable
     from dymn_cli.evaluation.ground_truth import LabelMap
 
-__all__ = ["are_events", "evaluate_inputs", "recordings_in", "require_finished"]
+__all__ = ["are_events", "evaluate_inputs", "recordings_in", "require_audio"]
 
 
 def are_events(truth: str | None) -> bool:
