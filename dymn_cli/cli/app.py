@@ -65,7 +65,7 @@ EPILOG = """Environment: DYMN_MODEL, DYMN_BACKEND, DYMN_DEVICE and DYMN_JOBS set
 folder of pulled models, DYMN_MIRROR the address they come from; DYMN_OFFLINE=1 forbids the network;
 DYMN_CACHE_GB limits the decoded audio that training keeps; DYMN_DEBUG=1 shows traces; NO_COLOR and
 FORCE_COLOR are respected. Exit codes: 0 done, 1 the answer is no, 2 usage, 3 input, 4 model, 5 output, 6
-some inputs failed, 70 a bug, 130 interrupted."""
+some inputs failed, 70 a bug, 130 interrupted, 143 terminated."""
 
 
 GROUPS = {

@@ -90,8 +90,8 @@ def plan_of(
     groups = np.array(groups_of(dataset))
     if all(len(set(groups[column])) < 2 for column in targets.T):
         raise UsageError(
-            f"{dataset.name}: every class lies in a single group, so none can be held out",
-            hint="a class needs at least two groups",
+            f"{dataset.name}: every class is of one recording or group alone, so none can be held out",
+            hint="a class needs two: one to learn from, and one to evaluate on",
         )
     raise UsageError(
         f"{dataset.name}: no class is both learned from and held out, with {plan.words}",

@@ -47,7 +47,7 @@ EXTRAS = {
     "watchfiles": "dymn watch",
     "pyarrow": "-f parquet",
     "h5py": "AudioSet and teachers' logits in HDF5",
-    "matplotlib": "the pictures of dymn eval",
+    "matplotlib": "dymn plot and the pictures of dymn eval",
     "usearch": "dymn search in millions of rows",
     "ray": "--engine ray: clusters",
 }

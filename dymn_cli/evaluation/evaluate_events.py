@@ -234,6 +234,8 @@ def true_events(
         InputError: no event is left, or a word is not UTF-8.
     """
     rows = [row for own in table.rows.values() for row in own]
+    if not rows:
+        raise InputError(f"{table.name}: no events in it, or none that is kept")
     for row in rows:
         require_utf8(row.labels[0], table.name)
     meant, unknown = labels_meant(rows, vocabulary, mapping or {})

@@ -171,7 +171,7 @@ def _matrix(axes: Axes, evaluation: Evaluation) -> None:
                 )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"Accuracy {evaluation.accuracy_among:.1%}", fontsize=10)
+    axes.set_title(f"Accuracy among these classes {evaluation.accuracy_among:.1%}", fontsize=10)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)

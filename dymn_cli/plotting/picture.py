@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "check_picture", "save_picture"]
 
 PICTURES = ("png", "svg", "pdf")
+WIDE_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "IPAGothic", "Hiragino Sans", "PingFang SC",
+    "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS",
+)  # fmt: skip
+"""Fonts with Chinese, Japanese and Korean letters, which matplotlib's own lacks; those installed are used."""
 
 
 def check_picture(out: str) -> None:
@@ -61,6 +66,7 @@ def save_picture(out: str, draw: Callable[[], Figure], *, force: bool = False, d
         {
             "svg.hashsalt": "dymn",  # names of its parts, else drawn by lot
             "font.size": 9,
+            "font.family": ["sans-serif", *_installed(WIDE_FONTS)],
             "axes.axisbelow": True,
             "text.parse_math": False,  # a label with two dollar signs is no formula
         }
@@ -74,6 +80,13 @@ def save_picture(out: str, draw: Callable[[], Figure], *, force: bool = False, d
         draw().savefig(picture, format=kind, dpi=dpi, metadata=metadata[kind])
     with open_target(out, force=force) as target:
         target.stream.write(picture.getvalue())
+
+
+def _installed(fonts: Sequence[str]) -> list[str]:
+    from matplotlib.font_manager import fontManager
+
+    known = {font.name for font in fontManager.ttflist}
+    return [name for name in fonts if name in known]
 
 
 def _format(out: str) -> str:

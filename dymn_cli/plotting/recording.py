@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
 
 from dymn_cli.frontend.melbank import MEL_BREAK_HZ, MEL_FACTOR
 from dymn_cli.writers.spelling import visible
@@ -195,4 +196,4 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 def _short(text: str, most: int = LONGEST_NAME) -> str:
     shown = visible(text)
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    return shown if cell_len(shown) <= most else f"{set_cell_size(shown, most - 1).rstrip()}…"

@@ -155,7 +155,7 @@ def read_spectrogram(
         columns.add(frames)
     if n_samples < MIN_STRETCH_S * RATE_HZ:
         raise InputError(
-            f"{source}: {n_samples / RATE_HZ:.2f} s from {start_s:g} s on are too few for a picture"
+            f"{source}: {n_samples / RATE_HZ:.2f} s from {start_s:g} s on is too short for a picture"
         )
     mels, n_joined = columns.result()
     config = log_mel.config

@@ -146,9 +146,9 @@ def test_classes_of_one_recording_each_cannot_be_judged() -> None:
 @pytest.mark.parametrize("options", [{}, {"folds": 2}, {"holdout": 0.4}])
 def test_a_class_needs_two_groups(options: dict[str, float]) -> None:
     grouped = data(*(LabelRow(f"{n}.wav", ("ab"[n % 2],), group="ab"[n % 2]) for n in range(6)))
-    with pytest.raises(UsageError, match="every class lies in a single group, so none can be held") as caught:
+    with pytest.raises(UsageError, match="every class is of one recording or group alone") as caught:
         plan_of(grouped, **options)  # type: ignore[arg-type]
-    assert caught.value.hint == "a class needs at least two groups"
+    assert caught.value.hint == "a class needs two: one to learn from, and one to evaluate on"
 
 
 def test_folds_of_the_data_that_are_its_classes_are_refused() -> None:

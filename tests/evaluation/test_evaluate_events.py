@@ -86,6 +86,8 @@ def test_words_of_the_truth_are_matched_mapped_or_left_out() -> None:
     assert truth.ignored == ("tractor",)
     with pytest.raises(InputError, match="no event whose label the model has"):
         true_events(table({"a": [event(5, 6, "tractor")]}), WORDS, ignore_unknown=True)
+    with pytest.raises(InputError, match="no events in it, or none that is kept"):
+        true_events(table({"a": []}), WORDS)
 
 
 def test_words_of_the_truth_that_are_no_utf8_are_refused() -> None:

@@ -38,7 +38,7 @@ def test_a_stretch_is_cut_out_to_the_sample() -> None:
     assert (found.start_s, found.end_s) == (1.25, 3.5)
 
 
-@pytest.mark.parametrize(("start_s", "said"), [(5.0, "it ends at 5.0 s"), (4.95, "too few for a picture")])
+@pytest.mark.parametrize(("start_s", "said"), [(5.0, "it ends at 5.0 s"), (4.95, "too short for a picture")])
 def test_a_stretch_beyond_the_end_is_refused(start_s: float, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_spectrogram((noise(5), RATE_HZ), start_s=start_s)

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     source: Annotated[str, arg("RESULT", "The result, or - for standard input.")],
-    target: Annotated[str | None, arg("[OUT]", "The file to write; its suffix is its format.")] = None,
+    target: Annotated[str | None, arg("OUT", "The file to write; its suffix is its format.")] = None,
     *,
     filters: FilterOptions,
     top: Annotated[

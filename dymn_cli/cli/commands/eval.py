@@ -47,10 +47,11 @@ it again takes no time.
 
 Events: the truth has a start and an end for each event. It is a table with the columns filename, onset,
 offset and event_label, Audacity label tracks (a folder, each named as its recording), a Raven selection
-table, or any result of dymn events; INPUT is audio, or such a result. Per class: event-based F1 (onsets
-within 200 ms, offsets within 200 ms or a fifth of the length), intersection-based F1 (a half), and PSDS1 and
-PSDS2 as in DCASE. PSDS covers all thresholds: from audio by the scores of frames; from a result by the scores
-of its events alone, so make it with a low --on.
+table, the decisions of a report (source, start_s, end_s, label, decision), or any result of dymn events.
+INPUT is audio, or a result of dymn events. Per class: event-based F1 (onsets within 200 ms, offsets within
+200 ms or a fifth of the length), intersection-based F1 (a half), and PSDS1 and PSDS2 as in DCASE. PSDS covers
+all thresholds: from audio by the scores of frames; from a result by the scores of its events alone, so make
+it with a low -t.
 """
 
 TRUTH = "Ground truth"
@@ -67,7 +68,7 @@ def evaluate_inputs(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="Files and folders, or results of dymn tag.", show_default=False
+            metavar="INPUT", help="Files and folders, or results of tag or events.", show_default=False
         ),
     ],
     truth: Annotated[

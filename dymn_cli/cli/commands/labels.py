@@ -31,7 +31,8 @@ HELP = """Search the labels, or show them as a list or a tree.
   dymn labels bark
   dymn labels Animal --tree
 
-Exit code 1: nothing found. Options elsewhere take a name in any case, an id or a slug.
+Exit code 1: nothing found. Options elsewhere take a name in any case, an id, a slug, or a word that
+only one label contains.
 In a pipe, tab-separated: index, mid, name; of a tree: depth, index, mid, name. Formats: table, tsv, json.
 """
 

@@ -60,7 +60,7 @@ class ListenInput:
     """What is listened to."""
 
     source: Annotated[
-        str, arg("[SOURCE]", "mic, mic:NAME or mic:NUMBER, the address of a stream, or - for a pipe.")
+        str, arg("SOURCE", "mic, mic:NAME or mic:NUMBER, the address of a stream, or - for a pipe.")
     ] = "mic"
     list_devices: Annotated[bool, flag("--list-devices", "Print the microphones, and exit.", INPUT)] = False
     reconnect: Annotated[

@@ -75,7 +75,7 @@ def plot(
     from dymn_cli.writers.target import check_target, input_guard
 
     if out is None:
-        raise UsageError("no picture to write", hint="-o picture.png")
+        raise UsageError("no name for the picture", hint="-o picture.png")
     _require_sense(recording, start, end, channel, events, top, dpi)
     check_picture(out)
     check_target(out, force=force)

@@ -48,7 +48,7 @@ class FilterOptions:
 
 FromFormat = Annotated[
     str | None,
-    opt("--from", "FORMAT", "Format of RESULT (default: detected).", INPUT),
+    opt("--from", "FORMAT", "Format of the result (default: detected).", INPUT),
 ]
 AudioRoot = Annotated[
     str | None,

@@ -346,7 +346,7 @@ class ResultOptions(OutputOptions):
     """Where the results of an analysis go: one file, or one for each input."""
 
     out_dir: Annotated[
-        str | None, opt("--out-dir", "DIR", "A file per input, in DIR with the same folders.", OUTPUT)
+        str | None, opt("--out-dir", "DIR", "A file per recording, in the same folders.", OUTPUT)
     ] = None
     csv_safe: Annotated[
         bool, flag("--csv-safe", "csv: ' before text that a spreadsheet would run.", OUTPUT)

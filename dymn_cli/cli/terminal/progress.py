@@ -186,7 +186,7 @@ class Tally(Progress):
         self.n_done = 0
         self.n_failed = 0
         self._seconds = 0.0
-        self._under_way: dict[str, tuple[float, float]] = {}  # seconds, and share of the file
+        self._under_way: dict[str, tuple[float, float | None]] = {}  # seconds done, and of all if known
 
     # ------------------------------------------------------------------ what it is told
 
@@ -207,7 +207,7 @@ class Tally(Progress):
         """So many seconds of a file are done, of so many if that is known, and it goes on."""
         if self._is_alone:
             self.total = 1 if of_s else None  # of a pipe nobody knows how much is to come
-        self._under_way[name] = (seconds, min(seconds / of_s, 1.0) if of_s else 0.0)
+        self._under_way[name] = (seconds, of_s)
         self.show()
 
     # ------------------------------------------------------------------ what it knows
@@ -220,7 +220,8 @@ class Tally(Progress):
     @property
     def n_files(self) -> float:
         """Files that are through, those of earlier runs and parts of those under way included."""
-        return self.n_kept + self.n_done + sum(share for _, share in self._under_way.values())
+        shares = (min(seconds / of_s, 1.0) if of_s else 0.0 for seconds, of_s in self._under_way.values())
+        return self.n_kept + self.n_done + sum(shares)
 
     @property
     def audio_s(self) -> float:
@@ -229,11 +230,13 @@ class Tally(Progress):
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the rest will take if it goes on as it did."""
+        """Seconds that the rest will take if it goes on as it did: other files, or a long one under way."""
         through = self.n_files - self.n_kept
         if self.total is None or not through:
             return None
-        return max(self.total - self.n_files, 0.0) * self.elapsed_s / through
+        by_files = max(self.total - self.n_files, 0.0) * self.elapsed_s / through
+        rest_s = sum(max((of_s or 0.0) - seconds, 0.0) for seconds, of_s in self._under_way.values())
+        return max(by_files, rest_s * self.elapsed_s / self.audio_s if self.audio_s else 0.0)
 
     @property
     def _pace(self) -> list[str]:

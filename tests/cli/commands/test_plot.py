@@ -78,7 +78,7 @@ def test_a_stretch_without_events_is_drawn_and_said(fake: Fake, night: str) -> N
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        ((), 2, "no picture to write; -o picture.png"),
+        ((), 2, "no name for the picture; -o picture.png"),
         (("-o", "a.bmp"), 2, "a.bmp: not a kind of picture; use a name ending in .png, .svg, .pdf"),
         (("-o", "a.png", "--start", 9, "--end", 8), 2, "no stretch from 9 s to 8 s"),
         (("-o", "a.png", "--start", 99), 3, "it ends at 25.0 s, before --start 99"),

@@ -44,6 +44,15 @@ def test_what_an_earlier_run_did_counts_as_done_but_not_for_the_speed(clock: Clo
     assert tally.line() == "910 of 1000 files, 0.03 h of audio, 20 × real time, about 45 s left"
 
 
+def test_a_long_file_at_the_end_takes_the_time_of_its_audio(clock: Clock) -> None:
+    tally = Tally(101, clock=clock)
+    for n in range(100):
+        tally.advance(f"{n}.wav", 1.0)
+    clock.now += 10.0
+    tally.within("long.wav", 900.0, 9900.0)  # 100 × real time
+    assert tally.left_s == pytest.approx(90.0)
+
+
 def test_a_long_file_shows_how_far_it_is(clock: Clock) -> None:
     tally = Tally(1, clock=clock)
     clock.now += 60

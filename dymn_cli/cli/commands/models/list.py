@@ -77,7 +77,7 @@ SOURCES = {"file name": "file"}
 GAP = "  "
 BYTES_EACH = 4  # of a number in a model file of ours
 NOTES = (
-    "{default} is the default. ~ is a guess from the parameters. mAP: percent, on",
+    "{default} is the default. ~ is an estimate from the parameters. mAP: percent, on",
     "AudioSet, by the paper (average) or the file's name; PSDS1: percent, on AudioSet",
     "Strong, by the release; more figures: -f json",
 )

@@ -26,7 +26,7 @@ PULL_HELP = """Download published models for -m.
   dymn models pull dymn10_as
   dymn models pull mn04_as --from mn04_as_mAP_432.pt
 
-The only command that uses the network. A checkpoint is recognised by its SHA-256 or git hash. Where none is
+A checkpoint is recognised by its SHA-256 or git hash. Where none is
 known, you are told, the first file is trusted, and a different one is refused from then on (--repin accepts
 it). It is converted without executing anything in it and must pass a self-test before it gets its name; if it
 fails, the model that was there before stays. An interrupted download, also by Ctrl-C, continues when the
