@@ -374,6 +374,23 @@ def test_a_header_that_claims_too_much_counts_for_rows_of_windows_only(dymn: Run
     assert (code, json.loads(out)["duration_s"]) == (0, 60.0 if windows else 10.0)
 
 
+def test_columns_of_a_matrix_are_found_among_the_labels(dymn: Run) -> None:
+    Path("in.csv").write_text("source,channel,start_s,end_s,Bark,Siren\na.wav,mix,0,10,0.25,0.75\n")
+    code, out, _ = dymn("convert", "in.csv", "-f", "jsonl")
+    tags = json.loads(out)["tags"]
+    assert code == 0
+    assert [(tag["label"], tag["mid"], tag["index"]) for tag in tags] == [
+        ("Siren", "/m/03kmc9", 396), ("Bark", "/m/05tny_", 75),
+    ]  # fmt: skip
+
+
+def test_parquet_says_which_model_made_it(tmp_path: Path, dymn: Run) -> None:
+    pytest.importorskip("pyarrow")
+    write(tmp_path / "in.parquet", "parquet", farm())
+    code, out, _ = dymn("convert", "in.parquet", "-f", "jsonl")
+    assert (code, json.loads(out)["model"]["sha256"]) == (0, MODEL.sha256)
+
+
 def test_objects_have_null_for_what_nobody_knows(dymn: Run) -> None:
     Path("hand.tsv").write_text("file\tstart\tend\tlabel\nn.wav\t3\t6.5\tOwl\n")
     code, out, said = dymn("convert", "hand.tsv", "-f", "jsonl")

@@ -6,6 +6,7 @@ Nothing is shown on a screen: figures are drawn by the Agg backend or its kin fo
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ def save_picture(out: str, draw: Callable[[], Figure], *, force: bool = False, d
         }
     )
     kind = _format(out)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # of weights that a font lacks
     with style, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a font that lacks a letter of a label draws a box
         picture = io.BytesIO()

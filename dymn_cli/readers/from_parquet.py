@@ -113,7 +113,7 @@ class ParquetFile:
             values = [_score(one[name], where) for name in labels]
             best = sorted(range(len(labels)), key=lambda n: -values[n])
             for rank, n in enumerate(best, start=1):
-                yield Row(*place, labels[n], score=values[n], index=n, rank=rank)
+                yield Row(*place, labels[n], score=values[n], rank=rank)
 
     def embeddings(self) -> Iterator[EmbeddingRow]:
         """The embeddings, a row each.

@@ -179,7 +179,7 @@ class Table:
             values = [scores.of(text, where) for text in cells[len(PLACE) :]]
             best = sorted(range(len(labels)), key=lambda n: -values[n])
             for rank, n in enumerate(best, start=1):
-                yield Row(*place, labels[n], score=values[n], index=n, rank=rank)
+                yield Row(*place, labels[n], score=values[n], rank=rank)
 
 
 def without_clock(cells: Sequence[str]) -> Sequence[str]:

@@ -222,8 +222,9 @@ class _Opening:
         asked = dict(made.options).get("channel", "mix") if made is not None else "mix"
         return lambda number: "mix" if number == 0 and asked == "mix" else str(number)
 
-    def _joined(self, kind: Kind, rows: Iterable[Row]) -> Iterable[Item]:
-        model = UNKNOWN_MODEL if self.provenance is None else self.provenance.model
+    def _joined(self, kind: Kind, rows: Iterable[Row], made: Provenance | None = None) -> Iterable[Item]:
+        made = made or self.provenance
+        model = UNKNOWN_MODEL if made is None else made.model
         labelled = map(with_label, rows) if self.complete else rows
         return (events_of if kind == "events" else clips_of)(labelled, model, self.chunk)
 
@@ -252,7 +253,8 @@ class _Opening:
             return _Parts("embeddings", _by_source(file.embeddings()), None, file.provenance, file.size)
         kind = cast(Kind, file.kind)
         windows = _of_windows(file.is_clips, file.provenance or self.provenance)
-        return _Parts(kind, self._joined(kind, file.rows(self.clocks)), windows, file.provenance)
+        rows = self._joined(kind, file.rows(self.clocks), file.provenance)
+        return _Parts(kind, rows, windows, file.provenance)
 
     def _matrix(self) -> _Parts:
         from dymn_cli.readers.from_npy import embeddings_of, open_matrix
