@@ -179,6 +179,46 @@ def test_a_click_plays_that_stretch(page: Page) -> None:
     assert page.js("return document.getElementById('audio').currentTime") == pytest.approx(3.0, abs=0.35)
 
 
+def click_lane(page: Page, lane: int, share: float) -> None:
+    """Click the spectrogram of a lane, at so much of its width."""
+    page.js(
+        "const [canvas, share] = arguments, box = canvas.getBoundingClientRect();"
+        "const place = {bubbles: true, clientX: box.left + share * box.width, clientY: box.top + 20};"
+        "canvas.dispatchEvent(new MouseEvent('click', place));",
+        page.all(".lane canvas")[lane],
+        share,
+    )
+
+
+def n_decided(page: Page) -> int:
+    return page.js("return document.querySelector('#storage').textContent.match(/^\\d+/)?.[0] ?? 0")
+
+
+@pytest.mark.parametrize(("lane", "name"), [(0, "20240522_235900.wav"), (1, HOSTILE), (2, GONE)])
+def test_a_stretch_that_is_played_selects_no_event(page: Page, lane: int, name: str) -> None:
+    click_lane(page, 0, 1.2 / 8)
+    assert page.text("#now-label").startswith("Owl")
+    click_lane(page, lane, 0.95 if lane < 2 else 1.5)
+    assert page.text("#now-label") == name
+    assert page.text("#now-source").startswith("from 0:0")
+    page.keys("krl")
+    assert not page.one("#relabel-dialog").is_displayed()
+    assert not page.one("#keep").is_enabled()
+    assert n_decided(page) == 0
+    page.keys("n")
+    assert page.text("#now-label").startswith("Hoot"), "the next one after the Owl"
+
+
+def test_nothing_to_review_is_nothing_to_decide(page: Page) -> None:
+    page.keys("v")
+    page.set("#search", "nothing of that name")
+    page.until(lambda: page.text("#progress-text").startswith("Nothing to review"), "the search")
+    assert page.text("#now-label") == ""
+    page.js("document.activeElement.blur()")
+    page.keys("kr")
+    assert n_decided(page) == 0
+
+
 def test_any_name_is_played(page: Page) -> None:
     page.set("#search", "script")
     page.until(lambda: len(page.all(".lane")) == 1, "the search")
@@ -386,8 +426,12 @@ def test_a_point_of_the_map_is_played(driver: Any, recordings: Path) -> None:
     page.size(1280)
     page.open()
     assert {one.text for one in page.all("#map-key li")} == {"Dog", "Owl"}
+    page.keys("n")
     page.js("arguments[0].focus()", page.one("#map"))
     page.keys([RIGHT, ENTER])
     page.until(lambda: page.js("return document.getElementById('audio').currentTime") >= 2, "it plays")
     assert "20240522_235900.wav" in page.one("#live").get_attribute("textContent")
+    assert page.text("#now-label") == "20240522_235900.wav", "no longer the event that was selected"
+    page.keys("r")
+    assert n_decided(page) == 0
     assert page.complaints() == []

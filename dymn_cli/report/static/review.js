@@ -38,7 +38,8 @@ function makeQueue() {
 
 function showReview() {
   if ($("review").hidden) return;
-  if (queue.length && !queue.includes(player.event)) {
+  if (!queue.length) deselect();
+  else if (!queue.includes(player.event)) {
     const first = queue.find((e) => !decisions.has(e)) ?? queue[0];
     select(first);
     return;
@@ -122,7 +123,7 @@ function showProgress() {
 }
 
 function showQueue() {
-  const at = Math.max(0, queue.indexOf(player.event));
+  const at = Math.max(0, queue.indexOf(player.last));
   const from = Math.max(0, Math.min(at - 2, queue.length - QUEUE_ROWS));
   $("queue").replaceChildren(...queue.slice(from, from + QUEUE_ROWS).map((e) => {
     const verdict = decisions.get(e)?.verdict;
@@ -143,7 +144,7 @@ const inTimeOrder = () => shown.flatMap((s) => OF_SOURCE[s].filter((e) => passes
 
 function step(by, { undecided = false } = {}) {
   const events = inReview() ? queue : inTimeOrder();
-  let at = events.indexOf(player.event);
+  let at = events.indexOf(player.last);
   at = at < 0 ? (by > 0 ? 0 : events.length - 1) : at + by;
   while (undecided && at < events.length && decisions.has(events[at])) at++;
   if (at >= 0 && at < events.length) select(events[at], { play: inReview() && $("autoplay").checked, follow: true });
