@@ -304,6 +304,25 @@ def test_review_by_keys_and_export(page: Page, capsys: pytest.CaptureFixture[str
     assert judged == 0, capsys.readouterr().err
 
 
+def test_space_plays_after_a_click_and_presses_a_button_reached_by_keys(page: Page) -> None:
+    page.keys("v")
+    page.set("#search", "20240522")
+    page.until(lambda: page.text("#card-label") == "Owl", "the search")
+    page.one("#keep").click()
+    assert page.text("#card-label") == "Hoot"
+    page.keys(" ")
+    assert n_decided(page) == "1"
+    page.one("#relabel").click()
+    page.keys(ESCAPE)
+    page.until(lambda: page.js("return document.activeElement === document.body"), "the closed dialog")
+    page.keys(" ")
+    assert not page.one("#relabel-dialog").is_displayed()
+    for n, key in enumerate((" ", ENTER), start=2):
+        page.js("arguments[0].focus()", page.one("#keep"))
+        page.keys(key)
+        assert n_decided(page) == str(n)
+
+
 def test_decisions_come_back_with_review(page: Page) -> None:
     review(page)
     page.keys("e")

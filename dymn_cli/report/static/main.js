@@ -147,6 +147,11 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
+// A button that the mouse has pressed gives the focus back: space plays again.
+document.addEventListener("click", (event) => {
+  if (event.detail) event.target.closest("button")?.blur();
+}, { capture: true }); // before a dialog opens, which gives the focus back to where it was
+
 function listen() {
   let waiting = 0;
   $("search").addEventListener("input", () => {
