@@ -323,6 +323,26 @@ def test_space_plays_after_a_click_and_presses_a_button_reached_by_keys(page: Pa
         assert n_decided(page) == str(n)
 
 
+def test_a_held_key_decides_once(page: Page) -> None:
+    def hold(key: str) -> bool:
+        """Say whether the browser was left to act on the key."""
+        return page.js(
+            "return document.activeElement.dispatchEvent(new KeyboardEvent('keydown',"
+            " {key: arguments[0], repeat: true, bubbles: true, cancelable: true}))",
+            key,
+        )
+
+    page.keys("vk")
+    for key in "krxu":
+        hold(key)
+    assert n_decided(page) == "1"
+    page.js("document.getElementById('keep').focus()")
+    assert not hold("Enter")
+    assert page.text("#card-label") == "Owl"
+    hold("n")
+    assert page.text("#card-label") == "Dog", "held, it goes on"
+
+
 def test_decisions_come_back_with_review(page: Page) -> None:
     review(page)
     page.keys("e")

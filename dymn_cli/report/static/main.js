@@ -132,6 +132,8 @@ const KEYS = {
   "?": () => $("help").showModal(),
 };
 
+const REPEATED = new Set(["n", "p", "[", "]"]); // the keys that act again while they are held
+
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !$("labels-panel").hidden) {
     openLabels(false);
@@ -141,10 +143,11 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const typing = event.target.closest("input:not([type=range], [type=checkbox]), select, textarea");
   if (typing || (event.key === " " && event.target.closest("button, summary, input"))) return;
-  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act) return;
+  if (event.repeat && event.key === "Enter" && event.target.closest(".verdicts")) event.preventDefault();
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!KEYS[key]) return;
   event.preventDefault();
-  act();
+  if (!event.repeat || REPEATED.has(key)) KEYS[key]();
 });
 
 // A button that the mouse has pressed gives the focus back: space plays again.
