@@ -376,6 +376,34 @@ def test_progress_is_kept_and_undone(page: Page) -> None:
     assert page.text("#card-verdict") == "rejected"
 
 
+def test_two_tabs_keep_the_decisions_of_both(page: Page) -> None:
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    try:
+        page.open()
+        page.keys("nk")
+        page.driver.switch_to.window(first)
+        page.until(lambda: n_decided(page) == "1", "the decision of the other tab")
+        page.keys("nnr")
+        assert n_decided(page) == "2"
+        page.open()
+        assert n_decided(page) == "2"
+    finally:
+        page.driver.switch_to.window(next(one for one in page.driver.window_handles if one != first))
+        page.driver.close()
+        page.driver.switch_to.window(first)
+
+
+def test_what_another_tab_has_just_kept_is_not_overwritten(page: Page) -> None:
+    page.keys("nk")
+    store = "Object.keys(localStorage).find((one) => /:[0-9a-f]{16}$/.test(one))"
+    page.js(f'localStorage.setItem({store}, \'[[3,"reject","",""]]\')')  # this tab hears of no event
+    page.keys("nk")
+    assert page.js(f"return JSON.parse(localStorage.getItem({store})).map(([e]) => e)") == [3, 1]
+    page.keys("u")
+    assert n_decided(page) == "1"
+
+
 def test_a_browser_that_keeps_nothing_is_told(page: Page) -> None:
     forbid = "Storage.prototype.setItem = () => { throw new DOMException('no', 'SecurityError'); }"
     made = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": forbid})

@@ -252,6 +252,13 @@ function listen() {
   });
   listenToMap();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+  addEventListener("storage", (event) => { // another tab has decided
+    if (event.key !== STORE) return;
+    readDecisions();
+    redrawAll();
+    showNow();
+    showProgress();
+  });
   addEventListener("beforeunload", (event) => {
     if (unsaved && !storageWorks) event.preventDefault();
   });
