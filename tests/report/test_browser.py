@@ -343,6 +343,46 @@ def test_a_held_key_decides_once(page: Page) -> None:
     assert page.text("#card-label") == "Dog", "held, it goes on"
 
 
+def test_labels_of_the_page_come_before_those_of_audioset(page: Page) -> None:
+    out = page.path.with_name("own.html")
+    (page.path.parent / "own.csv").write_text(
+        "source,channel,start_s,end_s,label,mid,score\n"
+        "a.wav,mix,0,1,chiffchaff,,0.9\na.wav,mix,2,3,DOG,,0.8\na.wav,mix,4,5,Owl,,0.7\n"
+    )
+    kept = page.path.parent / "kept.csv"
+    kept.write_text("source,start_s,end_s,label,decision\nb.wav,0,1,Wren (song),keep\n")
+    events = str(page.path.parent / "own.csv")
+    assert run(["report", events, "-o", str(out), "-q", "--review", str(kept)]) == 0
+    own = Page(page.driver, out)
+
+    def relabel(typed: str) -> None:
+        own.keys("l")
+        own.js("document.getElementById('relabel-input').value = ''")
+        own.one("#relabel-input").send_keys(typed + ENTER)
+
+    own.keys("vl")
+    offered = own.js("return [...document.querySelectorAll('#vocabulary option')].map((one) => one.value)")
+    assert offered[:4] == ["DOG", "Owl", "chiffchaff", "Wren (song)"]
+    assert "Dog" not in offered
+    assert len(offered) == len(set(offered)) == 527 + 2
+    own.keys(ESCAPE)
+    relabel("wren (Song)")
+    relabel("Chiffchaff")
+    assert [one.text for one in own.all("#queue .name")] == ["Wren (song)", "chiffchaff", "Owl"]
+    relabel("a new one")
+    relabel("a New one")
+    own.keys("p")
+    relabel("A NEW ONE")
+    own.keys("e")
+    rows = list(csv.reader(own.download("decisions.csv").read_text().splitlines()))[1:]
+    assert [row[4:6] for row in rows] == [
+        ["Wren (song)", ""],
+        ["a New one", ""],
+        ["a New one", ""],
+        ["Wren (song)", ""],
+    ]
+
+
 def test_decisions_come_back_with_review(page: Page) -> None:
     review(page)
     page.keys("e")

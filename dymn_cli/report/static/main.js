@@ -267,7 +267,6 @@ function listen() {
 loadDecisions();
 $("order").value = DATA.order;
 $("around").value = DATA.threshold;
-$("vocabulary").append(...DATA.vocabulary.map(([name]) => element("option", { value: name })));
 let theme = "";
 try {
   theme = localStorage.getItem("dymn-report:theme") ?? "";

@@ -177,12 +177,28 @@ function undo() {
   afterDecision(e);
 }
 
+// The labels of this page, as it spells them, then those of AudioSet.
+function vocabulary() {
+  const mids = new Map(DATA.vocabulary);
+  const own = new Map(LABELS);
+  const others = [...decisions].filter(([e]) => e !== player.event); // one's own spelling can be changed
+  const given = others.map(([, { label, mid }]) => [label, mid]);
+  const carried = DATA.carried.map(([, , , , label, mid]) => [label, mid]);
+  for (const [name, mid] of [...given, ...carried]) if (name && !own.has(name)) own.set(name, mid);
+  const known = new Set([...own.keys()].map((name) => name.toLowerCase()));
+  return [
+    ...[...own].map(([name, mid]) => [name, mid || (mids.get(name) ?? "")]),
+    ...DATA.vocabulary.filter(([name]) => !known.has(name.toLowerCase())),
+  ];
+}
+
 function askLabel() {
   if (player.event < 0) return;
   audio.pause();
   const found = LABELS[E.l[player.event]][0];
   $("relabel-found").textContent = `Found: ${found}`;
   $("relabel-input").value = decisions.get(player.event)?.label ?? "";
+  $("vocabulary").replaceChildren(...vocabulary().map(([name]) => element("option", { value: name })));
   $("relabel-dialog").returnValue = "";
   $("relabel-dialog").showModal();
   $("relabel-input").focus();
@@ -193,7 +209,8 @@ $("relabel-dialog").addEventListener("close", () => {
   if ($("relabel-dialog").returnValue !== "save") return;
   const typed = $("relabel-input").value.trim();
   if (!typed) return;
-  const known = DATA.vocabulary.find(([name]) => name.toLowerCase() === typed.toLowerCase());
+  const names = vocabulary();
+  const known = names.find(([name]) => name === typed) ?? names.find(([name]) => name.toLowerCase() === typed.toLowerCase());
   const label = known?.[0] ?? typed;
   const isFound = label === LABELS[E.l[player.event]][0];
   if (!isFound) decide("relabel", label, known?.[1] ?? "");
