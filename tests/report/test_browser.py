@@ -473,12 +473,17 @@ def test_themes(page: Page) -> None:
     assert background() == dark
 
 
+def beyond(page: Page) -> int:
+    """How many pixels the page is wider than its window."""
+    return page.js("const page = document.documentElement; return page.scrollWidth - page.clientWidth")
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
 @pytest.mark.parametrize("view", ["lanes", "review"])
 def test_it_fits_its_width(page: Page, width: int, view: str) -> None:
     page.size(width)
     page.keys("n" if view == "lanes" else "v")
-    assert page.js("const page = document.documentElement; return page.scrollWidth - page.clientWidth") == 0
+    assert beyond(page) == 0
     hidden = page.js(
         "const out = ({left, right}) => right > innerWidth + 1 || left < -1;"
         "return [...document.querySelectorAll('button, select, input')]"
@@ -486,6 +491,24 @@ def test_it_fits_its_width(page: Page, width: int, view: str) -> None:
         ".map((one) => one.id || one.textContent)"
     )
     assert hidden == []
+
+
+@pytest.mark.parametrize(("width", "length"), [(320, 46), (390, 46), (1280, 80), (1280, 200)])
+def test_a_long_label_fits_its_width(page: Page, width: int, length: int) -> None:
+    name = "Phylloscopus_collybita_contact_call_adult_male_"
+    label = (name * 5)[:length]
+    events = page.path.parent / "long.csv"
+    for file_name in ("a.wav", "20240522_235900.wav"):  # without a heat map, and with one
+        events.write_text(f"source,start_s,end_s,label,score\n{file_name},0,1,{label},0.9\n")
+        out = page.path.with_name(f"long of {file_name}.html")
+        assert run(["report", str(events), "-o", str(out), "-q"]) == 0
+        long = Page(page.driver, out)
+        long.size(width)
+        for keys in ("n", "v"):
+            long.keys(keys)
+            assert beyond(long) == 0
+        table, figure = (long.one(one).rect["width"] for one in (".bars table", ".bars"))
+        assert table <= figure
 
 
 def test_every_control_has_a_name(page: Page) -> None:
