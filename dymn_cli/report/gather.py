@@ -40,7 +40,7 @@ class Sampling:
     """Which events the page holds where there are too many, and in which order they are reviewed.
 
     Args:
-        limit: at most so many.
+        limit: at most so many, or all that have a decision where these are more.
         order: "highest" or "lowest" scores, those nearest to the "threshold", "random" ones, or "balanced":
             random ones, as many of each label as there are.
         threshold: the score that "threshold" is about.
@@ -120,7 +120,7 @@ class Gathering:
 
     Args:
         sampling: which events are kept.
-        decisions: of an earlier review; their events are kept before all others.
+        decisions: of an earlier review; their events are all kept, before any other.
     """
 
     def __init__(self, sampling: Sampling, decisions: Sequence[Decision] = ()) -> None:
@@ -213,11 +213,11 @@ class Gathering:
         return Report(sources, failures, self._overview(), left_out, tuple(self._fitting.values()), carried)
 
     def _chosen(self) -> list[tuple[int, int, Span]]:
-        chosen = self._decided[: self._sampling.limit]
+        chosen = list(self._decided)
         queues = [best.first() for _, best in sorted(self._best.items())]
         for turn in range(max(map(len, queues), default=0)):
             for queue in queues:
-                if len(chosen) == self._sampling.limit:
+                if len(chosen) >= self._sampling.limit:
                     return chosen
                 if turn < len(queue):
                     chosen.append(queue[turn])

@@ -133,12 +133,7 @@ def _data(
 ) -> dict[str, Any]:
     events = _events(report)
     known = Vocabulary.audioset().labels
-    decisions = [
-        (events.numbers[one.key], one.verdict, one.label, one.mid)
-        for one in report.decisions
-        if one.key in events.numbers
-    ]
-    carried = [one for one in report.decisions if one.key not in events.numbers]
+    decisions = [(events.numbers[one.key], one.verdict, one.label, one.mid) for one in report.decisions]
     identity = (
         [source.name for source in report.sources], events.columns, events.labels, decisions,
     )  # fmt: skip
@@ -151,7 +146,7 @@ def _data(
         "labels": events.labels,
         "events": events.columns,
         "decisions": decisions,
-        "carried": [_row(one) for one in (*carried, *report.carried)],
+        "carried": [_row(one) for one in report.carried],
         "columns": COLUMNS,
         "vocabulary": [(label.name, label.mid) for label in known],
         "order": sampling.order,

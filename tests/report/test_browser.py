@@ -179,6 +179,46 @@ def test_a_click_plays_that_stretch(page: Page) -> None:
     assert page.js("return document.getElementById('audio').currentTime") == pytest.approx(3.0, abs=0.35)
 
 
+def click_lane(page: Page, lane: int, share: float) -> None:
+    """Click the spectrogram of a lane, at so much of its width."""
+    page.js(
+        "const [canvas, share] = arguments, box = canvas.getBoundingClientRect();"
+        "const place = {bubbles: true, clientX: box.left + share * box.width, clientY: box.top + 20};"
+        "canvas.dispatchEvent(new MouseEvent('click', place));",
+        page.all(".lane canvas")[lane],
+        share,
+    )
+
+
+def n_decided(page: Page) -> int:
+    return page.js("return document.querySelector('#storage').textContent.match(/^\\d+/)?.[0] ?? 0")
+
+
+@pytest.mark.parametrize(("lane", "name"), [(0, "20240522_235900.wav"), (1, HOSTILE), (2, GONE)])
+def test_a_stretch_that_is_played_selects_no_event(page: Page, lane: int, name: str) -> None:
+    click_lane(page, 0, 1.2 / 8)
+    assert page.text("#now-label").startswith("Owl")
+    click_lane(page, lane, 0.95 if lane < 2 else 1.5)
+    assert page.text("#now-label") == name
+    assert page.text("#now-source").startswith("from 0:0")
+    page.keys("krl")
+    assert not page.one("#relabel-dialog").is_displayed()
+    assert not page.one("#keep").is_enabled()
+    assert n_decided(page) == 0
+    page.keys("n")
+    assert page.text("#now-label").startswith("Hoot"), "the next one after the Owl"
+
+
+def test_nothing_to_review_is_nothing_to_decide(page: Page) -> None:
+    page.keys("v")
+    page.set("#search", "nothing of that name")
+    page.until(lambda: page.text("#progress-text").startswith("Nothing to review"), "the search")
+    assert page.text("#now-label") == ""
+    page.js("document.activeElement.blur()")
+    page.keys("kr")
+    assert n_decided(page) == 0
+
+
 def test_any_name_is_played(page: Page) -> None:
     page.set("#search", "script")
     page.until(lambda: len(page.all(".lane")) == 1, "the search")
@@ -264,6 +304,85 @@ def test_review_by_keys_and_export(page: Page, capsys: pytest.CaptureFixture[str
     assert judged == 0, capsys.readouterr().err
 
 
+def test_space_plays_after_a_click_and_presses_a_button_reached_by_keys(page: Page) -> None:
+    page.keys("v")
+    page.set("#search", "20240522")
+    page.until(lambda: page.text("#card-label") == "Owl", "the search")
+    page.one("#keep").click()
+    assert page.text("#card-label") == "Hoot"
+    page.keys(" ")
+    assert n_decided(page) == "1"
+    page.one("#relabel").click()
+    page.keys(ESCAPE)
+    page.until(lambda: page.js("return document.activeElement === document.body"), "the closed dialog")
+    page.keys(" ")
+    assert not page.one("#relabel-dialog").is_displayed()
+    for n, key in enumerate((" ", ENTER), start=2):
+        page.js("arguments[0].focus()", page.one("#keep"))
+        page.keys(key)
+        assert n_decided(page) == str(n)
+
+
+def test_a_held_key_decides_once(page: Page) -> None:
+    def hold(key: str) -> bool:
+        """Say whether the browser was left to act on the key."""
+        return page.js(
+            "return document.activeElement.dispatchEvent(new KeyboardEvent('keydown',"
+            " {key: arguments[0], repeat: true, bubbles: true, cancelable: true}))",
+            key,
+        )
+
+    page.keys("vk")
+    for key in "krxu":
+        hold(key)
+    assert n_decided(page) == "1"
+    page.js("document.getElementById('keep').focus()")
+    assert not hold("Enter")
+    assert page.text("#card-label") == "Owl"
+    hold("n")
+    assert page.text("#card-label") == "Dog", "held, it goes on"
+
+
+def test_labels_of_the_page_come_before_those_of_audioset(page: Page) -> None:
+    out = page.path.with_name("own.html")
+    (page.path.parent / "own.csv").write_text(
+        "source,channel,start_s,end_s,label,mid,score\n"
+        "a.wav,mix,0,1,chiffchaff,,0.9\na.wav,mix,2,3,DOG,,0.8\na.wav,mix,4,5,Owl,,0.7\n"
+    )
+    kept = page.path.parent / "kept.csv"
+    kept.write_text("source,start_s,end_s,label,decision\nb.wav,0,1,Wren (song),keep\n")
+    events = str(page.path.parent / "own.csv")
+    assert run(["report", events, "-o", str(out), "-q", "--review", str(kept)]) == 0
+    own = Page(page.driver, out)
+
+    def relabel(typed: str) -> None:
+        own.keys("l")
+        own.js("document.getElementById('relabel-input').value = ''")
+        own.one("#relabel-input").send_keys(typed + ENTER)
+
+    own.keys("vl")
+    offered = own.js("return [...document.querySelectorAll('#vocabulary option')].map((one) => one.value)")
+    assert offered[:4] == ["DOG", "Owl", "chiffchaff", "Wren (song)"]
+    assert "Dog" not in offered
+    assert len(offered) == len(set(offered)) == 527 + 2
+    own.keys(ESCAPE)
+    relabel("wren (Song)")
+    relabel("Chiffchaff")
+    assert [one.text for one in own.all("#queue .name")] == ["Wren (song)", "chiffchaff", "Owl"]
+    relabel("a new one")
+    relabel("a New one")
+    own.keys("p")
+    relabel("A NEW ONE")
+    own.keys("e")
+    rows = list(csv.reader(own.download("decisions.csv").read_text().splitlines()))[1:]
+    assert [row[4:6] for row in rows] == [
+        ["Wren (song)", ""],
+        ["a New one", ""],
+        ["a New one", ""],
+        ["Wren (song)", ""],
+    ]
+
+
 def test_decisions_come_back_with_review(page: Page) -> None:
     review(page)
     page.keys("e")
@@ -297,6 +416,34 @@ def test_progress_is_kept_and_undone(page: Page) -> None:
     assert page.text("#card-verdict") == "rejected"
 
 
+def test_two_tabs_keep_the_decisions_of_both(page: Page) -> None:
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    try:
+        page.open()
+        page.keys("nk")
+        page.driver.switch_to.window(first)
+        page.until(lambda: n_decided(page) == "1", "the decision of the other tab")
+        page.keys("nnr")
+        assert n_decided(page) == "2"
+        page.open()
+        assert n_decided(page) == "2"
+    finally:
+        page.driver.switch_to.window(next(one for one in page.driver.window_handles if one != first))
+        page.driver.close()
+        page.driver.switch_to.window(first)
+
+
+def test_what_another_tab_has_just_kept_is_not_overwritten(page: Page) -> None:
+    page.keys("nk")
+    store = "Object.keys(localStorage).find((one) => /:[0-9a-f]{16}$/.test(one))"
+    page.js(f'localStorage.setItem({store}, \'[[3,"reject","",""]]\')')  # this tab hears of no event
+    page.keys("nk")
+    assert page.js(f"return JSON.parse(localStorage.getItem({store})).map(([e]) => e)") == [3, 1]
+    page.keys("u")
+    assert n_decided(page) == "1"
+
+
 def test_a_browser_that_keeps_nothing_is_told(page: Page) -> None:
     forbid = "Storage.prototype.setItem = () => { throw new DOMException('no', 'SecurityError'); }"
     made = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": forbid})
@@ -326,12 +473,17 @@ def test_themes(page: Page) -> None:
     assert background() == dark
 
 
+def beyond(page: Page) -> int:
+    """How many pixels the page is wider than its window."""
+    return page.js("const page = document.documentElement; return page.scrollWidth - page.clientWidth")
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
 @pytest.mark.parametrize("view", ["lanes", "review"])
 def test_it_fits_its_width(page: Page, width: int, view: str) -> None:
     page.size(width)
     page.keys("n" if view == "lanes" else "v")
-    assert page.js("const page = document.documentElement; return page.scrollWidth - page.clientWidth") == 0
+    assert beyond(page) == 0
     hidden = page.js(
         "const out = ({left, right}) => right > innerWidth + 1 || left < -1;"
         "return [...document.querySelectorAll('button, select, input')]"
@@ -339,6 +491,24 @@ def test_it_fits_its_width(page: Page, width: int, view: str) -> None:
         ".map((one) => one.id || one.textContent)"
     )
     assert hidden == []
+
+
+@pytest.mark.parametrize(("width", "length"), [(320, 46), (390, 46), (1280, 80), (1280, 200)])
+def test_a_long_label_fits_its_width(page: Page, width: int, length: int) -> None:
+    name = "Phylloscopus_collybita_contact_call_adult_male_"
+    label = (name * 5)[:length]
+    events = page.path.parent / "long.csv"
+    for file_name in ("a.wav", "20240522_235900.wav"):  # without a heat map, and with one
+        events.write_text(f"source,start_s,end_s,label,score\n{file_name},0,1,{label},0.9\n")
+        out = page.path.with_name(f"long of {file_name}.html")
+        assert run(["report", str(events), "-o", str(out), "-q"]) == 0
+        long = Page(page.driver, out)
+        long.size(width)
+        for keys in ("n", "v"):
+            long.keys(keys)
+            assert beyond(long) == 0
+        table, figure = (long.one(one).rect["width"] for one in (".bars table", ".bars"))
+        assert table <= figure
 
 
 def test_every_control_has_a_name(page: Page) -> None:
@@ -386,8 +556,12 @@ def test_a_point_of_the_map_is_played(driver: Any, recordings: Path) -> None:
     page.size(1280)
     page.open()
     assert {one.text for one in page.all("#map-key li")} == {"Dog", "Owl"}
+    page.keys("n")
     page.js("arguments[0].focus()", page.one("#map"))
     page.keys([RIGHT, ENTER])
     page.until(lambda: page.js("return document.getElementById('audio').currentTime") >= 2, "it plays")
     assert "20240522_235900.wav" in page.one("#live").get_attribute("textContent")
+    assert page.text("#now-label") == "20240522_235900.wav", "no longer the event that was selected"
+    page.keys("r")
+    assert n_decided(page) == 0
     assert page.complaints() == []

@@ -78,6 +78,16 @@ def test_events_with_a_decision_are_kept_first_and_no_decision_is_lost() -> None
     assert (report.decisions, report.carried) == ((mine,), (gone,))
 
 
+def test_every_event_with_a_decision_is_kept_whatever_the_limit() -> None:
+    found = spans(0.1, 0.9, 0.8)
+    gathering = Gathering(Sampling(limit=1), [Decision(one.key("a"), "keep", "Dog") for one in found[:2]])
+    gathering.add("a", found)
+    report = gathering.finish()
+    assert kept(report) == [0.1, 0.9]
+    assert (len(report.decisions), report.carried) == (2, ())
+    assert report.left_out.startswith("The page holds 2 of 3 events")
+
+
 def test_memory_is_bounded_by_the_limit() -> None:
     gathering = Gathering(Sampling(limit=10))
     gathering.add("a", (Span(float(n), n + 1.0, "Dog", "", n % 97 / 97) for n in range(20_000)))

@@ -82,7 +82,7 @@ class PageOptions:
     ] = None
     limit: Annotated[
         int,
-        opt("--limit", "N", "At most N events: see --sample.", PAGE_PANEL),
+        opt("--limit", "N", "At most N events, or all of --review if more: see --sample.", PAGE_PANEL),
     ] = 10_000
     review: Annotated[
         str | None,

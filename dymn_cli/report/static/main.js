@@ -132,6 +132,8 @@ const KEYS = {
   "?": () => $("help").showModal(),
 };
 
+const REPEATED = new Set(["n", "p", "[", "]"]); // the keys that act again while they are held
+
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !$("labels-panel").hidden) {
     openLabels(false);
@@ -141,11 +143,17 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const typing = event.target.closest("input:not([type=range], [type=checkbox]), select, textarea");
   if (typing || (event.key === " " && event.target.closest("button, summary, input"))) return;
-  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act) return;
+  if (event.repeat && event.key === "Enter" && event.target.closest(".verdicts")) event.preventDefault();
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!KEYS[key]) return;
   event.preventDefault();
-  act();
+  if (!event.repeat || REPEATED.has(key)) KEYS[key]();
 });
+
+// A button that the mouse has pressed gives the focus back: space plays again.
+document.addEventListener("click", (event) => {
+  if (event.detail) event.target.closest("button")?.blur();
+}, { capture: true }); // before a dialog opens, which gives the focus back to where it was
 
 function listen() {
   let waiting = 0;
@@ -244,6 +252,13 @@ function listen() {
   });
   listenToMap();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+  addEventListener("storage", (event) => { // another tab has decided
+    if (event.key !== STORE) return;
+    readDecisions();
+    redrawAll();
+    showNow();
+    showProgress();
+  });
   addEventListener("beforeunload", (event) => {
     if (unsaved && !storageWorks) event.preventDefault();
   });
@@ -252,7 +267,6 @@ function listen() {
 loadDecisions();
 $("order").value = DATA.order;
 $("around").value = DATA.threshold;
-$("vocabulary").append(...DATA.vocabulary.map(([name]) => element("option", { value: name })));
 let theme = "";
 try {
   theme = localStorage.getItem("dymn-report:theme") ?? "";

@@ -61,7 +61,7 @@ function chooseOnMap(n, play) {
   mapAt = n;
   drawMap();
   $("live").textContent = mapText(n).replace("\n", ", ");
-  if (play) player.play(MAP.s[n], MAP.a[n], MAP.b[n]);
+  if (play) player.playStretch(MAP.s[n], MAP.a[n], MAP.b[n]);
 }
 
 function listenToMap() {

@@ -3,6 +3,7 @@
 const audio = $("audio");
 const player = {
   event: -1,
+  last: -1, // the event selected last: the next one comes after it
   source: -1,
   from: 0,
   until: Infinity,
@@ -13,8 +14,9 @@ const player = {
     player.play(E.s[e], Math.max(0, E.a[e] - pad), E.b[e] + pad);
   },
 
-  playFrom(s, t) {
-    player.play(s, t, Infinity);
+  playStretch(s, from, until = Infinity) { // of no event, so none stays selected
+    deselect();
+    player.play(s, from, until);
   },
 
   play(s, from, until) {
@@ -24,14 +26,11 @@ const player = {
     const before = player.source;
     Object.assign(player, { source: s, from, until });
     if (before >= 0 && before !== s) placeHead(before);
+    showNow();
     if (!source.h) {
       audio.pause();
       say(`No audio to play: ${source.p || "the page has no link to it"}`);
       return;
-    }
-    if (player.event < 0 || E.s[player.event] !== s) {
-      $("now-label").textContent = NAMES[s].split(/[/\\]/).at(-1);
-      $("now-source").textContent = `from ${timeText(from, 1)}`;
     }
     const href = new URL(source.h, document.baseURI).href;
     if (audio.src !== href) audio.src = source.h;
@@ -107,7 +106,7 @@ audio.addEventListener("error", failed);
 
 function select(e, { play = false, follow = false } = {}) {
   const before = player.event;
-  player.event = e;
+  player.event = player.last = e;
   if (!play && player.source >= 0 && player.source !== E.s[e]) audio.pause();
   $("player").hidden = false;
   say("");
@@ -121,6 +120,15 @@ function select(e, { play = false, follow = false } = {}) {
   if (play) player.playEvent(e);
 }
 
+function deselect() {
+  const before = player.event;
+  if (before < 0) return;
+  player.event = -1;
+  drawLane(E.s[before]);
+  if (inReview()) showCard();
+  showNow();
+}
+
 const WORDS = { keep: "kept", reject: "rejected", relabel: "relabelled" };
 
 function showNow() {
@@ -131,8 +139,9 @@ function showNow() {
     $(id).setAttribute("aria-pressed", String(has && decisions.get(e)?.verdict === id));
   }
   $("undo").disabled = !undone.length;
-  if (!has) return;
-  const s = E.s[e];
-  $("now-label").textContent = `${labelOf(e)}${scoreText(e) && `  ${scoreText(e)}`}`;
-  $("now-source").textContent = `${timeText(E.a[e], 1)} – ${timeText(E.b[e], 1)} · ${NAMES[s].split(/[/\\]/).at(-1)}`;
+  const s = has ? E.s[e] : player.source;
+  const name = s < 0 ? "" : NAMES[s].split(/[/\\]/).at(-1);
+  $("now-label").textContent = has ? `${labelOf(e)}${scoreText(e) && `  ${scoreText(e)}`}` : name;
+  if (has) $("now-source").textContent = `${timeText(E.a[e], 1)} – ${timeText(E.b[e], 1)} · ${name}`;
+  else $("now-source").textContent = name && `from ${timeText(player.from, 1)}`;
 }

@@ -38,7 +38,8 @@ function makeQueue() {
 
 function showReview() {
   if ($("review").hidden) return;
-  if (queue.length && !queue.includes(player.event)) {
+  if (!queue.length) deselect();
+  else if (!queue.includes(player.event)) {
     const first = queue.find((e) => !decisions.has(e)) ?? queue[0];
     select(first);
     return;
@@ -122,7 +123,7 @@ function showProgress() {
 }
 
 function showQueue() {
-  const at = Math.max(0, queue.indexOf(player.event));
+  const at = Math.max(0, queue.indexOf(player.last));
   const from = Math.max(0, Math.min(at - 2, queue.length - QUEUE_ROWS));
   $("queue").replaceChildren(...queue.slice(from, from + QUEUE_ROWS).map((e) => {
     const verdict = decisions.get(e)?.verdict;
@@ -143,7 +144,7 @@ const inTimeOrder = () => shown.flatMap((s) => OF_SOURCE[s].filter((e) => passes
 
 function step(by, { undecided = false } = {}) {
   const events = inReview() ? queue : inTimeOrder();
-  let at = events.indexOf(player.event);
+  let at = events.indexOf(player.last);
   at = at < 0 ? (by > 0 ? 0 : events.length - 1) : at + by;
   while (undecided && at < events.length && decisions.has(events[at])) at++;
   if (at >= 0 && at < events.length) select(events[at], { play: inReview() && $("autoplay").checked, follow: true });
@@ -176,12 +177,28 @@ function undo() {
   afterDecision(e);
 }
 
+// The labels of this page, as it spells them, then those of AudioSet.
+function vocabulary() {
+  const mids = new Map(DATA.vocabulary);
+  const own = new Map(LABELS);
+  const others = [...decisions].filter(([e]) => e !== player.event); // one's own spelling can be changed
+  const given = others.map(([, { label, mid }]) => [label, mid]);
+  const carried = DATA.carried.map(([, , , , label, mid]) => [label, mid]);
+  for (const [name, mid] of [...given, ...carried]) if (name && !own.has(name)) own.set(name, mid);
+  const known = new Set([...own.keys()].map((name) => name.toLowerCase()));
+  return [
+    ...[...own].map(([name, mid]) => [name, mid || (mids.get(name) ?? "")]),
+    ...DATA.vocabulary.filter(([name]) => !known.has(name.toLowerCase())),
+  ];
+}
+
 function askLabel() {
   if (player.event < 0) return;
   audio.pause();
   const found = LABELS[E.l[player.event]][0];
   $("relabel-found").textContent = `Found: ${found}`;
   $("relabel-input").value = decisions.get(player.event)?.label ?? "";
+  $("vocabulary").replaceChildren(...vocabulary().map(([name]) => element("option", { value: name })));
   $("relabel-dialog").returnValue = "";
   $("relabel-dialog").showModal();
   $("relabel-input").focus();
@@ -192,7 +209,8 @@ $("relabel-dialog").addEventListener("close", () => {
   if ($("relabel-dialog").returnValue !== "save") return;
   const typed = $("relabel-input").value.trim();
   if (!typed) return;
-  const known = DATA.vocabulary.find(([name]) => name.toLowerCase() === typed.toLowerCase());
+  const names = vocabulary();
+  const known = names.find(([name]) => name === typed) ?? names.find(([name]) => name.toLowerCase() === typed.toLowerCase());
   const label = known?.[0] ?? typed;
   const isFound = label === LABELS[E.l[player.event]][0];
   if (!isFound) decide("relabel", label, known?.[1] ?? "");

@@ -48,6 +48,16 @@ function loadDecisions() {
   try {
     localStorage.setItem(`${STORE}:test`, "1");
     localStorage.removeItem(`${STORE}:test`);
+  } catch {
+    storageWorks = false;
+  }
+  readDecisions();
+}
+
+// What the browser keeps: another tab with this page may have changed it.
+function readDecisions() {
+  if (!storageWorks) return;
+  try {
     const kept = JSON.parse(localStorage.getItem(STORE) ?? "null");
     if (!Array.isArray(kept)) return;
     decisions.clear();
@@ -72,6 +82,7 @@ function saveDecisions() {
 }
 
 function setDecision(e, decision) {
+  readDecisions();
   undone.push([e, decisions.get(e) ?? null]);
   if (decision) decisions.set(e, decision);
   else decisions.delete(e);
@@ -81,6 +92,7 @@ function setDecision(e, decision) {
 function undoDecision() {
   const last = undone.pop();
   if (!last) return null;
+  readDecisions();
   const [e, before] = last;
   if (before) decisions.set(e, before);
   else decisions.delete(e);

@@ -227,7 +227,7 @@ function listenToLane(s, canvas) {
     if (drag?.moved) return;
     const { hit, t, below } = eventAt(s, canvas, event);
     if (hit >= 0 && !below) select(hit, { play: true });
-    else player.playFrom(s, t);
+    else player.playStretch(s, t);
   });
   canvas.addEventListener("wheel", (event) => {
     if (event.ctrlKey || event.metaKey) {
@@ -244,7 +244,7 @@ function listenToLane(s, canvas) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) {
       const visible = OF_SOURCE[s].filter((e) => passes[e]);
-      const at = visible.indexOf(player.event);
+      const at = visible.indexOf(player.last);
       const next = visible[at < 0 ? (step > 0 ? 0 : visible.length - 1) : at + step];
       if (next !== undefined) select(next, { follow: true });
     } else if (event.key === "+" || event.key === "=") zoomLane(s, 0.5);
@@ -252,7 +252,7 @@ function listenToLane(s, canvas) {
     else if (event.key === "0") zoomLane(s, Infinity);
     else if (event.key === "Enter") {
       if (player.event >= 0 && E.s[player.event] === s) player.playEvent(player.event);
-      else player.playFrom(s, viewOf(s)[0]);
+      else player.playStretch(s, viewOf(s)[0]);
     } else return;
     event.preventDefault();
     event.stopPropagation();
