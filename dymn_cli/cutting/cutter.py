@@ -7,6 +7,7 @@ its own clips only.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from dymn_cli.atomic import remove_parts
 from dymn_cli.audio.encode import at_held_rate, can_hold, write_blocks
 from dymn_cli.audio.excerpts import Excerpts
 from dymn_cli.cutting.names import clip_name, folders_of, label_part
-from dymn_cli.cutting.table import ClipRow, ClipTable
+from dymn_cli.cutting.table import ClipRow, ClipTable, claimed
 from dymn_cli.errors import (
     DymnError,
     InputError,
@@ -145,6 +146,7 @@ class Cutter:
         self._n_cut = self._n_kept = self._n_short = 0
         self._planned: dict[str, ClipRow] = {}
         self._table: ClipTable | None = None
+        self._claim = ExitStack()
 
     def _begin(self) -> ClipTable:
         """The table of this folder; both are made with the first clip."""
@@ -165,7 +167,8 @@ class Cutter:
         A recording that cannot be read is noted, and its other events are passed over.
 
         Raises:
-            OutputError: a clip cannot be written, another file has its name, or the folder another table.
+            OutputError: a clip cannot be written, another file has its name, the folder another table, or
+                another run is cutting into it.
         """
         self._order.setdefault(event.source, len(self._order))
         if not self.takes(event):
@@ -270,7 +273,10 @@ class Cutter:
                 ) from exc
 
     def _make(self, folder: Path) -> None:
-        """Make a folder of clips, once, and remove what a killed run left unfinished in it."""
+        """Make a folder of clips, once, and remove what a killed run left unfinished in it.
+
+        The first is that of all clips, and no other run can have it until this one ends.
+        """
         if folder in self._made:
             return
         inner = folder.relative_to(self._folder)
@@ -283,6 +289,8 @@ class Cutter:
             raise OutputError(f"{folder}: a file, not a folder", hint="choose another folder") from exc
         except OSError as exc:
             raise OutputError(os_error_text(folder, exc)) from exc
+        if folder == self._folder:
+            self._claim.enter_context(claimed(folder))
         remove_parts(folder)
         self._made.add(folder)
 
@@ -335,9 +343,10 @@ class Cutter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._close_recording()
-        if self._table is not None:
-            self._table.close()
+        with self._claim:
+            self._close_recording()
+            if self._table is not None:
+                self._table.close()
 
 
 def _container_and_codec(suffix: str, info: AudioInfo, n_frames: int) -> tuple[str, str]:

@@ -279,6 +279,20 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert cut(folder, events).n_kept == 8
 
 
+@pytest.mark.parametrize("layout", ["flat", "label"])
+def test_two_runs_do_not_cut_into_one_folder(layout: str, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    path, folder = record(tmp_path / "a.wav"), tmp_path / "clips"
+    with Cutter(str(folder), CutOptions(layout="flat"), Locator()) as cutter:
+        cutter.write(event(path, 1, 2))
+        with pytest.raises(OutputError, match="another run is cutting into this folder"):
+            cut(folder, [event(path, 1, 2), event(path, 3, 4)], layout=layout)
+        cutter.write(event(path, 5, 6))
+        cutter.finish()
+    assert len(rows_of(folder)) == 2
+    assert cut(folder, [event(path, 1, 2), event(path, 3, 4)]).n_kept == 1
+
+
 def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
     path = record(tmp_path / "a.wav")
     folder = tmp_path / "clips"
