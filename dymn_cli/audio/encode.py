@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -22,6 +23,8 @@ __all__ = ["BLOCK_FRAMES", "at_held_rate", "can_hold", "write_audio", "write_blo
 CANNOT_HOLD = frozenset({1, 4})  # sf_error numbers: a format, or a coding of it, that is not for this
 FEW_RATES = "only supports sample rates"  # how libsndfile refuses one, under numbers that change
 SYSTEM_ERROR = 2
+SET_ADD_PEAK_CHUNK = 0x1050  # a command of libsndfile
+WITH_PEAKS = frozenset({"WAV", "WAVEX", "AIFF", "CAF"})  # to others, the command would add the chunk
 BLOCK_FRAMES = 1 << 16  # libsndfile's Vorbis encoder overflows the stack on very long writes
 
 RATES_HZ = {
@@ -106,6 +109,8 @@ def write_blocks(
             format=container,
             closefd=not isinstance(target, int),
         ) as sound:
+            if container in WITH_PEAKS:
+                _leave_out_peaks(sound)
             for block in blocks:
                 sound.write(block)
     except soundfile.LibsndfileError as exc:
@@ -120,6 +125,12 @@ def write_blocks(
         raise UsageError(f"{name}: {exc}") from exc
     except OSError as exc:
         raise OutputError(os_error_text(f"{name}: cannot be written", exc)) from exc
+
+
+def _leave_out_peaks(sound: soundfile.SoundFile) -> None:
+    """Leave out the chunk of peaks of float samples: it holds the time, and equal clips have equal bytes."""
+    with contextlib.suppress(AttributeError, TypeError):  # soundfile has no public name for it
+        soundfile._snd.sf_command(sound._file, SET_ADD_PEAK_CHUNK, soundfile._ffi.NULL, 0)
 
 
 def at_held_rate(

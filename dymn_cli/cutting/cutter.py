@@ -1,12 +1,13 @@
 """One event after the other, as a file: from one open recording at a time, straight to disk.
 
-A clip appears when it is whole. What is there already is kept; a recording that is missing or damaged costs
-its own clips only.
+A clip appears when it is whole. What is there already is kept, unless its recording is newer or its row would
+be another; a recording that is missing or damaged costs its own clips only.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from dymn_cli.atomic import remove_parts
 from dymn_cli.audio.encode import at_held_rate, can_hold, write_blocks
 from dymn_cli.audio.excerpts import Excerpts
 from dymn_cli.cutting.names import clip_name, folders_of, label_part
-from dymn_cli.cutting.table import ClipRow, ClipTable
+from dymn_cli.cutting.table import TABLE_NAME, ClipRow, ClipTable, claimed
 from dymn_cli.errors import (
     DymnError,
     InputError,
@@ -102,6 +103,7 @@ class CutSummary:
         n_short: events shorter than the least length.
         failures: recordings that gave no clip, or not all, one each.
         table: the file that lists the clips.
+        n_outdated: clips from before their recordings changed, which belong to no event of this run.
     """
 
     n_cut: int
@@ -109,6 +111,7 @@ class CutSummary:
     n_short: int
     failures: tuple[Failure, ...]
     table: str
+    n_outdated: int = 0
 
     @property
     def n_clips(self) -> int:
@@ -142,9 +145,11 @@ class Cutter:
         self._failures: dict[str, Failure] = {}
         self._open: tuple[str, Excerpts] | None = None
         self._made: set[Path] = set()
-        self._n_cut = self._n_kept = self._n_short = 0
+        self._changed: set[str] = set()
+        self._n_cut = self._n_kept = self._n_short = self._n_outdated = 0
         self._planned: dict[str, ClipRow] = {}
         self._table: ClipTable | None = None
+        self._claim = ExitStack()
 
     def _begin(self) -> ClipTable:
         """The table of this folder; both are made with the first clip."""
@@ -159,15 +164,20 @@ class Cutter:
         self._n_short += is_short
         return not is_short
 
+    def expect(self, source: str) -> None:
+        """Take note of a recording, which may have no event."""
+        self._order.setdefault(source, len(self._order))
+
     def write(self, event: Event) -> None:
         """Cut an event; those of a recording are best given together, by start.
 
         A recording that cannot be read is noted, and its other events are passed over.
 
         Raises:
-            OutputError: a clip cannot be written, another file has its name, or the folder another table.
+            OutputError: a clip cannot be written, another file has its name, the folder another table, or
+                another run is cutting into it.
         """
-        self._order.setdefault(event.source, len(self._order))
+        self.expect(event.source)
         if not self.takes(event):
             return
         if event.source in self._failures:
@@ -211,19 +221,24 @@ class Cutter:
             self.rows.append(row)
             return
         known = table.rows.get(row.file.casefold())
-        if os.path.lexists(path) and not options.force:
-            if known is None:
+        if os.path.lexists(path):
+            if known is None and not options.force:
                 raise OutputError(
                     f"{path}: the file exists, and {table.path.name} does not name it",
                     hint="--force replaces it, or choose another folder",
                 )
-            self._n_kept += 1
-            return
+            if known not in (None, row) or self._is_outdated(path, event.source):
+                self._changed.add(event.source)
+            elif not options.force:
+                self._n_kept += 1
+                return
         try:
             self._make(path.parent)
-            if known != row:
+            if known is None:
                 table.add(row)
-            self._write(path, audio, start, stop)
+            self._write(path, audio, start, stop, replace=known is not None or options.force)
+            if known not in (None, row):  # only now: a killed run cuts it again
+                table.add(row)
         except OutputError as exc:
             whole = f"{counted(self.n_clips, 'finished clip')} kept; run the command again to continue"
             raise OutputError(exc.message, hint=f"{exc.hint}; {whole}" if exc.hint else whole) from exc
@@ -248,11 +263,17 @@ class Cutter:
                 break
         return row
 
-    def _write(self, path: Path, audio: Excerpts, start: int, stop: int) -> None:
+    def _is_outdated(self, path: Path, source: str) -> bool:
+        """Whether the recording has changed since the clip was cut."""
+        with suppress(OSError, InputError):  # also at a URI, which has no time
+            return path.lstat().st_mtime_ns < Path(self._recordings.find(source)).stat().st_mtime_ns
+        return False
+
+    def _write(self, path: Path, audio: Excerpts, start: int, stop: int, *, replace: bool) -> None:
         info = audio.info
         container, codec = _container_and_codec(path.suffix[1:], info, stop - start)
         blocks, rate_hz = at_held_rate(audio.blocks(start, stop), info.rate_hz, info.channels, codec)
-        with open_target(str(path), force=self._options.force, durable=False, follow=False) as target:
+        with open_target(str(path), force=replace, durable=False, follow=False) as target:
             try:
                 write_blocks(
                     target.stream.fileno(),
@@ -270,7 +291,10 @@ class Cutter:
                 ) from exc
 
     def _make(self, folder: Path) -> None:
-        """Make a folder of clips, once, and remove what a killed run left unfinished in it."""
+        """Make a folder of clips, once, and remove what a killed run left unfinished in it.
+
+        The first is that of all clips, and no other run can have it until this one ends.
+        """
         if folder in self._made:
             return
         inner = folder.relative_to(self._folder)
@@ -283,6 +307,8 @@ class Cutter:
             raise OutputError(f"{folder}: a file, not a folder", hint="choose another folder") from exc
         except OSError as exc:
             raise OutputError(os_error_text(folder, exc)) from exc
+        if folder == self._folder:
+            self._claim.enter_context(claimed(folder))
         remove_parts(folder)
         self._made.add(folder)
 
@@ -313,9 +339,11 @@ class Cutter:
         """
         self._close_recording()
         failures = tuple(self._failures.values())
-        if failures and not self._dry_run:
+        has_clips = bool(self._order) and (self._folder / TABLE_NAME).exists()
+        if (failures or has_clips) and not self._dry_run:
             self._begin()
         if self._table is not None:
+            self._n_outdated = self._count_outdated(self._table)
             self._table.close(self._order)
             listed = failures_of(str(self._table.path))
             if failures:
@@ -324,20 +352,32 @@ class Cutter:
                 Path(listed).unlink(missing_ok=True)
         return self.summary
 
+    def _count_outdated(self, table: ClipTable) -> int:
+        """How many clips belong to no event any more, of recordings that were read and have changed."""
+        return sum(
+            row.source in self._changed or self._is_outdated(self._folder / row.file, row.source)
+            for name, row in table.rows.items()
+            if name not in self._planned
+            and row.source in self._order
+            and row.source not in self._failures
+            and os.path.lexists(self._folder / row.file)
+        )
+
     @property
     def summary(self) -> CutSummary:
         """What has been done so far."""
         table = "" if self._table is None else str(self._table.path)
         failures = tuple(self._failures.values())
-        return CutSummary(self._n_cut, self._n_kept, self._n_short, failures, table)
+        return CutSummary(self._n_cut, self._n_kept, self._n_short, failures, table, self._n_outdated)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._close_recording()
-        if self._table is not None:
-            self._table.close()
+        with self._claim:
+            self._close_recording()
+            if self._table is not None:
+                self._table.close()
 
 
 def _container_and_codec(suffix: str, info: AudioInfo, n_frames: int) -> tuple[str, str]:

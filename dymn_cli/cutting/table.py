@@ -8,12 +8,14 @@ to the folder of the table.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 import os
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import InputError, OutputError, os_errors_as
@@ -22,7 +24,10 @@ from dymn_cli.results import Event
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
 
-__all__ = ["COLUMNS", "TABLE_NAME", "ClipRow", "ClipTable", "header_line", "row_line"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["COLUMNS", "TABLE_NAME", "ClipRow", "ClipTable", "claimed", "header_line", "row_line"]
 
 TABLE_NAME = "clips.csv"
 SCORE_DECIMALS = 4
@@ -64,6 +69,33 @@ def header_line() -> bytes:
 def row_line(row: ClipRow) -> bytes:
     """A row of the table."""
     return csv_line(astuple(row))
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder of clips, so that no second run cuts into it; not on Windows.
+
+    Raises:
+        OutputError: another run holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with contextlib.ExitStack() as opened:
+        try:
+            number = os.open(folder, os.O_RDONLY)
+            opened.callback(os.close, number)
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise OutputError(
+                f"{folder}: another run is cutting into this folder",
+                hint="wait for it, or choose another folder",
+            ) from exc
+        except OSError:
+            pass  # a network file system without locks
+        yield
 
 
 class ClipTable:

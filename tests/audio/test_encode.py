@@ -46,6 +46,13 @@ def test_what_is_written_is_read_back(
     assert 10 * np.log10(np.mean(chirp_44k1_stereo**2) / error) > decibels
 
 
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "CAF", "W64", "RF64"])
+def test_files_of_floats_do_not_hold_the_time(container: str) -> None:
+    memory = io.BytesIO()
+    write_audio(memory, np.full(3_200, 0.5), 32_000, container=container, codec="FLOAT")
+    assert b"peak" not in memory.getvalue().lower()
+
+
 def test_a_minute_of_vorbis_does_not_crash_the_encoder(tmp_path: Path) -> None:
     noise = sounds.flat_noise(60 * 22_050, level=0.1)
     write_audio(tmp_path / "minute.ogg", noise, 22_050)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -277,6 +278,74 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == kept
     assert not list(folder.glob(".dymn-*"))
     assert cut(folder, events).n_kept == 8
+
+
+def later(path: Path) -> None:
+    """Let a file be newer than all clips."""
+    os.utime(path, ns=(2_000_000_000_000_000_000,) * 2)
+
+
+def test_clips_of_a_recording_that_changed_are_cut_again(tmp_path: Path) -> None:
+    path, other = record(tmp_path / "a.wav"), record(tmp_path / "b.wav")
+    folder = tmp_path / "clips"
+    cut(folder, [event(path, 1, 2), event(path, 3, 4), event(path, 5, 6), event(other, 1, 2)])
+    soundfile.write(path, sound(10.0) // 2, RATE_HZ, subtype="PCM_16")
+    later(path)
+    events = [event(path, 1, 2), event(path, 3, 4, score=0.75), event(other, 1, 2)]
+    summary = cut(folder, events)
+    assert (summary.n_cut, summary.n_kept, summary.n_outdated) == (2, 1, 1)
+    cut(tmp_path / "fresh", events)
+    kept = [row for row in rows_of(folder) if row["start_s"] != "5.0"]
+    assert kept == rows_of(tmp_path / "fresh")
+    for row in kept:
+        assert (folder / row["file"]).read_bytes() == (tmp_path / "fresh" / row["file"]).read_bytes()
+
+
+def test_clips_of_a_recording_that_lost_its_events_are_counted(tmp_path: Path) -> None:
+    path, other = record(tmp_path / "a.wav"), record(tmp_path / "b.wav")
+    folder = tmp_path / "clips"
+    cut(folder, [event(path, 1, 2), event(path, 3, 4), event(other, 1, 2)])
+    assert cut(folder, [event(path, 1, 2)]).n_outdated == 0  # other events of the same recording
+    later(path)
+    with Cutter(str(folder), CutOptions(), Locator()) as cutter:
+        cutter.expect(str(path))
+        cutter.write(event(other, 1, 2))
+        assert cutter.finish().n_outdated == 2
+    with Cutter(str(folder), CutOptions(), Locator()) as cutter:
+        cutter.expect(str(path))  # alone
+        assert cutter.finish().n_outdated == 2
+    assert len(rows_of(folder)) == 3
+
+
+def test_a_clip_whose_event_changed_is_cut_again_even_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = record(tmp_path / "a.wav"), tmp_path / "clips"
+    cut(folder, [event(path, 1, 2)])
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Cutter, "_write", killed)
+        cut(folder, [event(path, 1, 2, score=0.75)])
+    assert cut(folder, [event(path, 1, 2, score=0.75)]).n_cut == 1
+    assert [row["score"] for row in rows_of(folder)] == ["0.75"]
+    assert cut(folder, [event(path, 1, 2, score=0.75)]).n_kept == 1
+
+
+@pytest.mark.parametrize("layout", ["flat", "label"])
+def test_two_runs_do_not_cut_into_one_folder(layout: str, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    path, folder = record(tmp_path / "a.wav"), tmp_path / "clips"
+    with Cutter(str(folder), CutOptions(layout="flat"), Locator()) as cutter:
+        cutter.write(event(path, 1, 2))
+        with pytest.raises(OutputError, match="another run is cutting into this folder"):
+            cut(folder, [event(path, 1, 2), event(path, 3, 4)], layout=layout)
+        cutter.write(event(path, 5, 6))
+        cutter.finish()
+    assert len(rows_of(folder)) == 2
+    assert cut(folder, [event(path, 1, 2), event(path, 3, 4)]).n_kept == 1
 
 
 def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ class EventAnalysis(Analysis[SourceEvents]):
             events = run.reader.events(name).events
             has_events = has_events or bool(events)
             if cutter is not None:
+                cutter.expect(name)
                 for event in events:
                     cutter.write(event)
 

@@ -24,6 +24,12 @@ def tell(summary: CutSummary, messages: Messages) -> None:
         messages.note(f"{counted(summary.n_clips, 'clip')}{kept}: {summary.table}")
     if summary.n_short:
         messages.warning(f"{counted(summary.n_short, 'event')} too short to cut")
+    if summary.n_outdated:
+        outdated = counted(summary.n_outdated, "outdated clip")
+        messages.warning(
+            f"{summary.table} also lists {outdated}, of no event of this run",
+            hint="in a new folder, there are clips of this run only",
+        )
 
 
 def require_clips(summary: CutSummary) -> None:

@@ -188,6 +188,27 @@ def test_events_are_cut_while_they_are_found(dymn: Run) -> None:
     assert (code, "standard input comes once" in said) == (2, True)
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_cuts_what_changed_since_again(dymn: Run) -> None:
+    siren = next(clip.path for clip in demo_clips() if clip.name == "siren")
+    samples, rate_hz = soundfile.read(siren)
+    soundfile.write("siren.wav", samples, rate_hz)
+    Path("junk.wav").write_text("junk")
+    arguments = ("events", "siren.wav", "junk.wav")
+    assert dymn(*arguments, "-o", "e.csv", "--cut", "clips")[0] == 6
+    assert len(clips()) > 1
+    soundfile.write("siren.wav", samples[: len(samples) // 2] * 0.5, rate_hz)
+    code, _, said = dymn(*arguments, "-o", "e.csv", "--cut", "clips")
+    assert code == 6
+    assert dymn(*arguments, "-o", "f.csv", "--cut", "fresh")[0] == 6
+    for clip in clips("fresh"):
+        assert Path("clips", clip).read_bytes() == Path("fresh", clip).read_bytes()
+    fresh, old = Path("fresh/clips.csv").read_text(), Path("clips/clips.csv").read_text()
+    assert set(fresh.splitlines()) < set(old.splitlines())
+    n_old = old.count("\n") - fresh.count("\n")
+    assert f"clips/clips.csv also lists {n_old} outdated clip" in said
+
+
 def test_clips_are_no_inputs_of_the_next_run(dymn: Run) -> None:
     siren = next(clip.path for clip in demo_clips() if clip.name == "siren")
     Path("night.wav").unlink()
