@@ -1,7 +1,7 @@
 """One event after the other, as a file: from one open recording at a time, straight to disk.
 
-A clip appears when it is whole. What is there already is kept, unless its recording is newer or its row would
-be another; a recording that is missing or damaged costs its own clips only.
+A clip appears when it is whole. What is there already is kept, unless its recording is newer. A recording
+that is missing or damaged costs its own clips only.
 """
 
 from __future__ import annotations
@@ -227,9 +227,12 @@ class Cutter:
                     f"{path}: the file exists, and {table.path.name} does not name it",
                     hint="--force replaces it, or choose another folder",
                 )
-            if known not in (None, row) or self._is_outdated(path, event.source):
+            has_other_row, is_outdated = known not in (None, row), self._is_outdated(path, event.source)
+            if has_other_row or is_outdated:
                 self._changed.add(event.source)
-            elif not options.force:
+            if not (is_outdated or options.force):
+                if has_other_row:  # another score
+                    table.add(row)
                 self._n_kept += 1
                 return
         try:
@@ -266,7 +269,9 @@ class Cutter:
     def _is_outdated(self, path: Path, source: str) -> bool:
         """Whether the recording has changed since the clip was cut."""
         with suppress(OSError, InputError):  # also at a URI, which has no time
-            return path.lstat().st_mtime_ns < Path(self._recordings.find(source)).stat().st_mtime_ns
+            status = Path(self._recordings.find(source)).stat()
+            # The second time tells of an older recording that was moved here.
+            return path.lstat().st_mtime_ns < max(status.st_mtime_ns, status.st_ctime_ns)
         return False
 
     def _write(self, path: Path, audio: Excerpts, start: int, stop: int, *, replace: bool) -> None:

@@ -7,12 +7,14 @@ loudest value of the picture, after the front end's pre-emphasis.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import numpy as np
-from rich.cells import cell_len, set_cell_size
 
 from dymn_cli.frontend.melbank import MEL_BREAK_HZ, MEL_FACTOR
 from dymn_cli.writers.spelling import visible
@@ -196,4 +198,5 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 def _short(text: str, most: int = LONGEST_NAME) -> str:
     shown = visible(text)
-    return shown if cell_len(shown) <= most else f"{set_cell_size(shown, most - 1).rstrip()}…"
+    ends = list(accumulate(2 if east_asian_width(letter) in "WF" else 1 for letter in shown))
+    return shown if not ends or ends[-1] <= most else f"{shown[: bisect_right(ends, most - 1)]}…"
