@@ -355,20 +355,25 @@ def test_labels_of_the_page_come_before_those_of_audioset(page: Page) -> None:
     assert run(["report", events, "-o", str(out), "-q", "--review", str(kept)]) == 0
     own = Page(page.driver, out)
 
+    def close(key: str) -> None:
+        own.one("#relabel-input").send_keys(key)
+        own.until(lambda: own.js("return document.activeElement === document.body"), "no dialog")
+
     def relabel(typed: str) -> None:
         own.keys("l")
         own.js("document.getElementById('relabel-input').value = ''")
-        own.one("#relabel-input").send_keys(typed + ENTER)
+        close(typed + ENTER)
 
     own.keys("vl")
     offered = own.js("return [...document.querySelectorAll('#vocabulary option')].map((one) => one.value)")
     assert offered[:4] == ["DOG", "Owl", "chiffchaff", "Wren (song)"]
     assert "Dog" not in offered
     assert len(offered) == len(set(offered)) == 527 + 2
-    own.keys(ESCAPE)
+    close(ESCAPE)
     relabel("wren (Song)")
     relabel("Chiffchaff")
-    assert [one.text for one in own.all("#queue .name")] == ["Wren (song)", "chiffchaff", "Owl"]
+    names = ["Wren (song)", "chiffchaff", "Owl"]
+    own.until(lambda: [one.text for one in own.all("#queue .name")] == names, "two new labels")
     relabel("a new one")
     relabel("a New one")
     own.keys("p")
