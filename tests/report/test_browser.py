@@ -97,6 +97,7 @@ def page(driver: Any, recordings: Path) -> Iterator[Page]:
     page = Page(driver, out)
     page.size(1280)
     page.js("localStorage.clear()")
+    page.complaints()  # those of pages before may have come late
     page.open()
     for path in driver.downloads.iterdir():
         path.unlink()
