@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from written import written
 
 from dymn_cli.datasets.label_tables import LabelRow
 from dymn_cli.errors import InputError
@@ -32,17 +33,9 @@ FARM = result(
 QUIET = result("quiet.flac")
 
 
-def written(form: str, path: Path, *results: SourceEvents | Failure) -> str:
-    out = io.BytesIO()
-    writer = event_writer(form, out, WriterOptions(provenance=Provenance("0", MODEL)))
-    writer.begin()
-    for one in results:
-        if isinstance(one, Failure):
-            writer.fail(one)
-        else:
-            writer.write(one)
-    writer.end()
-    path.write_bytes(out.getvalue())
+def saved(form: str, path: Path, *results: SourceEvents | Failure) -> str:
+    writer = event_writer(form, io.BytesIO(), WriterOptions(provenance=Provenance("0", MODEL)))
+    path.write_bytes(written(writer, *results))
     return str(path)
 
 
@@ -60,7 +53,7 @@ def test_what_we_write_is_read_back(form: str, tmp_path: Path) -> None:
     if form == "parquet":
         pytest.importorskip("pyarrow")
     alone = form == "audacity"
-    path = written(form, tmp_path / f"the farm.{form}", *((FARM,) if alone else (FARM, QUIET)))
+    path = saved(form, tmp_path / f"the farm.{form}", *((FARM,) if alone else (FARM, QUIET)))
     if alone:
         Path(path).rename(tmp_path / "the farm.txt")
         path = str(tmp_path / "the farm.txt")
@@ -77,7 +70,7 @@ def test_what_we_write_is_read_back(form: str, tmp_path: Path) -> None:
 
 def test_json_knows_lengths_silence_and_failures(tmp_path: Path) -> None:
     failure = Failure("broken.wav", "CorruptAudioError", "cut short", None, 3)
-    table = read_events([written("jsonl", tmp_path / "e.jsonl", FARM, failure, QUIET)])
+    table = read_events([saved("jsonl", tmp_path / "e.jsonl", FARM, failure, QUIET)])
     assert table.rows["quiet.flac"] == []
     assert table.durations == {"D/the farm.flac": 60.0, "quiet.flac": 60.0}
     assert table.failed == ("broken.wav",)
