@@ -47,7 +47,9 @@ from dymn_cli.cli.errors import as_dymn_error
 from dymn_cli.cli.options.command import CONTEXT, Program
 from dymn_cli.cli.options.declare import flag
 from dymn_cli.cli.signals import catch_signals
+from dymn_cli.cli.supervisor import end_with_parent, outlive_ray, wants_ray
 from dymn_cli.cli.terminal.messages import CHOICES, Messages
+from dymn_cli.errors import DymnError
 
 __all__ = ["app", "main", "run"]
 
@@ -150,6 +152,9 @@ def main() -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _claim_streams()
     catch_signals()
+    if wants_ray(sys.argv[1:]):
+        sys.exit(_outlive_ray(sys.argv[1:]))
+    end_with_parent()
     if _verbosity(sys.argv[1:]) < 2 and not os.environ.get("DYMN_DEBUG"):
         _keep_decoders_quiet()
     code = run(sys.argv[1:])
@@ -157,6 +162,17 @@ def main() -> NoReturn:
         if stream is not None:
             _let_go(stream)
     sys.exit(code)
+
+
+def _outlive_ray(arguments: list[str]) -> int:
+    """Run the command line in a child process, and say what Ray does not."""
+    try:
+        return outlive_ray()
+    except DymnError as error:
+        return _end(error, arguments)
+    except KeyboardInterrupt as exc:
+        _messages(arguments).note("what is done is kept; run the same command to continue")
+        return _end(exc, arguments)
 
 
 def run(arguments: list[str]) -> int:

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["catch_signals", "stop_on_signals"]
+__all__ = ["catch_signals", "each_signal", "stop_on_signals"]
+
+
+def each_signal() -> Iterator[int]:
+    """The signals of this system, without those that nohup or a shell in the background had us ignore."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            yield number
 
 
 def catch_signals() -> None:
     """Let the first Ctrl-C end the run in order, and SIGTERM and SIGHUP leave no temporary file."""
-    for number in _numbers():
+    for number in each_signal():
         signal.signal(number, _interrupt if number == signal.SIGINT else _terminate)
 
 
@@ -35,7 +43,7 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[list[int]]:
         came.append(number)
         stop()
 
-    for number in _numbers():
+    for number in each_signal():
         try:
             before[number] = signal.signal(number, end)
         except ValueError:  # not the main thread: whoever started it handles signals
@@ -45,14 +53,6 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _numbers() -> Iterator[int]:
-    """The signals of this system, without those that nohup or a shell in the background had us ignore."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            yield number
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

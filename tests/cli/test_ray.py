@@ -74,14 +74,21 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def actors(pid: int) -> list[int]:
-    """The actors among the processes that descend from one."""
+def named(name: bytes, pid: int) -> list[int]:
+    """Those that have a name among the processes that descend from one."""
     found = []
     for child in children(pid):
         with contextlib.suppress(OSError):
-            if b"ray::MapWorker" in Path("/proc", str(child), "cmdline").read_bytes():
+            if name in Path("/proc", str(child), "cmdline").read_bytes().partition(b"\0")[0]:
                 found.append(child)
     return found
+
+
+def kill(pids: list[int]) -> None:
+    assert pids
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def until(is_so: Callable[[], bool], what: str) -> None:
@@ -165,14 +172,24 @@ class TestHere:
         for n in range(24):
             record(f"library/take{n}.wav", (n, 4.0))
         words = ("events", "library", "-t", 0.02, "-o", "out", "--engine", "ray", "-j", 1)
-        with dymn.start(*words, env=RAY) as process:
-            parts = dymn.cwd / "out"
-            until(lambda: any(parts.glob("shard=*/part-*")), "a part")
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 130, err
+
+        def interrupted(interrupt: Callable[[subprocess.Popen[bytes]], object]) -> tuple[int, bytes]:
+            n_before = len(list(parts.glob("shard=*/part-*")))
+            with dymn.start(*words, env=RAY) as process:
+                until(lambda: len(list(parts.glob("shard=*/part-*"))) > n_before, "a part")
+                interrupt(process)
+                _, err = process.communicate(timeout=LIMIT_S)
+            assert not (parts / "_SUCCESS").exists()
+            return process.returncode, err
+
+        parts = dymn.cwd / "out"
+        code, err = interrupted(lambda process: process.send_signal(signal.SIGINT))
+        assert code == 130, err
         assert b"run the same command to continue" in err
-        assert not (parts / "_SUCCESS").exists()
+        # Ray ends the program that has lost its cluster, with no word.
+        code, err = interrupted(lambda process: kill(named(b"ray::RuntimeEnvAgent", process.pid)))
+        assert code == 4, err
+        assert b"the same command goes on" in err.splitlines()[-1]
         ran = dymn(*words, env=RAY, timeout=LIMIT_S)
         assert ran.returncode == 0, ran.err
         assert "were there already" in ran.err or "was there already" in ran.err
@@ -184,13 +201,7 @@ class TestHere:
 def on_this_machine() -> Iterator[None]:
     """See that a test leaves no process of Ray behind."""
     yield
-    until(lambda: not any(b"raylet" in name for name in map(_name, children(os.getpid()))), "Ray is gone")
-
-
-def _name(pid: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path("/proc", str(pid), "cmdline").read_bytes().partition(b"\0")[0]
-    return b""
+    until(lambda: not named(b"raylet", os.getpid()), "Ray is gone")
 
 
 class TestTwoNodes:
@@ -235,11 +246,7 @@ class TestTwoNodes:
                 # So are the actors of the next one, and then a node.
                 with dymn.start(*words, env={**RAY, **aws}) as second:
                     until(lambda: len(parts()) > n_before, "more parts")
-                    killed = actors(nodes.pid)
-                    assert killed
-                    for pid in killed:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
+                    kill(named(b"ray::MapWorker", nodes.pid))
                     n_then = len(parts())
                     until(lambda: len(parts()) > n_then or second.poll() is not None, "parts of new actors")
                     nodes.stdin.write("remove\n")

@@ -11,6 +11,7 @@ from dymn_cli.batch.run import Outcome
 from dymn_cli.cli.batch_run.fingerprint import fingerprint_of
 from dymn_cli.cli.batch_run.sources import named_sources
 from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures
+from dymn_cli.cli.signals import catch_signals
 from dymn_cli.cores import usable_cores
 from dymn_cli.errors import UsageError
 from dymn_cli.remote.uri import is_uri
@@ -73,6 +74,7 @@ def write_dataset(
     with connected(
         batch.ray_address, cpus=batch.jobs or usable_cores(), verbose=messages.verbosity > 1
     ) as cluster:
+        catch_signals()  # Ray has put its own way to end in their place
         actors = Actors.for_device(
             job.device,
             cluster,

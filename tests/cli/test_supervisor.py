@@ -1,0 +1,103 @@
+"""`--engine ray` runs in a child process: how it ends is told even when Ray, or the system, has ended it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere, Ray runs in the only process")
+LIMIT_S = 60.0
+
+
+@pytest.fixture
+def start(dymn: Any) -> Any:
+    """`start("raise SystemExit(3)")`: the program, whose run is the code given."""
+
+    def started(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+        program = f"""
+import os, signal, sys, time
+from dymn_cli.cli import app
+def run(arguments):
+{textwrap.indent(code, "    ")}
+app.run = run
+app.main()
+"""
+        words = [sys.executable, "-c", program, "tag", *(arguments or ("--engine", "ray"))]
+        return subprocess.Popen(
+            words, cwd=dymn.cwd, env=dymn.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    return started
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    with process:
+        out, err = process.communicate(timeout=LIMIT_S)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("code", [0, 2, 5, 6, 70, 130])
+def test_an_exit_code_of_the_run_is_that_of_the_program(start: Any, code: int) -> None:
+    assert ended(start(f"print('said', arguments); return {code}")) == (
+        code,
+        b"said ['tag', '--engine', 'ray']\n",
+        b"",
+    )
+
+
+def test_both_spellings_of_the_option_count_and_no_other_engine_does(start: Any) -> None:
+    code = "os._exit(1)"
+    assert ended(start(code, "--engine=ray"))[0] == 4
+    assert ended(start(code, "--engine", "local"))[0] == 1
+
+
+def test_a_run_that_ray_has_ended_is_told_in_a_line(start: Any) -> None:
+    code, _, err = ended(start("os._exit(1)"))
+    assert code == 4
+    assert err == (
+        b"dymn: error: Ray has lost its cluster and ended the run; "
+        b"what is done is kept: the same command goes on\n"
+    )
+
+
+def test_a_run_that_the_system_has_killed_is_told_in_a_line(start: Any) -> None:
+    code, _, err = ended(start("os.kill(os.getpid(), signal.SIGKILL)"))
+    assert code == 4
+    assert err.startswith(b"dymn: error: signal 9 has ended the run; ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, b"run the same command to continue"), (signal.SIGTERM, 143, b"")],
+)
+def test_signals_reach_the_run_and_one_that_ray_breaks_off_is_still_interrupted(
+    start: Any, number: int, code: int, said: bytes
+) -> None:
+    with start(
+        "print('ready', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    os._exit(1)"
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == code
+    assert said in err
+
+
+def test_the_run_does_not_outlive_the_program(start: Any) -> None:
+    with start("print(os.getpid(), flush=True)\ntime.sleep(60)") as process:
+        run = int(process.stdout.readline())
+        process.kill()
+        process.communicate(timeout=10)  # the run has the same standard output, which ends with it
+    assert run != process.pid
+
+
+def test_workers_do_not_take_the_program_for_their_parent(start: Any) -> None:
+    _, out, _ = ended(start("print([name for name in os.environ if name == 'DYMN_PARENT']); return 0"))
+    assert out == b"[]\n"
