@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ from dymn_cli.cli.commands import eval as eval_
 from dymn_cli.cli.errors import as_dymn_error
 from dymn_cli.cli.options.command import CONTEXT, Program
 from dymn_cli.cli.options.declare import flag
-from dymn_cli.cli.signals import catch_signals
+from dymn_cli.cli.signals import catch_signals, told_to_end
 from dymn_cli.cli.supervisor import end_with_parent, outlive_ray, wants_ray
 from dymn_cli.cli.terminal.messages import CHOICES, Messages
 from dymn_cli.errors import DymnError
@@ -201,6 +202,11 @@ def _end(reason: BaseException, arguments: list[str]) -> int:
         messages.note("interrupted")
         return INTERRUPTED
     error = as_dymn_error(reason, arguments)
+    number = told_to_end()
+    if number is not None and error.exit_code == DymnError.exit_code:  # no bug: its exception was lost
+        if number == signal.SIGINT:
+            messages.note("interrupted")
+        return 128 + number
     messages.error(error)
     return error.exit_code
 

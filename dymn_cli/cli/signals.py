@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["catch_signals", "each_signal", "stop_on_signals"]
+__all__ = ["catch_signals", "each_signal", "stop_on_signals", "told_to_end"]
+
+_came: list[int] = []  # signals that the handlers of `catch_signals` have answered
 
 
 def each_signal() -> Iterator[int]:
@@ -25,6 +27,15 @@ def catch_signals() -> None:
     """Let the first Ctrl-C end the run in order, and SIGTERM and SIGHUP leave no temporary file."""
     for number in each_signal():
         signal.signal(number, _interrupt if number == signal.SIGINT else _terminate)
+
+
+def told_to_end() -> int | None:
+    """The signal that began the end of the program, or None.
+
+    Compiled code may run a handler and raise an error of its own in place of the handler's exception: usearch
+    does at times.
+    """
+    return _came[0] if _came else None
 
 
 @contextmanager
@@ -57,10 +68,12 @@ def stop_on_signals(stop: Callable[[], object]) -> Iterator[list[int]]:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """First Ctrl-C: end in order. Second: at once."""
+    _came.append(signum)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise KeyboardInterrupt
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     """Leave through the `with` blocks, so that temporary files go."""
+    _came.append(signum)
     raise SystemExit(128 + signum)

@@ -95,7 +95,14 @@ class Approximate:
                 if found is None:
                     building(path)
                     with atomic_write(path) as file:
-                        cls.build(library, whitening)._graph.save(file.name)
+                        graph = cls.build(library, whitening)._graph
+                        try:
+                            graph.save(file.name)
+                        except RuntimeError as exc:  # usearch does not say why
+                            raise OutputError(
+                                f"{path}: cannot be written",
+                                hint="is the disk full? DYMN_HOME=DIR keeps it elsewhere",
+                            ) from exc
                     _remove_older(path)
                     found = cls._view(path, library)
         if found is None:

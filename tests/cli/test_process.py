@@ -429,6 +429,36 @@ def test_a_run_that_is_ended_leaves_neither_half_a_file_nor_temporary_ones(
     assert left_over(dymn.cwd) == []
 
 
+LOST = """
+import os, sys
+import dymn_cli.cli.app as app
+from dymn_cli.cli.batch_run import library
+
+def compiled(*arguments, **options):
+    try:
+        os.kill(os.getpid(), {number:d})
+    except BaseException:
+        pass
+    raise RuntimeError("Operation has been terminated")
+
+library.find = compiled
+sys.argv = ["dymn", "search", ".", "clip.wav"]
+app.main()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "dymn: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_a_signal_is_no_bug_when_a_library_puts_an_error_in_its_place(
+    dymn: Any, clip: str, number: signal.Signals, code: int, said: str
+) -> None:
+    """As usearch does, while it builds a graph."""
+    ran = dymn.python(LOST.format(number=number))
+    assert (ran.returncode, ran.err) == (code, said)
+
+
 @pytest.mark.process
 def test_what_the_caller_had_us_ignore_stays_ignored(dymn: Any, clip: str) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dymn_cli.errors import UsageError
+from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.search import Index, Library, Place, group_duplicates, open_library
 from dymn_cli.search.approximate import Approximate
 
@@ -90,6 +90,21 @@ def test_a_damaged_graph_is_built_again(path: str) -> None:
     (graph,) = graphs(path)
     graph.write_bytes(b"no graph")
     assert Index.open(path, approximate=True).search(3, top=5) == wanted
+
+
+def test_a_graph_that_cannot_be_written_leaves_nothing(path: str) -> None:
+    """usearch says neither that the disk is full nor where."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match=r"\.usearch: cannot be written$"):
+            Index.open(path, approximate=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [one.suffix for one in Path(path).parent.glob("home/search/*")] == [".lock"]
+    assert [one.suffix for one in Path(path).parent.glob("home/search/.*")] == []
+    assert len(Index.open(path, approximate=True).search(3, top=5)) == 5
 
 
 def test_near_duplicates_are_grouped_with_it(path: str) -> None:
