@@ -5,6 +5,7 @@
     optimizer.N.NAME     what the optimizer remembers of parameter N
     kept.KEY             the best network so far, where one is kept
     __metadata__         dymn.train: JSON with the schema, the run's fingerprint, stage, step, counters
+                         sha256: of that JSON and of the tensors
 
 Nothing in it is executed when it is read. Random numbers need no state: every step draws from the seed and
 its own number (`dymn_cli.datasets.seeding.step_generator`).
@@ -12,6 +13,7 @@ its own number (`dymn_cli.datasets.seeding.step_generator`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from dymn_cli.atomic import atomic_write
 from dymn_cli.errors import (
+    ChecksumError,
     ModelError,
     OutputError,
     UnsafeWeightsError,
@@ -120,9 +123,19 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
     }
     # Clones: tensors that share storage are refused, and a network may hold such.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in _tensors(state)}
-    data = save(tensors, {"dymn.train": json.dumps(document)})
+    text = json.dumps(document)
+    sha256 = _sha256(text, save(tensors))  # where tensors are in the file does not depend on the rest
+    data = save(tensors, {"dymn.train": text, "sha256": sha256})
     with os_errors_as(OutputError, path), atomic_write(path) as file:
         file.write(data)
+
+
+def _sha256(text: str, data: bytes) -> str:
+    """The hash of a JSON document and of all that follows the header of a safetensors file."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    digest = hashlib.sha256(text.encode())
+    digest.update(memoryview(data)[start:])
+    return digest.hexdigest()
 
 
 def _tensors(state: TrainState) -> Iterator[tuple[str, Tensor]]:
@@ -143,7 +156,8 @@ def read_state(path: Path) -> Saved:
 
     Raises:
         WeightsMissingError: it cannot be read.
-        UnsafeWeightsError: it is damaged, or no checkpoint of ours.
+        UnsafeWeightsError: it is no checkpoint of ours.
+        ChecksumError: it is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -151,14 +165,19 @@ def read_state(path: Path) -> Saved:
     try:
         data = path.read_bytes()
         length = int.from_bytes(data[:8], "little")
-        fields = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["dymn.train"])
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        text = metadata["dymn.train"]
+        fields = json.loads(text)
         tensors = load(data)
+        is_whole = metadata.get("sha256") in (None, _sha256(text, data))  # before, there was none
     except OSError as exc:
         raise WeightsMissingError(os_error_text(path, exc)) from exc
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise UnsafeWeightsError(
             f"{path}: not a checkpoint of a training run", hint="--no-resume starts over"
         ) from exc
+    if not is_whole:
+        raise ChecksumError(f"{path}: damaged: its hash is wrong", hint="--no-resume starts over")
     if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
         raise UnsafeWeightsError(f"{path}: a checkpoint of another version", hint="--no-resume starts over")
     return Saved(fields, tensors)

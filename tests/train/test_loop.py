@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from dymn_cli.errors import ModelError, UnsafeWeightsError, WeightsMissingError  # noqa: E402
+from dymn_cli.errors import ChecksumError, ModelError, UnsafeWeightsError, WeightsMissingError  # noqa: E402
 from dymn_cli.train.ema import Average  # noqa: E402
 from dymn_cli.train.loop import LoopPlan, Losses, StepReport, train  # noqa: E402
 from dymn_cli.train.schedule import RateSchedule  # noqa: E402
@@ -213,6 +213,19 @@ def test_what_is_no_checkpoint(tmp_path: Path, data: bytes) -> None:
         read_state(tmp_path / "c")
     with pytest.raises(WeightsMissingError):
         read_state(tmp_path / "none")
+
+
+def test_a_checkpoint_in_which_a_bit_has_changed_is_refused(tmp_path: Path) -> None:
+    state = fresh()
+    state.step = 1234
+    save_state(tmp_path / "c", state, {})
+    data = (tmp_path / "c").read_bytes()
+    for place in (data.index(b"1234") + 3, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        (tmp_path / "c").write_bytes(damaged)
+        with pytest.raises(ChecksumError, match=r"c: damaged: its hash is wrong$"):
+            read_state(tmp_path / "c")
 
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(

@@ -314,6 +314,8 @@ class FinetuneRun(TrainingRun):
 
     def _go_on(self, fields: Mapping[str, Any]) -> None:
         self._finished = list(fields["finished"])
+        for fold in range(len(self._finished)):
+            self._read_scores(fold)  # an error now, not after the last training
 
     def _scores_path(self, fold: int) -> Path:
         return self.options.work / f"held_out.{fold}.npy"

@@ -475,6 +475,20 @@ def test_scores_that_are_gone_are_missed(audio: LabelledAudio, tiny: LoadedModel
 
 
 @pytest.mark.slow
+def test_scores_that_are_gone_are_missed_before_training_goes_on(
+    audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
+) -> None:
+    plan = plan_of(audio.dataset, folds=2)
+    run, notes = start(audio, plan, tiny, tmp_path)
+    assert run.run(notes, lambda: notes.steps[-1].stage == 1) == "interrupted"
+    (tmp_path / "held_out.0.npy").unlink()
+    again, notes = start(audio, plan, tiny, tmp_path)
+    with pytest.raises(OutputError, match="the scores of this fold are gone"):
+        again.run(notes)
+    assert notes.steps == []
+
+
+@pytest.mark.slow
 def test_what_ends_a_training_is_not_what_it_is_judged_on(
     audio: LabelledAudio, tiny: LoadedModel, tmp_path: Path
 ) -> None:
