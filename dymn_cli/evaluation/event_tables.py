@@ -58,13 +58,15 @@ def read_events(paths: Sequence[str]) -> EventTable:
     """Read tables of events; several are parts of one, and a folder stands for the tables in it.
 
     Raises:
-        InputError: one cannot be read, is no table of events, or has a bad time or score.
+        InputError: one cannot be read, is no table of events, or has a bad time or score; or two have the
+            same recording. In a folder they may.
     """
     rows: dict[str, list[LabelRow]] = {}
     durations: dict[str, float] = {}
     failed: dict[str, None] = {}
+    part_of: dict[str, int] = {}
     is_complete = True
-    for path in _files(paths):
+    for part, path in _files(paths):
         if event_form(path) is None:
             raise InputError(
                 f"{path}: not a table of events", hint="give a result of dymn events, or sed, raven, audacity"
@@ -75,6 +77,12 @@ def read_events(paths: Sequence[str]) -> EventTable:
                 if isinstance(item, Failure):
                     failed[item.source] = None
                 elif isinstance(item, SourceEvents):
+                    other = part_of.setdefault(item.source, part)
+                    if other != part:
+                        raise InputError(
+                            f"{item.source} is in {paths[other]} and in {path}",
+                            hint="leave one of them out",
+                        )
                     rows.setdefault(item.source, []).extend(map(_row, item.events))
                     if not math.isnan(item.duration_s):
                         durations[item.source] = item.duration_s
@@ -103,15 +111,16 @@ def tables_in(folder: str) -> list[str]:
     return [name for name in sorted(inside) if _may_be_table(name) and event_form(name) is not None]
 
 
-def _files(paths: Sequence[str]) -> Iterator[str]:
-    for path in paths:
+def _files(paths: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Each file, behind the number of the path that stands for it."""
+    for n, path in enumerate(paths):
         if not os.path.isdir(path):  # noqa: PTH112 - names may be bytes that no Path holds
-            yield path
+            yield n, path
             continue
         found = tables_in(path)
         if not found:
             raise InputError(f"{path}: no table of events in this folder")
-        yield from found
+        yield from ((n, one) for one in found)
 
 
 def _may_be_table(path: str) -> bool:

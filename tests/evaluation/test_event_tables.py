@@ -162,6 +162,26 @@ def test_a_folder_of_label_tracks(made: Made, tmp_path: Path) -> None:
     assert [Path(path).name for path in tables_in(str(tmp_path))] == ["a.txt", "b.txt"]
 
 
+def test_a_recording_is_in_one_result_only(made: Made, tmp_path: Path) -> None:
+    head = "source,start_s,end_s,label\n"
+    (tmp_path / "marks").mkdir()
+    one, other = (
+        made("marks/dogs.csv", f"{head}a.wav,0,1,Dog\n"),
+        made("marks/cats.csv", f"{head}a.wav,2,3,Cat\n"),
+    )
+    third = made("third.csv", f"{head}b.wav,0,1,Dog\n")
+    with pytest.raises(InputError, match=r"^a\.wav is in .*dogs\.csv and in .*cats\.csv$"):
+        read_events([one, third, other])
+    with pytest.raises(InputError, match=r"^a\.wav is in .*dogs\.csv and in .*dogs\.csv$"):
+        read_events([one, one])
+    assert list(read_events([one, third]).rows) == ["a.wav", "b.wav"]
+    # Who marks each kind of sound in a table of its own has one truth, in one folder.
+    assert [label for *_, label in names(read_events([str(tmp_path / "marks")]).rows["a.wav"])] == [
+        "Cat",
+        "Dog",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -99,6 +99,16 @@ def test_finished_events_take_no_options_of_audio(fake: Fake, files: Path) -> No
     assert "-m is about audio; events.csv is a finished result" in ran.err
 
 
+def test_one_recording_in_two_results_is_refused(fake: Fake, files: Path) -> None:
+    (files / "old.csv").write_text(EVENTS.replace("farm.wav", "barn.wav"))
+    ran = fake("eval", "events.csv", "old.csv", "--truth", "truth.tsv")
+    assert ran.returncode == 0, ran.err
+    (files / "old.csv").write_text(EVENTS)
+    ran = fake("eval", "events.csv", "old.csv", "--truth", "truth.tsv")
+    assert (ran.returncode, ran.out) == (3, "")
+    assert "farm.wav is in events.csv and in old.csv; leave one of them out" in ran.err
+
+
 def test_tags_are_no_events(fake: Fake, files: Path) -> None:
     (files / "tags.csv").write_text("source,channel,start_s,end_s,rank,label,mid,score\n")
     ran = fake("eval", "tags.csv", "--truth", "truth.tsv")
