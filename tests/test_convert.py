@@ -273,6 +273,19 @@ def test_rows_are_selected(options: list[str], left: list[str], tmp_path: Path, 
     assert json.loads(Path("out.csv.meta.json").read_text())["options"]["selected"]
 
 
+def test_a_file_beside_a_result_that_is_gone_is_not_in_the_way(tmp_path: Path, dymn: Run) -> None:
+    write(tmp_path / "in.csv", "csv", *ALL)
+    assert dymn("convert", "in.csv", "out.csv")[0] == 0
+    Path("out.csv").unlink()
+    assert dymn("convert", "in.csv", "out.csv", "-l", "Owl")[0] == 0
+    assert "selected" in json.loads(Path("out.csv.meta.json").read_text())["options"]
+    Path("out.csv").unlink()
+    Path("out.csv.meta.json").write_text("mine")
+    code, _, said = dymn("convert", "in.csv", "out.csv")
+    assert (code, "out.csv.meta.json: the file exists; --force replaces it" in said) == (5, True)
+    assert Path("out.csv.meta.json").read_text() == "mine"
+
+
 def test_nothing_left_says_why(tmp_path: Path, dymn: Run) -> None:
     write(tmp_path / "in.csv", "csv", *ALL)
     code, _, said = dymn("convert", "in.csv", "out.csv", "-l", "Owl", "-t", "0.9")

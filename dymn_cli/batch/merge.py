@@ -34,7 +34,7 @@ import numpy as np
 
 from dymn_cli.errors import InputError, UsageError, os_error_text
 from dymn_cli.values import shortened
-from dymn_cli.writers.beside import failures_of, index_of, meta_of, warnings_of
+from dymn_cli.writers.beside import failures_of, index_of, meta_of, open_beside, warnings_of
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, choose_format
 from dymn_cli.writers.lists import FAILURES, WARNINGS
 from dymn_cli.writers.spelling import name_bytes
@@ -149,8 +149,8 @@ def _read_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open_together(main: str, has_meta: bool, meta: str, *more: str, force: bool) -> Iterator[list[Target]]:
-    names = [main, *([meta] if has_meta else []), *more]
-    targets = [open_target(name, force=force) for name in names]
+    beside = [*([meta] if has_meta else []), *more]
+    targets = [open_target(main, force=force), *(open_beside(name, force=force) for name in beside)]
     with together(*targets):
         yield targets
 

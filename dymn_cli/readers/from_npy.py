@@ -13,14 +13,14 @@ from dymn_cli.readers.cells import cells_of, require_row
 from dymn_cli.readers.source import open_result_file
 from dymn_cli.values import time_of
 from dymn_cli.writers.base import EmbeddingRow
-from dymn_cli.writers.beside import index_of
+from dymn_cli.writers.beside import INDEX_COLUMNS, index_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["INDEX", "embeddings_of", "open_matrix"]
 
-INDEX = ["row", "source", "channel", "start_s", "end_s"]
+INDEX = list(INDEX_COLUMNS)
 
 
 def open_matrix(path: str) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from dymn_cli.readers.cells import is_number
 from dymn_cli.readers.from_tables import CSV_SEPARATORS, column_roles, without_clock
 from dymn_cli.readers.source import open_result_file
 from dymn_cli.values import nearest
+from dymn_cli.writers.beside import INDEX_COLUMNS
 
 __all__ = ["READ_FORMATS", "event_format", "recognise", "require_format"]
 
@@ -35,7 +36,7 @@ WITHOUT_HEADER = {
 OTHERS = {
     ("source", "error", "message", "hint"): "a list of sources that failed, not a result",
     ("source", "warning"): "a list of warnings, not a result",
-    ("row", "source", "channel", "start_s", "end_s"): "the index of a matrix; name the .npy file",
+    INDEX_COLUMNS: "the index of a matrix; name the .npy file",
 }
 SRT_TIMES = re.compile(r"\d+:\d\d:\d\d,\d{3} --> \d+:\d\d:\d\d,\d{3}")
 N_EVENT_CELLS, N_TAG_CELLS = 6, 7

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from dymn_cli.atomic import remove_parts
 from dymn_cli.errors import OutputError, UsageError, os_errors_as
 from dymn_cli.remote.uri import base_name, is_uri
-from dymn_cli.writers.beside import index_of
+from dymn_cli.writers.beside import failures_of, index_of, is_beside, warnings_of
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import check_target, open_target, together
 
@@ -71,6 +71,8 @@ class ResultFolder:
     def check(self, may_replace: Callable[[str, str], bool] = lambda name, path: False) -> None:
         """Find out, before any work, whether one of the files is there already.
 
+        The file of provenance, where no result is left in DIR, and an index without its matrix are left over.
+
         Args:
             may_replace: from a source and a file of its result to whether that may go; "" is no source, its
                 file is that of provenance.
@@ -82,7 +84,8 @@ class ResultFolder:
             for name in ("", *self._of_name):
                 for path in self._files_of(name) if name else (self.meta,):
                     self._require_no_link(path)
-                    if os.path.lexists(path) and not may_replace(name, path):
+                    is_in_the_way = os.path.lexists(path) and not may_replace(name, path)
+                    if is_in_the_way and not self._is_left_over(name, path):
                         check_target(path)
 
     @property
@@ -114,6 +117,15 @@ class ResultFolder:
     def _files_of(self, name: str) -> tuple[str, ...]:
         path = self.path_of(name)
         return (path, index_of(path)) if self._index else (path,)
+
+    def _is_left_over(self, name: str, path: str) -> bool:
+        if name:
+            result = self.path_of(name)
+            return path != result and not os.path.lexists(result) and is_beside(path)
+        names = (inner for _, _, inside in os.walk(self._folder) for inner in inside)
+        no_results = (META_NAME, failures_of("dymn"), warnings_of("dymn"))
+        is_alone = all(inner in no_results or inner.startswith(".dymn") for inner in names)
+        return is_alone and is_beside(path)
 
     def prepare(self) -> None:
         """Make the folder, and remove what a killed run left unfinished in it.

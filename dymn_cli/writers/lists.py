@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from dymn_cli.errors import InputError, OutputError, os_error_text
-from dymn_cli.remote.reading import open_uri
-from dymn_cli.remote.store import exists, require_writable
+from dymn_cli.errors import OutputError
+from dymn_cli.remote.store import require_writable
 from dymn_cli.remote.uri import is_uri
 from dymn_cli.results import Failure
 from dymn_cli.writers.rows import Cells, safe_cells
-from dymn_cli.writers.target import open_target
+from dymn_cli.writers.target import beginning_of, open_target
 from dymn_cli.writers.to_csv import csv_line
 
 __all__ = ["FAILURES", "WARNINGS", "Kind", "write_failures", "write_warnings"]
@@ -45,18 +43,9 @@ class Kind:
         Raises:
             OutputError: a file is there, and it is no such list.
         """
-        try:
-            if is_uri(path):
-                require_writable(path)
-            if not (exists(path) if is_uri(path) else Path(path).is_file()):
-                return
-            with open_uri(path) if is_uri(path) else Path(path).open("rb") as file:
-                begin = file.read(len(self.header))
-        except InputError as error:
-            raise OutputError(error.message, hint=error.hint) from error
-        except OSError as exc:
-            raise OutputError(os_error_text(path, exc)) from exc
-        if begin not in (b"", self.header):
+        if is_uri(path):
+            require_writable(path)
+        if beginning_of(path, len(self.header)) not in (None, b"", self.header):
             raise OutputError(
                 f"{path}: the file exists and is not a list of {self.name}", hint="give the list another name"
             )

@@ -5,7 +5,8 @@
             writer.write(result)
 
 They appear together, when the block ends without an exception, and the main file last: where it is, the
-others are. Beside standard output, devices and pipes lies nothing.
+others are. What an earlier result of that name had beside it, and this one has not, goes. Beside standard
+output, devices and pipes lies nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from dymn_cli.writers.base import (
     Writer,
     WriterOptions,
 )
-from dymn_cli.writers.beside import index_of, meta_of
+from dymn_cli.writers.beside import index_of, is_beside, meta_of, open_beside
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, embedding_writer, event_writer, tag_writer
 from dymn_cli.writers.meta import meta_document
-from dymn_cli.writers.target import Target, open_target, seekable_stream, together
+from dymn_cli.writers.target import Target, open_target, remove_target, seekable_stream, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,8 @@ def _open_rows(
         yield writer
         writer.end()
         _write_meta(meta, options.provenance, writer.facts)
+    if main.is_file and not meta:
+        _remove_stale(meta_of(str(out), name))
 
 
 @contextlib.contextmanager
@@ -108,7 +111,7 @@ def open_embeddings(
     """
     main = open_target(out, force=force)
     meta = _meta_beside(main, name, str(out), options.provenance, force=force)
-    index = [open_target(index_of(str(out)), force=force)] if main.is_file and name == "npy" else []
+    index = [open_beside(index_of(str(out)), force=force)] if main.is_file and name == "npy" else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(together(main, *index, *meta))
         stream = stack.enter_context(seekable_stream(main)) if name == "npy" else main.stream
@@ -117,6 +120,8 @@ def open_embeddings(
         yield writer
         writer.end()
         _write_meta(meta, options.provenance, writer.facts)
+    if main.is_file and not meta:
+        _remove_stale(meta_of(str(out), name))
 
 
 def _meta_beside(
@@ -124,10 +129,16 @@ def _meta_beside(
 ) -> list[Target]:
     """The file that says what made the main one: where its format has no place for that, and for a share."""
     is_needed = provenance is not None and (name in WITHOUT_PROVENANCE or provenance.share is not None)
-    return [open_target(meta_of(out, name), force=force)] if main.is_file and is_needed else []
+    return [open_beside(meta_of(out, name), force=force)] if main.is_file and is_needed else []
 
 
 def _write_meta(meta: list[Target], provenance: Provenance | None, facts: Mapping[str, object]) -> None:
     for target in meta:
         if provenance is not None:
             target.stream.write(meta_document(provenance, facts))
+
+
+def _remove_stale(meta: str) -> None:
+    """Remove what says how an earlier result was made: readers would take it for this one's."""
+    if is_beside(meta):
+        remove_target(meta)

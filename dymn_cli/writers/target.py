@@ -33,8 +33,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dymn_cli.atomic import Part
-from dymn_cli.errors import OutputError, UsageError, os_error_text
+from dymn_cli.errors import InputError, OutputError, UsageError, os_error_text
 from dymn_cli.remote import store
+from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.uri import address_of, is_uri
 from dymn_cli.writers.spelling import name_bytes, visible_rows
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Target",
+    "beginning_of",
     "check_target",
     "input_guard",
     "is_stdout",
@@ -488,6 +490,23 @@ def is_there(out: str) -> bool:
         OutputError: a store does not tell.
     """
     return store.exists(out) if is_uri(out) else os.path.lexists(out)
+
+
+def beginning_of(out: str, n_bytes: int) -> bytes | None:
+    """The first bytes of a file or object; None where there is none.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    try:
+        if not (store.exists(out) if is_uri(out) else Path(out).is_file()):
+            return None
+        with open_uri(out) if is_uri(out) else Path(out).open("rb") as file:
+            return file.read(n_bytes)
+    except InputError as error:
+        raise OutputError(error.message, hint=error.hint) from error
+    except OSError as exc:
+        raise OutputError(os_error_text(out, exc)) from exc
 
 
 def remove_target(out: str) -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dymn_cli.writers.base import EmbeddingOptions, EmbeddingRow, EmbeddingWriter
+from dymn_cli.writers.beside import INDEX_COLUMNS
 from dymn_cli.writers.rows import safe_cells
 from dymn_cli.writers.spelling import seconds
 from dymn_cli.writers.to_csv import csv_line
@@ -44,7 +45,7 @@ class NpyEmbeddings(EmbeddingWriter):
     def begin(self) -> None:
         """Write the header of a matrix without rows, and the names of the index's columns."""
         self._write_header()
-        self._write_index(("row", "source", "channel", "start_s", "end_s"))
+        self._write_index(INDEX_COLUMNS)
 
     def write(self, result: Sequence[EmbeddingRow]) -> None:
         """Append the rows of one source.

@@ -265,6 +265,17 @@ def test_a_list_of_failures_of_an_earlier_whole_goes(tmp_path: Path) -> None:
     assert not stale.exists()
 
 
+@pytest.mark.parametrize("form", ["csv", "npy"])
+def test_what_is_left_of_an_earlier_whole_is_replaced(tmp_path: Path, form: str) -> None:
+    shares = [write(tmp_path / f"{n}.{form}", [f"{n}.wav"], form) for n in range(2)]
+    whole = tmp_path / f"all.{form}"
+    merge(shares, str(whole))
+    fresh = {path.name: path.read_bytes() for path in tmp_path.glob("all.*")}
+    whole.unlink()
+    merge(shares, str(whole))
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("all.*")} == fresh
+
+
 def test_the_whole_is_of_the_format_of_its_shares(tmp_path: Path) -> None:
     shares = [write(tmp_path / f"{n}.csv", NAMES[n : n + 1], "csv") for n in (0, 1)]
     for whole, form in (("all.jsonl", None), ("all.csv", "jsonl")):

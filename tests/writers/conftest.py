@@ -26,7 +26,7 @@ def provenance() -> Provenance:
 
 @pytest.fixture
 def options(provenance: Provenance) -> Callable[..., WriterOptions]:
-    return lambda **changes: WriterOptions(provenance=provenance, **changes)
+    return lambda **changes: WriterOptions(**{"provenance": provenance, **changes})
 
 
 @pytest.fixture

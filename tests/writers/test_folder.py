@@ -105,6 +105,27 @@ def test_what_is_there_already_is_said_before_any_work(tmp_path: Path) -> None:
         folder.check()
 
 
+def test_what_is_left_of_results_that_are_gone_is_not_in_the_way(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path), "npy", [Found("a.wav")])
+    folder.complete(MADE)
+    (tmp_path / "a.wav.index.csv").write_text("row,source,channel,start_s,end_s\n0,a.wav,mix,0.0,1.0\n")
+    with pytest.raises(OutputError, match=r"dymn\.meta\.json: the file exists"):
+        folder.check()  # it may be about the result that the index is of
+    (tmp_path / "a.wav.index.csv").rename(tmp_path / "dymn.failures.csv")
+    folder.check()
+    (tmp_path / "dymn.failures.csv").rename(tmp_path / "a.wav.index.csv")
+    (tmp_path / "dymn.meta.json").unlink()
+    folder.check()
+    (tmp_path / "a.wav.npy").touch()
+    with pytest.raises(OutputError, match=r"a\.wav\.npy: the file exists"):
+        folder.check()
+    (tmp_path / "a.wav.npy").unlink()
+    (tmp_path / "a.wav.index.csv").unlink()
+    (tmp_path / "dymn.meta.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"dymn\.meta\.json: the file exists"):
+        folder.check()  # somebody else's
+
+
 def test_a_file_appears_when_it_is_complete_and_replaces_an_older_one(tmp_path: Path) -> None:
     folder = ResultFolder(str(tmp_path), "csv", [Found("a.wav")])
     fill(folder, "a.wav", "old")

@@ -133,6 +133,51 @@ def test_force_is_needed_for_each_of_them(
     assert np.load(out).shape == (2, 3)
 
 
+@pytest.mark.parametrize("left", [["emb.index.csv"], ["emb.meta.json"], ["emb.index.csv", "emb.meta.json"]])
+def test_what_is_left_of_a_result_that_is_gone_is_replaced(
+    left: list[str], rows: list[EmbeddingRow], embedding_options: EmbOptions, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "emb.npy")
+    with open_embeddings(out, "npy", embedding_options()) as writer:
+        writer.write(rows)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with (
+        pytest.raises(OutputError, match=r"emb\.npy: the file exists"),
+        open_embeddings(out, "npy", embedding_options()),
+    ):
+        pytest.fail("the result is there")
+    for name in whole:
+        if name not in left:
+            (tmp_path / name).unlink()
+    with pytest.raises(KeyboardInterrupt), open_embeddings(out, "npy", embedding_options()):
+        raise KeyboardInterrupt
+    assert listing(tmp_path) == left
+    with open_embeddings(out, "npy", embedding_options()) as writer:
+        writer.write(rows[:1])
+    (tmp_path / "emb.npy").unlink()
+    with open_embeddings(out, "npy", embedding_options()) as writer:
+        writer.write(rows)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_result_that_nothing_is_known_of_takes_over_no_provenance(
+    force: bool, clip: ClipResult, options: Options, tmp_path: Path
+) -> None:
+    out = tmp_path / "tags.csv"
+    with open_tags(str(out), "csv", options()) as writer:
+        writer.write(clip)
+    if not force:
+        out.unlink()
+    with open_tags(str(out), "csv", options(provenance=None), force=force) as writer:
+        writer.write(clip)
+    assert listing(tmp_path) == ["tags.csv"]
+    (tmp_path / "tags.csv.meta.json").write_text("mine")
+    with open_tags(str(out), "csv", options(provenance=None), force=True) as writer:
+        writer.write(clip)
+    assert listing(tmp_path) == ["tags.csv", "tags.csv.meta.json"]
+
+
 def test_an_interruption_leaves_none_of_them(
     rows: list[EmbeddingRow], embedding_options: EmbOptions, tmp_path: Path
 ) -> None:
@@ -177,3 +222,15 @@ def test_a_matrix_through_a_pipe(out: str, tmp_path: Path) -> None:
     received = tmp_path / "received.npy"
     received.write_bytes(done.stdout)
     np.testing.assert_array_equal(np.load(received, allow_pickle=False), [[0, 0], [1, 1], [2, 2]])
+
+
+def test_objects_beside_one_that_is_gone_are_replaced_or_go(clip: ClipResult, options: Options) -> None:
+    fsspec = pytest.importorskip("fsspec", reason="the extra `remote`")
+    store = fsspec.filesystem("memory")
+    out = "memory://beside/tags.csv"
+    for made in (options(), options(), options(provenance=None)):
+        with open_tags(out, "csv", made) as writer:
+            writer.write(clip)
+        left = [name.rpartition("/")[2] for name in sorted(store.ls("/beside", detail=False))]
+        assert left == ["tags.csv", *(["tags.csv.meta.json"] if made.provenance else [])]
+        store.rm_file("/beside/tags.csv")

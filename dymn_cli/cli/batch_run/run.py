@@ -500,7 +500,8 @@ def _require_same_run(
         raise OutputError(
             f"{places.folder or places.lists}: an earlier run has results of {what} that are not given now:"
             f" {gone[0]}{', ...' if len(gone) > 1 else ''}",
-            hint="give them again as well to go on, --force replaces those results, or choose another place",
+            hint=f"give them again as well to go on, --force replaces those results, which {places.journal}"
+            " keeps, or choose another place",
         )
     for out in places.files:
         if not journal.is_ours(out) and is_there(out):

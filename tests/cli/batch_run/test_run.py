@@ -78,6 +78,32 @@ def test_no_result_is_replaced_by_one_of_other_inputs(
     assert not any(name.endswith(".journal") for name in files(dymn.cwd))
 
 
+def test_a_journal_alone_is_named_where_it_is_in_the_way(fake: Fake, dymn: Any, few: str) -> None:
+    fake("tag", few, "-o", "t.csv")
+    (dymn.cwd / "t.csv").unlink()
+    refused = fake("tag", "other.wav", "-o", "t.csv")
+    assert (refused.returncode, "t.csv.journal keeps" in refused.err) == (5, True)
+    assert fake("tag", "other.wav", "-o", "t.csv", "--force").returncode == 0
+
+
+@pytest.mark.parametrize(("words", "to"), COMMANDS.values(), ids=COMMANDS)
+def test_what_lies_beside_a_result_that_is_gone_is_replaced(
+    fake: Fake, dymn: Any, few: str, words: tuple[str, ...], to: tuple[str, ...]
+) -> None:
+    good = ("few/a.wav", "few/b.wav")
+    assert fake(*words, *good, *to).returncode == 0
+    fresh = files(dymn.cwd)
+    for name in fresh:
+        (dymn.cwd / name).unlink()
+    assert fake(*words, "other.wav", *to).returncode == 0
+    for name in files(dymn.cwd):
+        if not name.endswith((".meta.json", ".index.csv")):
+            (dymn.cwd / name).unlink()
+    ran = fake(*words, *good, *to)
+    assert ran.returncode == 0, ran.err
+    assert {name: data for name, data in files(dymn.cwd).items() if name in fresh} == fresh
+
+
 def test_force_keeps_what_is_still_asked_for_and_forgets_the_rest(fake: Fake, dymn: Any, few: str) -> None:
     fake("tag", few, "-o", "t.csv")
     (dymn.cwd / "few/b.wav").unlink()

@@ -206,6 +206,12 @@ def test_an_output_that_exists_is_refused_before_any_work(fake: Fake, library: s
     assert fake("search", library, "lib/none.wav", "--copy-to", "found.csv").returncode == 5
     assert fake("search", library, "lib/low1.wav", "-o", "found.csv", "--force").returncode == 0
     assert json.loads((dymn.cwd / "found.csv.meta.json").read_text("utf-8"))["model"]["name"] == "fake"
+    (dymn.cwd / "found.csv").unlink()
+    assert fake("search", library, "lib/low1.wav", "-o", "found.csv").returncode == 0
+    (dymn.cwd / "found.csv").unlink()
+    (dymn.cwd / "found.csv.meta.json").write_text("mine", "utf-8")
+    ran = fake("search", library, "lib/none.wav", "-o", "found.csv")
+    assert (ran.returncode, "found.csv.meta.json: the file exists" in ran.err) == (5, True)
 
 
 def test_recordings_that_have_moved_are_found(fake: Fake, library: str, dymn: Any) -> None:
