@@ -28,7 +28,7 @@ import stat
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -450,26 +450,24 @@ def input_guard(*outs: str | None) -> Callable[..., None]:
     return check
 
 
-def require_distinct(*outs: str | None) -> None:
-    """Refuse two outputs of one name, of which the second would replace the first.
+def require_distinct(outs: Mapping[str, Iterable[str | None]]) -> None:
+    """Refuse two options that would write one file.
 
     Args:
-        outs: files or URIs that are about to be written; None is none.
+        outs: the files or URIs that each option writes, what lies beside others included; None is none.
 
     Raises:
-        UsageError: two are the same file; standard output, devices and pipes may be.
+        UsageError: two name the same file; standard output, devices and pipes may be shared.
     """
-    seen: dict[str, str] = {}
-    for out in outs:
+    option_of: dict[str, str] = {}
+    for option, out in ((option, out) for option, names in outs.items() for out in names):
         if out is None or is_stdout(out):
             continue
         if not is_uri(out) and (path := Path(out)).exists() and not path.is_file():
             continue
-        place = address_of(out) if is_uri(out) else os.path.realpath(out)
-        if place in seen:
-            names = " and ".join(dict.fromkeys((seen[place], out)))
-            raise UsageError(f"two outputs are the same file: {names}", hint="name a file for each")
-        seen[place] = out
+        other = option_of.setdefault(address_of(out) if is_uri(out) else os.path.realpath(out), option)
+        if other != option:
+            raise UsageError(f"{out}: {other} and {option} would both write it", hint="name a file for each")
 
 
 def _identity(name: str | None) -> object:

@@ -454,6 +454,9 @@ def test_a_link_is_refused_where_none_is_to_be_followed(tmp_path: Path, is_there
 def test_two_outputs_are_two_files(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     one, other = str(tmp_path / "a.csv"), str(tmp_path / "link" / "a.csv")
-    with pytest.raises(UsageError, match=r"the same file: .*a\.csv and .*link/a\.csv$"):
-        require_distinct(one, None, other)
-    require_distinct(one, str(tmp_path / "b.csv"), "-", "-", "/dev/null", "/dev/null", None, None)
+    with pytest.raises(UsageError, match=r"link/a\.csv: --out and --plot would both write it$"):
+        require_distinct({"--out": [None, one], "--plot": [other]})
+    with pytest.raises(UsageError, match=r"^s3://b/a\.csv: --out and --plot"):
+        require_distinct({"--out": ["s3://b/a.csv"], "--plot": ["s3://b/a.csv"]})
+    for shared in ("-", "/dev/null", None):
+        require_distinct({"--out": [one, shared], "--plot": [str(tmp_path / "b.csv"), shared]})

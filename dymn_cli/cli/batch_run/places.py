@@ -15,7 +15,7 @@ from dymn_cli.remote.uri import is_uri
 from dymn_cli.store.local import cache_folder
 from dymn_cli.writers import BINARY, choose_format
 from dymn_cli.writers.beside import all_beside, failures_of, warnings_of
-from dymn_cli.writers.target import check_target, is_stdout
+from dymn_cli.writers.target import check_target, is_stdout, require_distinct
 
 if TYPE_CHECKING:
     from dymn_cli.cli.batch_run.analysis import Formats
@@ -106,7 +106,14 @@ class Places:
                 f"--out-dir {self.folder}: a folder is on this machine",
                 hint="-o URI takes the results of all inputs",
             )
-        self._require_distinct(failures)
+        is_usual = self.lists is not None and failures == failures_of(self.lists)  # beside --out anyway
+        require_distinct(
+            {
+                "--out": _written_for(self.out),
+                "--embed": _written_for(self.embeddings),
+                "--failures": (None if is_usual else failures,),
+            }
+        )
         if self.lists is not None:
             WARNINGS.require_replaceable(warnings_of(self.lists))
             if failures is None:
@@ -133,21 +140,11 @@ class Places:
             if out is not None:
                 check_target(out, force=force)
 
-    def _require_distinct(self, failures: str | None) -> None:
-        """No two files of a run may have one name, those that lie beside others included."""
-        named = (("--out", self.out), ("--embed", self.embeddings), ("--failures", failures))
-        seen: dict[str, str] = {}
-        for option, out in named:
-            if out is None or (option != "--embed" and is_stdout(out)):
-                continue
-            is_list = option == "--failures"
-            journal = journal_path(out)
-            beside = () if is_list or journal is None else (str(journal), *all_beside(out))
-            for path in (out, *beside):
-                other = seen.setdefault(path if is_uri(path) else os.path.realpath(path), option)
-                is_usual = is_list and path == failures_of(self.lists or "")  # the name that it has anyway
-                if other != option and not is_usual:
-                    raise UsageError(f"{path}: {other} and {option} would both write it", hint="rename one")
+
+def _written_for(out: str | None) -> tuple[str, ...]:
+    """An output and all that may lie beside it; a stream is no file."""
+    journal = journal_path(out)
+    return () if out is None or journal is None else (out, str(journal), *all_beside(out))
 
 
 def journal_path(out: str | None) -> Path | None:

@@ -122,7 +122,8 @@ def evaluate_inputs(
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is not between 0 and 1")
     given = (*inputs, truth, label_map)
-    evaluation_view.check_outputs(output.out, write_thresholds, plot, inputs=given, force=output.force)
+    outs = {"--out": [output.out], "--write-thresholds": [write_thresholds], "--plot": [plot]}
+    evaluation_view.check_outputs(outs, inputs=given, force=output.force)
     from dymn_cli.evaluation.evaluate import evaluate
     from dymn_cli.evaluation.ground_truth import read_label_map
     from dymn_cli.evaluation.thresholds import write_thresholds as write

@@ -163,8 +163,11 @@ def finetune(
         raise UsageError("no output file for the model", hint="-o my.safetensors")
     work.check()
     places = _Places.of(out)
-    outs = (out, places.log, places.thresholds, plot)
-    evaluation_view.check_outputs(*outs, inputs=(data.data, model), force=force)
+    outs: dict[str, list[str | None]] = {
+        "--out": [out, places.log, places.thresholds],
+        "--plot": [plot],
+    }
+    evaluation_view.check_outputs(outs, inputs=(data.data, model), force=force)
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is not between 0 and 1")
     if plot is not None:

@@ -113,8 +113,15 @@ def choose_output(output: OutputOptions) -> str:
     return suffix
 
 
-def check_outputs(*outs: str | None, inputs: Iterable[str | None] = (), force: bool) -> None:
+def check_outputs(
+    outs: Mapping[str, Iterable[str | None]], *, inputs: Iterable[str | None], force: bool
+) -> None:
     """Say before any work is done that a file could not be written.
+
+    Args:
+        outs: what each option writes; None is none.
+        inputs: what is read.
+        force: replace what exists.
 
     Raises:
         UsageError: it is also an input, or another output.
@@ -123,9 +130,10 @@ def check_outputs(*outs: str | None, inputs: Iterable[str | None] = (), force: b
     from dymn_cli.writers import check_target
     from dymn_cli.writers.target import input_guard, is_stdout, require_distinct
 
-    input_guard(*outs)(*inputs)
-    require_distinct(*outs)
-    for out in outs:
+    names = [out for some in outs.values() for out in some]
+    input_guard(*names)(*inputs)
+    require_distinct(outs)
+    for out in names:
         if out is not None and not is_stdout(out):
             check_target(out, force=force)
 
