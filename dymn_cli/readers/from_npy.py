@@ -11,6 +11,7 @@ import numpy as np
 from dymn_cli.errors import InputError
 from dymn_cli.readers.cells import cells_of, require_row
 from dymn_cli.readers.source import open_result_file
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.values import time_of
 from dymn_cli.writers.base import EmbeddingRow
 from dymn_cli.writers.beside import INDEX_COLUMNS, index_of
@@ -27,10 +28,15 @@ def open_matrix(path: str) -> NDArray[np.float32]:
     """The matrix, read where it is used.
 
     Raises:
-        InputError: it is standard input, is no matrix of dymn, or is cut short.
+        InputError: it is standard input or at a URI, is no matrix of dymn, or is cut short.
     """
     if path in ("-", "/dev/stdin"):
         raise InputError("standard input: a matrix without its index", hint="name the .npy file")
+    if is_uri(path):
+        raise InputError(
+            f"{path}: a matrix is read where it lies, and not at a URI",
+            hint="copy it here with its .index.csv and .meta.json; parquet is read at a URI",
+        )
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as exc:

@@ -148,7 +148,7 @@ def event_format(path: str) -> str | None:
     """
     with open_result_file(path) as file:
         try:
-            found = recognise(file.head, path)
+            found = recognise(file.head, file.path)
         except InputError:
             return None
         head = file.head.decode("utf-8-sig", "surrogateescape").lstrip("\r\n")

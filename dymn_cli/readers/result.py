@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,9 +18,10 @@ from dymn_cli.readers.cells import Clocks, Scores
 from dymn_cli.readers.recognise import recognise, require_format
 from dymn_cli.readers.rows import UNKNOWN_MODEL, Row, clips_of, events_of, with_label
 from dymn_cli.readers.source import ResultFile, open_result_file
+from dymn_cli.remote.uri import address_of, is_uri
 from dymn_cli.results import ClipResult, Failure, SourceEvents
 from dymn_cli.writers.base import EmbeddingRow
-from dymn_cli.writers.beside import meta_of
+from dymn_cli.writers.beside import MAX_META_BYTES, meta_of
 
 if TYPE_CHECKING:
     from dymn_cli.writers.base import Provenance
@@ -86,7 +88,7 @@ def open_result(
     """Open a result of dymn, or what another program wrote in one of its formats.
 
     Args:
-        path: of it; "-" for standard input.
+        path: of it, or its URI; "-" for standard input.
         format_name: one of `READ_FORMATS`; None to find out.
         chunk: rows of one recording that are given at a time, where the format has rows: a recording with
             more comes in pieces, and memory is bounded. None gives each recording whole.
@@ -100,7 +102,7 @@ def open_result(
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_result_file(path))
-        found = recognise(file.head, path) if format_name is None else require_format(format_name)
+        found = recognise(file.head, file.path) if format_name is None else require_format(format_name)
         if found is None:
             raise _no_result(file)
         scores, clocks = Scores(), Clocks()
@@ -161,7 +163,7 @@ def _precision(items: Iterable[Item], scores: Scores) -> int:
     return DEFAULT_PRECISION if most > 9 else max(DEFAULT_PRECISION, most)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Opening:
     """A result while it is opened."""
 
@@ -173,15 +175,16 @@ class _Opening:
     complete: bool
     stack: contextlib.ExitStack
 
-    @property
+    @cached_property
     def provenance(self) -> Provenance | None:
         """What the file beside the result says; a damaged one says nothing."""
-        if self.file.path == "-":
+        address = address_of(self.file.path)
+        if address == "-" or (is_uri(address) and "?" in address):  # what is signed is that one object
             return None
         try:
-            with open(meta_of(self.file.path, self.format_name), "rb") as beside:  # noqa: PTH123
-                return from_json.provenance_of(json.loads(beside.read(1 << 20)))
-        except (OSError, ValueError, RecursionError):
+            with open_result_file(meta_of(address, self.format_name)) as beside:
+                return from_json.provenance_of(json.loads(beside.stream.read(MAX_META_BYTES)))
+        except (InputError, ValueError, RecursionError):
             return None
 
     @property

@@ -1,4 +1,4 @@
-"""The bytes of a result: a file, a pipe, or standard input."""
+"""The bytes of a result: a file, a pipe, standard input, or an object at a URI."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from dymn_cli.errors import InputError, UsageError, os_error_text
+from dymn_cli.remote.reading import open_uri
 from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.small_files import bounded_lines
 
@@ -32,7 +33,7 @@ class ResultFile:
 
     Args:
         name: what messages call it.
-        path: of the file; "-" for standard input.
+        path: of the file, or its URI without credentials; "-" for standard input.
         head: its first lines.
         stream: its bytes, from the first.
     """
@@ -90,16 +91,13 @@ def open_result_file(path: str) -> Iterator[ResultFile]:
     """Open a result and read its head.
 
     Args:
-        path: of a file or pipe; "-" for standard input.
+        path: of a file or pipe, or a URI; "-" for standard input.
 
     Raises:
         InputError: it cannot be read.
         UsageError: standard input is a terminal.
     """
-    if is_uri(path):
-        raise InputError(
-            f"{named(path)}: results are read from files, not from URIs", hint="copy it here first"
-        )
+    path = named(path)
     is_stdin = path in STDIN
     name = "standard input" if is_stdin else path
     if is_stdin and (sys.stdin is None or sys.stdin.isatty()):
@@ -108,6 +106,9 @@ def open_result_file(path: str) -> Iterator[ResultFile]:
         with os_errors_of(name):
             if is_stdin:
                 stream = cast(BinaryIO, sys.stdin.buffer)
+            elif is_uri(path):
+                raw = cast("io.RawIOBase", open_uri(path))
+                stream = stack.enter_context(io.BufferedReader(raw, HEAD_BYTES))
             elif os.path.isdir(path):  # noqa: PTH112 - names may be bytes that no Path holds
                 raise InputError(f"{path}: a folder, not a result")
             else:

@@ -89,10 +89,13 @@ def is_uri(name: object) -> bool:
 
 
 def named(address: str) -> str:
-    """The name of an address: itself, unless it holds credentials; else a `Uri` without them."""
+    """The name of an address: itself, unless it holds credentials; else a `Uri` without them.
+
+    A name that is no URI stays as it is.
+    """
     if isinstance(address, Uri):
         return address
-    if "@" not in address and "?" not in address:  # nearly all of a million keys
+    if ("@" not in address and "?" not in address) or not is_uri(address):  # nearly all of a million keys
         return address
     text = "::".join(_without_credentials(part) for part in address.split("::"))
     return address if text == address else Uri(text, address)

@@ -10,6 +10,7 @@ from dymn_cli.audio.discover import AUDIO_SUFFIXES
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.readers import open_result
 from dymn_cli.readers.recognise import recognise
+from dymn_cli.remote.uri import base_name, is_uri
 from dymn_cli.report.gather import Gathering
 from dymn_cli.report.model import Span
 from dymn_cli.results import ClipResult, Failure, SourceEvents
@@ -44,7 +45,8 @@ def is_result(name: str) -> bool:
     Raises:
         InputError: it is something else that dymn writes, or text in another encoding.
     """
-    suffix = os.path.splitext(name)[1].removeprefix(".").lower()  # noqa: PTH122 - names may be bytes
+    path = base_name(name) if is_uri(name) else name
+    suffix = os.path.splitext(path)[1].removeprefix(".").lower()  # noqa: PTH122 - names may be bytes
     if name == "-" or suffix in AUDIO_SUFFIXES or os.path.isdir(name):  # noqa: PTH112 - likewise
         return False
     if suffix in SUFFIXES:
@@ -63,7 +65,7 @@ def gather_results(paths: Sequence[str], gathering: Gathering, *, format_name: s
     """Take all events of results, or all tags of windows.
 
     Args:
-        paths: of the results.
+        paths: of the results, or their URIs.
         gathering: takes them.
         format_name: of all of them; None to find out.
 

@@ -17,10 +17,11 @@ from dymn_cli.readers.cells import require_row
 from dymn_cli.readers.from_json import provenance_of
 from dymn_cli.readers.from_npy import INDEX, open_matrix
 from dymn_cli.readers.source import open_result_file
+from dymn_cli.remote.uri import named
 from dymn_cli.results import Failure
 from dymn_cli.small_files import read_small
 from dymn_cli.values import time_of
-from dymn_cli.writers.beside import index_of, meta_of
+from dymn_cli.writers.beside import MAX_META_BYTES, index_of, meta_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Library", "Place", "open_library"]
 
-MAX_META_BYTES = 1 << 20
 PIECE_BYTES = 1 << 24
 QUOTE, LINE_FEED = ord('"'), ord("\n")
 Rename = Callable[[str], str]
@@ -65,13 +65,14 @@ def open_library(path: str, rename: Rename = str) -> Library:
     """Open what `dymn embed` wrote: an .npy file and its index, or another format with embeddings.
 
     Args:
-        path: of the file.
+        path: of the file; of another format than .npy, also a URI.
         rename: what places call a recording, by its name in the file; by default as there.
 
     Raises:
         InputError: it cannot be read, has no embeddings or no rows, or its index does not fit.
         OutputError: parquet, and pyarrow is not installed.
     """
+    path = named(path)
     if path.endswith(".npy"):  # not as a result, which is read by recordings: one may have a million rows
         with open_result_file(path):
             return _from_npy(path, rename)

@@ -14,6 +14,7 @@ from dymn_cli.writers.target import Target, beginning_of, open_target
 
 __all__ = [
     "INDEX_COLUMNS",
+    "MAX_META_BYTES",
     "all_beside",
     "failures_of",
     "index_of",

@@ -263,3 +263,50 @@ def test_two_results_may_not_share_a_place(memory: Any, fake: Callable[..., Any]
     ran = fake("tag", FILES[0], "-o", "memory://r/x.csv", "--failures", "memory://r/x.csv")
     assert ran.returncode == 2
     assert "would both write it" in ran.err
+
+
+# ---------------------------------------------------------------------- results that are read
+
+
+def test_results_in_a_store_are_read_as_files_are(memory: Any, fake: Callable[..., Any], dymn: Any) -> None:
+    events = "memory://results/events.csv"
+    assert fake("events", "memory://site/", "-t", 0.1, "-o", "events.csv").returncode == 0
+    assert fake("events", "memory://site/", "-t", 0.1, "-o", events).returncode == 0
+    for form in ("jsonl", "tsv", "raven"):
+        local, remote = (fake("convert", name, "-f", form) for name in ("events.csv", events))
+        assert (remote.returncode, remote.out) == (0, local.out)
+    assert fake("convert", events, "memory://results/events.jsonl").returncode == 0
+    assert json.loads(memory.cat_file("/results/events.jsonl").splitlines()[0])["model"]["name"] == "fake"
+    assert fake("convert", events, events, "--force").returncode == 2, "it is also an input"
+    assert fake("convert", events, "--out-dir", "each").returncode == 0
+    assert len(list((dymn.cwd / "each").rglob("*.wav.csv"))) == 2
+    ran = fake("cut", events, "-o", "clips")
+    assert ran.returncode == 0, ran.err
+    assert (dymn.cwd / "clips/clips.csv").read_text().count("memory://site/") > 1
+    ran = fake("report", events, "-o", "page.html")
+    assert ran.returncode == 0, ran.err
+    assert "memory://site/take2.wav" in (dymn.cwd / "page.html").read_text()
+
+
+def test_a_picture_shows_the_events_of_a_result_in_a_store(
+    memory: Any, fake: Callable[..., Any], record: Callable[..., str], dymn: Any
+) -> None:
+    pytest.importorskip("matplotlib")
+    take = record("take2.wav", (81, 1))
+    assert fake("events", "memory://site/", "-t", 0.1, "-o", "memory://results/e.csv").returncode == 0
+    ran = fake("plot", take, "--events", "memory://results/e.csv", "-o", "x.png")
+    assert (ran.returncode, (dymn.cwd / "x.png").is_file()) == (0, True), ran.err
+
+
+def test_a_library_in_a_store_is_searched_unless_it_is_a_matrix(
+    memory: Any, fake: Callable[..., Any]
+) -> None:
+    for name in ("lib.jsonl", "lib.npy"):
+        assert fake("embed", "memory://site/", "-o", f"memory://results/{name}").returncode == 0
+    ran = fake("search", "memory://results/lib.jsonl", "--like", FILES[1], "-k", 1)
+    assert (ran.returncode, [row[3] for row in ran.rows]) == (0, [FILES[0]]), ran.err
+    ran = fake("search", "memory://results/lib.npy", "--like", FILES[1])
+    assert ran.returncode == 3
+    assert "memory://results/lib.npy: a matrix is read where it lies, and not at a URI" in ran.err
+    ran = fake("eval", "memory://results/lib.jsonl", "--truth", "truth.csv")
+    assert (ran.returncode, "dymn eval reads files, not URIs" in ran.err) == (2, True)

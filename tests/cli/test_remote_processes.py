@@ -76,6 +76,19 @@ def test_workers_read_the_web_and_nothing_holds_credentials(
     assert [path for method, path, _ in objects.asked[asked:] if method == "GET" and "take" in path] == []
 
 
+def test_a_page_about_a_result_on_the_web_holds_no_credentials(objects: Objects, dymn: Any) -> None:
+    rows = "source,channel,start_s,end_s,label,mid,score\ntake.wav,mix,0.1,0.3,Dog,/m/0bt9lr,0.9\n"
+    objects.put("e.csv", rows.encode(), login="Basic bWU6cGFzc3dvcmQ=")
+    (dymn.cwd / "take.wav").write_bytes(take(0))
+    ran = dymn("report", f"http://me:password@{objects.host}/e.csv?n=1&token={'5ig' * 20}", "-o", "page.html")
+    assert ran.returncode == 0, ran.err
+    page = (dymn.cwd / "page.html").read_bytes()
+    assert b"e.csv?n=1" in page
+    for kept in (page, ran.stdout, ran.stderr):
+        assert b"password" not in kept
+        assert b"5ig5ig" not in kept
+
+
 def test_a_failure_with_a_trace_shows_no_credentials(objects: Objects, dymn: Any) -> None:
     address = f"http://me:password@{objects.host}/none.wav?sig=abcdef"
     ran = dymn("tag", address, "-vv", env={"DYMN_DEBUG": "1"})
@@ -134,6 +147,10 @@ def test_a_bucket_is_tagged_into_a_bucket(s3: Bucket, bucket: Path, dymn: Any, t
     assert SECRET.encode() not in ran.stderr + everything_in(tmp_path)
     again = dymn("tag", "s3://rec/in/", "-o", "s3://out/tags.csv", *out, env=env)
     assert (again.returncode, "the file exists" in again.err) == (5, True)
+    converted = dymn("convert", "s3://out/tags.csv", "-f", "csv", env=env)
+    assert (converted.returncode, converted.out) == (0, body)
+    gone = dymn("convert", "s3://out/none.csv", "-f", "csv", env=env)
+    assert (gone.returncode, gone.err) == (3, "dymn: error: s3://out/none.csv: no such file\n")
 
 
 def test_the_store_itself_keeps_two_runs_from_one_name(s3: Bucket, tmp_path: Path, dymn: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stores import Objects
 
 from dymn_cli.errors import InputError, UsageError
 from dymn_cli.readers import EmbeddingRows, Result, open_result
@@ -410,8 +411,6 @@ def test_other_encodings_and_places_are_refused(tmp_path: Path, monkeypatch: pyt
         read(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         read(tmp_path / "gone.csv")
-    with pytest.raises(InputError, match=r"^s3://b/t\.csv: results are read from files, not from URIs$"):
-        read("s3://key:secret@b/t.csv")
     with pytest.raises(InputError, match="no name for a file"):
         read("a\0b")
     with pytest.raises(UsageError, match="unknown format 'ravn'"):
@@ -448,3 +447,71 @@ def test_a_result_is_open_as_long_as_it_is_read(tmp_path: Path) -> None:
         assert isinstance(result, Result)
         rows: EmbeddingRows = [one for item in result if isinstance(item, list) for one in item]
     assert rows == []
+
+
+# ---------------------------------------------------------------------- at a URI
+
+
+def test_a_signed_address_is_that_of_one_object(objects: Objects) -> None:
+    address = objects.put("e.csv", HEADER.encode() + b"a.wav,mix,1.0,2.0,Dog,/m/0bt9lr,0.5,0.2,7\n")
+    with open_result(f"{address}?X-Amz-Signature={'5ig' * 20}") as result:
+        assert (result.name, result.provenance, len(list(result))) == (address, None, 1)
+    assert {path for _, path, _ in objects.asked} == {f"/e.csv?X-Amz-Signature={'5ig' * 20}"}
+
+
+@pytest.mark.parametrize("gives_ranges", [True, False])
+@pytest.mark.parametrize("name", ["csv", "tsv", "json", "jsonl", "parquet", "raven"])
+def test_a_result_at_a_uri_is_read_as_a_file_is(
+    name: str, gives_ranges: bool, objects: Objects, tmp_path: Path
+) -> None:
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    path = Path(write_events(tmp_path / f"e.{name}", name, farm(), farm("night.wav")))
+    for file in tmp_path.iterdir():
+        objects.put(file.name, file.read_bytes(), gives_ranges=gives_ranges)
+    address = f"http://{objects.host}/e.{name}"
+    with open_result(address) as result:
+        assert (result.name, result.format_name, result.provenance) == (address, name, MADE)
+        items = list(result)
+    assert items == read(path)
+
+
+def test_a_long_result_comes_piece_by_piece(objects: Objects) -> None:
+    rows = b"a.wav,mix,1.0,2.0,Dog,/m/0bt9lr,0.5000,0.2500,7\n" * 60_000
+    address = objects.put("long.csv", HEADER.encode() + rows)
+    with open_result(address, chunk=1000) as result:
+        first = next(iter(result))
+        assert isinstance(first, SourceEvents)
+        assert len(first.events) == 1000
+        assert objects.n_sent < 2_000_000
+        assert sum(len(item.events) for item in result if isinstance(item, SourceEvents)) == 59_000
+
+
+def test_a_track_at_a_uri_belongs_to_the_recording_beside_it(objects: Objects) -> None:
+    address = objects.put("day/farm.wav.audacity.txt", b"0.5\t1.0\tOwl\n")
+    assert [(one.source, one.label) for one in events_in(address)] == [
+        (f"http://{objects.host}/day/farm.wav", "Owl")
+    ]
+
+
+def test_a_result_at_an_address_with_a_secret_is_called_without_it(objects: Objects) -> None:
+    objects.put(
+        "e.csv", HEADER.encode() + b"a.wav,mix,2.0,1.0,Dog,/m/0bt9lr,0.5,0.2,7\n", login="Basic bWU6cGFzcw=="
+    )
+    objects.put("u.csv", "source".encode("utf-16"), login="Basic bWU6cGFzcw==")
+    for file, said in (("e.csv", "e.csv, line 2: "), ("u.csv", "u.csv: text in UTF-16")):
+        with pytest.raises(InputError) as caught:
+            read(f"http://me:pass@{objects.host}/{file}")
+        assert str(caught.value).startswith(f"http://{objects.host}/{said}")
+
+
+def test_what_cannot_be_read_at_a_uri_is_said(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"/none\.csv: no such file$"):
+        read(f"http://{objects.host}/none.csv")
+    with pytest.raises(InputError, match=r"/emb\.npy: a matrix is read where it lies, and not at a URI$"):
+        read(objects.put("emb.npy", b"\x93NUMPY\x01\x00"))
+    with pytest.raises(InputError, match=r"/cut\.json: empty$"):
+        read(objects.put("cut.json", b""))
+    monkeypatch.setenv("DYMN_OFFLINE", "1")
+    with pytest.raises(InputError, match="so the network is not used"):
+        read("https://h/e.csv")

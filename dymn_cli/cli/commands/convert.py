@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[str, arg("RESULT", "The result, or - for standard input.")],
+    source: Annotated[str, arg("RESULT", "The result, also at a URI, or - for standard input.")],
     target: Annotated[str | None, arg("OUT", "The file to write; its suffix is its format.")] = None,
     *,
     filters: FilterOptions,

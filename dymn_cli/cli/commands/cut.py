@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def cut(
-    source: Annotated[str, arg("RESULT", "The result, or - for standard input.")],
+    source: Annotated[str, arg("RESULT", "The result, also at a URI, or - for standard input.")],
     out: Annotated[
         str | None, opt("-o --out", "DIR", "The folder for the clips.", OUTPUT, show_default=False)
     ] = None,
@@ -79,6 +79,7 @@ def cut(
     from dymn_cli.convert import ROWS_AT_A_TIME
     from dymn_cli.cutting import Cutter, choose
     from dymn_cli.readers import Selection, open_result
+    from dymn_cli.remote.uri import named
     from dymn_cli.values import counted
     from dymn_cli.writers import ONE_SOURCE
 
@@ -97,7 +98,7 @@ def cut(
             messages.warning(
                 f"{result.name} has tags of whole recordings: clips are as long", hint="dymn events"
             )
-        recordings = Locator(audio, track=source if result.format_name in ONE_SOURCE else None)
+        recordings = Locator(audio, track=named(source) if result.format_name in ONE_SOURCE else None)
         with Cutter(out or "", options, recordings, dry_run=dry_run) as cutter:
             events = _wanted(result, selection, cutter)
             if number is not None:

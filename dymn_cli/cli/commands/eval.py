@@ -15,6 +15,7 @@ from dymn_cli.cli.options.panels import OUTPUT as OUTPUT_PANEL
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.cli.views.evaluation import Jobs
 from dymn_cli.errors import AudioNotFoundError, UsageError
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.values import listed_labels, with_first
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def evaluate_inputs(
 
     gone = next((name for name in inputs if not Path(name).exists()), None)
     if gone is not None:
+        if is_uri(gone):
+            raise UsageError(f"{named(gone)}: dymn eval reads files, not URIs", hint="copy it here first")
         raise AudioNotFoundError(f"{gone}: no such file")
     mapping = read_label_map(label_map) if label_map is not None else {}
     about_audio = typed_options(context, [*(part.name for part in dataclasses.fields(ModelOptions)), "jobs"])

@@ -136,9 +136,11 @@ def _read_events(result: str, recording: str, select: EventSelect) -> list[Event
         InputError: it cannot be read, has something else than events, or does not name the recording.
     """
     from dymn_cli.readers import Selection, SelectionOptions, open_result
+    from dymn_cli.remote.uri import named
     from dymn_cli.results import SourceEvents
     from dymn_cli.tagging.thresholds import read_thresholds
 
+    result = named(result)
     selection = Selection(
         SelectionOptions(
             labels=tuple(select.label),

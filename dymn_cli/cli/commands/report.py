@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ from dymn_cli.cli.options.groups import BatchOptions, Force, InputOptions, Model
 from dymn_cli.cli.options.panels import OUTPUT
 from dymn_cli.cli.terminal.messages import Messages
 from dymn_cli.errors import UsageError
+from dymn_cli.remote.uri import is_uri, named
 from dymn_cli.values import listed
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def report(
         threshold=page.around,
         seed=page.seed,
     )
+    inputs = replace(inputs, inputs=[*map(named, inputs.inputs)])
     finished = from_format is not None or are_results(inputs.inputs)
     if finished and (select != EventSelect() or time != EventTime()):
         raise UsageError(
@@ -156,7 +158,7 @@ def report(
         )
     places = Places(page.out, format_name="html", force=page.force)
     gathering = Gathering(sampling, () if page.review is None else read_decisions(page.review))
-    beside = [str(Path(name).parent) for name in inputs.inputs] if finished else ()
+    beside = [str(Path(name).parent) for name in inputs.inputs if not is_uri(name)] if finished else ()
     recordings = Recordings(audio, beside)
     making = _Making(inputs, page, model, batch, messages, sampling, gathering, recordings)
     if not finished:
