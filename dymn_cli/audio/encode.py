@@ -1,15 +1,17 @@
-"""Write audio files: the demo clips, and the clips that benchmarks and tests read back."""
+"""Write audio files, the same bytes for the same samples."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import soundfile
 
+from dymn_cli.audio.ogg import set_serial
 from dymn_cli.audio.resample import resampled
 from dymn_cli.errors import OutputError, UsageError, os_error_text
 
@@ -45,7 +47,7 @@ def write_audio(
     """Write samples to a file or an open binary file object, in any format that libsndfile writes.
 
     Args:
-        target: a path, overwritten where it exists, or a file object that can seek.
+        target: a path, overwritten where it exists, or a file object that can seek and, for Ogg, read.
         samples: (n,) or (n, channels), floats in [-1, 1] (clipped there by integer codings) or int16 or
             int32 over their full range.
         rate_hz: samples per second.
@@ -67,8 +69,7 @@ def write_audio(
         name = getattr(target, "name", "audio")
     if container is None:
         raise UsageError("an open file has no suffix that would name its audio format", hint="give container")
-    blocks = (samples[start : start + BLOCK_FRAMES] for start in range(0, len(samples), BLOCK_FRAMES))
-    write_blocks(target, blocks, rate_hz, channels, name=name, container=container, codec=codec)
+    write_blocks(target, [samples], rate_hz, channels, name=name, container=container, codec=codec)
 
 
 def write_blocks(
@@ -84,8 +85,8 @@ def write_blocks(
     """Write samples that come block by block; all else as for `write_audio`.
 
     Args:
-        target: also the descriptor of a file, which stays open.
-        blocks: (n,) or (n, channels) each, n at most `BLOCK_FRAMES`.
+        target: also the descriptor of a file, which stays open, and which Ogg is also read from.
+        blocks: (n,) or (n, channels) each; how long they are changes no byte of the file.
         rate_hz: samples per second.
         channels: of all blocks.
         name: what errors call the file.
@@ -96,7 +97,8 @@ def write_blocks(
         UsageError: see `write_audio`.
         OutputError: likewise.
     """
-    is_vorbis = container == "OGG" and codec in (None, "VORBIS")
+    is_ogg, serial = container == "OGG", 0
+    is_vorbis = is_ogg and codec in (None, "VORBIS")
     if is_vorbis and (rate_hz > MAX_VORBIS_HZ or channels > MAX_VORBIS_CHANNELS):  # libsndfile would crash
         raise UsageError(f"{name}: Vorbis does not hold {rate_hz} Hz, {channels} channels")
     try:
@@ -111,8 +113,12 @@ def write_blocks(
         ) as sound:
             if container in WITH_PEAKS:
                 _leave_out_peaks(sound)
-            for block in blocks:
+            for block in _even(blocks):
                 sound.write(block)
+                if is_ogg:
+                    serial = zlib.crc32(block.tobytes(), serial)
+        if is_ogg:
+            _set_serial(target, serial)
     except soundfile.LibsndfileError as exc:
         reason = exc.error_string.removeprefix("System error : ").removeprefix("Error : ").rstrip(".").lower()
         if exc.code == SYSTEM_ERROR and "system" in reason:  # libsndfile does not say which
@@ -125,6 +131,35 @@ def write_blocks(
         raise UsageError(f"{name}: {exc}") from exc
     except OSError as exc:
         raise OutputError(os_error_text(f"{name}: cannot be written", exc)) from exc
+
+
+def _even(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Blocks of `BLOCK_FRAMES`, but the last of each type: Vorbis depends on how the samples come."""
+    held: list[NDArray[Any]] = []
+    n_held = 0
+    for block in blocks:
+        if held and held[0].dtype != block.dtype:
+            yield np.concatenate(held)
+            held, n_held = [], 0
+        rest = block
+        while n_held + len(rest) >= BLOCK_FRAMES:
+            n_new = BLOCK_FRAMES - n_held
+            yield np.concatenate((*held, rest[:n_new])) if held else rest[:n_new]
+            held, n_held, rest = [], 0, rest[n_new:]
+        if len(rest):
+            held.append(rest)
+            n_held += len(rest)
+    if held:
+        yield np.concatenate(held)
+
+
+def _set_serial(target: str | os.PathLike[str] | BinaryIO | int, serial: int) -> None:
+    """Replace the serial number, which libsndfile takes by chance; streams of other samples have others."""
+    if isinstance(target, str | os.PathLike | int):
+        with open(target, "r+b", closefd=not isinstance(target, int)) as stream:
+            set_serial(stream, serial)
+    else:
+        set_serial(target, serial)
 
 
 def _leave_out_peaks(sound: soundfile.SoundFile) -> None:
@@ -153,18 +188,12 @@ def at_held_rate(
         held_hz = min(rate_hz, MAX_VORBIS_HZ)
     if held_hz == rate_hz:
         return blocks, rate_hz
-    return _in_pieces(resampled(map(_floats, blocks), rate_hz, channels, to_hz=held_hz)), held_hz
+    return resampled(map(_floats, blocks), rate_hz, channels, to_hz=held_hz), held_hz
 
 
 def _floats(block: NDArray[Any]) -> NDArray[np.float32]:
     floats: NDArray[np.float32] = block.astype(np.float32)
     return floats * np.float32(2.0**-31) if block.dtype == np.int32 else floats
-
-
-def _in_pieces(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    for block in blocks:
-        for at in range(0, len(block), BLOCK_FRAMES):
-            yield block[at : at + BLOCK_FRAMES]
 
 
 def can_hold(container: str, codec: str) -> bool:

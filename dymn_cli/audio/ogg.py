@@ -28,9 +28,10 @@ from dymn_cli.virtual_file import VirtualFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Link", "codec_of", "is_chained", "links"]
+__all__ = ["Link", "codec_of", "is_chained", "links", "set_serial"]
 
 HEADER = struct.Struct("<4sBBqIIIB")
+SERIAL_AT, CRC_AT, CRC_END = 14, 22, 26
 CONTINUED, BOS, EOS = 1, 2, 4
 MAX_PAGE = 65_307
 TAIL = 1 << 16
@@ -49,6 +50,12 @@ def checksum(page: bytes) -> int:
     """The CRC of a page whose own is zero: zlib's, with all bits in the other order and without its masks."""
     value = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{value:032b}"[::-1], 2)
+
+
+def seal(page: bytearray) -> None:
+    """Give a page its CRC."""
+    page[CRC_AT:CRC_END] = bytes(4)
+    page[CRC_AT:CRC_END] = checksum(bytes(page)).to_bytes(4, "little")
 
 
 def codec_of(first_packet: bytes) -> str:
@@ -99,7 +106,7 @@ def pages(window: ByteWindow, start: int) -> Iterator[tuple[Page, int]]:
         page = Page(position, flags, granule, serial, number, lacing, is_intact=False)
         size = page.end - position
         if size <= len(data):
-            page.is_intact = checksum(data[:22] + bytes(4) + data[26:size]) == crc
+            page.is_intact = checksum(data[:CRC_AT] + bytes(4) + data[CRC_END:size]) == crc
         if not page.is_intact and (size > len(data) or window.get(page.end, 4) not in (b"OggS", b"")):
             position, n_junk = position + 1, n_junk + 1  # its length is among the damage
             continue
@@ -276,8 +283,7 @@ class _Pages(VirtualFile):
             struct.pack_into("<q", page, 6, link.stamps[number])
         if number + 1 == len(link.starts):
             page[5] |= EOS
-        page[22:26] = bytes(4)
-        page[22:26] = checksum(bytes(page)).to_bytes(4, "little")
+        seal(page)
         return bytes(page)
 
 
@@ -306,6 +312,22 @@ def links(stream: BinaryIO) -> Iterator[Link]:
             link.end = page.end
     if link is not None:
         yield link
+
+
+def set_serial(stream: BinaryIO, serial: int) -> None:
+    """Give the one stream of an Ogg file another serial number, in place, page by page.
+
+    Args:
+        stream: the file, open to read and to write; its position is moved.
+        serial: 32 bits; streams that are to be chained or multiplexed need different ones.
+    """
+    window = ByteWindow(stream)
+    for page, _ in pages(window, 0):
+        data = bytearray(window.get(page.offset, page.end - page.offset))
+        struct.pack_into("<I", data, SERIAL_AT, serial)
+        seal(data)
+        stream.seek(page.offset + SERIAL_AT)
+        stream.write(data[SERIAL_AT:CRC_END])
 
 
 def is_chained(stream: BinaryIO) -> bool:

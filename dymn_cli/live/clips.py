@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dymn_cli.audio.encode import BLOCK_FRAMES, at_held_rate, can_hold, write_blocks
+from dymn_cli.audio.encode import at_held_rate, can_hold, write_blocks
 from dymn_cli.cutting.cutter import CLIP_FORMATS, CODECS
 from dymn_cli.cutting.names import label_part
 from dymn_cli.cutting.table import TABLE_NAME, ClipRow, header_line, row_line
@@ -122,12 +122,7 @@ class ClipKeeper:
         path, container = self._path(event, begins), CLIP_FORMATS[options.format]
         codec = CODECS.get(options.format) or ("PCM_16" if can_hold(container, "PCM_16") else None)
         row = ClipRow.of(event, path.name, (start_s, start_s + len(samples) / rate_hz))
-        blocks, held_hz = at_held_rate(
-            (samples[at : at + BLOCK_FRAMES] for at in range(0, len(samples), BLOCK_FRAMES)),
-            rate_hz,
-            samples.shape[1],
-            codec,
-        )
+        blocks, held_hz = at_held_rate([samples], rate_hz, samples.shape[1], codec)
         try:
             with open_target(str(path), durable=False, follow=False) as target:
                 write_blocks(

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import sounds
 
 from dymn_cli.audio.decode import open_audio
-from dymn_cli.audio.encode import write_audio
+from dymn_cli.audio.encode import BLOCK_FRAMES, write_audio, write_blocks
 from dymn_cli.errors import OutputError, UsageError
 
 
@@ -51,6 +52,36 @@ def test_files_of_floats_do_not_hold_the_time(container: str) -> None:
     memory = io.BytesIO()
     write_audio(memory, np.full(3_200, 0.5), 32_000, container=container, codec="FLOAT")
     assert b"peak" not in memory.getvalue().lower()
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_ogg_holds_no_chance(tmp_path: Path, codec: str) -> None:
+    noise = sounds.flat_noise(20 * 48_000, level=0.1)
+    written = io.BytesIO()
+    write_audio(written, noise, 48_000, container="OGG", codec=codec)
+    path = tmp_path / "clip.ogg"
+    write_audio(path, noise, 48_000, codec=codec)
+    assert path.read_bytes() == written.getvalue()
+    with path.open("w+b") as file:
+        write_blocks(file.fileno(), [noise[:5], noise[5:50_000], noise[50_000:]], 48_000, 1,
+                     name="clip", container="OGG", codec=codec)  # fmt: skip
+    assert path.read_bytes() == written.getvalue(), "in other blocks"
+
+    by_libsndfile = tmp_path / "libsndfile.ogg"
+    soundfile.write(by_libsndfile, noise[:BLOCK_FRAMES], 48_000, format="OGG", subtype=codec)
+    write_audio(path, noise[:BLOCK_FRAMES], 48_000, codec=codec)
+    assert (soundfile.read(path)[0] == soundfile.read(by_libsndfile)[0]).all()
+
+
+def test_ogg_of_different_sound_can_be_chained() -> None:
+    chain, serials = b"", set()
+    for level in (0.1, 0.2):
+        memory = io.BytesIO()
+        write_audio(memory, sounds.flat_noise(48_000, level=level), 48_000, container="OGG", codec="OPUS")
+        chain += memory.getvalue()
+        serials.add(memory.getvalue()[14:18])
+    assert len(serials) == 2, "RFC 3533, section 4: they tell the links of a chain apart"
+    assert len(read(io.BytesIO(chain))[0]) == pytest.approx(96_000, abs=1_000)
 
 
 def test_a_minute_of_vorbis_does_not_crash_the_encoder(tmp_path: Path) -> None:

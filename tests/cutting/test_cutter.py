@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dymn_cli.audio.locate import Locator
 from dymn_cli.cutting import CutOptions, CutSummary, Cutter, choose
+from dymn_cli.cutting.cutter import CLIP_FORMATS
 from dymn_cli.cutting.names import clip_name, folders_of, portable
 from dymn_cli.errors import OutputError, UsageError
 from dymn_cli.results import Event
@@ -132,8 +133,10 @@ def test_lengths_are_limited(tmp_path: Path) -> None:
     assert (row["end_s"], row["cut_end_s"], summary.n_short) == ("9.0", "3.0", 1)
 
 
-@pytest.mark.parametrize("name", ["flac", "ogg", "opus", "mp3", "aiff", "caf", "wav"])
-def test_clips_have_the_format_that_is_asked_for(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CLIP_FORMATS)
+def test_clips_have_the_format_that_is_asked_for_and_the_same_bytes_each_time(
+    name: str, tmp_path: Path
+) -> None:
     path = record(tmp_path / "a.wav", subtype="FLOAT", rate_hz=48_000)
     cut(tmp_path / "clips", [event(path, 1.0, 2.0)], format=name)
     (row,) = rows_of(tmp_path / "clips")
@@ -141,6 +144,9 @@ def test_clips_have_the_format_that_is_asked_for(name: str, tmp_path: Path) -> N
     info = soundfile.info(tmp_path / "clips" / row["file"])
     assert (info.samplerate, info.channels) == (48_000, 2)
     assert abs(info.duration - 1.0) < 0.1
+    cut(tmp_path / "again", [event(path, 1.0, 2.0)], format=name)
+    again = (tmp_path / "again" / row["file"]).read_bytes()
+    assert again == (tmp_path / "clips" / row["file"]).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,7 @@ HELP = """Cut events out of their recordings, a file each.
 
 RESULT is what dymn events (or tag --windows) wrote, or a table of another program that dymn convert reads.
 Clips keep the rate, the channels and the samples of their recordings; opus and mp3, which have few rates,
-get the next one, 48 kHz at most. ogg and opus clips hold a random number: cut again, they have the same
-samples, but not the same bytes. clips.csv in the folder lists the clips: source, start_s, end_s, label,
+get the next one, 48 kHz at most. clips.csv in the folder lists the clips: source, start_s, end_s, label,
 score, file. An interrupted run goes on where it stopped; clips that are there are kept, unless their
 recording has changed. A recording that is missing or damaged costs its own clips only: exit 6, and
 clips.csv.failures.csv names it.
