@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 HOSTILE = '<script>alert(1)<!-- & "x".wav'  # as the fixture calls it
 GONE = "2024-05-23_00-10-00_gone.wav"
 WAIT_S = 15.0
+CELLS = ("th", "rect", "td.number", "td.number:last-child")  # of a row of the bars
 ESCAPE, RIGHT, ENTER = "\ue00c", "\ue014", "\ue007"
 
 
@@ -515,6 +516,26 @@ def test_a_long_label_fits_its_width(page: Page, width: int, length: int) -> Non
             assert beyond(long) == 0
         table, figure = (long.one(one).rect["width"] for one in (".bars table", ".bars"))
         assert table <= figure
+        assert long.one(".bars rect").rect["width"] > figure / 4, "the bar of the label with the most events"
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_bars_lie_beside_their_labels_or_below_them(page: Page, width: int) -> None:
+    page.size(width)
+    for row in page.all(".bars tbody tr"):
+        label, bar, count, length = (row.find_element("css selector", one).rect for one in CELLS)
+        assert label["x"] + label["width"] - 1 <= count["x"] < length["x"]
+        below = bar["y"] - label["y"] - label["height"]
+        assert 0 <= below < 10 if width < 640 else bar["y"] < label["y"] + label["height"]
+        assert bar["y"] + bar["height"] <= row.rect["y"] + row.rect["height"]
+
+
+def test_a_heat_map_that_is_scrolled_keeps_its_labels_in_sight(page: Page) -> None:
+    page.size(320)
+    heat = page.one(".heat")
+    page.js("arguments[0].scrollLeft = 200", heat)
+    assert page.js("return arguments[0].scrollLeft", heat) == 200
+    assert page.one(".heat tbody th").rect["x"] == heat.rect["x"]
 
 
 def test_every_control_has_a_name(page: Page) -> None:
