@@ -8,7 +8,7 @@ table     what was cut, on disk from the first clip on
 cutter    one event after the other, one open recording at a time
 """
 
-from dymn_cli.cutting.choose import SAMPLES, choose, events_of
+from dymn_cli.cutting.choose import choose, events_of
 from dymn_cli.cutting.cutter import CLIP_FORMATS, CutOptions, CutSummary, Cutter
 
-__all__ = ["CLIP_FORMATS", "SAMPLES", "CutOptions", "CutSummary", "Cutter", "choose", "events_of"]
+__all__ = ["CLIP_FORMATS", "CutOptions", "CutSummary", "Cutter", "choose", "events_of"]

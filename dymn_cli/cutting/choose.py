@@ -15,9 +15,10 @@ from dymn_cli.values import require_choice
 if TYPE_CHECKING:
     from dymn_cli.readers.result import Item
 
-__all__ = ["SAMPLES", "choose", "events_of"]
+__all__ = ["choose", "events_of"]
 
-SAMPLES = ("confidence", "random", "balanced")
+SAMPLES = ("highest", "lowest", "random", "spread")
+OLD_NAMES = {"confidence": "highest", "balanced": "spread"}  # a report is balanced by label
 N_BINS = 10
 
 
@@ -35,14 +36,15 @@ def events_of(item: Item) -> Iterator[Event]:
                 )  # fmt: skip
 
 
-def choose(events: Iterable[Event], number: int, how: str = "confidence", *, seed: int = 0) -> list[Event]:
+def choose(events: Iterable[Event], number: int, how: str = "highest", *, seed: int = 0) -> list[Event]:
     """So many events of each label.
 
     Args:
         events: those of a recording together; memory holds the chosen ones only.
         number: at most so many of each label.
-        how: "confidence" takes the highest scores, "random" any, "balanced" as many of each tenth of the
-            range of scores as there are.
+        how: "highest" or "lowest" scores, "random" ones, or "spread": random ones, as many of each tenth of
+            the range of scores as there are. "confidence" and "balanced" are old names of the first and the
+            last.
         seed: of chance; equal seeds choose equally.
 
     Returns:
@@ -51,6 +53,7 @@ def choose(events: Iterable[Event], number: int, how: str = "confidence", *, see
     Raises:
         UsageError: no such way, or no scores to choose by.
     """
+    how = OLD_NAMES.get(how, how)
     require_choice("sample", how, SAMPLES)
     chance = random.Random(seed)
     order: dict[str, int] = {}
@@ -59,8 +62,9 @@ def choose(events: Iterable[Event], number: int, how: str = "confidence", *, see
         order.setdefault(event.source, len(order))
         if how != "random" and math.isnan(event.score):
             raise UsageError(f"{event.source}: no scores to choose by", hint="--sample random needs none")
-        key = event.score if how == "confidence" else chance.random()
-        tenth = min(N_BINS - 1, int(event.score * N_BINS)) if how == "balanced" else 0
+        by_score = {"highest": event.score, "lowest": -event.score}
+        key = by_score[how] if how in by_score else chance.random()
+        tenth = min(N_BINS - 1, int(event.score * N_BINS)) if how == "spread" else 0
         heap = heaps.setdefault((event.label, tenth), [])
         # -n: of equal ones the first stays; a heap of the chosen has the worst at its top.
         entry = (key, -n, event)
@@ -68,13 +72,11 @@ def choose(events: Iterable[Event], number: int, how: str = "confidence", *, see
             heapq.heappush(heap, entry)
         else:
             heapq.heappushpop(heap, entry)
-    chosen = (
-        _balanced(heaps, number) if how == "balanced" else [e for heap in heaps.values() for *_, e in heap]
-    )
+    chosen = _spread(heaps, number) if how == "spread" else [e for heap in heaps.values() for *_, e in heap]
     return sorted(chosen, key=lambda event: (order[event.source], event.start_s, event.end_s, event.label))
 
 
-def _balanced(heaps: dict[tuple[str, int], list[tuple[float, int, Event]]], number: int) -> list[Event]:
+def _spread(heaps: dict[tuple[str, int], list[tuple[float, int, Event]]], number: int) -> list[Event]:
     """One of each tenth in turn, for each label, until there are enough."""
     chosen: list[Event] = []
     for label in dict.fromkeys(label for label, _ in heaps):

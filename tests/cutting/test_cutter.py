@@ -412,7 +412,8 @@ def chosen(number: int, how: str, seed: int = 0) -> list[float]:
 
 
 def test_the_best_of_each_label_are_chosen() -> None:
-    assert chosen(2, "confidence") == [0.96, 0.97, 0.98, 0.99]
+    assert chosen(2, "highest") == [0.96, 0.97, 0.98, 0.99]
+    assert chosen(2, "lowest") == [0.0, 0.01, 0.02, 0.03]
 
 
 def test_chance_is_seeded_and_fair() -> None:
@@ -422,10 +423,10 @@ def test_chance_is_seeded_and_fair() -> None:
     assert 140 < first_halves < 260
 
 
-def test_a_balanced_sample_has_all_heights_of_scores() -> None:
-    assert {int(score * 10) for score in chosen(10, "balanced")} == set(range(10))
-    assert len(chosen(10, "balanced")) == 20
-    assert len(chosen(1000, "balanced")) == 100
+def test_a_spread_sample_has_all_heights_of_scores() -> None:
+    assert {int(score * 10) for score in chosen(10, "spread")} == set(range(10))
+    assert len(chosen(10, "spread")) == 20
+    assert len(chosen(1000, "spread")) == 100
 
 
 def test_scores_are_needed_but_by_chance() -> None:

@@ -53,16 +53,16 @@ def cut(
     filters: FilterOptions,
     min_length: Annotated[float, opt("--min-length", "S", "Leave out shorter events.", SELECT)] = 0.0,
     number: Annotated[
-        int | None, opt("--best", "N", "At most N events per label: the best, or as --sample says.", SELECT)
+        int | None, opt("--best", "N", "At most N events of each label, chosen by --sample.", SELECT)
     ] = None,
     sample: Annotated[
         str,
         opt(
-            "--sample", "confidence|random|balanced",
-            "How they are chosen: by highest score, at random, or evenly over the range of scores.", SELECT,
+            "--sample", "NAME",
+            "How --best chooses: highest, lowest, random, spread (evenly over the range of scores).", SELECT,
         ),
-    ] = "confidence",
-    seed: Annotated[int, opt("--seed", "N", "Seed of random choices.", SELECT)] = 0,
+    ] = "highest",
+    seed: Annotated[int, opt("--seed", "N", "Of --sample random and spread.", SELECT)] = 0,
     clips: ClipOptions,
     format: Annotated[  # noqa: A002 - the option's name
         str | None, opt("-f --format", "wav|flac|ogg|opus|mp3|...", CLIP_FORMAT_TEXT, CLIPS)
@@ -86,7 +86,7 @@ def cut(
         raise UsageError("no folder for the clips", hint="-o clips/")
     if number is not None and number < 1:
         raise UsageError(f"--best {number} leaves nothing to cut")
-    if number is None and sample != "confidence":
+    if number is None and sample not in ("highest", "confidence"):
         raise UsageError(f"--sample {sample} needs to know how many", hint="--best N")
     options = clips.options(format, min_length=min_length, force=force)
     selection = Selection(filters.selection())

@@ -83,7 +83,12 @@ class PageOptions:
     ] = None
     limit: Annotated[
         int,
-        opt("--limit", "N", "At most N events, or all of --review if more: see --sample.", PAGE_PANEL),
+        opt(
+            "--limit",
+            "N",
+            "At most N events in all, chosen by --sample; all of --review if more.",
+            PAGE_PANEL,
+        ),
     ] = 10_000
     review: Annotated[
         str | None,
@@ -94,7 +99,8 @@ class PageOptions:
         opt(
             "--sample",
             "NAME",
-            "First in the review and --limit: highest, lowest, threshold (near --around), random, balanced.",
+            "How --limit chooses, and the order of the review: highest, lowest, threshold (near --around),"
+            " random, balanced (evenly over the labels).",
             PAGE_PANEL,
         ),
     ] = "highest"

@@ -76,12 +76,21 @@ def test_the_sounds_become_files(dymn: Run) -> None:
         (["--best", "1"], 2),
         (["--best", "1", "-l", "Owl"], 1),
         (["--best", "1", "--sample", "random", "--seed", "3"], 2),
+        (["--sample", "confidence"], 3),
         (["--min-length", "1.2"], 1),
     ],
 )
 def test_only_some_are_cut(options: list[str], n_clips: int, dymn: Run) -> None:
     assert dymn("cut", "events.csv", "-o", "clips", *options)[0] == 0
     assert len(clips()) == n_clips
+
+
+@pytest.mark.parametrize(("old", "new"), [("confidence", "highest"), ("balanced", "spread")])
+def test_old_names_of_samples_mean_the_same(old: str, new: str, dymn: Run) -> None:
+    rows = "".join(f"night.wav,{n / 10},{n / 10 + 0.1},Owl,{n / 100}\n" for n in range(90))
+    Path("many.csv").write_text(f"source,start_s,end_s,label,score\n{rows}")
+    arguments = ("cut", "many.csv", "--dry-run", "--best", "9", "--seed", "5", "--sample")
+    assert dymn(*arguments, old) == dymn(*arguments, new)
 
 
 def test_a_dry_run_prints_the_table(dymn: Run) -> None:
