@@ -73,6 +73,14 @@ def test_ogg_holds_no_chance(tmp_path: Path, codec: str) -> None:
     assert (soundfile.read(path)[0] == soundfile.read(by_libsndfile)[0]).all()
 
 
+def test_whole_numbers_and_floats_may_follow_one_another(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    blocks = [np.full(100, 1 << 30, np.int32), np.full(BLOCK_FRAMES, 0.25), np.full(3, -1 << 29, np.int32)]
+    write_blocks(path, blocks, 32_000, 1, name="clip", container="WAV", codec="PCM_24")
+    expected = np.repeat([0.5, 0.25, -0.25], [100, BLOCK_FRAMES, 3])
+    np.testing.assert_allclose(soundfile.read(path)[0], expected, atol=1e-6)
+
+
 def test_ogg_of_different_sound_can_be_chained() -> None:
     chain, serials = b"", set()
     for level in (0.1, 0.2):
