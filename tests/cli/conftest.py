@@ -61,6 +61,15 @@ class Ran:
         return [line.split("\t") for line in self.out.splitlines()]
 
 
+class Started(subprocess.Popen[bytes]):
+    """A process that does not outlive a test that has failed: a `with` block would wait for it."""
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, trace)
+
+
 class Dymn:
     """Runs `dymn` with some arguments.
 
@@ -97,14 +106,19 @@ class Dymn:
 
     def start(
         self, *arguments: Argument | int | float, env: Mapping[str, str | None] | None = None, **streams: Any
-    ) -> subprocess.Popen[bytes]:
+    ) -> Started:
         """Start it and come back at once; `streams` and the rest go to `subprocess.Popen`."""
+        return self._start(command(arguments), env, **streams)
+
+    def _start(
+        self, words: Sequence[str | bytes], env: Mapping[str, str | None] | None = None, **streams: Any
+    ) -> Started:
         pipes: dict[str, Any] = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
         }
-        return subprocess.Popen(command(arguments), cwd=self.cwd, env=self._env(env), **(pipes | streams))
+        return Started(words, cwd=self.cwd, env=self._env(env), **(pipes | streams))
 
     def shell(
         self, line: str, *, env: Mapping[str, str | None] | None = None, timeout: float = TIMEOUT_S

@@ -19,7 +19,7 @@ LIMIT_S = 60.0
 def start(dymn: Any) -> Any:
     """`start("raise SystemExit(3)")`: the program, whose run is the code given."""
 
-    def started(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def begin(code: str, *arguments: str) -> subprocess.Popen[bytes]:
         program = f"""
 import os, signal, sys, time
 from dymn_cli.cli import app
@@ -28,12 +28,12 @@ def run(arguments):
 app.run = run
 app.main()
 """
-        words = [sys.executable, "-c", program, "tag", *(arguments or ("--engine", "ray"))]
-        return subprocess.Popen(
-            words, cwd=dymn.cwd, env=dymn.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        started: subprocess.Popen[bytes] = dymn._start(
+            [sys.executable, "-c", program, "tag", *(arguments or ("--engine", "ray"))]
         )
+        return started
 
-    return started
+    return begin
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
