@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from typing import Any
 from dymn_cli.errors import BackendUnavailableError, DymnError, first_line
 from dymn_cli.remote.uri import OFFLINE, is_offline
 
-__all__ = ["Cluster", "connected", "import_ray", "own_error"]
+__all__ = ["Cluster", "connected", "end_with_node", "import_ray", "own_error"]
 
 OBJECT_STORE_BYTES = 256 << 20  # names and receipts pass through it, never audio
 KNOCK_S = 10.0
+LOOK_S = 10.0
+LOST = 1  # the exit code by which Ray ends a process that has lost its cluster
 LOGGERS = ("ray", "ray.data")
 
 
@@ -59,6 +62,8 @@ class Cluster:
 @contextlib.contextmanager
 def connected(address: str | None, *, cpus: int, verbose: bool = False) -> Iterator[Cluster]:
     """Connect to a cluster, or start one here.
+
+    Where the cluster is lost, Ray ends this process with exit code 1, and raises nothing.
 
     Args:
         address: of the cluster: "auto", HOST:PORT or ray://HOST:PORT; None for that of `RAY_ADDRESS` or,
@@ -116,9 +121,34 @@ def _connected(address: str | None, cpus: int, *, verbose: bool) -> Iterator[Clu
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.enable_progress_bars and verbose
         resources = ray.cluster_resources()
-        yield Cluster(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+        with contextlib.nullcontext() if found and found.startswith("ray://") else end_with_node(ray):
+            yield Cluster(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def end_with_node(ray: Any) -> Iterator[None]:
+    """End this process when its node of the cluster is gone, as Ray does itself in most places.
+
+    In others, it waits for what that node cannot give any more, for ever.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(LOOK_S):
+            with contextlib.suppress(Exception):  # nobody answers just now
+                if any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes()):
+                    os._exit(LOST)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(LOOK_S)
 
 
 def _knock(address: str) -> None:
