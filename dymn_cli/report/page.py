@@ -20,6 +20,7 @@ from dymn_cli.errors import with_hint
 from dymn_cli.labels import Vocabulary
 from dymn_cli.report.decisions import COLUMNS
 from dymn_cli.report.gather import Sampling
+from dymn_cli.report.locate import web_origin
 from dymn_cli.report.model import Decision, HeatMap, LibraryMap, Point, Report, Sound, Source, Tile
 from dymn_cli.writers.spelling import readable
 
@@ -75,7 +76,7 @@ def write_page(
         title=readable(title),
         made_by=readable(made_by),
         version=__version__,
-        policy=_policy(style, script),
+        policy=_policy(style, script, sorted({web_origin(sound.href) for sound in sounds} - {""})),
         style=Markup(style),  # ours, from the package
         script=Markup(script),  # likewise
         data=Markup(_json(_data(report, sounds, lengths, sampling, library_map))),  # has no "<" and no "&"
@@ -96,15 +97,15 @@ def _text(name: str) -> str:
     return STATIC.joinpath(name).read_text("utf-8")
 
 
-def _policy(style: str, script: str) -> str:
-    """Content Security Policy, level 3: only these two texts, and media from the page's own place."""
+def _policy(style: str, script: str, origins: Sequence[str]) -> str:
+    """Content Security Policy, level 3: only these two texts, and media from where the recordings lie."""
     return "; ".join(
         (
             "default-src 'none'",
             f"style-src {_hash(style)}",
             f"script-src {_hash(script)}",
             "img-src data:",
-            "media-src 'self' file: data:",
+            " ".join(("media-src 'self' file: data:", *origins)),
             "base-uri 'none'",
             "form-action 'none'",
         )

@@ -146,9 +146,12 @@ def hear_source(source: Source, plan: Plan, recordings: Recordings, page: Path |
             duration_s = reader.duration_s
     except InputError as error:
         return Sound(href, problem=with_hint(error.message, error.hint))
+    problem = ""
     if kept:
         href = _copied(np.concatenate(kept))
-    return Sound(href, tuple(tiles), duration_s)
+    elif not href:
+        problem = f"{source.name}: a page plays files and web addresses only; --embed-audio copies short ones"
+    return Sound(href, tuple(tiles), duration_s, problem)
 
 
 def _copied(samples: NDArray[np.float32]) -> str:

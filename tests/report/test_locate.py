@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from dymn_cli.errors import AudioNotFoundError
+from dymn_cli.remote.uri import named
 from dymn_cli.report.locate import Recordings, link_to
 
 
@@ -61,3 +62,19 @@ def test_links_spell_any_name(tmp_path: Path, name: str) -> None:
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.wav")
     assert link_to(str(tmp_path / name), tmp_path / "r.html") == "%FF.wav"
+
+
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        ("https://h.example:8443/a b.wav", "https://h.example:8443/a b.wav"),
+        ("http://[::1]:80/a.wav?take=2", "http://[::1]:80/a.wav?take=2"),
+        (named("https://me:pass@h.example/a.wav?sig=1"), "https://h.example/a.wav"),
+        ("file:///a/b.wav", "file:///a/b.wav"),
+        ("s3://bucket/a.wav", ""),
+        ("javascript://h/%0aalert(1)", ""),
+        ("https://h;script-src *//a.wav", ""),
+    ],
+)
+def test_a_recording_on_the_web_is_linked_and_no_other_uri(tmp_path: Path, name: str, link: str) -> None:
+    assert link_to(name, tmp_path / "r.html") == link

@@ -61,6 +61,14 @@ def test_the_policy_lets_nothing_in_but_its_own_style_and_script() -> None:
     assert not re.findall(r'<[^>]+ (?:style|on[a-z]+)="', text), "the policy would refuse it"
 
 
+def test_media_may_come_from_where_the_recordings_lie_and_from_nowhere_else() -> None:
+    text = page_of(gathered(), [Sound("https://h.example:8443/a.wav?take=2")]).decode()
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])
+    assert [rule for rule in policy.split("; ") if "http" in rule] == [
+        "media-src 'self' file: data: https://h.example:8443"
+    ]
+
+
 def test_the_data_of_events() -> None:
     gathering = Gathering(Sampling())
     gathering.add(
