@@ -116,10 +116,14 @@ class _Finder(Generic[_Item]):
             for key in {_folded(item.name), _slug(item.name)} - {""}:
                 self._alike.setdefault(key, []).append(item)
 
-    def find(self, text: str) -> _Item:
+    def named(self, text: str) -> list[_Item]:
+        """The items of this name, id or slug."""
         if text.strip() in self._exact:
-            return self._exact[text.strip()]
-        alike = self._alike.get(_folded(text)) or self._alike.get(_slug(text)) or []
+            return [self._exact[text.strip()]]
+        return self._alike.get(_folded(text)) or self._alike.get(_slug(text)) or []
+
+    def find(self, text: str) -> _Item:
+        alike = self.named(text)
         if len(alike) == 1:
             return alike[0]
         if alike:
@@ -304,6 +308,15 @@ class Vocabulary:
 
     def __getitem__(self, index: int) -> Label:
         return self.labels[index]
+
+    def __contains__(self, label: object) -> bool:
+        """Whether it is a label, or text by which `find` finds one."""
+        return len(self._finder.named(label)) == 1 if isinstance(label, str) else label in self.labels
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(label.name) for label in self.labels[:N_NEAREST])
+        more = ", …" if len(self) > N_NEAREST else ""
+        return f"<Vocabulary of {len(self)}: {names}{more}>"
 
     def find(self, text: str) -> Label:
         """The label of this name (in any case), id or slug.

@@ -52,6 +52,13 @@ class TestAudioSetLabels:
             for text in (label.name, label.name.upper(), f" {label.name.lower()} ", label.mid, label.slug):
                 assert audioset.find(text) is label
 
+    def test_it_has_a_label_by_every_spelling_that_finds_it(self, audioset: Vocabulary) -> None:
+        for spelling in ("Siren", "siren", "/m/03kmc9", "subway-metro-underground", audioset[0]):
+            assert spelling in audioset
+        for other in ("Sirene", "", "sir", 3, None, Label(0, "", "Speech")):
+            assert other not in audioset
+        assert "a-b" not in Vocabulary.from_names(["a b", "a/b"])  # it may be either
+
     def test_a_name_with_commas_is_one_name(self, audioset: Vocabulary) -> None:
         assert audioset.find("subway, METRO,  underground").index == 334
         with pytest.raises(UsageError):
