@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -166,7 +166,7 @@ class ClipResult:
     scores: NDArray[np.float32]
     embedding: NDArray[np.float32]
     n_windows: int
-    windows: Collection[WindowTags]
+    windows: Sequence[WindowTags]
     warnings: tuple[str, ...]
     model: ModelInfo
 
@@ -216,7 +216,7 @@ class SourceEvents:
     source: str
     audio: AudioInfo
     duration_s: float
-    events: Collection[Event]
+    events: tuple[Event, ...]
     warnings: tuple[str, ...]
     model: ModelInfo
 

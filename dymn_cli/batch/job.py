@@ -20,7 +20,7 @@ import json
 import math
 import struct
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
@@ -402,7 +402,7 @@ def _header_of(body: bytes) -> Any:
     return decode(body[: LENGTH.size + LENGTH.unpack_from(body)[0]], 1)[0]
 
 
-class StoredWindows(Collection[WindowTags]):
+class StoredWindows(Sequence[WindowTags]):
     """The windows of a clip, read from the journal when they are iterated over."""
 
     def __init__(self, read: Callable[[], Iterator[WindowTags]], n_windows: int) -> None:
@@ -415,8 +415,8 @@ class StoredWindows(Collection[WindowTags]):
     def __len__(self) -> int:
         return self._n_windows
 
-    def __contains__(self, window: object) -> bool:
-        return any(window == own for own in self)
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self)[index]
 
 
 class Reader:

@@ -21,6 +21,8 @@ from dymn_cli.values import (
 )
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from numpy.typing import NDArray
 
     from dymn_cli.labels import Vocabulary
@@ -89,6 +91,10 @@ class EventOptions:
     max_gap_s: float | None = None
     min_length_s: float = 0.0
 
+    if TYPE_CHECKING:  # it takes more types than its fields have
+
+        def __init__(self, **options: Unpack[EventFields]) -> None: ...
+
     def __post_init__(self) -> None:
         require_choice("method", self.method, Method)
         require_score(self.on_score)
@@ -127,8 +133,8 @@ class EventOptions:
         return MAX_GAP_S[self.method] if self.max_gap_s is None else self.max_gap_s
 
 
-class EventChanges(TypedDict, total=False):
-    """Fields of `EventOptions`, and those of `TagOptions` that count for events, as keyword arguments."""
+class EventFields(TypedDict, total=False):
+    """Fields of `EventOptions` as keyword arguments, of all types that they take."""
 
     method: Method
     on: float | None
@@ -140,6 +146,11 @@ class EventChanges(TypedDict, total=False):
     specific: bool
     max_gap_s: float | None
     min_length_s: float
+
+
+class EventChanges(EventFields, total=False):
+    """Those, and the fields of `TagOptions` that count for events."""
+
     window_s: float
     hop_s: float | None
     pad: Pad

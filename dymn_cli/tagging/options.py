@@ -18,6 +18,8 @@ from dymn_cli.values import (
 )
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from dymn_cli.audio.frames import FramePlan
     from dymn_cli.audio.windows import WindowPlan
 
@@ -76,6 +78,10 @@ class TagOptions:
     strict: bool = False
     frames: FramePlan | None = None
     frame_scores: bool = False
+
+    if TYPE_CHECKING:  # it takes more types than its fields have
+
+        def __init__(self, **options: Unpack[TagChanges]) -> None: ...
 
     def __post_init__(self) -> None:
         self.plan  # noqa: B018 - it refuses what no window can be

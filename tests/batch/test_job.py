@@ -73,6 +73,7 @@ def test_clips_are_what_the_tagger_says(tagger: Tagger, clip: str, channel: str,
             np.testing.assert_array_equal(ours.scores, theirs.scores)
             np.testing.assert_array_equal(ours.embedding, theirs.embedding)
             assert list(ours.windows) == list(theirs.windows)
+            assert ours.windows[-1:] == theirs.windows[-1:]
             assert len(ours.windows) == (7 if windows else 0)
             assert (ours.duration_s, ours.audio, ours.warnings) == (
                 theirs.duration_s, theirs.audio, theirs.warnings
