@@ -250,7 +250,10 @@ def _shape(audio: Tensor, model: HearModel) -> tuple[int, int]:
     if not isinstance(model, HearModel):
         raise UsageError(f"model must come from load_model, not {type(model).__name__}")
     if not (isinstance(audio, Tensor) and audio.ndim == 2 and audio.is_floating_point()):
-        raise UsageError("audio must be a tensor of floats (n_sounds, n_samples)")
+        given = type(audio).__name__
+        if hasattr(audio, "shape"):
+            given = f"{given} of {audio.dtype} with shape {tuple(audio.shape)}"
+        raise UsageError(f"audio must be a tensor of floats (n_sounds, n_samples), not {given}")
     n_sounds, n_samples = audio.shape
     if not n_samples:
         raise EmptyAudioError("the sounds have no samples")

@@ -298,6 +298,13 @@ def test_what_is_no_batch_of_sounds_is_refused(mn: hear.HearModel) -> None:
         for audio in (torch.zeros(3200), torch.zeros(2, 1, 3200), torch.zeros(2, 3200).int()):
             with pytest.raises(UsageError, match="n_sounds, n_samples"):
                 function(audio, mn)
+        for given, said in (
+            (torch.zeros(3200), r"not Tensor of torch.float32 with shape \(3200,\)"),
+            (np.zeros((2, 3200), np.int16), r"not ndarray of int16 with shape \(2, 3200\)"),
+            ([0.0], "not list"),
+        ):
+            with pytest.raises(UsageError, match=said):
+                function(given, mn)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="NaN or infinity"):
             function(torch.full((1, 3200), torch.nan), mn)
         with pytest.raises(EmptyAudioError, match="no samples"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -74,6 +76,23 @@ def test_public_names_are_the_same_as_in_their_modules() -> None:
     from dymn_cli.tagging.tagger import Tagger
 
     assert (dymn_cli.Tagger, dymn_cli.TagOptions, dymn_cli.ClipResult) == (Tagger, TagOptions, ClipResult)
+
+
+def test_the_networks_are_imported_from_their_package_when_they_are_used() -> None:
+    program = (
+        "import sys; from dymn_cli.model import ModelConfig; assert 'torch' not in sys.modules;"
+        "import dymn_cli.model as m; assert set(m.__all__) <= set(dir(m)); print(*m.__all__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"DyMN", "MN", "FMN", "ModelConfig", "restore"} <= set(ran.stdout.split())
+    pytest.importorskip("torch")
+    from dymn_cli import model
+    from dymn_cli.model.backbone import Backbone
+
+    for network in (model.DyMN, model.MN, model.FMN):
+        assert issubclass(network, Backbone)
+    with pytest.raises(AttributeError, match="DyMM"):
+        model.DyMM  # noqa: B018
 
 
 def test_the_version_is_that_of_the_distribution(repository: object) -> None:

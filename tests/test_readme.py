@@ -6,6 +6,7 @@ import itertools
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +110,19 @@ def test_the_first_example_of_events_finds_one(readme: str, siren: Path) -> None
     (event,) = found.events
     assert 8 < event.start_s < 14
     assert event.end_s > event.start_s
+
+
+def test_the_shipped_network_is_loaded_as_shown(readme: str) -> None:
+    torch = pytest.importorskip("torch")
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    (example,) = [block for block in blocks if "restore(" in block]
+    made: dict[str, Any] = {}
+    exec(example, made)
+    assert isinstance(made["network"], torch.nn.Module)
+    assert (made["logits"].shape, made["embedding"].shape) == ((1, 527), (1, 384))
+    with Tagger() as tagger:
+        scores = tagger.tag((np.zeros(320_000, np.float32), 32_000)).scores
+    np.testing.assert_allclose(made["logits"].sigmoid().numpy()[0], scores, atol=2e-3)
 
 
 def test_json_schemas_and_variables_are_spoken_of(readme: str) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from dymn_cli.errors import UsageError
+from dymn_cli.values import require_number
 
 __all__ = [
     "ARCHITECTURES",
@@ -228,6 +229,8 @@ class ModelConfig:
                 raise UsageError(f"model config: {message}")
 
         require(self.family in get_args(Family), f"unknown family {self.family!r}: dymn, mn or fmn")
+        for name in ("width", "temperature", "dropout"):
+            require_number(f"model config: {name}", getattr(self, name))
         require(math.isfinite(self.width) and 0 < self.width <= 16, f"width {self.width} is not in (0, 16]")
         require(len(self.dynamic_blocks) == N_BLOCKS, f"dynamic_blocks needs {N_BLOCKS} values")
         object.__setattr__(self, "dynamic_blocks", tuple(bool(dynamic) for dynamic in self.dynamic_blocks))

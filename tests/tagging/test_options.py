@@ -151,16 +151,23 @@ def test_keyword_arguments_are_typed_by_the_fields_of_the_options() -> None:
 
 
 TYPED = """import numpy as np
-from dymn_cli import Tagger
+from dymn_cli import EventOptions, TagOptions, Tagger
+from dymn_cli.model import DyMN, ModelConfig
 
 tagger = Tagger()
 tagger.tag("a.wav", top=3, labels=["Owl"], channel=0)
 tagger.tag((np.zeros(8), np.int64(32_000)))
 tagger.tag(([0.0, 1.0], 44_100))
 tagger.events("a.wav", on=0.2, window_s=5.0)
+Tagger(options=TagOptions(channel=0, labels=["Owl"]), device="cpu")
+tagger.events("a.wav", EventOptions(labels=["Owl"])).events[0].label
+tagger.tag("a.wav", windows=True).windows[-1].tags[0].label
+DyMN(ModelConfig(width=0.4))
 tagger.tag("a.wav", topp=3)
 tagger.tag("a.wav", top="3")
 tagger.events("a.wav", top=3)
+TagOptions(topp=3)
+EventOptions(window_s=3.0)
 """
 
 
@@ -172,4 +179,4 @@ def test_type_checkers_know_the_keyword_arguments(repository: Path, tmp_path: Pa
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", program]
     ran = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     errors = [line for line in ran.stdout.splitlines() if ": error: " in line]
-    assert [line.split(":")[1] for line in errors] == ["9", "10", "11"], ran.stdout + ran.stderr
+    assert [line.split(":")[1] for line in errors] == ["14", "15", "16", "17", "18"], ran.stdout + ran.stderr
