@@ -19,6 +19,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, SupportsIndex, TypeAlias, cast
 
 import numpy as np
@@ -137,12 +138,20 @@ class AudioReader:
             yield block
         self._finish()
 
-    def _read(self, n_frames: int) -> NDArray[np.float32]:
+    def require_open(self) -> None:
+        """Refuse to give anything of a source that is closed.
+
+        Raises:
+            UsageError: it is.
+        """
         if self._is_closed:
             raise UsageError(
                 f"{self.name}: closed before it was read",
                 hint="read it inside the `with` block that opens it",
             )
+
+    def _read(self, n_frames: int) -> NDArray[np.float32]:
+        self.require_open()
         return self._decoder.read(n_frames)
 
     def _silence_bad_samples(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -240,6 +249,11 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
         EmptyAudioError: the file has no bytes.
         UsageError: a source that is none of the above, or an array whose rate or shape is no audio's.
     """
+    if name is not None:
+        given: object = name  # types are hints, and callers may have none
+        if not isinstance(given, str | os.PathLike):
+            raise UsageError(f"name must be text, not {given!r:.60}")
+        name = os.fsdecode(name)
     if isinstance(source, tuple):
         return _open_array(source, name or "array", strict=strict)
     if isinstance(source, str | os.PathLike):
@@ -249,10 +263,10 @@ def open_audio(source: Source, *, name: str | None = None, strict: bool = False)
     if isinstance(cast("object", source), io.TextIOBase):
         raise UsageError("a text file: audio is binary", hint="open the file with mode 'rb'")
     if not hasattr(source, "read"):
-        raise UsageError(
-            f"not an audio source: {type(source).__name__}",
-            hint="give a path, a binary file object (io.BytesIO for bytes), or (array, rate_hz)",
-        )
+        hint = "give a path, a binary file object (io.BytesIO for bytes), or (array, rate_hz)"
+        if isinstance(cast("object", source), Mapping) and {"array", "sampling_rate"} <= set(source):
+            hint = 'give (audio["array"], audio["sampling_rate"])'  # as data sets of Hugging Face hold it
+        raise UsageError(f"not an audio source: {type(source).__name__}", hint=hint)
     own = getattr(source, "name", None)
     name = name or (own if isinstance(own, str) else "audio")
     return _open_stream(source, name, owned=False, strict=strict)
@@ -464,10 +478,12 @@ def _open_array(source: tuple[ArrayLike, SupportsIndex], name: str, *, strict: b
     try:
         samples = np.asarray(given)
     except (RuntimeError, TypeError, ValueError) as exc:
-        raise UsageError(
-            f"{name}: NumPy makes no array of this {type(given).__name__}",
-            hint="of a tensor of PyTorch, give tensor.detach().cpu().numpy()",
-        ) from exc
+        if hasattr(given, "detach"):  # a tensor of PyTorch; NumPy has no bfloat16
+            to_float = ".float()" if "bfloat16" in str(getattr(given, "dtype", "")) else ""
+            hint = f"give tensor.detach(){to_float}.cpu().numpy()"
+        else:
+            hint = "(n,) or (n, channels): rows of a list must have one length"
+        raise UsageError(f"{name}: NumPy makes no array of this {type(given).__name__}", hint=hint) from exc
     if samples.dtype.kind not in "fiu" or samples.dtype.str[1:] not in ARRAY_TYPES:
         raise UsageError(
             f"{name}: samples of type {samples.dtype}",
@@ -477,7 +493,7 @@ def _open_array(source: tuple[ArrayLike, SupportsIndex], name: str, *, strict: b
         samples = samples[:, np.newaxis]
     if samples.ndim != 2 or samples.shape[1] > MAX_CHANNELS:
         raise UsageError(
-            f"{name}: an array of shape {np.shape(given)}",
+            f"{name}: an array of shape {tuple(np.shape(given))}",
             hint="(n,) or (n, channels): time runs along the first axis; transpose where it is the last",
         )
     if not samples.size:

@@ -95,6 +95,9 @@ def parse_device(text: str) -> Device:
     Raises:
         UsageError: it is not a device.
     """
+    given: object = text  # types are hints, and callers may have none
+    if not isinstance(given, str):
+        raise UsageError(f"device must be a name, not {given!r:.60}", hint=f"one of {SPELLINGS}")
     kind, colon, which = text.partition(":")
     known = text in ("auto", "cpu", "mps") or (kind in PROVIDERS and kind != "cpu" and not colon)
     if kind in NUMBERED and colon:

@@ -18,7 +18,6 @@ computes log-mels there; then this process only decodes and cuts.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections import deque
@@ -28,6 +27,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
@@ -52,7 +52,7 @@ from dymn_cli.tagging.calibration import calibration_path, read_calibration
 from dymn_cli.tagging.event_options import EventOptions
 from dymn_cli.tagging.options import TagOptions
 from dymn_cli.tagging.selection import Selection
-from dymn_cli.values import nearest, require_flag, require_positive
+from dymn_cli.values import counted, nearest, require_flag, require_positive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -130,7 +130,8 @@ class Tagger:
         ModelError: a model cannot be loaded.
 
     A tagger may be used from several threads. It can be closed, or used in a `with` statement; closing
-    ends its threads, and a call after that is a `UsageError`.
+    ends its threads, and a call after that is a `UsageError`. Pickled or copied, it is the arguments that it
+    was made with: another process, such as a worker of a PyTorch `DataLoader`, loads the models anew.
     """
 
     def __init__(
@@ -153,6 +154,15 @@ class Tagger:
         self.options = options or TagOptions()
         plan = self.options.plan
         names = _model_names(model)
+        self._made_of: dict[str, Any] = {
+            "model": names,
+            "backend": backend,
+            "device": device,
+            "threads": threads,
+            "batch_size": batch_size,
+            "concat": concat,
+            "options": self.options,
+        }
         self._name = names[0] if names else ""
         self._models = Ensemble(
             [
@@ -173,6 +183,16 @@ class Tagger:
         self._n_threads = threads or (usable_cores() if self.on_device is None else GPU_THREADS)
         self._pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="dymn")  # starts none yet
         self._is_closed = False
+
+    def __reduce__(self) -> tuple[partial[Self], tuple[()]]:
+        self._require_open()
+        return partial(type(self), **self._made_of), ()
+
+    def __repr__(self) -> str:
+        info = self.model
+        state = ", closed" if self._is_closed else ""
+        classes = counted(len(self.vocabulary), "class")
+        return f"<Tagger {info.name}: {info.backend}, {info.provider}, {classes}{state}>"
 
     @property
     def model(self) -> ModelInfo:
@@ -264,8 +284,8 @@ class Tagger:
         Raises:
             InputError: the source cannot be used (`AudioNotFoundError`, `UnsupportedAudioError`,
                 `CorruptAudioError`, `EmptyAudioError`).
-            UsageError: an unknown label, a value out of range, `channel="each"` (see `tag_channels`), or a
-                model that does not tag.
+            UsageError: an unknown label, a value out of range, `channel="each"` (see `tag_channels`),
+                `frame_scores` (see `analyse`), or a model that does not tag.
         """
         self._require_one_channel(changes)
         return self.tag_channels(source, name=name, **changes)[0]
@@ -283,6 +303,7 @@ class Tagger:
         return self._results(source, name, changes)
 
     def _results(self, source: Source, name: str | None, changes: TagChanges) -> tuple[ClipResult, ...]:
+        _refuse_frame_scores(changes)
         options = self._with(changes)
         selection = Selection(options, self.vocabulary)
         joined: dict[str, Aggregator] = {}
@@ -396,7 +417,7 @@ class Tagger:
 
         Args:
             sources: a list, or another iterable, of sources as of `tag`; read at most two times `jobs` ahead
-                of the results.
+                of the results. What it raises comes after the results of what it gave.
             jobs: sources on threads at the same time, which is what makes many short clips fast; None for
                 one a core where the sources are a list or tuple. Other iterables are then read one by one,
                 as a source may wait for the result of the one before.
@@ -407,12 +428,12 @@ class Tagger:
                 model that does not tag, or that scores no frames where they are asked for.
         """
         self.require_tags()
+        _refuse_frame_scores(changes)
         options = self._with(changes)
         Selection(options, self.vocabulary)  # an unknown label is no failure of a source
         if options.frame_scores:
             self._models.require_frames()
-        is_one = isinstance(sources, str | bytes | os.PathLike) or hasattr(sources, "read")
-        if is_one or not isinstance(sources, Iterable):
+        if _is_one(sources) or not isinstance(sources, Iterable):
             raise UsageError(
                 f"sources must be several, not one {type(sources).__name__}",
                 hint="Tagger.tag takes one, tag_many [one]",
@@ -430,7 +451,8 @@ class Tagger:
             for source in sources:
                 yield from self._tag_one(source, changes)
             return
-        alone = copy.copy(self)
+        alone = object.__new__(type(self))
+        alone.__dict__.update(self.__dict__)  # the same models
         alone._n_threads = 1  # a source a thread, and no threads within it
         with ThreadPoolExecutor(jobs, thread_name_prefix="dymn-source") as pool:
             futures = (pool.submit(alone._tag_one, source, changes) for source in sources)
@@ -708,7 +730,13 @@ class Analysis:
         if self._tagger is None:
             raise ValueError("there is no model to ask: iterate over `cuts()`")
         frames = self._options.frame_scores
-        return self._tagger._run(self.cuts(), self.plan, frames=frames, is_live=self.is_live)
+        rows = self._tagger._run(self.cuts(), self.plan, frames=frames, is_live=self.is_live)
+        return self._while_open(rows)
+
+    def _while_open(self, rows: Iterator[ChannelWindow]) -> Iterator[ChannelWindow]:
+        for row in rows:  # of a short source, all sound was read before
+            self._reader.require_open()
+            yield row
 
     def cuts(self) -> Iterator[Cut]:
         """The windows as samples, on their way to the network: instead of asking the model."""
@@ -774,6 +802,15 @@ def _changed(options: Options, changes: Mapping[str, Any], others: Sequence[str]
     return dataclasses.replace(options, **changes) if changes else options
 
 
+def _refuse_frame_scores(changes: TagChanges) -> None:
+    """Refuse a call that asks for frame scores where the result has none."""
+    if changes.get("frame_scores"):
+        raise UsageError(
+            "the result of a whole source has no frame scores",
+            hint="Tagger.analyse(..., frame_scores=True) gives those of each window",
+        )
+
+
 def _model_names(model: Any) -> list[str]:
     """The models, each as its name or path."""
     is_one = isinstance(model, str | os.PathLike) or not isinstance(model, Iterable)
@@ -815,7 +852,7 @@ def _results_of(
 ) -> Iterator[T]:
     """What futures give, in order; at most so many wait at a time, and none is left behind.
 
-    Where the source breaks off, what was heard of it comes before the error.
+    Where the source breaks off, or the caller's iterable raises, what was heard comes before the error.
 
     Args:
         futures: each begins its work when it is taken.
@@ -828,7 +865,7 @@ def _results_of(
             is_next = len(flying) <= most and (is_ready() or not flying)
             try:
                 future = next(futures, None) if is_next else None
-            except InputError:
+            except Exception:
                 while flying:
                     yield from flying.popleft().result()
                 raise
@@ -845,6 +882,20 @@ def _results_of(
 
 def _split(group: list[Cut], size: int) -> list[list[Cut]]:
     return [group[start : start + size] for start in range(0, len(group), size)]
+
+
+def _is_one(sources: object) -> bool:
+    """Whether they are one source: also (samples, rate_hz), samples alone, or a mapping that holds them."""
+    if isinstance(sources, str | bytes | os.PathLike | Mapping) or hasattr(sources, "read"):
+        return True
+    if isinstance(sources, tuple) and len(sources) == 2:
+        return isinstance(sources[1], Number) or _is_numeric(sources[0])
+    return _is_numeric(sources)
+
+
+def _is_numeric(array: object) -> bool:
+    dtype = getattr(array, "dtype", None)  # that of PyTorch has no kind
+    return dtype is not None and getattr(dtype, "kind", "f") in "biufc"
 
 
 def _name_of(source: Source) -> str:

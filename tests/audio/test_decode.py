@@ -483,9 +483,28 @@ def test_samples_that_make_no_array_are_refused() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(UsageError, match="no array of this Tensor") as caught:
         open_audio((torch.zeros(8_000, requires_grad=True), 8_000))
-    assert ".detach()" in (caught.value.hint or "")
-    with pytest.raises(UsageError, match="no array of this list"):
+    assert caught.value.hint == "give tensor.detach().cpu().numpy()"
+    tensor = torch.zeros(8_000, dtype=torch.bfloat16)
+    with pytest.raises(UsageError, match="no array of this Tensor") as caught:
+        open_audio((tensor, 8_000))
+    assert caught.value.hint == "give tensor.detach().float().cpu().numpy()"
+    assert open_audio((tensor.detach().float().cpu().numpy(), 8_000)).info.n_frames == 8_000
+    with pytest.raises(UsageError, match=r"an array of shape \(1, 8000\)$"):
+        open_audio((torch.zeros(1, 8_000), 8_000))
+
+
+def test_a_ragged_list_is_told_of_its_rows() -> None:
+    with pytest.raises(UsageError, match="no array of this list") as caught:
         open_audio(([[0.1, 0.2], [0.3]], 8_000))  # type: ignore[arg-type]
+    assert "rows of a list must have one length" in (caught.value.hint or "")
+
+
+def test_a_recording_of_hugging_face_is_told_which_two_of_its_values_are_wanted() -> None:
+    audio = {"array": np.zeros(8_000), "sampling_rate": 8_000, "path": None}
+    with pytest.raises(UsageError, match="not an audio source: dict") as caught:
+        open_audio(audio)  # type: ignore[arg-type]
+    assert caught.value.hint == 'give (audio["array"], audio["sampling_rate"])'
+    assert open_audio((audio["array"], audio["sampling_rate"])).info.n_frames == 8_000  # type: ignore[arg-type]
 
 
 def test_what_is_no_source_is_refused(chirp_wav: Path) -> None:

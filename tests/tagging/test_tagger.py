@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -449,6 +451,22 @@ def test_sources_that_come_one_by_one_are_not_waited_for(
     assert len(heard) == 3
 
 
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_where_the_sources_break_off_their_results_come_before_the_error(
+    tagger: Tagger, tone: Tone, animals: SimpleNamespace, jobs: int
+) -> None:
+    def breaking_off() -> Iterator[Any]:
+        for _ in range(8):
+            yield tone(animals.cat, 1), RATE
+        raise RuntimeError("the database is gone")
+
+    heard = []
+    with pytest.raises(RuntimeError, match="the database is gone"):
+        for result in tagger.tag_many(breaking_off(), jobs=jobs):
+            heard.append(result)  # noqa: PERF402 - the error comes after them
+    assert [isinstance(result, ClipResult) for result in heard] == [True] * 8
+
+
 def test_a_number_of_jobs_is_one_or_more(tagger: Tagger) -> None:
     with pytest.raises(UsageError, match="jobs must be at least 1, not 0"):
         tagger.tag_many([], jobs=0)
@@ -479,10 +497,46 @@ def test_one_source_is_not_taken_for_many(one: Any, tagger: Tagger) -> None:
         tagger.tag_many(one)
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        ([0.0] * RATE, RATE),
+        (np.zeros(RATE, np.float32), np.int64(RATE)),
+        np.zeros((2, RATE), np.float32),
+        {"array": np.zeros(RATE), "sampling_rate": RATE, "path": None},
+    ],
+    ids=["list and rate", "array and rate", "array", "mapping"],
+)
+def test_the_samples_of_one_source_are_not_taken_for_many(one: Any, tagger: Tagger) -> None:
+    with pytest.raises(UsageError, match=f"sources must be several, not one {type(one).__name__}"):
+        tagger.tag_many(one)
+
+
+def test_two_sources_or_an_array_of_paths_are_many(
+    tagger: Tagger, tone: Tone, animals: SimpleNamespace
+) -> None:
+    two = ((tone(animals.cat, 1), RATE), (tone(animals.duck, 1), RATE))
+    assert [r.tags[0].label for r in tagger.tag_many(two) if isinstance(r, ClipResult)] == ["Cat", "Duck"]
+    missing = tagger.tag_many(np.array(["a.wav", "b.wav"]))  # type: ignore[arg-type]
+    assert [result.source for result in missing] == ["a.wav", "b.wav"]
+
+
+def test_frame_scores_are_refused_where_the_result_has_none(
+    tagger: Tagger, tone: Tone, animals: SimpleNamespace
+) -> None:
+    source: Any = (tone(animals.cat, 1), RATE)
+    for call in (tagger.tag, tagger.tag_channels, tagger.embed, lambda *a, **k: tagger.tag_many([*a], **k)):
+        with pytest.raises(UsageError, match="no frame scores") as caught:
+            call(source, frame_scores=True)
+        assert "analyse(..., frame_scores=True)" in (caught.value.hint or "")
+        call(source, frame_scores=False)
+
+
 def test_a_model_without_frames_is_no_failure_of_a_source(backend: Any) -> None:
     backend.has_frames = False
-    with Tagger() as tagger, pytest.raises(UsageError, match="without frames"):
-        tagger.tag_many(["cat.wav"], frame_scores=True)
+    options = TagOptions(frame_scores=True)
+    with Tagger(options=options) as tagger, pytest.raises(UsageError, match="without frames"):
+        tagger.tag_many(["cat.wav"])
 
 
 def test_a_missing_file_is_an_error(tagger: Tagger) -> None:
@@ -531,6 +585,51 @@ def test_windows_are_given_once_and_while_the_source_is_open(
     for rest in (rows, unread):
         with pytest.raises(UsageError, match="closed before it was read"):
             list(rest)
+
+
+def test_no_window_comes_after_the_analysis_though_all_sound_was_read(
+    tagger: Tagger, tone: Tone, animals: SimpleNamespace
+) -> None:
+    with tagger.analyse((tone(animals.cat, 20), RATE)) as analysis:
+        rows = iter(analysis)
+        next(rows)
+    with pytest.raises(UsageError, match="closed before it was read"):
+        next(rows)
+
+
+@pytest.mark.parametrize("copied", [lambda t: pickle.loads(pickle.dumps(t)), copy.copy, copy.deepcopy])
+def test_a_tagger_is_pickled_and_copied_as_its_arguments(
+    tone: Tone, animals: SimpleNamespace, copied: Callable[[Tagger], Tagger]
+) -> None:
+    clip = (tone(animals.cat, 1), RATE)
+    with Tagger(threads=1, batch_size=2, options=TagOptions(top=3)) as tagger:
+        expected = tagger.tag(clip)
+        with copied(tagger) as twin:
+            found = twin.tag(clip)
+            assert (twin.batch_size, twin.model) == (2, tagger.model)
+        assert found.tags == expected.tags and len(found.tags) == 3
+        tagger.tag(clip)  # closing the one leaves the other open
+    with pytest.raises(UsageError, match="the tagger is closed"):
+        copied(tagger)
+
+
+def test_a_tagger_and_its_labels_say_what_they_are(tagger: Tagger) -> None:
+    assert repr(tagger) == "<Tagger fake: fake, none, 527 classes>"
+    assert repr(tagger.vocabulary).startswith("<Vocabulary of 527: 'Speech'")
+
+
+@pytest.mark.parametrize("device", [None, 0])
+def test_a_device_is_a_name(device: Any) -> None:
+    with pytest.raises(UsageError, match=f"device must be a name, not {device}") as caught:
+        Tagger(device=device)
+    assert "cuda[:N]" in (caught.value.hint or "")
+
+
+def test_a_name_is_text_or_a_path(tagger: Tagger, tone: Tone, animals: SimpleNamespace) -> None:
+    clip = (tone(animals.cat, 1), RATE)
+    with pytest.raises(UsageError, match="name must be text, not 3"):
+        tagger.tag(clip, name=3)  # type: ignore[arg-type]
+    assert tagger.tag(clip, name=Path("a.wav")).source == "a.wav"  # type: ignore[arg-type]
 
 
 def test_a_model_that_answers_nonsense_is_no_result(
