@@ -112,7 +112,7 @@ def parse_device(text: str) -> Device:
 
 def how_to_get(kind: str) -> str:
     """What to do if a kind of device is not available."""
-    return f"{HOW_TO_GET[kind]}; --device cpu works everywhere"
+    return f"{HOW_TO_GET[kind]}; the device cpu works everywhere"
 
 
 def why_not_onnx(kind: str, offered: Collection[str]) -> str | None:

@@ -11,6 +11,7 @@ the steps of all models have the same length.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from dymn_cli.errors import UsageError
 from dymn_cli.results import ModelInfo
 from dymn_cli.runtime.base import Answer, DeviceFrontEnd
+from dymn_cli.store.weights import CHECKPOINT_SUFFIXES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,11 +111,14 @@ class Ensemble:
         Raises:
             UsageError: one of them gives embeddings only.
         """
-        for member in self.members:
+        for name, member in zip(self._names, self.members, strict=True):
             if member.header.purpose != "tags":
+                path, to_tag = Path(name), "dymn models list shows which models can tag"
+                if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+                    to_tag = f"name them: dymn models convert {name} --labels classes.txt --name {path.stem}"
                 raise UsageError(
                     f"{member.info.name} gives embeddings only: its classes are not sounds, or have no names",
-                    hint="use it with dymn embed; dymn models list shows which models can tag",
+                    hint=f"use it with dymn embed; {to_tag}",
                 )
 
     def require_frames(self) -> None:
@@ -126,13 +131,13 @@ class Ensemble:
             if not member.has_frames:
                 raise UsageError(
                     f"{name} scores whole windows only: the file was exported without frames",
-                    hint="export it with dymn export --frames, or use --method windows",
+                    hint="export it with dymn export --frames, or use the method windows",
                 )
         if self.step_s is None:
             steps = ", ".join(f"{m.info.name} {m.header.step_s:g} s" for m in self.members)
             raise UsageError(
                 f"the models score steps of different length: {steps}",
-                hint="choose models with the same hop, or use --method windows",
+                hint="choose models with the same hop, or use the method windows",
             )
 
     def require_embedding(self) -> None:

@@ -68,7 +68,7 @@ def graph_path(config: ModelConfig, form: str) -> Path:
     if name is None or not path.is_file():
         raise BackendUnavailableError(
             "dymn ships no onnxruntime graph for this architecture",
-            hint="use --backend torch, or export the model: dymn export MODEL -o model.onnx",
+            hint="use the backend torch, or export the model: dymn export MODEL -o model.onnx",
         )
     return path
 
@@ -256,7 +256,7 @@ def _open(
     if session.get_providers()[0] != provider:  # it falls back to the CPU silently
         raise BackendUnavailableError(
             f"onnxruntime could not start {provider}",
-            hint="check the driver and the libraries it needs; --device cpu works everywhere",
+            hint="check the driver and the libraries it needs; the device cpu works everywhere",
         )
     return session
 

@@ -58,7 +58,9 @@ def open_backend(
     found = resolve(model)
     if isinstance(found, Path) and found.suffix == ".onnx":
         if backend == "torch":
-            raise BackendUnavailableError(f"{found}: PyTorch cannot run an ONNX file", hint="--backend onnx")
+            raise BackendUnavailableError(
+                f"{found}: PyTorch cannot run an ONNX file", hint="use the backend onnx"
+            )
         from dymn_cli.runtime.onnx import OnnxFileBackend
 
         return OnnxFileBackend(found, device=str(place), threads=threads)

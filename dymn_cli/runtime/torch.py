@@ -23,7 +23,7 @@ try:
     from dymn_cli.model.build import restore
 except (ImportError, OSError) as exc:  # OSError: a library that it needs
     raise BackendUnavailableError(
-        f"PyTorch cannot be loaded: {exc}", hint="pip install 'dymn[torch]', or use --backend onnx"
+        f"PyTorch cannot be loaded: {exc}", hint="pip install 'dymn[torch]', or use the backend onnx"
     ) from exc
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from dymn_cli.store.safetensors_file import parse_safetensors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Weights", "read_weights", "save_weights", "write_weights"]
+__all__ = ["CHECKPOINT_SUFFIXES", "Weights", "read_weights", "save_weights", "write_weights"]
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 

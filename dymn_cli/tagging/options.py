@@ -107,7 +107,10 @@ class TagOptions:
         object.__setattr__(self, "thresholds", scores_of("thresholds", self.thresholds))
         require_named(self.labels, self.exclude, descendants=self.descendants)
         if self.specific and not (self.min_score or self.thresholds):
-            raise UsageError("--specific needs a lowest score: without one all labels pass", hint="-t 0.1")
+            raise UsageError(
+                "--specific needs a lowest score: without one all labels pass",
+                hint="-t 0.1 (in Python, min_score=0.1)",
+            )
 
     @property
     def plan(self) -> WindowPlan | FramePlan:

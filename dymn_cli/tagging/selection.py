@@ -113,7 +113,7 @@ def wanted_labels(
     excluded = set(named_labels(options.exclude, vocabulary, descendants=options.descendants))
     left = sorted(set(wanted) - excluded, key=lambda label: label.index)
     if not left and excluded:
-        raise UsageError("every label that is asked for is excluded", hint="leave out an --exclude")
+        raise UsageError("every label that is asked for is excluded", hint="exclude fewer of them")
     return tuple(left)
 
 

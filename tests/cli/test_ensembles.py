@@ -85,7 +85,7 @@ def test_machine_formats_name_all_of_them(dymn: Any, in_process: Any, clip: str,
 def test_events_hear_all_of_them(in_process: Any, clip: str, models: list[str]) -> None:
     refused = in_process("events", clip, *asked(*models))  # one of them has steps of its own
     assert (refused.returncode, refused.out) == (2, "")
-    assert "or use --method windows" in refused.err
+    assert "or use the method windows" in refused.err
     two = in_process("events", clip, *asked(*models[:2]), "-t", 0.01, "-f", "jsonl")
     assert json.loads(two.out)["events"]
     ran = in_process("events", clip, *asked(*models), "-t", 0.5, "-f", "jsonl", "--method", "windows")

@@ -168,6 +168,15 @@ def test_a_model_without_sounds_does_not_tag_and_is_named(make: Callable[..., Fi
         assert "dymn embed" in (caught.value.hint or "")
 
 
+def test_a_checkpoint_without_names_is_told_how_it_gets_them(make: Callable[..., Fixed]) -> None:
+    mine = make("mine")
+    mine.header = replace(mine.header, purpose="embeddings")
+    with pytest.raises(UsageError, match="mine gives embeddings only") as caught:
+        Ensemble([mine], names=["runs/mine.pt"]).require_tags()
+    hint = caught.value.hint or ""
+    assert "dymn models convert runs/mine.pt --labels classes.txt --name mine" in hint
+
+
 def test_where_one_member_cannot_use_the_devices_log_mels_none_does(make: Callable[..., Fixed]) -> None:
     class OnDevice(Fixed):
         def log_mel(self, *_: object) -> None: ...

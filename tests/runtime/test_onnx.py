@@ -280,7 +280,7 @@ def test_an_architecture_without_a_graph_names_the_ways_out(shipped: Weights) ->
     header = replace(shipped.header, config=replace(shipped.header.config, coordinate_attention="time"))
     with pytest.raises(BackendUnavailableError, match="dymn ships no onnxruntime graph") as caught:
         OnnxBackend(replace(shipped, header=header))
-    assert "--backend torch" in (caught.value.hint or "")
+    assert "use the backend torch" in (caught.value.hint or "")
     assert "dymn export" in (caught.value.hint or "")
 
 

@@ -72,7 +72,7 @@ def test_a_device_that_is_not_there_is_refused(device: str, shipped: Weights) ->
     with pytest.raises(BackendUnavailableError, match=f"no device '{device}'") as caught:
         TorchBackend(shipped, device=device)
     assert "\n" not in caught.value.message
-    assert "--device cpu" in (caught.value.hint or "")
+    assert "device cpu works everywhere" in (caught.value.hint or "")
 
 
 def test_weights_of_another_architecture_are_refused(shipped: Weights) -> None:
@@ -93,7 +93,7 @@ def test_without_pytorch_the_module_says_how_to_get_it(monkeypatch: pytest.Monke
     with pytest.raises(BackendUnavailableError, match="PyTorch cannot be loaded") as caught:
         importlib.import_module("dymn_cli.runtime.torch")
     assert "pip install 'dymn[torch]'" in (caught.value.hint or "")
-    assert "--backend onnx" in (caught.value.hint or "")
+    assert "the backend onnx" in (caught.value.hint or "")
 
 
 # ---------------------------------------------------------------------- the whole way on a device

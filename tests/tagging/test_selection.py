@@ -152,7 +152,7 @@ def test_an_excluded_label_takes_no_place() -> None:
 def test_specific_needs_a_threshold_and_an_ontology() -> None:
     with pytest.raises(UsageError, match="--specific needs a lowest score") as error:
         TagOptions(specific=True)
-    assert error.value.hint == "-t 0.1"
+    assert error.value.hint == "-t 0.1 (in Python, min_score=0.1)"
     with pytest.raises(UsageError, match="labels of its own"):
         picked([0.1] * 5, specific=True, min_score=0.1)
     with pytest.raises(UsageError, match="labels of its own"):

@@ -163,7 +163,7 @@ def test_a_run_with_other_labels_is_not_continued(fake: Fake, night: str) -> Non
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("--specific",), 2, "--specific needs a lowest score: without one all labels pass; -t 0.1"),
+        (("--specific",), 2, "--specific needs a lowest score: without one all labels pass; -t 0.1 (in"),
         (("--descendants",), 2, "--descendants needs --label or --exclude"),
         (("--exclude", "Catt"), 2, "unknown label 'Catt'; nearest: "),
         (("-l", "Cat", "--exclude", "cat"), 2, "every label that is asked for is excluded"),
