@@ -894,8 +894,8 @@ def _is_one(sources: object) -> bool:
 
 
 def _is_numeric(array: object) -> bool:
-    dtype = getattr(array, "dtype", None)  # that of PyTorch has no kind
-    return dtype is not None and getattr(dtype, "kind", "f") in "biufc"
+    kind = getattr(getattr(array, "dtype", None), "kind", "O")
+    return kind in "biufc" or hasattr(array, "detach")  # a tensor of PyTorch, whose types have no kind
 
 
 def _name_of(source: Source) -> str:

@@ -517,8 +517,17 @@ def test_two_sources_or_an_array_of_paths_are_many(
 ) -> None:
     two = ((tone(animals.cat, 1), RATE), (tone(animals.duck, 1), RATE))
     assert [r.tags[0].label for r in tagger.tag_many(two) if isinstance(r, ClipResult)] == ["Cat", "Duck"]
-    missing = tagger.tag_many(np.array(["a.wav", "b.wav"]))  # type: ignore[arg-type]
-    assert [result.source for result in missing] == ["a.wav", "b.wav"]
+    column = type("Column", (list,), {"dtype": "a text"})(["a.wav", "b.wav"])  # of a data frame
+    for paths in (np.array(["a.wav", "b.wav"]), column):
+        missing = tagger.tag_many(paths)  # type: ignore[arg-type]
+        assert [result.source for result in missing] == ["a.wav", "b.wav"]
+
+
+def test_a_tensor_is_not_taken_for_many(tagger: Tagger) -> None:
+    torch = pytest.importorskip("torch")
+    for one in (torch.zeros(2, RATE), (torch.zeros(RATE), torch.tensor(RATE))):
+        with pytest.raises(UsageError, match="sources must be several"):
+            tagger.tag_many(one)
 
 
 def test_frame_scores_are_refused_where_the_result_has_none(
