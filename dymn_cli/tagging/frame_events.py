@@ -22,16 +22,17 @@ calibration says so is smoothed by a median over a few steps before: it takes ou
 them, so it suits sounds that last. All labels of a model that knows steps alone are, by a median over 9 of
 its steps of 40 ms, as its authors do.
 
-**Ends.** A sound that is sure is heard a step before it begins and after it ends, because each step has seen
-more than itself. So an end is not where the score falls below `off`, but where it crosses half of the highest
-score within two seconds of it, inside the event; between the middles of two steps, in proportion. With 240
-known sounds in quiet, half of the ends were within 0.13 s of the right place.
+**Ends.** A step has seen more than itself: a sound raises the scores of its whole window a little, and those
+of the steps next to it a lot. So steps at the ends of an event, up to ten seconds of them, do not count where
+they are below a quarter of its highest score. Then an end is not where the score falls below `off`, but where
+it crosses half of the highest score within two seconds of it, inside the event; between the middles of two
+steps, in proportion. With 240 known sounds in quiet, half of the ends were within 0.13 s of the right place.
 
 **Afterwards** events of one label whose gap is at most `max_gap_s` become one, and then those shorter than
 `min_length_s` are dropped. Labels do not know of each other: a bark may be an event of "Dog" and of "Bark",
 unless `specific` asks for one.
 
-A detector holds one window, and of each label that is being heard the two seconds at either end: its memory
+A detector holds one window, and of each label that is being heard the ten seconds at either end: its memory
 does not grow with the length of the source.
 """
 
@@ -71,6 +72,8 @@ MEDIANS: dict[FrameHead, int] = {"trained": 1, "stand-in": 1, "alone": 9}  # ste
 STAND_IN = Calibration.common(math.log(ON["frames"] / (1 - ON["frames"])) - math.log(0.3 / 0.7))
 EDGE_SHARE = 0.5  # of the highest score near an end: there is the end
 EDGE_S = 2.0  # what is near
+FAINT_SHARE = 0.25  # of the highest score of an event: steps below are cut off its ends
+FAINT_S = 10.0  # at most so much of them at either end: a window
 
 
 def joint_scores(window: WindowScores, *, frame_head: FrameHead) -> NDArray[np.float64]:
@@ -266,7 +269,7 @@ class _Run:
         before: the step before the first, None at the start of the source.
         first: the first window that it has steps of.
         last: the last one.
-        head: its first steps, no more than two seconds.
+        head: its first steps, no more than ten seconds.
         tail: its last ones, likewise.
         total: the sum of all scores.
         n_steps: their number.
@@ -282,12 +285,12 @@ class _Run:
     n_steps: int = 0
     peak: float = 0.0
 
-    def add(self, point: Point, window: int, near: int) -> None:
-        """Take in the next step; `near` is how many samples an end looks back or ahead."""
-        if not self.head or point[0] - self.head[0][0] < near:
+    def add(self, point: Point, window: int) -> None:
+        """Take in the next step."""
+        if not self.head or point[0] - self.head[0][0] < FAINT_S * RATE_HZ:
             self.head.append(point)
         self.tail.append(point)
-        while point[0] - self.tail[0][0] >= near:
+        while point[0] - self.tail[0][0] >= FAINT_S * RATE_HZ:
             self.tail.popleft()
         self.total += point[1]
         self.n_steps += 1
@@ -368,7 +371,6 @@ class FrameDetector:
         self._off_array = np.array(self._off)
         self._line = SmoothSteps(step_s, columns, frame_head=frame_head, calibration=calibration, live=live)
         self._half_step = round(step_s * RATE_HZ) // 2
-        self._near = round(EDGE_S * RATE_HZ)
         self._max_gap = round(options.gap_s * RATE_HZ)
         self._min_length = round(options.min_length_s * RATE_HZ)
         self._before: Step | None = None
@@ -426,7 +428,7 @@ class FrameDetector:
                 before = self._before
                 point = None if before is None else (before.middle, float(before.scores[n]))
                 self._runs[n] = _Run(point, step.window, step.window)
-            self._runs[n].add((step.middle, float(step.scores[n])), step.window, self._near)
+            self._runs[n].add((step.middle, float(step.scores[n])), step.window)
         for n in sorted(self._waiting.keys() - self._runs.keys()):
             if step.middle - self._waiting[n].end > self._max_gap:  # a later run starts after this step
                 self._give(n, events)
@@ -446,8 +448,9 @@ class FrameDetector:
 
     def _stretch_of(self, n: int, run: _Run, after: Point | None) -> _Stretch:
         """A run as an event; `after` is the step behind it, None where it is the newest or the last."""
-        start = _edge(run.head, run.before, self._off[n], 0)
-        end = _edge(list(reversed(run.tail)), after, self._off[n], self._line.end)
+        faint = FAINT_SHARE * run.peak
+        start = _edge(run.head, run.before, self._off[n], faint, 0)
+        end = _edge(list(reversed(run.tail)), after, self._off[n], faint, self._line.end)
         if end - start < self._half_step:  # where `off` is as high as the peak
             middle = (start + end) // 2
             start = max(middle - self._half_step // 2, 0)
@@ -504,17 +507,23 @@ class FrameCurve:
         self._steps += [(step.middle, step.scores.astype(np.float32)) for step in steps]
 
 
-def _edge(points: Sequence[Point], outside: Point | None, off: float, border: int) -> int:
+def _edge(points: Sequence[Point], outside: Point | None, off: float, faint: float, border: int) -> int:
     """Where an event begins or ends, in samples.
 
     Args:
         points: its steps near that end, from the end inwards.
         outside: the step beyond the end; None where the source begins or ends there.
         off: what a step in the event reaches at least.
+        faint: below, the first steps do not count, unless all are.
         border: where the source begins or ends.
     """
-    level = max(off, EDGE_SHARE * max(score for _, score in points))
-    for inside, score in points:
+    first = next((n for n, (_, score) in enumerate(points) if score >= faint), 0)
+    if first:
+        outside = points[first - 1]
+    begin = points[first][0]
+    near = [point for point in points[first:] if abs(point[0] - begin) < EDGE_S * RATE_HZ]
+    level = max(off, EDGE_SHARE * max(score for _, score in near))
+    for inside, score in near:
         if score >= level:
             break
         outside = inside, score
