@@ -430,7 +430,7 @@ class Reader:
         description: of the model that answered.
 
     Attributes:
-        damage: what could not be decoded, by the names of the sources read so far; intact ones are missing.
+        damage: what could not be decoded, by the names of the sources as they were read last; intact ones are missing.
     """
 
     def __init__(self, journal: Journal, job: Job, description: ModelDescription) -> None:
@@ -527,6 +527,7 @@ class Reader:
 
     def _summary(self, name: str, header: Any) -> Summary:
         warnings, damage = (tuple(map(_text, header[key])) for key in ("warnings", "damage"))
+        self.damage.pop(name, None)  # an earlier result of the source may have been damaged
         if damage:
             self.damage[name] = damage
         return Summary(_number(header["duration_s"]), warnings, damage)
