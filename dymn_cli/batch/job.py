@@ -430,7 +430,8 @@ class Reader:
         description: of the model that answered.
 
     Attributes:
-        damage: what could not be decoded, by the names of the sources as they were read last; intact ones are missing.
+        damage: what could not be decoded, by the names of the sources, as each was read last; intact ones are
+            missing.
     """
 
     def __init__(self, journal: Journal, job: Job, description: ModelDescription) -> None:

@@ -5,7 +5,8 @@
     CACHE/search/KEY.lock               held while the index is brought up to date
 
 KEY is a hash of the folder, the model and the version. Where every stamp is as it was, nothing is done. The
-stamps are written last: a process that is killed before goes on from its journal.
+stamps are written last: a process that is killed before goes on from its journal. What another user keeps is
+read while it is up to date.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dymn_cli.audio.discover import find
 from dymn_cli.batch.journal import StaleJournalError, Stamp
 from dymn_cli.cli.options.declare import arg, flag
 from dymn_cli.cli.options.panels import BATCH
-from dymn_cli.errors import InputError, OutputError, PartialFailure, os_errors_as
+from dymn_cli.errors import InputError, OutputError, PartialFailure, os_error_text, os_errors_as
 
 if TYPE_CHECKING:
     from dymn_cli.cli.options.groups import ModelOptions
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from dymn_cli.search import Index, Library
 
 __all__ = ["LibraryName", "UseIndex", "index_of", "library_of", "recordings_of"]
+
+ELSEWHERE = "DYMN_HOME=DIR keeps it elsewhere"
 
 LibraryName = Annotated[str, arg("LIBRARY", "Embeddings, or a folder of recordings.")]
 
@@ -65,19 +68,30 @@ def library_of(path: str, model: ModelOptions, messages: Messages) -> Library:
     if not os.path.isdir(path):  # noqa: PTH112 - names may be bytes
         return open_library(path)
     out = _kept_at(path, model)
-    with os_errors_as(OutputError, str(out), hint="DYMN_HOME=DIR keeps it elsewhere"):
+    n_real = len(os.path.join(os.path.realpath(path), ""))  # noqa: PTH118 - names may be bytes
+
+    def opened() -> Library:
+        # The index holds real paths; the user's names begin with the folder as it was typed.
+        return open_library(str(out), lambda name: os.path.join(path, name[n_real:]))  # noqa: PTH118
+
+    lock = FileLock(out.with_suffix(".lock"))
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.with_suffix(".lock"))
         try:
             lock.acquire(blocking=False)
         except Timeout:
             messages.note(f"index of {path}: waiting for another dymn")
             lock.acquire()
+    except OSError as exc:
+        if _embedded(out) is not None and _stamps_of(path) == _read_stamps(_stamps_path(out)):
+            messages.note(f"index of {path}: {out}")
+            return opened()
+        where = f"{path}: its index in {out.parent} cannot be written"
+        raise OutputError(os_error_text(where, exc), hint=ELSEWHERE) from exc
+    with os_errors_as(OutputError, str(out), hint=ELSEWHERE):
         try:
             _refresh(path, out, model, messages)
-            n_real = len(os.path.join(os.path.realpath(path), ""))  # noqa: PTH118 - names may be bytes
-            # The index holds real paths; the user's names begin with the folder as it was typed.
-            return open_library(str(out), lambda name: os.path.join(path, name[n_real:]))  # noqa: PTH118
+            return opened()
         finally:
             lock.release()
 
@@ -133,11 +147,7 @@ def _refresh(folder: str, out: Path, model: ModelOptions, messages: Messages) ->
     from dymn_cli.cli.batch_run.run import write_results
     from dymn_cli.cli.options.groups import InputOptions, ResultOptions, TimeOptions, UpdateOptions
 
-    found = [one.name for one in find([os.path.realpath(folder)]) if one.problem is None]
-    now = {name: stamp for name in found if (stamp := Stamp.of(name)) is not None}
-    if not now:
-        raise InputError(f"{folder}: no audio in this folder")
-    path = out.with_suffix(".stamps.json")
+    now, path = _stamps_of(folder), _stamps_path(out)
     embedded = _embedded(out)
     before = {} if embedded is None else _read_stamps(path)
     if now == before:
@@ -162,6 +172,23 @@ def _refresh(folder: str, out: Path, model: ModelOptions, messages: Messages) ->
     with atomic_write(path) as file:
         stamps = {name: (stamp.size, stamp.mtime_ns) for name, stamp in now.items()}
         file.write(json.dumps({"schema": "dymn.stamps/1", "files": stamps}).encode())
+
+
+def _stamps_of(folder: str) -> dict[str, Stamp]:
+    """The stamps of the files in a folder, as they are now.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [one.name for one in find([os.path.realpath(folder)]) if one.problem is None]
+    now = {name: stamp for name in found if (stamp := Stamp.of(name)) is not None}
+    if not now:
+        raise InputError(f"{folder}: no audio in this folder")
+    return now
+
+
+def _stamps_path(index: Path) -> Path:
+    return index.with_suffix(".stamps.json")
 
 
 def _embedded(path: Path) -> set[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -133,6 +134,25 @@ def test_one_process_at_a_time_makes_an_index(
     other.join()
     assert ran.returncode == 0
     assert is_waited_for.is_set()
+
+
+@pytest.mark.usefixtures("home")
+def test_an_index_of_another_user_is_read_while_it_is_up_to_date(
+    fake: Fake, sounds: str, dymn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fake("search", sounds, "lib/mid.wav", "-k", 2)
+
+    def denied(self: Any, *args: Any, **named: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", self.lock_file)
+
+    monkeypatch.setattr(FileLock, "acquire", denied)
+    again = fake("search", sounds, "lib/mid.wav", "-k", 2)
+    assert (again.returncode, again.out) == (0, first.out)
+    shutil.copy(dymn.cwd / "lib/mid.wav", dymn.cwd / "lib/new.wav")
+    changed = fake("search", sounds, "lib/mid.wav")
+    assert (changed.returncode, changed.out) == (5, "")
+    assert f"lib: its index in {kept(dymn).parent} cannot be written: permission denied" in changed.err
+    assert "DYMN_HOME=DIR keeps it elsewhere" in changed.err
 
 
 @pytest.mark.usefixtures("home")
