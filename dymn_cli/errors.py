@@ -41,12 +41,14 @@ __all__ = [
     "UsageError",
     "WeightsMissingError",
     "first_line",
+    "is_lack_of_memory",
     "os_error_text",
     "os_errors_as",
     "with_hint",
 ]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_MEMORY = ("std::bad_alloc", "failed to map segment")  # in errors of libraries that are being loaded
 
 
 class DymnError(Exception):
@@ -143,6 +145,13 @@ def with_hint(message: str, hint: str | None) -> str:
 def first_line(exc: BaseException) -> str:
     """The first line of a library's error message, or the name of the exception if it has none."""
     return next(iter(str(exc).strip().splitlines()), type(exc).__name__)
+
+
+def is_lack_of_memory(exc: BaseException) -> bool:
+    """Whether an exception means that there is not enough memory."""
+    if isinstance(exc, ImportError):
+        return any(text in str(exc) for text in NO_MEMORY)
+    return isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
 
 
 def os_error_text(where: object, exc: Exception) -> str:

@@ -37,7 +37,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from dymn_cli.batch.job import EarlyResult, Job, ModelDescription, Summary, standard_input
-from dymn_cli.errors import DymnError, InputError, ModelError, os_error_text, os_errors_as
+from dymn_cli.errors import DymnError, InputError, ModelError, is_lack_of_memory, os_error_text, os_errors_as
 from dymn_cli.results import Failure
 
 if TYPE_CHECKING:
@@ -428,15 +428,15 @@ def attempt(
         )
     except InputError as error:
         return Failed(name, Failure.of(name, error))
-    except MemoryError:
-        too_large = InputError(f"{name}: not enough memory", hint="fewer workers (-j) need less")
-        return Failed(name, Failure.of(name, too_large))
     except (DymnError, BrokenPipeError):
         raise
     except PermissionError as exc:
         closed = InputError(os_error_text(name, exc))
         return Failed(name, Failure.of(name, closed))
     except Exception as exc:
+        if is_lack_of_memory(exc):
+            too_large = InputError(f"{name}: not enough memory", hint="fewer workers (-j) need less")
+            return Failed(name, Failure.of(name, too_large))
         if os.environ.get("DYMN_DEBUG"):
             traceback.print_exc()
         bug = DymnError(f"{name}: a bug in dymn: {type(exc).__name__}: {exc}", hint=REPORT)

@@ -10,6 +10,7 @@ standard output that goes away (`| head`) is no error.
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import signal
 import sys
@@ -55,6 +56,7 @@ from dymn_cli.errors import DymnError
 __all__ = ["app", "main", "run"]
 
 INTERRUPTED = 130
+LOADED_BYTES = 96 << 20  # of address space that NumPy takes, rounded up
 
 HELP = """Tag audio from the shell: AudioSet labels, sound events and embeddings, offline.
 
@@ -93,6 +95,7 @@ class _Root(Program):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with _past_typer():
+            _require_memory()
             return super().invoke(ctx)
 
 
@@ -101,6 +104,11 @@ class _PastTyperError(Exception):
 
     def __init__(self, reason: BaseException) -> None:
         self.reason = reason
+
+
+def _require_memory() -> None:
+    """See that NumPy can be loaded: without room, its OpenBLAS ends the process without an exception."""
+    mmap.mmap(-1, LOADED_BYTES).close()
 
 
 @contextmanager

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import typer
 
-from dymn_cli.errors import DISK_FULL, DymnError, InputError, OutputError, UsageError, os_error_text
+from dymn_cli.errors import (
+    DISK_FULL,
+    DymnError,
+    InputError,
+    ModelError,
+    OutputError,
+    UsageError,
+    is_lack_of_memory,
+    os_error_text,
+)
 
 __all__ = ["as_dymn_error"]
 
@@ -28,6 +37,8 @@ def as_dymn_error(reason: BaseException, arguments: Sequence[str] = ()) -> DymnE
         return reason
     if isinstance(reason, typer.TyperException):
         error: DymnError = _usage_error(reason, arguments)
+    elif is_lack_of_memory(reason):
+        error = ModelError("not enough memory", hint="a limit that is set for it, perhaps (ulimit -v)")
     elif isinstance(reason, OSError) and reason.filename is None and reason.errno in CANNOT_WRITE:
         # Files are written where such errors become ours; help and versions go to the stream directly.
         error = OutputError(os_error_text("standard output", reason))

@@ -84,6 +84,8 @@ class FaultyAnalysis:
             raise TypeError("a list is no dict")
         elif what == "memory":
             raise MemoryError
+        elif what == "library":
+            raise ImportError("_umath.so: failed to map segment from shared object")
         elif what == "model":
             raise ModelError("it answers with NaN")
         elif what == "corrupt":

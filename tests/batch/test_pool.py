@@ -62,6 +62,7 @@ def test_every_source_is_answered_once_and_only_the_harmful_ones_fail(
         ("exit-7", "InputError", "ended with code 7", 3),
         ("corrupt-", "CorruptAudioError", "damaged", 3),
         ("memory-", "InputError", "not enough memory", 3),
+        ("library-", "InputError", "not enough memory", 3),
         ("bug-", "DymnError", "a bug in dymn: TypeError: a list is no dict", 70),
     ],
 )

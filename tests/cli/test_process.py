@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -283,6 +284,15 @@ def test_decoders_do_not_talk_into_our_stderr(dymn: Any, record: Record) -> None
     ran = dymn("tag", "clip.mp3", "-k", 1)
     assert ran.returncode in (0, 3)
     assert all(line.startswith("dymn: ") for line in ran.err.splitlines())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit of address space is Linux's")
+@pytest.mark.parametrize("limit_kb", [60_000, 110_000, 150_000])
+def test_too_little_memory_is_told_in_one_line(dymn: Any, clip: str, limit_kb: int) -> None:
+    ran = dymn.shell(f"ulimit -v {limit_kb}; dymn tag {clip}")
+    assert (ran.returncode, ran.out) == (4, "")
+    assert ran.err.startswith("dymn: error: not enough memory; ")
+    assert ran.err.count("\n") == 1
 
 
 # ---------------------------------------------------------------------- terminals
