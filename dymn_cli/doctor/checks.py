@@ -253,11 +253,17 @@ def _cache() -> Check:
     from dymn_cli.store.registry import cache_folder
 
     folder = cache_folder()
+    detail = str(folder) if folder.exists() else f"{folder}, not created yet"
+    return _not_writable("cache", folder) or Check("cache", "ok", detail)
+
+
+def _not_writable(name: str, folder: Path) -> Check | None:
+    """The warning of a folder that cannot be written, or cannot be made."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        hint = "set DYMN_HOME to a folder that you can write to"
-        return Check("cache", "warn", f"{folder}: {existing} is not writable", hint)
-    return Check("cache", "ok", str(folder) if folder == existing else f"{folder}, not created yet")
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        return None
+    hint = "set DYMN_HOME to a folder that you can write to"
+    return Check(name, "warn", f"{folder}: {existing} is not writable", hint)
 
 
 def _audio_cache() -> Check:
@@ -269,7 +275,7 @@ def _audio_cache() -> Check:
     use = cache_use(folder)
     what = f"{use.n_entries:,} decoded recordings, {bytes_text(use.n_bytes)}" if use.n_entries else "empty"
     detail = f"{folder}: {what}; at most {bytes_text(limit)} ({LIMIT_VARIABLE})"
-    return Check("audio cache", "ok", detail)
+    return _not_writable("audio cache", folder) or Check("audio cache", "ok", detail)
 
 
 def _environment() -> Iterator[Check]:

@@ -260,5 +260,5 @@ def test_the_cache_is_where_dymn_home_says_and_must_be_a_folder(monkeypatch, che
     monkeypatch.setenv("DYMN_HOME", str(tmp_path / "file"))
     code, found = checks()
     assert code == 0
-    assert found["cache"][0] == "warn"
+    assert (found["cache"][0], found["audio cache"][0]) == ("warn", "warn")
     assert "DYMN_HOME" in found["cache"][2]
