@@ -24,13 +24,17 @@ class Recordings:
     Args:
         root: where they are now; None where their names say so, from here or from beside a result.
         beside: folders of the results.
+        results: their files. A label track is called as its recording, but is not it.
 
     Raises:
         AudioNotFoundError: there is no such root.
     """
 
-    def __init__(self, root: str | None = None, beside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: str | None = None, beside: Sequence[str] = (), results: Sequence[str] = ()
+    ) -> None:
         self._locator = Locator(root)
+        self._results = results
         self._beside = () if root is not None else tuple(beside)
 
     def path_of(self, name: str) -> str:
@@ -40,7 +44,7 @@ class Recordings:
             AudioNotFoundError: there is none, or several may be meant.
         """
         try:
-            return self._locator.find(name)
+            path = self._locator.find(name)
         except AudioNotFoundError:
             for folder in self._beside:
                 try:
@@ -48,6 +52,9 @@ class Recordings:
                 except AudioNotFoundError:
                     continue
             raise
+        if path in self._results:
+            raise AudioNotFoundError(f"{path}: names no recording", hint="--audio FILE does")
+        return path
 
 
 def link_to(path: str, page: Path | None) -> str:

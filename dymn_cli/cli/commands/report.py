@@ -165,7 +165,7 @@ def report(
     places = Places(page.out, format_name="html", force=page.force)
     gathering = Gathering(sampling, () if page.review is None else read_decisions(page.review))
     beside = [str(Path(name).parent) for name in inputs.inputs if not is_uri(name)] if finished else ()
-    recordings = Recordings(audio, beside)
+    recordings = Recordings(audio, beside, inputs.inputs if finished else ())
     making = _Making(inputs, page, model, batch, messages, sampling, gathering, recordings)
     if not finished:
         places.check(inputs.failures)

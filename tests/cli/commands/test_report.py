@@ -112,6 +112,14 @@ def test_what_is_left_out_is_said(in_process) -> None:
     assert data_of(page)["events"]["v"] == [0.1, 0.11, 0.12, 0.13, 0.14]
 
 
+def test_a_label_track_is_not_its_own_recording(in_process, siren: Path) -> None:
+    (in_process.cwd / "night.audacity").write_text("1.0\t2.0\tOwl\n")
+    ran = in_process("report", "night.audacity")
+    assert ran.returncode == 0
+    assert "without sound in the page: night.audacity: names no recording; --audio FILE does\n" in ran.err
+    assert "without sound" not in in_process("report", "night.audacity", "--audio", siren, "--force").err
+
+
 def test_recordings_that_have_moved(in_process, siren: Path) -> None:
     (in_process.cwd / "events.csv").write_text(
         f"{HEADER}old/20240522_200000.wav,mix,1,2,Owl,/m/09d5_,0.5,0.4,1\n"
