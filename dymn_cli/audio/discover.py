@@ -6,8 +6,9 @@ below a URI passes through, however much it is.
 
 In a folder, files count by their suffix: those of audio and video formats that this installation can read.
 Hidden files and folders, pipes and devices are skipped. Each folder is entered once, so loops of symbolic
-links end. Skipped files that look like audio are counted by suffix. A file that is named itself is read
-whatever its suffix. A file that is reached twice (the same real path) is read once.
+links end. Skipped files that look like audio are counted by suffix. With a suffix of audio, pipes and devices
+are counted, and so are files that a link has by another name. A file that is named itself is read whatever
+its suffix. A file that is reached twice (the same real path) is read once.
 """
 
 from __future__ import annotations
@@ -126,14 +127,19 @@ class FoundList(Sequence[Found]):
 
 
 class SkippedFiles:
-    """Counts, by suffix, the files in folders that look like audio but are skipped for their names.
+    """Counts the files in folders that look like audio but are skipped: by suffix, where that is the reason.
 
     For an unknown suffix, the first bytes of a few files decide.
+
+    Attributes:
+        n_special: pipes, sockets and devices.
+        n_again: further names, by symbolic links, of files that are read.
     """
 
     def __init__(self) -> None:
         self._n_of: dict[str, int] = {}
         self._n_opened: dict[str, int] = {}
+        self.n_special = self.n_again = 0
         self._audio = MEDIA_SUFFIXES | OTHER_SUFFIXES
 
     def add(self, entry: os.DirEntry[str]) -> None:
@@ -171,6 +177,10 @@ class SkippedFiles:
                 n_files = sum(self._n_of[suffix] for suffix in suffixes)
                 shown = ", ".join(f".{suffix}" if suffix else "no suffix" for suffix in sorted(suffixes))
                 yield f"{shown}: {counted(n_files, 'file')} left out", hint
+        if self.n_again:
+            yield f"further names of files, by links: {self.n_again} left out", "each file is read once"
+        if self.n_special:
+            yield f"pipes, sockets, devices: {self.n_special} left out", "name them to read them"
 
 
 def _readable_suffixes() -> frozenset[str]:
@@ -223,11 +233,16 @@ def _in_folder(
     folder: str, extensions: frozenset[str] | None, search: _Search, seen: set[str]
 ) -> Iterator[Found]:
     is_empty = True
-    for found, real in _walk(folder, search):
+    linked: set[str] = set()
+    for found, real, is_link in _walk(folder, search):
         is_empty = False
         if real not in seen:
             seen.add(real)
             yield found
+        elif search.skipped is not None:
+            search.skipped.n_again += is_link or real in linked
+        if is_link:
+            linked.add(real)
     if is_empty and _is_new(folder, seen):
         yield _nothing_in(folder, extensions)
 
@@ -307,11 +322,11 @@ class _Stores:
         return False
 
 
-def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
+def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str, bool]]:
     """The files in a folder, then those in each folder within it; folders that cannot be listed, too.
 
     Yields:
-        What was found, and its real path.
+        What was found, its real path, and whether it is a symbolic link.
     """
     entered: set[tuple[int, int]] = set()
     waiting = [(top, os.path.realpath(top))]
@@ -326,7 +341,7 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as exc:
             problem = AudioNotFoundError(os_error_text(f"{folder}: this folder cannot be listed", exc))
-            yield Found(folder, problem), real
+            yield Found(folder, problem), real, False
             continue
         inner = []
         for entry in sorted(visible, key=lambda entry: natural_key(entry.name)):
@@ -337,7 +352,9 @@ def _walk(top: str, search: _Search) -> Iterator[tuple[Found, str]]:
                 if search.skipped is not None:
                     search.skipped.add(entry)
             elif not _is_special(entry):
-                yield Found(entry.path, n_folder=len(top)), _real_path(entry, real)
+                yield Found(entry.path, n_folder=len(top)), _real_path(entry, real), entry.is_symlink()
+            elif search.skipped is not None:
+                search.skipped.n_special += 1
         if search.recurse:
             waiting.extend(reversed(inner))
 

@@ -336,6 +336,23 @@ def test_few_files_are_opened_to_find_out(here: Path, monkeypatch: pytest.Monkey
     assert 0 < len(looked_at) < 10
 
 
+def test_what_is_left_out_of_links_and_devices_is_counted(here: Path) -> None:
+    touch(here, "d/b.wav", "d/c.wav", "d/x/e.wav")
+    (here / "d/a.wav").symlink_to("b.wav")  # comes first, so b.wav is the one that is left out
+    (here / "d/z.wav").symlink_to("x/e.wav")
+    (here / "d/up").symlink_to("../d")
+    (here / "d/gone.wav").symlink_to("nowhere.wav")
+    (here / "d/zero.wav").symlink_to("/dev/zero")
+    os.mkfifo(here / "d/pipe.wav")
+    os.mkfifo(here / "d/pipe")
+    skipped = SkippedFiles()
+    assert names("d/c.wav", "d", skipped=skipped) == ["d/c.wav", "d/a.wav", "d/gone.wav", "d/z.wav"]
+    assert [text for text, _ in skipped.sentences()] == [
+        "further names of files, by links: 2 left out",
+        "pipes, sockets, devices: 2 left out",
+    ]
+
+
 def test_nothing_is_said_where_the_suffixes_were_named(here: Path) -> None:
     touch(here, "d/a.wv", "d/b.flac")
     skipped = SkippedFiles()
