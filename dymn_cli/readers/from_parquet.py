@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dymn_cli.errors import InputError, OutputError
+from dymn_cli.errors import InputError
 from dymn_cli.readers.cells import Clocks
 from dymn_cli.readers.from_json import provenance_of, source_of
 from dymn_cli.readers.rows import Row
@@ -35,8 +35,7 @@ class ParquetFile:
         provenance: what made it, where it says so.
 
     Raises:
-        InputError: it is damaged, or is not of dymn.
-        OutputError: pyarrow is not installed.
+        InputError: it is damaged, or is not of dymn, or pyarrow is not installed.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
@@ -44,7 +43,7 @@ class ParquetFile:
             import pyarrow
             import pyarrow.parquet
         except ImportError as exc:
-            raise OutputError("parquet needs pyarrow", hint="pip install 'dymn[parquet]'") from exc
+            raise InputError(f"{name}: parquet needs pyarrow", hint="pip install 'dymn[parquet]'") from exc
         self._name = name
         self._errors = (pyarrow.ArrowException, OSError)
         try:

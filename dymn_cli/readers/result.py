@@ -98,7 +98,6 @@ def open_result(
         InputError: it cannot be read, is no result, or is damaged; the message says where. Also raised while
             the result is iterated over.
         UsageError: there is no such format, or standard input is a terminal.
-        OutputError: parquet, and pyarrow is not installed.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_result_file(path))

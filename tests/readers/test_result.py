@@ -430,6 +430,16 @@ def test_a_damaged_parquet_file_is_said_to_be_one(tmp_path: Path) -> None:
         read(path)
 
 
+def test_parquet_without_pyarrow_is_an_input_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"e\.parquet: parquet needs pyarrow") as caught:
+        read(tmp_path / "e.parquet")
+    assert caught.value.hint == "pip install 'dymn[parquet]'"
+
+
 def test_a_result_without_events_has_none(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(HEADER)
     (tmp_path / "e.tsv").write_text("")
