@@ -124,7 +124,7 @@ def _mixed(reader: AudioReader, blocks: Iterator[NDArray[np.float32]]) -> Iterat
     # Channels without anything in common leave a share of 1 / n_channels in the mix.
     if of_mix * n_channels < CANCELLED * of_all / n_channels and of_all > SILENT * reader.frames_read:
         reader.warnings.append(
-            "the channels cancel each other in the mix, which is almost silent: --channel 0 or each has them"
+            "the channels cancel each other in the mix, which is almost silent: take --channel 0, or each"
         )
 
 
