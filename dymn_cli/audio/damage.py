@@ -24,19 +24,29 @@ def seconds_text(seconds: float) -> str:
 
 
 class Damage:
-    """What is wrong with a source: the gaps that could not be decoded, and everything else."""
+    """What is wrong with a source: the gaps that could not be decoded, and everything else.
+
+    Attributes:
+        lost_s: seconds that are left out.
+        remarks: sentences on how the source is read, which are no damage.
+    """
 
     def __init__(self) -> None:
         self._notes: list[str] = []
         self._gaps: list[tuple[float, float]] = []
         self._n_gaps = 0
         self._told_s = 0.0
-        self.lost_s = 0.0  # seconds that are left out
+        self.lost_s = 0.0
+        self.remarks: list[str] = []
 
     def note(self, text: str) -> None:
         """Add a sentence, unless it is there already."""
         if text not in self._notes:
             self._notes.append(text)
+
+    def remark(self, text: str) -> None:
+        """Add a sentence on how a source is read, which is no damage."""
+        self.remarks.append(text)
 
     def gap(self, at_s: float, lost_s: float, *, is_silent: bool = False) -> None:
         """Add a part of the source that cannot be decoded.

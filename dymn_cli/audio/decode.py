@@ -108,6 +108,11 @@ class AudioReader:
         return self.frames_read / self.info.rate_hz
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """How the source is read, where that is worth knowing and no damage."""
+        return tuple(self._decoder.damage.remarks)
+
+    @property
     def is_live(self) -> bool:
         """Whether it may be a sound that goes on while we read: a pipe that says no length."""
         return isinstance(self._decoder, PipedWavDecoder)

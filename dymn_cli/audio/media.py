@@ -10,17 +10,21 @@ Pictures are never decoded, not even to look at them: a video of a few bytes may
 
 from __future__ import annotations
 
+import math
+import re
 from collections import deque
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import av
 import numpy as np
+from av.stream import Disposition
 
-from dymn_cli.audio.damage import Adapter, Damage
+from dymn_cli.audio.damage import Adapter, Damage, seconds_text
 from dymn_cli.audio.decoder import to_float32
 from dymn_cli.audio.mp4 import require_plausible_index
-from dymn_cli.audio.virtual_files import GuardedFile
+from dymn_cli.audio.virtual_files import GuardedFile, read_at
 from dymn_cli.errors import CorruptAudioError, EmptyAudioError, UnsupportedAudioError
 from dymn_cli.results import AudioInfo
 
@@ -34,10 +38,18 @@ __all__ = ["CONTAINERS", "DECODERS", "FAILURES", "MediaDecoder", "NotRecognisedE
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
 LAST_FRAME = 2048  # samples that the longest usual frame (HE-AAC) may reach beyond the end of its track
 MAX_LATE_STREAMS = 100
+SLACK_S = 0.25  # coded frames and edit lists make durations and starts of containers this inexact
+LAST_PICTURE_S = 2.0  # how long a last picture may stand, which not every container says
+MAX_SILENCE_S = 86_400.0  # in place of sound: a time stamp may claim any time
 MAX_FAILURES = 100  # packets in a row that cannot be read: then the rest is given up
 TELL_DURATION = (
     "mov matroska asf flv avi caf w64 wav aiff ape tta wv tak"  # formats that say how long they are
 )
+SHARED_DURATION = ("matroska", "asf")  # which have one length for all tracks; FFmpeg repeats it for each
+TIMED = ("mov", "matroska")  # whose time stamps run on; those of a broadcast start anew on the way
+MATROSKA_HEAD = 1 << 16
+MATROSKA_LENGTH = re.compile(rb"\x15\x49\xa9\x66.{4,4000}?\x44\x89[\x84\x88]", re.DOTALL)  # Info, Duration
+DURATION_TAG = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{0,9})?)$")
 CONTAINERS = (
     "mov matroska asf aac loas ac3 eac3 dts truehd mlp mp3 mpeg mpegts flv avi ogg wav w64 aiff au caf flac "
     "amr ape dsf iff mpc mpc8 tak tta wv"
@@ -63,12 +75,23 @@ def frame_samples(frame: av.AudioFrame) -> NDArray[np.float32]:
     return to_float32(samples.T if frame.format.is_planar else samples.reshape(-1, channels))
 
 
+def _silence(seconds: float, rate_hz: int, channels: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Frames of silence."""
+    n_left = round(seconds * rate_hz)
+    while n_left > 0:
+        yield rate_hz, np.zeros((min(n_left, rate_hz), channels), np.float32)
+        n_left -= rate_hz
+
+
 class NotRecognisedError(Exception):
     """FFmpeg does not know the format either."""
 
 
 class MediaDecoder:
     """Forward decoding of the first audio stream; a packet that does not decode is left out.
+
+    Times are those of a player: where the sound of a video starts later than its pictures, silence comes
+    first, and where the time stamps of an MP4 or a Matroska file leave a time out, silence stands for it.
 
     Args:
         stream: a seekable binary file; the caller closes it.
@@ -82,14 +105,24 @@ class MediaDecoder:
         InputError: the file object fails to read.
     """
 
-    slack_s = 0.25  # coded frames and edit lists make durations of containers this inexact
+    slack_s = SLACK_S
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self._name = name
         self._n_read = 0
         self._packet_s = 0.0  # length of a usual packet
+        self._first_s: float | None = None  # time stamp of the first sample
+        self._others_start_s = math.inf  # that of the first picture, or of another track
+        self._zero_s = 0.0  # time stamp at which a player starts
+        self._lead_s = 0.0  # silence before the sound
+        self._is_tagged = False  # whether the claimed length is that of a tag of the track
+        self._n_missing, self._missing_s = 0, 0.0  # where silence stands for sound, and how long
+        self._first_missing_s = 0.0
+        self._ends_s: dict[bool, float] = {True: 0.0, False: 0.0}  # of the sound, and of the other streams
         self.damage = Damage()
         require_plausible_index(stream, name)
+        # Where Matroska tells no length, FFmpeg divides its size by bit rates.
+        self._tells_length = MATROSKA_LENGTH.search(read_at(stream, 0, MATROSKA_HEAD)) is not None
         stream.seek(0)
         self._file = GuardedFile(stream, name)
         try:
@@ -112,38 +145,99 @@ class MediaDecoder:
             coding = "an unknown coding" if context is None else f"the coding {context.name}"
             raise UnsupportedAudioError(f"{self._name}: {coding}, which is not decoded")
         self._stream = audio[0]
-        self._frames = self._decoded()
-        first = next(self._frames, None)
+        self._others = [
+            stream
+            for stream in (*self._container.streams.video, *audio[1:])
+            if not stream.disposition & Disposition.attached_pic
+        ]
+        self._format = self._container.format.name.split(",")[0]
+        frames = self._decoded()
+        first = next(frames, None)
         if first is None and self.damage.lost_s:
             raise CorruptAudioError(f"{self._name}: damaged from the start")
         if first is None:
             raise EmptyAudioError(f"{self._name}: no samples")
         # The first frame counts, not the header: HE-AAC doubles the rate that its header names.
         rate_hz, samples = first
-        container = self._container.format.name.split(",")[0]
-        claimed_s = self._claimed_s(container)
+        if len(audio) > 1:
+            self.damage.remark(f"{len(audio)} sound tracks: the first is read")
+        self._find_start()
+        claimed_s = self._claimed_s(self._format)
         claimed = None if claimed_s is None else int(claimed_s * rate_hz)
-        self.info = AudioInfo(rate_hz, samples.shape[1], claimed, container, context.name)
+        self.info = AudioInfo(rate_hz, samples.shape[1], claimed, self._format, context.name)
         self._adapter = Adapter(rate_hz, samples.shape[1], self.damage)
-        self._ready = deque(self._adapter.put(samples, rate_hz, 0.0))
-        self._n_ready = sum(map(len, self._ready))
+        self._frames = chain(_silence(self._lead_s, rate_hz, samples.shape[1]), [first], frames)
+        self._ready: deque[NDArray[np.float32]] = deque()
+        self._n_ready = 0
+
+    def _find_start(self) -> None:
+        """Where a player starts, and how long it is silent before the sound."""
+        if self._first_s is None:
+            return
+        others_s = self._others_start_s
+        if self._format == "mov":  # an index tells where all tracks start, elsewhere FFmpeg guesses
+            starts = [(stream.start_time, stream.time_base) for stream in self._others]
+            starts_s = [float(start * base) for start, base in starts if start is not None and base]
+            others_s = min(starts_s, default=math.inf)
+        self._zero_s = max(0.0, min(self._first_s, others_s))
+        lead_s = self._first_s - self._zero_s - self.damage.lost_s
+        if lead_s > MAX_SILENCE_S:
+            self.damage.note("the sound claims to start after more than a day: times count from its start")
+        elif lead_s > SLACK_S:
+            self._lead_s = lead_s
+            self.damage.remark(f"the sound starts at {lead_s:.2f} s: silence comes before it")
 
     def _claimed_s(self, container: str) -> Fraction | None:
-        """Seconds that the header claims for the track; None where FFmpeg only guesses."""
+        """Seconds that the header claims up to the end of the track; None where FFmpeg only guesses."""
         if container not in TELL_DURATION.split():
             return None
-        stream = self._stream
+        stream, whole_s = self._stream, None
         # A damaged header may tell a negative one.
+        if (whole := self._container.duration) is not None and whole > 0:
+            whole_s = Fraction(whole, av.time_base)
+        is_only = len(self._container.streams) == 1
+        if container in SHARED_DURATION and not is_only:
+            self.slack_s = math.inf  # sound may be shorter than pictures: time stamps tell what is missing
+        if container == "matroska":
+            if whole_s is None or not self._tells_length:
+                return None
+            tagged_s = None if is_only else self._tagged_s()
+            self._is_tagged = tagged_s is not None and tagged_s <= whole_s + SLACK_S
+            end_s = tagged_s if self._is_tagged and tagged_s is not None else whole_s  # from time stamp 0 on
+            return claimed if (claimed := end_s - Fraction(self._zero_s)) > 0 else None
         if stream.duration is not None and stream.duration > 0 and stream.time_base:
-            return stream.duration * stream.time_base
-        whole = self._container.duration
-        if whole is not None and whole > 0 and len(self._container.streams) == 1:
-            return Fraction(whole, av.time_base)
-        return None
+            lead_s = Fraction(0 if container == "asf" else self._lead_s)
+            return stream.duration * stream.time_base + lead_s
+        return whole_s if is_only or self.slack_s == math.inf else None
+
+    def _tagged_s(self) -> Fraction | None:
+        """When the track ends by the tag that muxers write; some count from the start of the track."""
+        is_absolute = self._container.metadata.get("ENCODER", "").startswith("Lavf")
+        found = DURATION_TAG.match(self._stream.metadata.get("DURATION", ""))
+        if found is None or not (is_absolute or (self._first_s or 0.0) <= SLACK_S):
+            return None
+        return int(found[1]) * 3600 + int(found[2]) * 60 + Fraction(found[3])
+
+    def _tell_what_is_missing(self) -> None:
+        """Say at the end what time stamps tell."""
+        if self._n_missing:
+            where = f"at {self._first_missing_s:.2f} s"
+            if self._n_missing > 1:
+                where = f"in {self._n_missing:,} places, the first {where},"
+            self.damage.note(f"{seconds_text(self._missing_s)} of sound {where} are missing: silence instead")
+        claimed = self.info.n_frames
+        if self.slack_s == math.inf and claimed is not None:
+            end_s = self._ends_s[True] if self._is_tagged else max(self._ends_s.values())
+            claimed_s, there_s = claimed / self.info.rate_hz, end_s - self._zero_s
+            is_cut = claimed_s - there_s > (SLACK_S if self._is_tagged else LAST_PICTURE_S)
+            if is_cut or (self._is_tagged and there_s - claimed_s > SLACK_S):
+                what = "truncated or damaged: the" if is_cut else "the"
+                self.damage.note(f"{what} header claims {claimed_s:.2f} s, {there_s:.2f} s are there")
 
     def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
         """The packets of the stream, past those that cannot be read."""
-        packets = self._container.demux(self._stream)
+        tracks = [self._stream, *self._others]  # of the others, time stamps only
+        packets = self._container.demux(tracks)
         n_late, n_failures = 0, 0
         while n_failures < MAX_FAILURES:
             try:
@@ -156,25 +250,34 @@ class MediaDecoder:
                         "the rest of the file could not be read: too many streams begin on the way"
                     )
                     return
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux(tracks)
                 continue
             except EOFError:
                 return
             except FAILURES:
                 self._file.check()
                 n_failures += 1
-                packets = self._container.demux(self._stream)
+                packets = self._container.demux(tracks)
                 continue
             self._file.check()
             if packet is None:
                 return
             n_failures = 0
-            yield packet
+            is_sound = packet.stream.index == self._stream.index
+            if packet.pts is not None and packet.time_base:
+                start_s = float(packet.pts * packet.time_base)
+                end_s = start_s + float((packet.duration or 0) * packet.time_base)
+                self._ends_s[is_sound] = max(self._ends_s[is_sound], end_s)
+                if not is_sound and self._first_s is None:
+                    self._others_start_s = min(start_s, self._others_start_s)
+            if is_sound:
+                yield cast("av.Packet[av.AudioStream]", packet)
         self.damage.note("the rest of the file could not be read")
 
     def _decoded(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Each frame's rate and its (n, channels) samples."""
         position_s = 0.0
+        next_s: float | None = None  # time stamp that the next frame should have
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -182,13 +285,29 @@ class MediaDecoder:
                 frames = []
             except FAILURES:
                 self._file.check()
-                self.damage.gap(position_s + self.damage.lost_s, self._length_s(packet))
+                at_s = self._lead_s + position_s + self.damage.lost_s
+                self.damage.gap(at_s, self._length_s(packet))
+                if next_s is not None:
+                    next_s += self._length_s(packet)
                 continue
             for frame in frames:
-                if frame.samples:
-                    self._packet_s = frame.samples / frame.sample_rate
-                    position_s += self._packet_s
-                    yield frame.sample_rate, frame_samples(frame)
+                if not frame.samples:
+                    continue
+                samples = frame_samples(frame)
+                self._packet_s = frame.samples / frame.sample_rate
+                if frame.time is not None:
+                    self._first_s = frame.time if self._first_s is None else self._first_s
+                    missing_s = 0.0 if next_s is None else frame.time - next_s
+                    if self._format in TIMED and SLACK_S < missing_s <= MAX_SILENCE_S - self._missing_s:
+                        if not self._n_missing:
+                            self._first_missing_s = self._lead_s + position_s + self.damage.lost_s
+                        self._n_missing += 1
+                        self._missing_s += missing_s
+                        position_s += missing_s
+                        yield from _silence(missing_s, frame.sample_rate, samples.shape[1])
+                    next_s = frame.time + self._packet_s
+                position_s += self._packet_s
+                yield frame.sample_rate, samples
 
     def _length_s(self, packet: av.Packet[av.AudioStream]) -> float:
         if packet.duration is not None and packet.duration > 0 and packet.time_base:
@@ -207,6 +326,7 @@ class MediaDecoder:
             self._take(self._adapter.put(samples, rate_hz, at_s + self.damage.lost_s))
         if self._n_ready < n_frames + LAST_FRAME:
             self._take(self._adapter.flush())
+            self._tell_what_is_missing()
         joined = np.concatenate([*self._ready, np.empty((0, self.info.channels), np.float32)])
         if self._n_ready < n_frames + LAST_FRAME and self.info.n_frames is not None:
             surplus = self._n_read + len(joined) - self.info.n_frames

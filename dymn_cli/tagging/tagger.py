@@ -719,7 +719,7 @@ class Analysis:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is worth knowing about the result, one line each."""
-        return (*self._reader.warnings, *self._notes)
+        return (*self._reader.warnings, *self._reader.remarks, *self._notes)
 
     @property
     def damage(self) -> tuple[str, ...]:

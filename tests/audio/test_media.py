@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+import tracemalloc
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,36 +12,62 @@ import numpy as np
 import pytest
 
 from dymn_cli.audio.decode import AudioReader, open_audio
+from dymn_cli.audio.excerpts import Excerpts
+from dymn_cli.cli.views.info import probe
 from dymn_cli.errors import CorruptAudioError, InputError, UnsupportedAudioError
+from dymn_cli.tagging.options import TagOptions
+from dymn_cli.tagging.tagger import Analysis
 
 av = pytest.importorskip("av", reason="needs the media extra")
 
 from dymn_cli.audio.media import MediaDecoder  # noqa: E402
 
-CODECS = {"m4a": "aac", "aac": "aac", "wma": "wmav2", "mka": "pcm_s16le", "mp4": "aac", "ac3": "ac3"}
+CODECS = {"m4a": "aac", "aac": "aac", "wma": "wmav2", "mka": "pcm_s16le", "mp4": "aac", "ac3": "ac3"} | {
+    "mkv": "pcm_s16le",
+    "wmv": "wmav2",
+    "ts": "mp2",
+}
 
 
-def write_media(path: Path, samples: np.ndarray, rate_hz: int = 44_100, *, video: bool = False) -> None:
-    """Encode (n, channels) floats with PyAV, with a picture track where asked for."""
+def write_media(
+    path: Path,
+    samples: np.ndarray,
+    rate_hz: int = 44_100,
+    *,
+    video: bool = False,
+    video_s: int = 1,
+    late_s: float = 0.0,
+    pause: tuple[float, float] = (0.0, 0.0),
+    n_tracks: int = 1,
+) -> None:
+    """Encode (n, channels) floats with PyAV, with a picture track where asked for.
+
+    The sound has time stamps from `late_s` on, and those after `pause[0]` seconds are later by `pause[1]`.
+    """
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("mpeg4", rate=25) if video else None
-        sound = None
-        if samples.size:
-            layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
-            sound = container.add_stream(CODECS[path.suffix[1:]], rate=rate_hz, layout=layout)
-            sound.bit_rate = 128_000
+        layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
+        tracks = []
+        for _ in range(n_tracks if samples.size else 0):
+            tracks.append(container.add_stream(CODECS[path.suffix[1:]], rate=rate_hz, layout=layout))
+            tracks[-1].bit_rate = 128_000
         if pictures is not None:
             pictures.width = pictures.height = 64
-            for _ in range(25):
+            for _ in range(25 * video_s):
                 picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
                 container.mux(pictures.encode(picture))
             container.mux(pictures.encode(None))
-        if sound is not None:
-            planes = np.ascontiguousarray(samples.T, np.float32)
+        for number, sound in enumerate(tracks):
+            planes = np.ascontiguousarray(samples.T * 0.5**number, np.float32)
             frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate_hz, 0, Fraction(1, rate_hz)
-            resampler = av.AudioResampler(sound.codec_context.format, layout, rate_hz, 1024)
+            resampler = av.AudioResampler(
+                sound.codec_context.format, layout, rate_hz, sound.codec_context.frame_size or 1024
+            )
             for part in (*resampler.resample(frame), *resampler.resample(None)):
+                assert part.pts is not None
+                is_behind = pause[1] and part.pts >= pause[0] * rate_hz
+                part.pts += round((late_s + (pause[1] if is_behind else 0.0)) * rate_hz)
                 container.mux(sound.encode(part))
             container.mux(sound.encode(None))
 
@@ -222,3 +249,154 @@ def test_no_duration_below_zero_is_believed(
         opened, decoder._container = decoder._container, SimpleNamespace(duration=of_container, streams=[1])  # type: ignore[assignment]
         assert decoder._claimed_s("asf") is None
         opened.close()
+
+
+@pytest.mark.parametrize("tag", [b"DURATION", b"XURATION"], ids=["tagged", "untagged"])
+@pytest.mark.parametrize("sound_s", [10.0, 2.5], ids=["as long", "shorter"])
+def test_what_is_missing_of_a_truncated_mkv_with_pictures_is_said(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, tag: bytes, sound_s: float
+) -> None:
+    """Matroska has one length for pictures and sound, and only some programs tag that of the sound."""
+    path = tmp_path / "film.mkv"
+    n_parts = round(sound_s / 2.5)
+    write_media(path, np.tile(chirp_44k1_stereo, (n_parts, 1)), video=True, video_s=10)
+    data = path.read_bytes().replace(b"DURATION", tag)
+    path.write_bytes(data)
+    claimed_s = sound_s if tag == b"DURATION" else 10.0
+    with open_audio(path, strict=True) as reader:
+        assert reader.info.n_frames is not None
+        assert reader.info.n_frames / 44_100 == pytest.approx(claimed_s, abs=0.1)
+        assert sum(map(len, reader.blocks(20_000))) == pytest.approx(sound_s * 44_100, abs=2)
+    assert (reader.warnings, reader.remarks) == ([], ())
+    path.write_bytes(data[: int(len(data) * 0.4)])
+    reader = open_audio(path)
+    n_read = len(read(reader))
+    assert n_read < sound_s * 44_100
+    said = re.fullmatch(
+        r"truncated or damaged: the header claims (\d+\.\d\d) s, (\d\.\d\d) s are there", reader.warnings[-1]
+    )
+    assert said
+    assert float(said[1]) == pytest.approx(claimed_s, abs=0.1)
+    assert float(said[2]) == pytest.approx(n_read / 44_100, abs=0.2)
+    with pytest.raises(CorruptAudioError, match="truncated"):
+        read(open_audio(path, strict=True))
+
+
+@pytest.mark.parametrize("video", [True, False])
+def test_a_length_that_ffmpeg_guesses_is_no_claim(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, video: bool
+) -> None:
+    """A recording that ends at once has no length in its header; FFmpeg divides its size by the bit rates."""
+    path = tmp_path / "live.mkv"
+    write_media(path, np.tile(chirp_44k1_stereo, (4, 1)), video=video, video_s=10)
+    data = path.read_bytes().replace(b"DURATION", b"XURATION")
+    data = data.replace(b"\x44\x89\x88", b"\x44\x81\x88")
+    path.write_bytes(data)
+    reader = open_audio(path, strict=True)
+    assert len(read(reader)) == 4 * len(chirp_44k1_stereo)
+    assert reader.info.n_frames is None
+    assert reader.warnings == []
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "wmv", "ts"])
+def test_sound_that_starts_after_the_pictures_has_the_times_of_a_player(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, suffix: str
+) -> None:
+    path = tmp_path / f"late.{suffix}"
+    write_media(path, chirp_44k1_stereo, video=True, video_s=8, late_s=3.0)
+    reader = open_audio(path, strict=True)
+    samples = read(reader)
+    assert len(samples) / 44_100 == pytest.approx(5.5, abs=0.1)
+    assert np.flatnonzero(np.abs(samples[:, 1]) > 0.02)[0] / 44_100 == pytest.approx(3.0, abs=0.05)
+    assert reader.warnings == []
+    assert re.fullmatch(r"the sound starts at (3\.0|2\.9)\d s: silence comes before it", reader.remarks[0])
+    if suffix == "mkv":
+        np.testing.assert_array_equal(samples[3 * 44_100 :], chirp_44k1_stereo)
+    np.testing.assert_array_equal(read(open_audio(io.BytesIO(path.read_bytes()))), samples)
+    with Excerpts(str(path)) as excerpts:
+        cut = np.concatenate(list(excerpts.blocks(130_000, 150_000)))
+    np.testing.assert_array_equal(cut, samples[130_000:150_000])
+
+
+def test_more_sound_than_an_mkv_claims_is_said(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "film.mkv"
+    write_media(path, np.tile(chirp_44k1_stereo, (4, 1)), video=True, video_s=10)
+    path.write_bytes(path.read_bytes().replace(b"00:00:10.", b"00:00:08."))
+    reader = open_audio(path)
+    assert len(read(reader)) == 4 * len(chirp_44k1_stereo)
+    assert reader.warnings == ["the header claims 8.00 s, 10.00 s are there"]
+
+
+def test_late_sound_that_is_cut_off_is_said(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "late.mkv"
+    write_media(path, chirp_44k1_stereo, video=True, video_s=1, late_s=3.0)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(
+        CorruptAudioError, match=r"truncated or damaged: the header claims 5\.50 s, 4\.\d\d s are"
+    ):
+        read(open_audio(path, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "video", "late_s"), [("mp4", True, 0.1), ("mkv", True, 0.1), ("mka", False, 3.0)]
+)
+def test_small_offsets_and_those_of_sound_alone_change_nothing(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, suffix: str, video: bool, late_s: float
+) -> None:
+    path, plain = tmp_path / f"late.{suffix}", tmp_path / f"plain.{suffix}"
+    write_media(path, chirp_44k1_stereo, video=video, video_s=4, late_s=late_s)
+    write_media(plain, chirp_44k1_stereo, video=video, video_s=4)
+    reader = open_audio(path, strict=True)
+    samples, expected = read(reader), read(open_audio(plain))
+    assert len(samples) == pytest.approx(len(expected), abs=2_048)
+    assert np.flatnonzero(np.abs(samples[:, 1]) > 0.02)[0] < 3_000
+    assert (reader.warnings, reader.remarks) == ([], ())
+
+
+def test_no_time_stamp_fills_the_memory_or_days(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    path = tmp_path / "late.mkv"
+    write_media(path, chirp_44k1_stereo, video=True, late_s=600.0)
+    with open_audio(path) as reader:
+        tracemalloc.start()
+        n_read = sum(map(len, reader.blocks(20_000)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert n_read == 600 * 44_100 + len(chirp_44k1_stereo)
+    assert peak < 20 << 20
+    write_media(path, chirp_44k1_stereo, video=True, late_s=200_000.0)
+    reader = open_audio(path)
+    np.testing.assert_array_equal(read(reader), chirp_44k1_stereo)
+    assert reader.warnings[0].startswith("the sound claims to start after more than a day")
+
+
+@pytest.mark.parametrize("video", [True, False])
+def test_silence_stands_for_sound_that_time_stamps_leave_out(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, video: bool
+) -> None:
+    path = tmp_path / "paused.mkv"
+    write_media(path, chirp_44k1_stereo, video=video, video_s=8, pause=(1.0, 4.0))
+    reader = open_audio(path)
+    samples = read(reader)
+    at = 44 * 1024  # of the first frame from 1 s on
+    np.testing.assert_array_equal(samples[:at], chirp_44k1_stereo[:at])
+    assert len(samples) == pytest.approx(len(chirp_44k1_stereo) + 4 * 44_100, abs=100)
+    on = at + np.flatnonzero(samples[at:, 0])[0]
+    assert on == pytest.approx(at + 4 * 44_100, abs=100)  # Matroska counts in milliseconds
+    np.testing.assert_array_equal(samples[on : on + 60_000], chirp_44k1_stereo[at : at + 60_000])
+    assert reader.warnings == ["4.00 s of sound at 1.02 s are missing: silence instead"]
+
+
+def test_of_several_sound_tracks_the_first_is_read_and_the_result_says_so(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray
+) -> None:
+    path, single = tmp_path / "dubbed.mkv", tmp_path / "single.mkv"
+    write_media(path, chirp_44k1_stereo, video=True, n_tracks=2)
+    write_media(single, chirp_44k1_stereo, video=True)
+    np.testing.assert_array_equal(read(open_audio(path, strict=True)), chirp_44k1_stereo)
+    told = "2 sound tracks: the first is read"
+    assert told in probe(str(path), decode=True).warnings
+    assert told not in probe(str(single), decode=True).warnings
+    with Analysis.of_cuts(path, TagOptions(strict=True)) as analysis:
+        list(analysis.cuts())
+    assert told in analysis.warnings
+    assert analysis.damage == ()  # it is listed with what is damaged by nobody

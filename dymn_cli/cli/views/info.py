@@ -79,7 +79,7 @@ def probe(name: str, *, decode: bool, most_bytes: int | None = None, strict: boo
                 pass
             decoded_s = reader.duration_s
         # Last, because it moves the position of what was copied from standard input.
-        return Probe(name, reader.info, _size(source), decoded_s, tuple(reader.warnings))
+        return Probe(name, reader.info, _size(source), decoded_s, (*reader.warnings, *reader.remarks))
 
 
 def _size(source: Source) -> int | None:
