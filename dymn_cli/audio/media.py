@@ -45,6 +45,8 @@ MAX_FAILURES = 100  # packets in a row that cannot be read: then the rest is giv
 TELL_DURATION = (
     "mov matroska asf flv avi caf w64 wav aiff ape tta wv tak"  # formats that say how long they are
 )
+MAX_PLAIN_CHANNELS = 8  # of more, PyAV takes what lies in memory behind the planes for planes, and may crash
+PLANAR = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "fltp": "f4", "dblp": "f8"}
 SHARED_DURATION = ("matroska", "asf")  # which have one length for all tracks; FFmpeg repeats it for each
 TIMED = ("mov", "matroska")  # whose time stamps run on; those of a broadcast start anew on the way
 MATROSKA_HEAD = 1 << 16
@@ -71,8 +73,13 @@ OPTIONS = {
 
 def frame_samples(frame: av.AudioFrame) -> NDArray[np.float32]:
     """The (n, channels) samples of a decoded frame."""
-    samples, channels = frame.to_ndarray(), frame.layout.nb_channels
-    return to_float32(samples.T if frame.format.is_planar else samples.reshape(-1, channels))
+    channels = frame.layout.nb_channels
+    if not frame.format.is_planar:
+        return to_float32(frame.to_ndarray().reshape(-1, channels))
+    if channels <= MAX_PLAIN_CHANNELS:
+        return to_float32(frame.to_ndarray().T)
+    dtype, planes = PLANAR[frame.format.name], map(bytes, frame.planes[:channels])
+    return to_float32(np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes], axis=1))
 
 
 def _silence(seconds: float, rate_hz: int, channels: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -20,7 +20,7 @@ from dymn_cli.tagging.tagger import Analysis
 
 av = pytest.importorskip("av", reason="needs the media extra")
 
-from dymn_cli.audio.media import MediaDecoder  # noqa: E402
+from dymn_cli.audio.media import MediaDecoder, frame_samples  # noqa: E402
 
 CODECS = {"m4a": "aac", "aac": "aac", "wma": "wmav2", "mka": "pcm_s16le", "mp4": "aac", "ac3": "ac3"} | {
     "mkv": "pcm_s16le",
@@ -186,6 +186,15 @@ def test_a_stream_that_begins_later_ends_nothing(
 
     monkeypatch.setattr(av, "open", Stumbling)
     np.testing.assert_array_equal(read(open_audio(path)), whole)
+
+
+def test_frames_of_many_channels_have_no_more_than_these() -> None:
+    """Damaged AAC claims dozens; PyAV's own conversion reads on behind them and may crash."""
+    planes = np.random.default_rng(0).random((43, 1024), np.float32)
+    frame = av.AudioFrame(format="fltp", layout="43 channels", samples=1024)
+    for plane, values in zip(frame.planes[:43], planes, strict=True):
+        plane.update(np.resize(values, plane.buffer_size // 4).tobytes())
+    np.testing.assert_array_equal(frame_samples(frame), planes.T)
 
 
 def test_formats_and_codings_of_old_games_are_not_let_in() -> None:
