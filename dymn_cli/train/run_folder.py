@@ -13,10 +13,14 @@ __all__ = ["claimed", "require_same"]
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, *, hint: str = "wait for it, or --work DIR trains elsewhere") -> Iterator[None]:
     """Hold a working folder, so that no second run writes into it.
 
     The lock goes with the process, however it ends.
+
+    Args:
+        folder: is made where it is missing.
+        hint: what to do where another run holds it.
 
     Raises:
         OutputError: another run holds it, or it cannot be written.
@@ -28,9 +32,7 @@ def claimed(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as exc:
-        raise OutputError(
-            f"{folder}: another run is training there", hint="wait for it, or --work DIR trains elsewhere"
-        ) from exc
+        raise OutputError(f"{folder}: another run is training there", hint=hint) from exc
     except OSError as exc:
         raise OutputError(os_error_text(folder, exc)) from exc
     try:

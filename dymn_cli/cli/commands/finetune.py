@@ -294,8 +294,10 @@ def _read(data: DataOptions, place: str, out: str, stack: contextlib.ExitStack) 
         return read_folder(place, task=task)
     if (judged := read_judgements(place)) is not None:
         from dymn_cli.datasets.stretches import stretches_dataset
+        from dymn_cli.train.run_folder import claimed
 
         folder = _folder_of_stretches(out)
+        stack.enter_context(claimed(folder, hint="wait for it, or give another output"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return stretches_dataset(place, judged, folder, audio=data.audio, task=task)
     return read_table(place, audio=data.audio, task=task)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from dymn_cli.cli.commands import finetune
 from dymn_cli.errors import OutputError
+from dymn_cli.train.run_folder import claimed
 
 Record = Callable[..., str]
 Fake = Callable[..., Any]
@@ -139,6 +141,22 @@ def test_a_review_of_one_long_recording_teaches_its_stretches(
     assert list((home / "stretches").iterdir()) == []  # what was cut is gone
     log = json.loads((dymn.cwd / "my.log.json").read_text())
     assert log["data"]["classes"] == {"high": 4, "low": 4, "mid": 4}
+
+
+def test_a_review_is_not_cut_again_under_a_run_that_learns_from_it(
+    fake: Fake, home: Path, dymn: Any, record: Record
+) -> None:
+    record("night.wav", (BANDS["high"], 0.5), (BANDS["low"], 0.5))
+    (dymn.cwd / "decisions.csv").write_text(
+        "source,start_s,end_s,label,decision\nnight.wav,0,0.5,high,keep\nnight.wav,0.5,1,low,keep\n"
+    )
+    place = finetune._folder_of_stretches("my.safetensors")
+    with claimed(place):
+        (place / "cut.wav").touch()
+        ran = fake("finetune", "decisions.csv", "-o", "my.safetensors", "--head-only")
+        assert (place / "cut.wav").exists()
+    assert ran.returncode == 5
+    assert "another run is training there; wait for it, or give another output" in ran.err
 
 
 def test_recordings_that_are_missing_or_broken_cost_only_themselves(
