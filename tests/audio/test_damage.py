@@ -330,7 +330,7 @@ def test_channels_that_cancel_are_said(sound: np.ndarray) -> None:
         with open_audio((stereo, RATE)) as reader:
             for _ in to_mono_32k(reader):
                 pass
-            assert [("channel 0 or each" in text) for text in reader.warnings] == ([True] if cancels else [])
+            assert ["--channel 0, or each" in text for text in reader.warnings] == ([True] if cancels else [])
         with open_audio((stereo, RATE)) as reader:
             for _ in to_mono_32k(reader, "1"):
                 pass
