@@ -98,7 +98,8 @@ class MediaDecoder:
     """Forward decoding of the first audio stream; a packet that does not decode is left out.
 
     Times are those of a player: where the sound of a video starts later than its pictures, silence comes
-    first, and where the time stamps of an MP4 or a Matroska file leave a time out, silence stands for it.
+    first, and where the time stamps of an MP4 or a Matroska file leave a time out, at once or bit by bit,
+    silence stands for it, unless the file would then be longer than it claims.
 
     Args:
         stream: a seekable binary file; the caller closes it.
@@ -285,6 +286,7 @@ class MediaDecoder:
         """Each frame's rate and its (n, channels) samples."""
         position_s = 0.0
         next_s: float | None = None  # time stamp that the next frame should have
+        owed_s = 0.0  # left out by time stamps: many a lost packet is shorter than what we are inexact by
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -304,17 +306,32 @@ class MediaDecoder:
                 self._packet_s = frame.samples / frame.sample_rate
                 if frame.time is not None:
                     self._first_s = frame.time if self._first_s is None else self._first_s
-                    missing_s = 0.0 if next_s is None else frame.time - next_s
-                    if self._format in TIMED and SLACK_S < missing_s <= MAX_SILENCE_S - self._missing_s:
-                        if not self._n_missing:
-                            self._first_missing_s = self._lead_s + position_s + self.damage.lost_s
-                        self._n_missing += 1
-                        self._missing_s += missing_s
-                        position_s += missing_s
-                        yield from _silence(missing_s, frame.sample_rate, samples.shape[1])
-                    next_s = frame.time + self._packet_s
+                    step_s = 0.0 if next_s is None else frame.time - next_s
+                    if abs(step_s) > self._packet_s / 2:  # less is a clock that runs otherwise
+                        owed_s = max(0.0, owed_s + step_s)
+                    if owed_s > SLACK_S:
+                        if self._has_room(owed_s, position_s):
+                            yield from _silence(owed_s, frame.sample_rate, samples.shape[1])
+                            position_s += owed_s
+                        owed_s = 0.0
+                    next_s = frame.time
+                if next_s is not None:
+                    next_s += self._packet_s
                 position_s += self._packet_s
                 yield frame.sample_rate, samples
+
+    def _has_room(self, missing_s: float, position_s: float) -> bool:
+        """Whether silence stands for so much sound, which is counted then; a time stamp may be damaged."""
+        if self._format not in TIMED or missing_s > MAX_SILENCE_S - self._missing_s:
+            return False
+        at_s, claimed = self._lead_s + position_s + self.damage.lost_s, self.info.n_frames
+        if claimed is not None and at_s + missing_s > claimed / self.info.rate_hz + SLACK_S:
+            return False
+        if not self._n_missing:
+            self._first_missing_s = at_s
+        self._n_missing += 1
+        self._missing_s += missing_s
+        return True
 
     def _length_s(self, packet: av.Packet[av.AudioStream]) -> float:
         if packet.duration is not None and packet.duration > 0 and packet.time_base:

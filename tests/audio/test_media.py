@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,11 +39,13 @@ def write_media(
     video_s: int = 1,
     late_s: float = 0.0,
     pause: tuple[float, float] = (0.0, 0.0),
+    lost: Sequence[int] = (),
     n_tracks: int = 1,
 ) -> None:
     """Encode (n, channels) floats with PyAV, with a picture track where asked for.
 
-    The sound has time stamps from `late_s` on, and those after `pause[0]` seconds are later by `pause[1]`.
+    The sound has time stamps from `late_s` on, and those after `pause[0]` seconds are later by `pause[1]`;
+    its packets of the numbers `lost` are left out.
     """
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("mpeg4", rate=25) if video else None
@@ -64,8 +67,9 @@ def write_media(
             resampler = av.AudioResampler(
                 sound.codec_context.format, layout, rate_hz, sound.codec_context.frame_size or 1024
             )
-            for part in (*resampler.resample(frame), *resampler.resample(None)):
-                assert part.pts is not None
+            for n, part in enumerate((*resampler.resample(frame), *resampler.resample(None))):
+                if part.pts is None or n in lost:
+                    continue
                 is_behind = pause[1] and part.pts >= pause[0] * rate_hz
                 part.pts += round((late_s + (pause[1] if is_behind else 0.0)) * rate_hz)
                 container.mux(sound.encode(part))
@@ -393,6 +397,36 @@ def test_silence_stands_for_sound_that_time_stamps_leave_out(
     assert on == pytest.approx(at + 4 * 44_100, abs=100)  # Matroska counts in milliseconds
     np.testing.assert_array_equal(samples[on : on + 60_000], chirp_44k1_stereo[at : at + 60_000])
     assert reader.warnings == ["4.00 s of sound at 1.02 s are missing: silence instead"]
+
+
+def test_lost_packets_that_are_short_add_up(tmp_path: Path, chirp_44k1_stereo: np.ndarray) -> None:
+    """As in a recorded call, which loses a packet now and then; each is shorter than starts are inexact."""
+    path, sound = tmp_path / "call.mkv", np.tile(chirp_44k1_stereo, (4, 1))
+    write_media(path, sound, lost=[n for n in range(400) if n % 40 in (37, 38, 39)])
+    reader = open_audio(path)
+    samples = read(reader)
+    assert len(samples) / 44_100 == pytest.approx(len(sound) / 44_100, abs=0.25)
+    last = chirp_44k1_stereo[-30 * 1024 :]
+    np.testing.assert_array_equal(samples[-len(last) :], last)
+    silent = np.flatnonzero(~samples.any(axis=1)) / 44_100
+    assert [round(silent[0], 1), round(silent[-1], 1)] == [3.4, 7.4]
+    assert reader.warnings == [
+        "556.2 ms of sound in 2 places, the first at 3.44 s, are missing: silence instead"
+    ]
+
+
+def test_no_silence_reaches_beyond_the_length_that_a_header_claims(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray
+) -> None:
+    """A bit of a damaged time stamp would be hours of silence."""
+    path = tmp_path / "damaged.mkv"
+    write_media(path, chirp_44k1_stereo, pause=(1.0, 4.0))
+    data = path.read_bytes()
+    at = data.index(b"\x44\x89\x88") + 3
+    path.write_bytes(data[:at] + struct.pack(">d", 2500.0) + data[at + 8 :])
+    reader = open_audio(path)
+    np.testing.assert_array_equal(read(reader), chirp_44k1_stereo)
+    assert reader.warnings == []
 
 
 def test_of_several_sound_tracks_the_first_is_read_and_the_result_says_so(
