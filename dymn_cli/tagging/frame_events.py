@@ -300,7 +300,7 @@ class _Run:
 
 @dataclass(slots=True)
 class _Stretch:
-    """An event that a later one may be joined to."""
+    """An event that a later one may be joined to; its sum is that of the steps between its ends."""
 
     start: int
     end: int
@@ -455,7 +455,11 @@ class FrameDetector:
             middle = (start + end) // 2
             start = max(middle - self._half_step // 2, 0)
             end = min(start + self._half_step, self._line.end)
-        return _Stretch(start, end, run.first, run.last, run.total, run.n_steps, run.peak)
+        cut = {middle: score for middle, score in (*run.head, *run.tail) if not start <= middle <= end}
+        total, n_steps = run.total - sum(cut.values()), run.n_steps - len(cut)
+        if not n_steps:  # it is shorter than a step, near the highest one
+            total, n_steps = run.peak, 1
+        return _Stretch(start, end, run.first, run.last, total, n_steps, run.peak)
 
     def _give(self, n: int, events: list[Event]) -> None:
         """Nothing can be joined to this one any more: it comes out, unless it is too short."""
@@ -474,7 +478,7 @@ class FrameDetector:
             label=label.name,
             mid=label.mid,
             score=stretch.peak,
-            mean_score=stretch.total / stretch.n_steps,
+            mean_score=min(stretch.peak, stretch.total / stretch.n_steps),  # sums round
             n_windows=stretch.last - stretch.first + 1,
         )
 

@@ -117,6 +117,7 @@ def test_what_a_sound_leaves_in_its_window_is_not_part_of_it() -> None:
     (event,), (alone,) = detected(answers(40.0, bled)), detected(answers(40.0, barks(*sounds)))
     assert (event.start_s, event.end_s) == pytest.approx((24, 27), abs=STEP_S)
     assert (event.start_s, event.end_s) == pytest.approx((alone.start_s, alone.end_s), abs=0.05)
+    assert event.mean_score == pytest.approx(alone.mean_score, rel=0.02)
 
 
 def test_sounds_at_the_ends_of_the_source_reach_them() -> None:
