@@ -49,8 +49,12 @@ MAX_PLAIN_CHANNELS = 8  # of more, PyAV takes what lies in memory behind the pla
 PLANAR = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "fltp": "f4", "dblp": "f8"}
 SHARED_DURATION = ("matroska", "asf")  # which have one length for all tracks; FFmpeg repeats it for each
 TIMED = ("mov", "matroska")  # whose time stamps run on; those of a broadcast start anew on the way
-MATROSKA_HEAD = 1 << 16
+HEAD = 1 << 16
 MATROSKA_LENGTH = re.compile(rb"\x15\x49\xa9\x66.{4,4000}?\x44\x89[\x84\x88]", re.DOTALL)  # Info, Duration
+ASF_PROPERTIES = re.compile(  # behind the GUID and 48 bytes: duration, (sending it), preroll, flags
+    rb"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65.{48}(.{8}).{8}(.{8})(.{4})", re.DOTALL
+)
+ASF_BROADCAST = 1
 DURATION_TAG = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{0,9})?)$")
 CONTAINERS = (
     "mov matroska asf aac loas ac3 eac3 dts truehd mlp mp3 mpeg mpegts flv avi ogg wav w64 aiff au caf flac "
@@ -80,6 +84,16 @@ def frame_samples(frame: av.AudioFrame) -> NDArray[np.float32]:
         return to_float32(frame.to_ndarray().T)
     dtype, planes = PLANAR[frame.format.name], map(bytes, frame.planes[:channels])
     return to_float32(np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes], axis=1))
+
+
+def _asf_length_s(head: bytes) -> Fraction | None:
+    """Seconds that the header of an ASF file claims; None where it is a broadcast, which does not know."""
+    found = ASF_PROPERTIES.search(head)
+    if found is None:
+        return None
+    duration, preroll, flags = (int.from_bytes(field, "little") for field in found.groups())
+    length_s = Fraction(duration, 10_000_000) - Fraction(preroll, 1_000)
+    return None if flags & ASF_BROADCAST or length_s <= 0 else length_s
 
 
 def _silence(seconds: float, rate_hz: int, channels: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -129,8 +143,10 @@ class MediaDecoder:
         self._ends_s: dict[bool, float] = {True: 0.0, False: 0.0}  # of the sound, and of the other streams
         self.damage = Damage()
         require_plausible_index(stream, name)
-        # Where Matroska tells no length, FFmpeg divides its size by bit rates.
-        self._tells_length = MATROSKA_LENGTH.search(read_at(stream, 0, MATROSKA_HEAD)) is not None
+        # Where Matroska tells no length, or an ASF file is cut off, FFmpeg divides its size by bit rates.
+        head = read_at(stream, 0, HEAD)
+        self._tells_length = MATROSKA_LENGTH.search(head) is not None
+        self._asf_s = _asf_length_s(head)
         stream.seek(0)
         self._file = GuardedFile(stream, name)
         try:
@@ -213,10 +229,11 @@ class MediaDecoder:
             self._is_tagged = tagged_s is not None and tagged_s <= whole_s + SLACK_S
             end_s = tagged_s if self._is_tagged and tagged_s is not None else whole_s  # from time stamp 0 on
             return claimed if (claimed := end_s - Fraction(self._zero_s)) > 0 else None
+        if container == "asf":
+            return self._asf_s
         if stream.duration is not None and stream.duration > 0 and stream.time_base:
-            lead_s = Fraction(0 if container == "asf" else self._lead_s)
-            return stream.duration * stream.time_base + lead_s
-        return whole_s if is_only or self.slack_s == math.inf else None
+            return stream.duration * stream.time_base + Fraction(self._lead_s)
+        return whole_s if is_only else None
 
     def _tagged_s(self) -> Fraction | None:
         """When the track ends by the tag that muxers write; some count from the start of the track."""

@@ -7,7 +7,6 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from dymn_cli.tagging.tagger import Analysis
 
 av = pytest.importorskip("av", reason="needs the media extra")
 
-from dymn_cli.audio.media import MediaDecoder, frame_samples  # noqa: E402
+from dymn_cli.audio.media import frame_samples  # noqa: E402
 
 CODECS = {"m4a": "aac", "aac": "aac", "wma": "wmav2", "mka": "pcm_s16le", "mp4": "aac", "ac3": "ac3"} | {
     "mkv": "pcm_s16le",
@@ -248,20 +247,49 @@ def test_an_error_of_the_file_object_is_told(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("of_stream", "of_container"), [(-58_154, -58_154_000), (None, -1), (0, 0)])
-def test_no_duration_below_zero_is_believed(
-    tmp_path: Path, chirp_44k1_stereo: np.ndarray, of_stream: int | None, of_container: int
+@pytest.mark.parametrize("video", [True, False])
+def test_what_is_missing_of_a_truncated_asf_file_is_said(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, video: bool
 ) -> None:
-    """FFmpeg tells such for damaged ASF files."""
+    """FFmpeg would guess the length of such a file from its size."""
+    path = tmp_path / "film.wmv"
+    write_media(path, np.tile(chirp_44k1_stereo, (4, 1)), video=video, video_s=10)
+    reader = open_audio(path, strict=True)
+    n_whole = len(read(reader))
+    assert reader.info.n_frames is not None
+    assert reader.info.n_frames == pytest.approx(n_whole, abs=4_096)
+    assert reader.warnings == []
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    reader = open_audio(path)
+    n_read = len(read(reader))
+    said = re.fullmatch(
+        r"truncated or damaged: the header claims (\d+\.\d\d) s, (\d\.\d\d) s are there", reader.warnings[-1]
+    )
+    assert said
+    assert float(said[1]) == pytest.approx(10.0, abs=0.1)
+    assert float(said[2]) == pytest.approx(n_read / 44_100, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(64, 0), (64, 10), (80, 1 << 40), (88, 1)],
+    ids=["none", "short", "late", "broadcast"],
+)
+def test_an_asf_file_may_not_know_its_length(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, field: int, value: int
+) -> None:
+    """FFmpeg tells lengths below zero for damaged ones."""
     path = tmp_path / "chirp.wma"
     write_media(path, chirp_44k1_stereo)
-    with path.open("rb") as file:
-        decoder = MediaDecoder(file, "chirp.wma")
-        assert decoder._claimed_s("asf")
-        decoder._stream = SimpleNamespace(duration=of_stream, time_base=Fraction(1, 1000))  # type: ignore[assignment]
-        opened, decoder._container = decoder._container, SimpleNamespace(duration=of_container, streams=[1])  # type: ignore[assignment]
-        assert decoder._claimed_s("asf") is None
-        opened.close()
+    data = bytearray(path.read_bytes())
+    at = data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")) + field
+    size = 4 if field == 88 else 8
+    data[at : at + size] = value.to_bytes(size, "little")
+    path.write_bytes(data)
+    reader = open_audio(path)
+    assert len(read(reader)) == pytest.approx(len(chirp_44k1_stereo), abs=4_096)
+    assert reader.info.n_frames is None
+    assert reader.warnings == []
 
 
 @pytest.mark.parametrize("tag", [b"DURATION", b"XURATION"], ids=["tagged", "untagged"])
