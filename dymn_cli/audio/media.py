@@ -175,6 +175,8 @@ class MediaDecoder:
             if not stream.disposition & Disposition.attached_pic
         ]
         self._format = self._container.format.name.split(",")[0]
+        # The last subtitle may stand longer than all else, and the length of the file counts it.
+        self._subtitles = self._container.streams.subtitles if self._format in SHARED_DURATION else ()
         frames = self._decoded()
         first = next(frames, None)
         if first is None and self.damage.lost_s:
@@ -261,7 +263,7 @@ class MediaDecoder:
 
     def _packets(self) -> Iterator[av.Packet[av.AudioStream]]:
         """The packets of the stream, past those that cannot be read."""
-        tracks = [self._stream, *self._others]  # of the others, time stamps only
+        tracks = [self._stream, *self._others, *self._subtitles]  # of all but the first, time stamps only
         packets = self._container.demux(tracks)
         n_late, n_failures = 0, 0
         while n_failures < MAX_FAILURES:
@@ -293,7 +295,7 @@ class MediaDecoder:
                 start_s = float(packet.pts * packet.time_base)
                 end_s = start_s + float((packet.duration or 0) * packet.time_base)
                 self._ends_s[is_sound] = max(self._ends_s[is_sound], end_s)
-                if not is_sound and self._first_s is None:
+                if not is_sound and self._first_s is None and packet.stream.type != "subtitle":
                     self._others_start_s = min(start_s, self._others_start_s)
             if is_sound:
                 yield cast("av.Packet[av.AudioStream]", packet)

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,29 @@ def test_what_is_missing_of_a_truncated_mkv_with_pictures_is_said(
     assert float(said[2]) == pytest.approx(n_read / 44_100, abs=0.2)
     with pytest.raises(CorruptAudioError, match="truncated"):
         read(open_audio(path, strict=True))
+
+
+@pytest.mark.parametrize("tag", [b"DURATION", b"XURATION"], ids=["tagged", "untagged"])
+def test_a_subtitle_that_stands_longer_than_all_else_is_no_damage(
+    tmp_path: Path, chirp_44k1_stereo: np.ndarray, tag: bytes
+) -> None:
+    plain, path = tmp_path / "plain.mkv", tmp_path / "film.mkv"
+    write_media(plain, chirp_44k1_stereo, video=True, late_s=1.0)
+    text = b"1\n00:00:00,500 --> 00:00:20,000\nThe End\n"
+    with (
+        av.open(str(plain)) as film,
+        av.open(io.BytesIO(text), format="srt") as titles,
+        av.open(str(path), "w") as out,
+    ):
+        tracks = {stream: out.add_stream_from_template(stream) for stream in (*titles.streams, *film.streams)}
+        for packet in chain(titles.demux(), film.demux()):
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream]
+                out.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"DURATION", tag))
+    reader = open_audio(path, strict=True)
+    assert len(read(reader)) == 44_100 + len(chirp_44k1_stereo)
+    assert reader.warnings == []
 
 
 @pytest.mark.parametrize("video", [True, False])
