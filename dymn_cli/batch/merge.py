@@ -150,7 +150,7 @@ def _read_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def _open_together(main: str, has_meta: bool, meta: str, *more: str, force: bool) -> Iterator[list[Target]]:
     beside = [*([meta] if has_meta else []), *more]
-    targets = [open_target(main, force=force), *(open_beside(name, force=force) for name in beside)]
+    targets = [open_target(main, force=force), *(open_beside(name, main, force=force) for name in beside)]
     with together(*targets):
         yield targets
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from dymn_cli.atomic import remove_parts
 from dymn_cli.errors import OutputError, UsageError, os_errors_as
 from dymn_cli.remote.uri import base_name, is_uri
-from dymn_cli.writers.beside import failures_of, index_of, is_beside, warnings_of
+from dymn_cli.writers.beside import META_NAME, failures_of, index_of, is_beside, is_left_over, warnings_of
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import check_target, open_target, together
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["META_NAME", "ResultFolder"]
 
-META_NAME = "dymn.meta.json"
 LONGEST_NAME = 255  # bytes, on all usual file systems
 
 _SUFFIXES = {
@@ -121,7 +120,7 @@ class ResultFolder:
     def _is_left_over(self, name: str, path: str) -> bool:
         if name:
             result = self.path_of(name)
-            return path != result and not os.path.lexists(result) and is_beside(path)
+            return path != result and not os.path.lexists(result) and is_left_over(path, result)
         names = (inner for _, _, inside in os.walk(self._folder) for inner in inside)
         no_results = (META_NAME, failures_of("dymn"), warnings_of("dymn"))
         is_alone = all(inner in no_results or inner.startswith(".dymn") for inner in names)

@@ -26,7 +26,7 @@ from dymn_cli.writers.base import (
     Writer,
     WriterOptions,
 )
-from dymn_cli.writers.beside import index_of, is_beside, meta_of, open_beside
+from dymn_cli.writers.beside import index_of, is_left_over, meta_of, open_beside
 from dymn_cli.writers.formats import WITHOUT_PROVENANCE, embedding_writer, event_writer, tag_writer
 from dymn_cli.writers.meta import meta_document
 from dymn_cli.writers.target import Target, open_target, remove_target, seekable_stream, together
@@ -89,7 +89,7 @@ def _open_rows(
         writer.end()
         _write_meta(meta, options.provenance, writer.facts)
     if main.is_file and not meta:
-        _remove_stale(meta_of(str(out), name))
+        _remove_stale(meta_of(str(out), name), str(out))
 
 
 @contextlib.contextmanager
@@ -111,7 +111,7 @@ def open_embeddings(
     """
     main = open_target(out, force=force)
     meta = _meta_beside(main, name, str(out), options.provenance, force=force)
-    index = [open_beside(index_of(str(out)), force=force)] if main.is_file and name == "npy" else []
+    index = [open_beside(index_of(str(out)), str(out), force=force)] if main.is_file and name == "npy" else []
     with contextlib.ExitStack() as stack:
         stack.enter_context(together(main, *index, *meta))
         stream = stack.enter_context(seekable_stream(main)) if name == "npy" else main.stream
@@ -121,7 +121,7 @@ def open_embeddings(
         writer.end()
         _write_meta(meta, options.provenance, writer.facts)
     if main.is_file and not meta:
-        _remove_stale(meta_of(str(out), name))
+        _remove_stale(meta_of(str(out), name), str(out))
 
 
 def _meta_beside(
@@ -129,7 +129,7 @@ def _meta_beside(
 ) -> list[Target]:
     """The file that says what made the main one: where its format has no place for that, and for a share."""
     is_needed = provenance is not None and (name in WITHOUT_PROVENANCE or provenance.share is not None)
-    return [open_beside(meta_of(out, name), force=force)] if main.is_file and is_needed else []
+    return [open_beside(meta_of(out, name), out, force=force)] if main.is_file and is_needed else []
 
 
 def _write_meta(meta: list[Target], provenance: Provenance | None, facts: Mapping[str, object]) -> None:
@@ -138,7 +138,7 @@ def _write_meta(meta: list[Target], provenance: Provenance | None, facts: Mappin
             target.stream.write(meta_document(provenance, facts))
 
 
-def _remove_stale(meta: str) -> None:
+def _remove_stale(meta: str, out: str) -> None:
     """Remove what says how an earlier result was made: readers would take it for this one's."""
-    if is_beside(meta):
+    if is_left_over(meta, out):
         remove_target(meta)

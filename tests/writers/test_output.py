@@ -178,6 +178,42 @@ def test_a_result_that_nothing_is_known_of_takes_over_no_provenance(
     assert listing(tmp_path) == ["tags.csv", "tags.csv.meta.json"]
 
 
+@pytest.mark.parametrize(("there", "new"), [("emb.npy", "emb"), ("emb", "emb.npy")])
+def test_what_lies_beside_another_result_stays(
+    there: str, new: str, rows: list[EmbeddingRow], embedding_options: EmbOptions, tmp_path: Path
+) -> None:
+    with open_embeddings(str(tmp_path / there), "npy", embedding_options()) as writer:
+        writer.write(rows)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    exists = pytest.raises(OutputError, match=r"emb\.\w+\.\w+: the file exists")
+    with exists, open_embeddings(str(tmp_path / new), "npy", embedding_options()):
+        pytest.fail("opened")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_result_without_provenance_leaves_that_of_another_result(
+    rows: list[EmbeddingRow],
+    embedding_options: EmbOptions,
+    clip: ClipResult,
+    options: Options,
+    tmp_path: Path,
+) -> None:
+    with open_embeddings(str(tmp_path / "emb.npy"), "npy", embedding_options()) as writer:
+        writer.write(rows)
+    with open_tags(str(tmp_path / "emb"), "json", options()) as writer:
+        writer.write(clip)
+    assert listing(tmp_path) == ["emb", "emb.index.csv", "emb.meta.json", "emb.npy"]
+
+
+def test_what_made_the_results_of_a_folder_stays(clip: ClipResult, options: Options, tmp_path: Path) -> None:
+    with open_tags(str(tmp_path / "dymn"), "csv", options()) as writer:
+        writer.write(clip)
+    (tmp_path / "dymn").rename(tmp_path / "a.wav.csv")
+    exists = pytest.raises(OutputError, match=r"dymn\.meta\.json: the file exists")
+    with exists, open_tags(str(tmp_path / "dymn"), "csv", options()):
+        pytest.fail("opened")
+
+
 def test_an_interruption_leaves_none_of_them(
     rows: list[EmbeddingRow], embedding_options: EmbOptions, tmp_path: Path
 ) -> None:

@@ -148,13 +148,13 @@ def _form(found: FoundOptions) -> str:
 
 def _check_places(found: FoundOptions) -> None:
     """Say before any work is done that nothing could be written."""
-    from dymn_cli.writers.beside import is_beside, meta_of
+    from dymn_cli.writers.beside import is_left_over, meta_of
     from dymn_cli.writers.target import check_target, is_stdout
 
     if found.out is not None and not is_stdout(found.out):
         check_target(found.out, force=found.force)
         meta = meta_of(found.out)
-        check_target(meta, force=found.force or is_beside(meta))
+        check_target(meta, force=found.force or is_left_over(meta, found.out))
     if found.copy_to is not None and os.path.lexists(found.copy_to) and not Path(found.copy_to).is_dir():
         raise OutputError(f"--copy-to {found.copy_to}: not a folder")
 

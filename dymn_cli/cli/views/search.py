@@ -73,7 +73,7 @@ def write_matches(
     made_by = index.library.provenance
     main = open_target(out, force=force)
     has_meta = main.is_file and made_by is not None and form in ("csv", "tsv", "table")
-    meta = [open_beside(meta_of(str(out)), force=force)] if has_meta else []
+    meta = [open_beside(meta_of(str(out)), str(out), force=force)] if has_meta else []
     with together(main, *meta):
         main.stream.write(data)
         if made_by is not None:
