@@ -5,7 +5,7 @@
     optimizer.N.NAME     what the optimizer remembers of parameter N
     kept.KEY             the best network so far, where one is kept
     __metadata__         dymn.train: JSON with the schema, the run's fingerprint, stage, step, counters
-                         sha256: of that JSON and of the tensors
+                         sha256: of that JSON, of the tensors and of their names, types and shapes
 
 Nothing in it is executed when it is read. Random numbers need no state: every step draws from the seed and
 its own number (`dymn_cli.datasets.seeding.step_generator`).
@@ -131,9 +131,11 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
 
 
 def _sha256(text: str, data: bytes) -> str:
-    """The hash of a JSON document and of all that follows the header of a safetensors file."""
+    """The hash of a JSON document, and of a safetensors file without its metadata."""
     start = 8 + int.from_bytes(data[:8], "little")
+    tensors = {key: value for key, value in json.loads(data[8:start]).items() if key != "__metadata__"}
     digest = hashlib.sha256(text.encode())
+    digest.update(json.dumps(tensors, sort_keys=True).encode())
     digest.update(memoryview(data)[start:])
     return digest.hexdigest()
 
