@@ -76,7 +76,7 @@ def outlive_ray() -> int:
         code = child.wait()
     os.close(ours)
     os.close(theirs)
-    if code >= 0 and code != ENDED_BY_RAY:
+    if code >= 0 and code != ENDED_BY_RAY and code not in came:  # Ray, while it starts, exits with the signal
         return code
     if signal.SIGINT in came:
         raise KeyboardInterrupt

@@ -90,6 +90,16 @@ def test_signals_reach_the_run_and_one_that_ray_breaks_off_is_still_interrupted(
     assert said in err
 
 
+def test_a_run_that_exits_with_the_number_of_the_signal_was_ended_by_it(start: Any) -> None:
+    """As Ray has it while it starts."""
+    code = "signal.signal(15, lambda number, frame: sys.exit(number))"
+    with start(f"{code}\nprint('ready', flush=True)\ntime.sleep(60)") as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.terminate()
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, err) == (143, b"")
+
+
 def test_the_run_does_not_outlive_the_program(start: Any) -> None:
     with start("print(os.getpid(), flush=True)\ntime.sleep(60)") as process:
         run = int(process.stdout.readline())
