@@ -69,8 +69,8 @@ def open_library(path: str, rename: Rename = str) -> Library:
         rename: what places call a recording, by its name in the file; by default as there.
 
     Raises:
-        InputError: it cannot be read, has no embeddings or no rows, or its index does not fit.
-        OutputError: parquet, and pyarrow is not installed.
+        InputError: it cannot be read, has no embeddings or no rows, or its index does not fit; or it is
+            parquet, and pyarrow is not installed.
     """
     path = named(path)
     if path.endswith(".npy"):  # not as a result, which is read by recordings: one may have a million rows
