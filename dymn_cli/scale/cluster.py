@@ -139,7 +139,8 @@ def end_with_node(ray: Any) -> Iterator[None]:
     def watch() -> None:
         while not is_over.wait(LOOK_S):
             with contextlib.suppress(Exception):  # nobody answers just now
-                if any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes()):
+                is_gone = any(node["NodeID"] == here and not node["Alive"] for node in ray.nodes())
+                if is_gone and not is_over.is_set():  # an answer may come after the cluster has been left
                     os._exit(LOST)
 
     thread = threading.Thread(target=watch, daemon=True)
