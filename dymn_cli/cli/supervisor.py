@@ -55,6 +55,19 @@ def outlive_ray() -> int:
         KeyboardInterrupt: likewise, after Ctrl-C.
     """
     came: list[int] = []
+    run: list[subprocess.Popen[bytes]] = []  # the child, once it is there
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        for child in run:
+            child.send_signal(number)
+            if len(came) == 1:
+                timer = threading.Timer(GRACE_S, child.kill)
+                timer.daemon = True
+                timer.start()
+
+    for number in each_signal():
+        signal.signal(number, pass_on)
     ours, theirs = os.pipe()
     with subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
@@ -62,17 +75,9 @@ def outlive_ray() -> int:
         pass_fds=[ours],
         process_group=0,  # a terminal's Ctrl-C comes to this process alone, which passes it on
     ) as child:
-        timer = threading.Timer(GRACE_S, child.kill)
-        timer.daemon = True
-
-        def pass_on(number: int, frame: FrameType | None) -> None:
-            if not came:
-                timer.start()
-            came.append(number)
-            child.send_signal(number)
-
-        for number in each_signal():
-            signal.signal(number, pass_on)
+        run.append(child)
+        if came:  # before there was a child to take it
+            child.terminate()
         code = child.wait()
     os.close(ours)
     os.close(theirs)

@@ -7,21 +7,45 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere, Ray runs in the only process")
 LIMIT_S = 60.0
+BEFORE_HANDLERS = """
+from dymn_cli.cli import app as program
+caught, handle = program.catch_signals, signal.signal
+def handle_late(*handler):
+    signal.signal = handle
+    os.kill(os.getpid(), {number})
+    return handle(*handler)
+def catch_signals():
+    caught()
+    if "DYMN_PARENT" not in os.environ:
+        signal.signal = handle_late
+program.catch_signals = catch_signals
+"""
+WITH_THE_CHILD = """
+import subprocess
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), {number})
+if "DYMN_PARENT" not in os.environ:
+    subprocess.Popen = Popen
+"""
 
 
 @pytest.fixture
 def start(dymn: Any) -> Any:
-    """`start("raise SystemExit(3)")`: the program, whose run is the code given."""
+    """`start("raise SystemExit(3)")`: the program, whose run is that code; `before` comes first."""
 
-    def begin(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def begin(code: str, *arguments: str, before: str = "") -> subprocess.Popen[bytes]:
         program = f"""
 import os, signal, sys, time
+{before}
 from dymn_cli.cli import app
 def run(arguments):
 {textwrap.indent(code, "    ")}
@@ -98,6 +122,16 @@ def test_a_run_that_exits_with_the_number_of_the_signal_was_ended_by_it(start: A
         process.terminate()
         _, err = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, err) == (143, b"")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("before", [BEFORE_HANDLERS, WITH_THE_CHILD])
+def test_a_signal_that_comes_with_the_start_of_the_run_ends_it(
+    start: Any, before: str, number: int, code: int
+) -> None:
+    begun = time.monotonic()
+    assert ended(start("time.sleep(50)", before=before.format(number=int(number))))[0] == code
+    assert time.monotonic() - begun < 40
 
 
 def test_the_run_does_not_outlive_the_program(start: Any) -> None:
