@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WIN_NO_MEMORY = 1455  # ERROR_COMMITMENT_LIMIT: the paging file is too small
 NO_MEMORY = ("std::bad_alloc", "failed to map segment")  # in errors of libraries that are being loaded
 
 
@@ -151,7 +152,9 @@ def is_lack_of_memory(exc: BaseException) -> bool:
     """Whether an exception means that there is not enough memory."""
     if isinstance(exc, ImportError):
         return any(text in str(exc) for text in NO_MEMORY)
-    return isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM)
+    if isinstance(exc, OSError):
+        return exc.errno == errno.ENOMEM or getattr(exc, "winerror", None) == WIN_NO_MEMORY
+    return isinstance(exc, MemoryError)
 
 
 def os_error_text(where: object, exc: Exception) -> str:

@@ -66,8 +66,20 @@ def outlive_ray() -> int:
                 timer.daemon = True
                 timer.start()
 
+    def pause(number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: stop with the run, and go on with it."""
+        for child in run:
+            child.send_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, pause)
+        for child in run:
+            child.send_signal(signal.SIGCONT)
+
     for number in each_signal():
         signal.signal(number, pass_on)
+    if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, pause)
     ours, theirs = os.pipe()
     with subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],

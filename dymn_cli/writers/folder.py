@@ -96,6 +96,17 @@ class ResultFolder:
         """The file of a source's result."""
         return str(self._folder / self._place(name))
 
+    def holds(self, path: str) -> bool:
+        """Whether a file is the result of a source, its index, or `meta`."""
+        place = os.path.relpath(os.path.realpath(path), os.path.realpath(self._folder))
+        if _leads_out(place):
+            return False
+        places = (self._place(name) for name in self._of_name)
+        return place == META_NAME or any(
+            place in (os.path.normpath(inner), index_of(os.path.normpath(inner)) if self._index else None)
+            for inner in places
+        )
+
     def leftovers(self, places: Iterable[str]) -> list[str]:
         """Those of some files, as they are called from DIR, that are there and belong to no source."""
         taken = {os.path.normpath(self._place(name)) for name in self._of_name}

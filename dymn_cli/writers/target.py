@@ -36,7 +36,7 @@ from dymn_cli.atomic import Part
 from dymn_cli.errors import InputError, OutputError, UsageError, os_error_text
 from dymn_cli.remote import store
 from dymn_cli.remote.reading import open_uri
-from dymn_cli.remote.uri import address_of, is_uri
+from dymn_cli.remote.uri import address_of, is_uri, named
 from dymn_cli.writers.spelling import name_bytes, visible_rows
 
 if TYPE_CHECKING:
@@ -445,7 +445,7 @@ def input_guard(*outs: str | None) -> Callable[..., None]:
         for name in names if out_of else ():
             out = None if name in (None, "-") else out_of.get(_identity(name))
             if out is not None:
-                raise UsageError(f"{out} is also an input", hint="write to another file")
+                raise UsageError(f"{named(out)} is also an input", hint="write to another file")
 
     return check
 
@@ -467,7 +467,9 @@ def require_distinct(outs: Mapping[str, Iterable[str | None]]) -> None:
             continue
         other = option_of.setdefault(address_of(out) if is_uri(out) else os.path.realpath(out), option)
         if other != option:
-            raise UsageError(f"{out}: {other} and {option} would both write it", hint="name a file for each")
+            raise UsageError(
+                f"{named(out)}: {other} and {option} would both write it", hint="name a file for each"
+            )
 
 
 def _identity(name: str | None) -> object:

@@ -498,6 +498,22 @@ def test_inputs_that_would_share_a_file_are_refused_before_any_work(in_process, 
     assert (both.returncode, "--out-dir" in both.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [("tag", "out/a.wav.csv"), ("tag", "out/dymn.meta.json"), ("embed", "out/../out/a.wav.index.csv")],
+)
+def test_a_list_of_failures_does_not_take_the_place_of_a_result(
+    in_process, tree: Path, command: str, place: str
+) -> None:
+    (in_process.cwd / "out").mkdir()
+    inputs = (command, "tree", *CUT, "--out-dir", "out", "--failures")
+    refused = in_process(*inputs, place)
+    assert (refused.returncode, "--out-dir and --failures would both write it" in refused.err) == (2, True)
+    assert not (in_process.cwd / "out/a.wav.csv").exists()
+    ran = in_process(*inputs, "out/failed.csv")
+    assert (in_process.cwd / "out/failed.csv").exists(), ran.err
+
+
 @pytest.mark.slow
 def test_files_that_are_there_are_not_replaced_without_force(in_process, tree: Path) -> None:
     assert in_process("tag", "tree", *CUT, "--out-dir", "out").returncode == 0

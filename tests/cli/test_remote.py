@@ -308,5 +308,15 @@ def test_a_library_in_a_store_is_searched_unless_it_is_a_matrix(
     ran = fake("search", "memory://results/lib.npy", "--like", FILES[1])
     assert ran.returncode == 3
     assert "memory://results/lib.npy: a matrix is read where it lies, and not at a URI" in ran.err
-    ran = fake("eval", "memory://results/lib.jsonl", "--truth", "truth.csv")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("http://u:secret@h/a.jsonl", "--truth", "t.csv"), ("a.jsonl", "--truth", "http://u:secret@h/t.csv")],
+)
+def test_evaluation_takes_files_alone_and_shows_no_password(
+    fake: Callable[..., Any], arguments: tuple[str, ...]
+) -> None:
+    ran = fake("eval", *arguments)
     assert (ran.returncode, "dymn eval reads files, not URIs" in ran.err) == (2, True)
+    assert "secret" not in ran.err

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +60,13 @@ app.main()
         return started
 
     return begin
+
+
+def until_it_holds(fact: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not fact():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
@@ -145,3 +154,23 @@ def test_the_run_does_not_outlive_the_program(start: Any) -> None:
 def test_workers_do_not_take_the_program_for_their_parent(start: Any) -> None:
     _, out, _ = ended(start("print([name for name in os.environ if name == 'DYMN_PARENT']); return 0"))
     assert out == b"[]\n"
+
+
+def are_stopped(*processes: int) -> list[bool]:
+    """By the state that Linux gives, T."""
+    stats = (Path(f"/proc/{process}/stat").read_text() for process in processes)
+    return [stat.rpartition(")")[2].split()[0] == "T" for stat in stats]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="states are read from /proc")
+def test_a_stop_and_a_continuation_reach_the_run(start: Any) -> None:
+    """Ctrl-Z and fg."""
+    with start("print(os.getpid(), flush=True)\ntime.sleep(60)") as process:
+        run = int(process.stdout.readline())
+        process.send_signal(signal.SIGTSTP)
+        until_it_holds(lambda: all(are_stopped(run, process.pid)))
+        process.send_signal(signal.SIGCONT)
+        until_it_holds(lambda: not any(are_stopped(run, process.pid)))
+        process.terminate()
+        process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 143

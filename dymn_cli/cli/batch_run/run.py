@@ -27,6 +27,7 @@ from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_
 from dymn_cli.cores import usable_cores
 from dymn_cli.errors import DISK_FULL, OutputError, UsageError
 from dymn_cli.prefetch import Prefetcher
+from dymn_cli.remote.uri import is_uri
 from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.values import counted
@@ -385,6 +386,11 @@ def open_run(
     folder = None
     if places.folder is not None:
         folder = ResultFolder(places.folder, places.format_name, listed or ())
+        if inputs.failures is not None and not is_uri(inputs.failures) and folder.holds(inputs.failures):
+            raise UsageError(
+                f"{inputs.failures}: --out-dir and --failures would both write it",
+                hint="name a file for each",
+            )
     if not (places.force or continues):
         places.require_free(folder)
     names = None if listed is None else [found.name for found in listed]

@@ -123,6 +123,9 @@ def evaluate_inputs(
     if at_precision is not None and not 0 < at_precision <= 1:
         raise UsageError(f"--at-precision {at_precision:g} is not between 0 and 1")
     given = (*inputs, truth, label_map)
+    for name in given:
+        if name is not None and is_uri(name) and not Path(name).exists():
+            raise UsageError(f"{named(name)}: dymn eval reads files, not URIs", hint="copy it here first")
     outs = {"--out": [output.out], "--write-thresholds": [write_thresholds], "--plot": [plot]}
     evaluation_view.check_outputs(outs, inputs=given, force=output.force)
     from dymn_cli.evaluation.evaluate import evaluate
@@ -134,8 +137,6 @@ def evaluate_inputs(
 
     gone = next((name for name in inputs if not Path(name).exists()), None)
     if gone is not None:
-        if is_uri(gone):
-            raise UsageError(f"{named(gone)}: dymn eval reads files, not URIs", hint="copy it here first")
         raise AudioNotFoundError(f"{gone}: no such file")
     mapping = read_label_map(label_map) if label_map is not None else {}
     about_audio = typed_options(context, [*(part.name for part in dataclasses.fields(ModelOptions)), "jobs"])

@@ -298,8 +298,9 @@ def _read(data: DataOptions, place: str, out: str, stack: contextlib.ExitStack) 
 
         folder = _folder_of_stretches(out)
         stack.enter_context(claimed(folder, hint="wait for it, or give another output"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        return stretches_dataset(place, judged, folder, audio=data.audio, task=task)
+        stretches = folder / "audio"  # the lock outlives them: another run may come while they are removed
+        stack.callback(shutil.rmtree, stretches, ignore_errors=True)
+        return stretches_dataset(place, judged, stretches, audio=data.audio, task=task)
     return read_table(place, audio=data.audio, task=task)
 
 
