@@ -18,6 +18,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # A shell without job control starts what runs in the background deaf to Ctrl-C, and so all that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup does the same with the end of a session.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A developer's machine draws a few new examples every time and may find what nobody thought of; where `CI` is
 # set, they are many, and the same for everybody, so that a change fails for what it changed.
