@@ -55,7 +55,8 @@ app.run = run
 app.main()
 """
         started: subprocess.Popen[bytes] = dymn._start(
-            [sys.executable, "-c", program, "tag", *(arguments or ("--engine", "ray"))]
+            [sys.executable, "-c", program, "tag", *(arguments or ("--engine", "ray"))],
+            process_group=0,  # a job of its own, as a shell has it: the system stops no other one
         )
         return started
 
@@ -164,8 +165,9 @@ def are_stopped(*processes: int) -> list[bool]:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="states are read from /proc")
 def test_a_stop_and_a_continuation_reach_the_run(start: Any) -> None:
-    """Ctrl-Z and fg."""
-    with start("print(os.getpid(), flush=True)\ntime.sleep(60)") as process:
+    """Ctrl-Z and fg; just after it, a signal may go to another thread, and wakes no sleeping one."""
+    code = "print(os.getpid(), flush=True)\nfor _ in range(600):\n    time.sleep(0.1)"
+    with start(code) as process:
         run = int(process.stdout.readline())
         process.send_signal(signal.SIGTSTP)
         until_it_holds(lambda: all(are_stopped(run, process.pid)))
