@@ -9,7 +9,6 @@ Importing this package imports neither NumPy nor a runtime; they are imported on
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from dymn_cli._version import __version__
@@ -29,6 +28,7 @@ from dymn_cli.errors import (
     UsageError,
     WeightsMissingError,
 )
+from dymn_cli.lazy import on_first_use
 
 if TYPE_CHECKING:
     from dymn_cli.results import (
@@ -77,21 +77,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    **dict.fromkeys(set(__all__) - set(globals()), "dymn_cli.results"),
     "EventOptions": "dymn_cli.tagging.event_options",
     "TagOptions": "dymn_cli.tagging.options",
     "Tagger": "dymn_cli.tagging.tagger",
 }
-"""Where the names of `__all__` are that are imported on first use, if not in `dymn_cli.results`."""
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module when it is first used (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES.get(name, "dymn_cli.results")), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = on_first_use(__name__, _MODULES)

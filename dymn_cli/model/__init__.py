@@ -5,8 +5,9 @@ The networks need torch; each name is imported on first use.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from dymn_cli.lazy import on_first_use
 
 if TYPE_CHECKING:
     from dymn_cli.model.build import restore
@@ -19,24 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["ARCHITECTURES", "FMN", "MN", "DyMN", "ModelConfig", "dynamics_of", "restore"]
 
 _MODULES = {
-    "ARCHITECTURES": "config",
-    "DyMN": "dymn",
-    "FMN": "fmn",
-    "MN": "mn",
-    "ModelConfig": "config",
-    "dynamics_of": "dynamics",
-    "restore": "build",
+    "ARCHITECTURES": "dymn_cli.model.config",
+    "DyMN": "dymn_cli.model.dymn",
+    "FMN": "dymn_cli.model.fmn",
+    "MN": "dymn_cli.model.mn",
+    "ModelConfig": "dymn_cli.model.config",
+    "dynamics_of": "dymn_cli.model.dynamics",
+    "restore": "dymn_cli.model.build",
 }
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module when it is first used (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"dymn_cli.model.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+__getattr__, __dir__ = on_first_use(__name__, _MODULES)
