@@ -124,19 +124,17 @@ def save_state(path: Path, state: TrainState, fields: Mapping[str, Any]) -> None
     # Clones: tensors that share storage are refused, and a network may hold such.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in _tensors(state)}
     text = json.dumps(document)
-    sha256 = _sha256(text, save(tensors))  # where tensors are in the file does not depend on the rest
-    data = save(tensors, {"dymn.train": text, "sha256": sha256})
+    data = save(tensors, {"dymn.train": text, "sha256": _sha256(text, tensors)})
     with os_errors_as(OutputError, path), atomic_write(path) as file:
         file.write(data)
 
 
-def _sha256(text: str, data: bytes) -> str:
-    """The hash of a JSON document, and of a safetensors file without its metadata."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    tensors = {key: value for key, value in json.loads(data[8:start]).items() if key != "__metadata__"}
+def _sha256(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """The hash of a JSON document and of tensors: their names, types, shapes and bytes."""
     digest = hashlib.sha256(text.encode())
-    digest.update(json.dumps(tensors, sort_keys=True).encode())
-    digest.update(memoryview(data)[start:])
+    for key, value in sorted(tensors.items()):
+        digest.update(json.dumps([key, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -171,7 +169,7 @@ def read_state(path: Path) -> Saved:
         text = metadata["dymn.train"]
         fields = json.loads(text)
         tensors = load(data)
-        is_whole = metadata.get("sha256") in (None, _sha256(text, data))  # before, there was none
+        is_whole = metadata.get("sha256") in (None, _sha256(text, tensors))  # before, there was none
     except OSError as exc:
         raise WeightsMissingError(os_error_text(path, exc)) from exc
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
