@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -96,16 +97,10 @@ class ResultFolder:
         """The file of a source's result."""
         return str(self._folder / self._place(name))
 
-    def holds(self, path: str) -> bool:
-        """Whether a file is the result of a source, its index, or `meta`."""
-        place = os.path.relpath(os.path.realpath(path), os.path.realpath(self._folder))
-        if _leads_out(place):
-            return False
-        places = (self._place(name) for name in self._of_name)
-        return place == META_NAME or any(
-            place in (os.path.normpath(inner), index_of(os.path.normpath(inner)) if self._index else None)
-            for inner in places
-        )
+    def called(self, name: str) -> Iterator[str]:
+        """Those files of this folder, and of those within it, that have some name."""
+        files = chain([self.meta], *map(self._files_of, self._of_name))
+        return (path for path in files if os.path.basename(path) == name)  # noqa: PTH119 - a million
 
     def leftovers(self, places: Iterable[str]) -> list[str]:
         """Those of some files, as they are called from DIR, that are there and belong to no source."""

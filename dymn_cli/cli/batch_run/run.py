@@ -27,13 +27,12 @@ from dymn_cli.cli.batch_run.watcher import Watcher, finish, save_failures, save_
 from dymn_cli.cores import usable_cores
 from dymn_cli.errors import DISK_FULL, OutputError, UsageError
 from dymn_cli.prefetch import Prefetcher
-from dymn_cli.remote.uri import is_uri
 from dymn_cli.store.local import os_errors
 from dymn_cli.tagging.selection import Selection
 from dymn_cli.values import counted
 from dymn_cli.writers import ONE_SOURCE, several_sources
 from dymn_cli.writers.folder import ResultFolder
-from dymn_cli.writers.target import input_guard, is_there
+from dymn_cli.writers.target import input_guard, is_there, require_distinct
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -386,11 +385,9 @@ def open_run(
     folder = None
     if places.folder is not None:
         folder = ResultFolder(places.folder, places.format_name, listed or ())
-        if inputs.failures is not None and not is_uri(inputs.failures) and folder.holds(inputs.failures):
-            raise UsageError(
-                f"{inputs.failures}: --out-dir and --failures would both write it",
-                hint="name a file for each",
-            )
+        if inputs.failures is not None:
+            name = os.path.basename(os.path.realpath(inputs.failures))  # noqa: PTH119 - names may be bytes
+            require_distinct({"--out-dir": folder.called(name), "--failures": [inputs.failures]})
     if not (places.force or continues):
         places.require_free(folder)
     names = None if listed is None else [found.name for found in listed]
