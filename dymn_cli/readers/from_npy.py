@@ -19,9 +19,7 @@ from dymn_cli.writers.beside import INDEX_COLUMNS, index_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INDEX", "embeddings_of", "open_matrix"]
-
-INDEX = list(INDEX_COLUMNS)
+__all__ = ["embeddings_of", "open_matrix"]
 
 
 def open_matrix(path: str) -> NDArray[np.float32]:
@@ -55,12 +53,12 @@ def embeddings_of(path: str, matrix: NDArray[np.float32]) -> Iterator[EmbeddingR
     index = index_of(path)
     with open_result_file(index) as file:
         rows = cells_of(file.text(), index, ",")
-        if next(rows, (0, []))[1] != INDEX:
-            raise InputError(f"{index}, line 1: not the index of a matrix ({','.join(INDEX)})")
+        if tuple(next(rows, (0, []))[1]) != INDEX_COLUMNS:
+            raise InputError(f"{index}, line 1: not the index of a matrix ({','.join(INDEX_COLUMNS)})")
         n = -1
         for n, (line, cells) in zip(count(), rows, strict=False):
             where = f"{index}, line {line}"
-            require_row(where, cells, INDEX)
+            require_row(where, cells, INDEX_COLUMNS)
             if cells[0] != str(n) or n >= len(matrix):
                 raise InputError(
                     f"{where}: row {cells[0]!r} is not in its place: {path} has {len(matrix)} rows"

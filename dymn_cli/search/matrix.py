@@ -15,13 +15,13 @@ from dymn_cli.errors import InputError
 from dymn_cli.readers import open_result
 from dymn_cli.readers.cells import require_row
 from dymn_cli.readers.from_json import provenance_of
-from dymn_cli.readers.from_npy import INDEX, open_matrix
+from dymn_cli.readers.from_npy import open_matrix
 from dymn_cli.readers.source import open_result_file
 from dymn_cli.remote.uri import named
 from dymn_cli.results import Failure
 from dymn_cli.small_files import read_small
 from dymn_cli.values import time_of
-from dymn_cli.writers.beside import MAX_META_BYTES, index_of, meta_of
+from dymn_cli.writers.beside import INDEX_COLUMNS, MAX_META_BYTES, index_of, meta_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,8 +106,8 @@ class _IndexFile(Sequence[Place]):
             raise InputError(f"{path}: empty, or it cannot be read") from exc
         self._ends = self._line_ends()
         header = self._cells(0, int(self._ends[0]))
-        if [cell.removeprefix("\ufeff") for cell in header] != INDEX:
-            raise InputError(f"{path}, line 1: not the index of a matrix ({','.join(INDEX)})")
+        if tuple(cell.removeprefix("\ufeff") for cell in header) != INDEX_COLUMNS:
+            raise InputError(f"{path}, line 1: not the index of a matrix ({','.join(INDEX_COLUMNS)})")
         n = len(self._ends) - 1
         if n != n_rows:
             raise InputError(f"{path}: {n} rows, but the matrix has {n_rows}", hint="it may be cut short")
@@ -125,7 +125,7 @@ class _IndexFile(Sequence[Place]):
         row = range(self._n_rows)[row]
         where = f"{self._path}, row {row}"
         cells = self._cells(int(self._ends[row]), int(self._ends[row + 1]))
-        require_row(where, cells, INDEX)
+        require_row(where, cells, INDEX_COLUMNS)
         if cells[0] != str(row):
             raise InputError(f"{where}: {cells[0]!r} is not in its place")
         return Place(self._rename(cells[1]), cells[2], time_of(cells[3], where), time_of(cells[4], where))
