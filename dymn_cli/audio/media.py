@@ -188,7 +188,7 @@ class MediaDecoder:
         if len(audio) > 1:
             self.damage.remark(f"{len(audio)} sound tracks: the first is read")
         self._find_start()
-        claimed_s = self._claimed_s(self._format)
+        claimed_s = self._claimed_s()
         claimed = None if claimed_s is None else int(claimed_s * rate_hz)
         self.info = AudioInfo(rate_hz, samples.shape[1], claimed, self._format, context.name)
         self._adapter = Adapter(rate_hz, samples.shape[1], self.damage)
@@ -213,25 +213,26 @@ class MediaDecoder:
             self._lead_s = lead_s
             self.damage.remark(f"the sound starts at {lead_s:.2f} s: silence comes before it")
 
-    def _claimed_s(self, container: str) -> Fraction | None:
+    def _claimed_s(self) -> Fraction | None:
         """Seconds that the header claims up to the end of the track; None where FFmpeg only guesses."""
-        if container not in TELL_DURATION.split():
+        if self._format not in TELL_DURATION.split():
             return None
         stream, whole_s = self._stream, None
         # A damaged header may tell a negative one.
         if (whole := self._container.duration) is not None and whole > 0:
             whole_s = Fraction(whole, av.time_base)
         is_only = len(self._container.streams) == 1
-        if container in SHARED_DURATION and not is_only:
+        if self._format in SHARED_DURATION and not is_only:
             self.slack_s = math.inf  # sound may be shorter than pictures: time stamps tell what is missing
-        if container == "matroska":
+        if self._format == "matroska":
             if whole_s is None or not self._tells_length:
                 return None
+            end_s = whole_s  # from time stamp 0 on
             tagged_s = None if is_only else self._tagged_s()
-            self._is_tagged = tagged_s is not None and tagged_s <= whole_s + SLACK_S
-            end_s = tagged_s if self._is_tagged and tagged_s is not None else whole_s  # from time stamp 0 on
+            if tagged_s is not None and tagged_s <= whole_s + SLACK_S:
+                self._is_tagged, end_s = True, tagged_s
             return claimed if (claimed := end_s - Fraction(self._zero_s)) > 0 else None
-        if container == "asf":
+        if self._format == "asf":
             return self._asf_s
         if stream.duration is not None and stream.duration > 0 and stream.time_base:
             return stream.duration * stream.time_base + Fraction(self._lead_s)

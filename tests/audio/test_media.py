@@ -248,6 +248,15 @@ def test_an_error_of_the_file_object_is_told(
     assert capfd.readouterr() == ("", "")
 
 
+def said_lengths(warning: str) -> re.Match[str]:
+    """What the header of a truncated file claims, and what is there, in seconds."""
+    said = re.fullmatch(
+        r"truncated or damaged: the header claims (\d+\.\d\d) s, (\d\.\d\d) s are there", warning
+    )
+    assert said
+    return said
+
+
 @pytest.mark.parametrize("video", [True, False])
 def test_what_is_missing_of_a_truncated_asf_file_is_said(
     tmp_path: Path, chirp_44k1_stereo: np.ndarray, video: bool
@@ -263,10 +272,7 @@ def test_what_is_missing_of_a_truncated_asf_file_is_said(
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     reader = open_audio(path)
     n_read = len(read(reader))
-    said = re.fullmatch(
-        r"truncated or damaged: the header claims (\d+\.\d\d) s, (\d\.\d\d) s are there", reader.warnings[-1]
-    )
-    assert said
+    said = said_lengths(reader.warnings[-1])
     assert float(said[1]) == pytest.approx(10.0, abs=0.1)
     assert float(said[2]) == pytest.approx(n_read / 44_100, abs=0.2)
 
@@ -314,10 +320,7 @@ def test_what_is_missing_of_a_truncated_mkv_with_pictures_is_said(
     reader = open_audio(path)
     n_read = len(read(reader))
     assert n_read < sound_s * 44_100
-    said = re.fullmatch(
-        r"truncated or damaged: the header claims (\d+\.\d\d) s, (\d\.\d\d) s are there", reader.warnings[-1]
-    )
-    assert said
+    said = said_lengths(reader.warnings[-1])
     assert float(said[1]) == pytest.approx(claimed_s, abs=0.1)
     assert float(said[2]) == pytest.approx(n_read / 44_100, abs=0.2)
     with pytest.raises(CorruptAudioError, match="truncated"):
